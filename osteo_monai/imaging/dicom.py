@@ -1,0 +1,262 @@
+"""Reads a CT series from DICOM files into a checked volume.
+
+MONAI's, ITK's and SimpleITK's readers accept a missing slice, a tilted gantry or an absent rescale without a word;
+this one refuses them by name. The codec plug-in is named explicitly because another one that may be installed
+(python-gdcm) can abort the process on damaged data.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels import pixel_array
+
+from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
+from osteo_monai.imaging.acquisition import age_in_years, sex_of
+from osteo_monai.imaging.codestreams import wrong_size
+from osteo_monai.imaging.dicom_headers import (
+    PIXEL_TAGS,
+    Frame,
+    Instance,
+    looks_like_dicom,
+    one_sentence,
+    read_instance,
+)
+from osteo_monai.imaging.dicom_series import Grid, Series, choice_note, choose, group
+from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.orientation import axis_map, canonical_affine
+from osteo_monai.imaging.plausibility import (
+    PADDING_HU,
+    UNDECLARED_PADDING_BELOW_HU,
+    blank_slices,
+    check_values,
+)
+from osteo_monai.imaging.volume import Acquisition, CTVolume
+
+DECODING_PLUGIN = "pylibjpeg"
+
+
+def read_dicom(files: Sequence[Path], source: str) -> CTVolume:
+    """Read the best CT series among ``files``.
+
+    Args:
+        files: DICOM files of one study, in any order; files that are no DICOM are passed over.
+        source: what the caller calls the input, kept in the volume.
+
+    Returns:
+        A volume in HU, RAS+.
+
+    Raises:
+        UnusableInputError: no file can be read as DICOM, or the pixel data are damaged.
+        ScanRefusedError: images were read, but none of the series can be measured honestly.
+    """
+    instances, damaged = _read_headers(files)
+    candidates = _ct_images(instances)
+    series = group(candidates)
+    chosen = choose(series)
+    if chosen.refusals:
+        note = choice_note(chosen, series)
+        raise ScanRefusedError(*chosen.refusals, *([note] if note else []))
+    grid = chosen.grid
+    assert grid is not None  # a series without refusals has a grid
+    notes = list(chosen.notes)
+    if note := choice_note(chosen, series):
+        notes.insert(0, note)
+    if damaged:
+        notes.append(warning("damaged_files", f"{damaged} files could not be read and were left out."))
+    hu, valid, more = _assemble(grid)
+    return CTVolume(
+        hu=hu,
+        affine=canonical_affine(grid.affine, _shape(grid)),
+        original_affine=grid.affine,
+        original_shape=_shape(grid),
+        valid=valid,
+        acquisition=_acquisition(chosen),
+        findings=(*notes, *more),
+        source=source,
+        instance_numbers=_instance_numbers(grid),
+    )
+
+
+def _read_headers(files: Sequence[Path]) -> tuple[list[Instance], int]:
+    """Read all headers; return them and the number of files that are damaged."""
+    instances: list[Instance] = []
+    reasons: Counter[str] = Counter()
+    with pydicom.config.disable_value_validation():  # type: ignore[no-untyped-call]
+        for path in files:
+            if not looks_like_dicom(path):
+                if path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
+                    reasons["The file has no DICOM preamble: it is no DICOM file, or damaged."] += 1
+                continue
+            try:
+                instances.append(read_instance(path))
+            except UnusableInputError as error:
+                reasons[str(error)] += 1
+    if not instances:
+        if reasons:
+            reason, count = reasons.most_common(1)[0]
+            raise UnusableInputError(reason if count == 1 else f"{reason} ({count} files)")
+        raise UnusableInputError("No DICOM file was found.")
+    return instances, sum(reasons.values())
+
+
+def _ct_images(instances: Sequence[Instance]) -> list[Instance]:
+    """Return the CT images of a single study, or refuse."""
+    images = [i for i in instances if i.is_ct]
+    if not images:
+        kinds = Counter(i.kind for i in instances)
+        listed = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(4))
+        raise ScanRefusedError(refusal("not_ct", f"There is no CT image series here, but: {listed}."))
+    studies = {i.study for i in images}
+    if len(studies) > 1:
+        message = f"The images belong to {len(studies)} different studies; give one study at a time."
+        raise ScanRefusedError(refusal("several_studies", message))
+    return images
+
+
+def _shape(grid: Grid) -> tuple[int, int, int]:
+    header = grid.frames[0].instance.header
+    return int(header.Columns), int(header.Rows), len(grid.frames)
+
+
+def _assemble(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, list[Finding]]:
+    """Decode the slices straight into canonical order; return HU, valid voxels and findings."""
+    columns, rows, count = _shape(grid)
+    mapping = axis_map(grid.affine)
+    flip_column, flip_row, flip_slice = (direction < 0 for direction in mapping[:, 1])
+    cut = (slice(None, None, -1 if flip_row else 1), slice(None, None, -1 if flip_column else 1))
+    stack = np.empty((count, rows, columns), dtype=np.float32)
+    padded: NDArray[np.bool_] | None = None
+    lows, highs = np.empty(count, np.float32), np.empty(count, np.float32)
+    undeclared = tissue_like = False
+    for number_in_file, stored in _decode(grid):
+        frame = grid.frames[number_in_file]
+        k = count - 1 - number_in_file if flip_slice else number_in_file
+        if stored.shape != (rows, columns):
+            raise UnusableInputError(f"A slice decodes to {stored.shape}, the header says {(rows, columns)}.")
+        slope, intercept = frame.number("RescaleSlope") or 1.0, frame.number("RescaleIntercept") or 0.0
+        plane = stack[k]
+        plane[...] = stored[cut]
+        if slope != 1:
+            plane *= np.float32(slope)
+        if intercept != 0:
+            plane += np.float32(intercept)
+        mask = None
+        bounds = _padding_bounds(frame)
+        if bounds is not None:
+            if bounds[1] * slope + intercept > -500:
+                tissue_like = True
+            else:
+                mask = (stored >= bounds[0]) & (stored <= bounds[1])
+                mask = mask[cut]
+        if float(plane.min()) < UNDECLARED_PADDING_BELOW_HU:
+            strange = plane < UNDECLARED_PADDING_BELOW_HU
+            undeclared = undeclared or bool((strange if mask is None else strange & ~mask).any())
+            mask = strange if mask is None else mask | strange
+        if mask is not None and mask.any():
+            if padded is None:
+                padded = np.zeros(stack.shape, dtype=bool)
+            padded[k] = mask
+            plane[mask] = PADDING_HU
+        lows[k], highs[k] = plane.min(), plane.max()
+    order = np.empty(3, dtype=int)  # canonical axis -> axis of (column, row, slice)
+    order[mapping[:, 0].astype(int)] = np.arange(3)
+    hu = stack.transpose(2, 1, 0).transpose(order)
+    valid = None if padded is None else ~padded.transpose(2, 1, 0).transpose(order)
+    notes = _padding_notes(padded, undeclared, tissue_like)
+    refusals, others = check_values(hu, valid, declared_ct=True)
+    blank_refusals, blank_notes = blank_slices(lows, highs)
+    if refusals or blank_refusals:
+        raise ScanRefusedError(*(refusals or blank_refusals))
+    return hu, valid, [*notes, *others, *blank_notes]
+
+
+def _decode(grid: Grid) -> Iterator[tuple[int, NDArray[np.integer]]]:
+    """Yield position in the grid and stored values (rows, columns), holding one file in memory at a time."""
+    by_file: dict[Path, list[tuple[int, Frame]]] = {}
+    for position, frame in enumerate(grid.frames):
+        by_file.setdefault(frame.instance.path, []).append((position, frame))
+    for path, members in by_file.items():
+        with one_sentence("The pixel data of an image are damaged or cannot be decoded"):
+            dataset = pydicom.dcmread(path, specific_tags=PIXEL_TAGS)
+            if "PixelData" not in dataset:
+                raise UnusableInputError("An image has no pixel data: the file is damaged or cut short.")
+            if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+                rows, columns = int(dataset.Rows), int(dataset.Columns)
+                claim = wrong_size(dataset.PixelData, members[0][1].instance.frames, rows, columns)
+                if claim:
+                    raise UnusableInputError(f"A compressed image claims {claim} pixels, its header {(rows, columns)}.")
+            pixels = pixel_array(dataset, decoding_plugin=DECODING_PLUGIN)
+        if members[0][1].instance.frames == 1:
+            yield members[0][0], pixels
+        else:
+            for position, frame in members:
+                yield position, pixels[frame.index]
+
+
+def _padding_bounds(frame: Frame) -> tuple[int, int] | None:
+    """Return the lowest and highest stored value that mean padding, after the sign conversion; ``None`` if undeclared.
+
+    The value representation is often wrong: 63536 in signed 16-bit data means -2000.
+    """
+    value = frame.number("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = frame.number("PixelPaddingRangeLimit")
+    bits = int(frame.number("BitsAllocated") or 16)
+    signed = frame.number("PixelRepresentation") == 1
+    low, high = sorted(_as_stored(int(v), bits, signed) for v in (value, value if limit is None else limit))
+    return low, high
+
+
+def _as_stored(value: int, bits: int, signed: bool) -> int:
+    value %= 1 << bits
+    return value - (1 << bits) if signed and value >= 1 << (bits - 1) else value
+
+
+def _padding_notes(padded: NDArray[np.bool_] | None, undeclared: bool, tissue_like: bool) -> list[Finding]:
+    notes = []
+    if padded is not None:
+        share = f"{padded.mean():.1%} of the voxels are scanner padding and are left out"
+        if undeclared:
+            notes.append(info("undeclared_padding", f"{share}; some of it is not declared in the header."))
+        else:
+            notes.append(info("padding", f"{share}."))
+    if tissue_like:
+        message = "The padding value in the header lies in the range of tissue and was not believed."
+        notes.append(warning("padding_in_tissue_range", message))
+    return notes
+
+
+def _instance_numbers(grid: Grid) -> tuple[int, ...] | None:
+    """Return the InstanceNumber of every canonical axial slice, where they exist and the slices are axial."""
+    if not grid.axial:
+        return None
+    multiframe = any(f.instance.frames > 1 for f in grid.frames)
+    numbers = [f.index + 1 if multiframe else f.number("InstanceNumber") for f in grid.frames]
+    if any(n is None for n in numbers):
+        return None
+    whole = tuple(int(n) for n in numbers if n is not None)
+    return whole[::-1] if axis_map(grid.affine)[2, 1] < 0 else whole
+
+
+def _acquisition(series: Series) -> Acquisition:
+    first = series.first
+    study_date = first.text("StudyDate") or first.text("SeriesDate") or first.text("AcquisitionDate")
+    kvp = first.number("KVP")
+    return Acquisition(
+        kvp=kvp if kvp and kvp > 0 else None,
+        kernel=series.kernel,
+        slice_thickness_mm=series.thickness_mm,
+        manufacturer=first.text("Manufacturer") or None,
+        model=first.text("ManufacturerModelName") or None,
+        contrast=series.contrast,
+        series_description=first.text("SeriesDescription") or None,
+        study_instance_uid=series.instance.study or None,
+        series_instance_uid=series.instance.series or None,
+        age_years=age_in_years(first.text("PatientAge"), first.text("PatientBirthDate"), study_date),
+        sex=sex_of(first.text("PatientSex")),
+    )

@@ -1,0 +1,101 @@
+"""The door: one path in, one checked CT volume out, or a reason."""
+
+import os
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from osteo_monai.domain import UnusableInputError
+from osteo_monai.imaging.dicom import read_dicom
+from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, read_study_uid, walk_files
+from osteo_monai.imaging.findings import info
+from osteo_monai.imaging.nifti import is_nifti, read_nifti
+from osteo_monai.imaging.volume import CTVolume
+
+
+def read_ct(path: Path) -> CTVolume:
+    """Read a CT from a DICOM folder (searched with its sub-folders), one DICOM file, or a NIfTI file.
+
+    A folder may hold several series of one study and other objects; the series that suits bone density best is
+    chosen (axial, original, no sharp kernel, full coverage, 1 to 3 mm) and the choice is told in the findings.
+
+    Args:
+        path: a folder, a DICOM file (useful for multi-frame CT only) or ``.nii`` / ``.nii.gz``.
+
+    Returns:
+        The volume in HU, RAS+, with geometry and acquisition facts; none of its findings is a refusal.
+
+    Raises:
+        UnusableInputError: nothing can be read: no such path, no images in it, damaged data.
+        ScanRefusedError: images were read, but no honest number can come of them (not CT, missing slice, tilt,
+            no rescale, values that are not HU, ...); its findings say why.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UnusableInputError(f"There is no file or folder '{path}'.")
+    with one_sentence("The input cannot be read"):
+        if path.is_file():
+            if is_nifti(path):
+                return read_nifti(path, path.name)
+            if looks_like_dicom(path) or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
+                return read_dicom([path], path.name)
+            raise UnusableInputError("The file is neither DICOM nor NIfTI (.nii, .nii.gz).")
+        files = [file for _, names in walk_files(path) for file in names]
+        volumes = [file for file in files if is_nifti(file)]
+        if any(looks_like_dicom(file) for file in files):
+            scan = read_dicom(files, path.name)
+            if volumes:
+                note = info("nifti_ignored", f"{len(volumes)} NIfTI files beside the DICOM files were not read.")
+                scan = replace(scan, findings=(*scan.findings, note))
+            return scan
+        if len(volumes) == 1:
+            return read_nifti(volumes[0], path.name)
+        if volumes:
+            raise UnusableInputError(f"The folder holds {len(volumes)} NIfTI files; give one of them.")
+        return read_dicom(files, path.name)
+
+
+def find_studies(path: Path) -> list[Path]:
+    """List the studies in a folder tree, each as a path that :func:`read_ct` takes.
+
+    DICOM files are told apart by the StudyInstanceUID of the first readable file of each folder; folders of one study
+    are given by the folder they share if that holds no other study. Each NIfTI file is a study of its own.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        Paths in a fixed order; ``[path]`` if it is a file or holds a single study.
+
+    Raises:
+        UnusableInputError: there is no such path, or nothing in it looks like DICOM or NIfTI.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UnusableInputError(f"There is no file or folder '{path}'.")
+    if path.is_file():
+        return [path]
+    folders: defaultdict[str, list[Path]] = defaultdict(list)
+    found: list[Path] = []
+    for folder, files in walk_files(path):
+        found += [file for file in files if is_nifti(file)]
+        dicom = [f for f in files if not is_nifti(f) and looks_like_dicom(f)]
+        if dicom:
+            folders[_study_of(dicom) or f"no identifier {folder}"].append(folder)
+    owner = {folder: study for study, members in folders.items() for folder in members}
+    for study, members in folders.items():
+        shared = Path(os.path.commonpath(members))
+        foreign = any(other != study and folder.is_relative_to(shared) for folder, other in owner.items())
+        found += members if foreign else [shared]
+    if not found:
+        raise UnusableInputError("Nothing in the folder is DICOM or NIfTI.")
+    return [path] if len(found) == 1 else sorted(found)
+
+
+def _study_of(files: list[Path]) -> str:
+    for file in files:
+        try:
+            return read_study_uid(file)
+        except UnusableInputError:
+            continue
+    return ""

@@ -1,0 +1,30 @@
+"""``python -m osteo_monai.inferers merge BUNDLE ...`` or ``... export CHECKPOINT BUNDLE``."""
+
+import argparse
+import json
+from pathlib import Path
+
+from osteo_monai.inferers.bundle import export_weights, merge_inference_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m osteo_monai.inferers", description="House-keeping of bundles.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    merge = verbs.add_parser("merge", help="write configs/inference.json from common.json and inference_overlay.json")
+    merge.add_argument("bundle", type=Path, nargs="+")
+    export = verbs.add_parser("export", help="write a checkpoint's weights to models/model.pt")
+    export.add_argument("checkpoint", type=Path)
+    export.add_argument("bundle", type=Path)
+    export.add_argument("--full", action="store_true", help="keep single precision")
+    arguments = parser.parse_args()
+    if arguments.verb == "merge":
+        for bundle in arguments.bundle:
+            text = json.dumps(merge_inference_config(bundle), indent=4) + "\n"
+            (bundle / "configs" / "inference.json").write_text(text)
+    else:
+        target = arguments.bundle / "models" / "model.pt"
+        print(export_weights(arguments.checkpoint, target, half=not arguments.full), target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Run a published bundle on a volume in memory: what is published is what runs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor, decollate_batch
+from monai.transforms import Compose
+from torch import Tensor
+
+from osteo_monai.tracking import file_sha256
+
+__all__ = ["BUNDLES_VARIABLE", "InferenceBundle", "export_weights", "find_bundle", "load_bundle", "merge_inference_config"]
+
+BUNDLES_VARIABLE = "OSTEO_BUNDLES"
+"""Environment variable naming the folder that holds the bundles; the checkout's own ``bundles`` otherwise."""
+
+_DISK_TRANSFORMS = ("LoadImaged", "EnsureChannelFirstd", "SaveImaged", "SaveVertebraed")
+"""Steps of a bundle's config that read or write files (or tidy what was just read)."""
+
+
+def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the folder of a bundle given its path or its name.
+
+    Raises:
+        FileNotFoundError: when there is no such folder with a ``configs/inference.json``.
+    """
+    roots = [os.environ.get(BUNDLES_VARIABLE), Path(__file__).parents[2] / "bundles", Path.cwd() / "bundles"]
+    tried = [Path(name_or_path), *(Path(root) / name_or_path for root in roots if root)]
+    for folder in tried:
+        if (folder / "configs" / "inference.json").is_file():
+            return folder.resolve()
+    raise FileNotFoundError(
+        f"bundle {os.fspath(name_or_path)!r} not found: no configs/inference.json under "
+        + ", ".join(dict.fromkeys(map(str, tried)))
+        + f"; set {BUNDLES_VARIABLE} to the folder that holds the bundles"
+    )
+
+
+class InferenceBundle:
+    """A bundle's preprocessing, network, inferer and postprocessing, without its reading and writing of files.
+
+    Attributes:
+        name: of the bundle's folder.
+        version: from its metadata.
+        weights_sha256: of its ``models/model.pt``.
+        device: where the network runs.
+    """
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+        self.name = folder.name
+        self.device = torch.device(device)
+        self.version = str(json.loads((folder / "configs" / "metadata.json").read_text())["version"])
+        weights = folder / "models" / "model.pt"
+        if not weights.is_file():
+            raise FileNotFoundError(
+                f"bundle {self.name} has no weights: {weights} is missing; train it or put its model.pt there"
+            )
+        self.weights_sha256 = file_sha256(weights)
+        config = ConfigParser.load_config_file(folder / "configs" / "inference.json")
+        for part in ("preprocessing", "postprocessing"):
+            config[part]["transforms"] = [t for t in config[part]["transforms"] if not _touches_disk(t)]
+        config["bundle_root"] = str(folder)
+        config["device"] = f"$torch.device({str(self.device)!r})"
+        parser = ConfigParser(config)
+        parser.read_meta(folder / "configs" / "metadata.json")
+        self._preprocessing: Compose = parser.get_parsed_content("preprocessing")
+        self._inferer = parser.get_parsed_content("inferer")
+        self._postprocessing: Compose = parser.get_parsed_content("postprocessing")
+        self._network: torch.nn.Module = parser.get_parsed_content("network_def")
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        self._network.load_state_dict(state)  # half-precision files are widened to the network's float32
+        self._network.to(self.device).eval()
+
+    def __call__(self, image: Tensor) -> dict[str, Any]:
+        """Run the bundle on one scan.
+
+        Args:
+            image: ``MetaTensor`` (1, X, Y, Z) in HU with its affine (voxel index to RAS+ mm); any orientation.
+
+        Returns:
+            What the bundle's postprocessing left, ``pred`` on the grid of ``image``, on the CPU; ``image`` itself is
+            dropped, since preprocessing scaled and resampled it.
+
+        Raises:
+            ValueError: when ``image`` is not a ``MetaTensor`` of that shape.
+        """
+        if not isinstance(image, MetaTensor) or image.ndim != 4 or image.shape[0] != 1:
+            raise ValueError(
+                f"image must be a MetaTensor of shape (1, X, Y, Z), got {type(image).__name__} {tuple(image.shape)}"
+            )
+        data = self._preprocessing({"image": image})
+        prepared = data["image"]
+        with torch.inference_mode():
+            batch = prepared[None].to(self.device)
+            data["pred"] = decollate_batch(self._inferer(batch, self._network))[0].cpu()
+            # the batch of one shares its list of operations with nothing else; invert from the image's own
+            data["pred"] = MetaTensor(
+                data["pred"].as_tensor(), meta=prepared.meta, applied_operations=prepared.applied_operations
+            )
+            result = self._postprocessing(data)
+        result.pop("image", None)
+        return dict(result)
+
+
+def _touches_disk(transform: Any) -> bool:
+    return isinstance(transform, dict) and str(transform.get("_target_", "")).rsplit(".", 1)[-1] in _DISK_TRANSFORMS
+
+
+def load_bundle(name_or_path: str | os.PathLike[str], device: torch.device | str = "cpu") -> InferenceBundle:
+    """Return a bundle ready to run on ``device``.
+
+    Args:
+        name_or_path: the bundle's folder, or its name in ``$OSTEO_BUNDLES`` or the checkout's ``bundles``.
+        device: ``cpu``, ``cuda``, ``cuda:0`` ...
+
+    Raises:
+        FileNotFoundError: when the bundle or its weights are missing.
+    """
+    return InferenceBundle(find_bundle(name_or_path), device)
+
+
+def merge_inference_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return ``configs/common.json`` with ``configs/inference_overlay.json`` merged on top, by MONAI's own rules.
+
+    MONAI Label and MONAI Deploy read ``inference.json`` alone, so it is written out; a test holds it equal to this.
+    """
+    configs = Path(folder) / "configs"
+    merged = ConfigParser.load_config_files([configs / "common.json", configs / "inference_overlay.json"])
+    return {key: value for key, value in merged.items() if key != "_meta_"}
+
+
+def export_weights(checkpoint: str | os.PathLike[str], target: str | os.PathLike[str], half: bool = True) -> str:
+    """Write the weights of a training checkpoint as a bundle's ``model.pt`` and return the file's SHA-256.
+
+    Args:
+        checkpoint: ``model.pt`` (the best) or ``checkpoint_epoch=N.pt`` of a training.
+        target: file to write; its folder is made if missing.
+        half: store float32 tensors in half precision.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = state.get("model", state)
+    if half:
+        state = {k: v.half() if v.dtype is torch.float32 else v for k, v in state.items()}
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    torch.save({k: v.contiguous() for k, v in state.items()}, target)
+    return file_sha256(target)

@@ -1,0 +1,136 @@
+"""Inference on the axial slices of a volume, and mixed precision that also works on a CPU."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SimpleInferer
+from monai.utils import convert_to_dst_type
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["AutocastInferer", "AxialSliceInferer", "bfloat16_is_fast"]
+
+Output = Literal["logits", "probability", "label"]
+
+
+def bfloat16_is_fast(device: torch.device | str) -> bool:
+    """Whether ``device`` multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and probe is not None and bool(probe())
+
+
+class AutocastInferer(SimpleInferer):
+    """Call the network once under bfloat16 autocast and return float32.
+
+    MONAI's ``amp=True`` autocasts for CUDA alone; bfloat16 needs no gradient scaling, so this serves training on
+    either device.
+
+    Args:
+        enabled: whether to autocast; off, the network runs as it is.
+        divisor: spatial sizes are padded at their far end to a multiple of this, and the answer is cut back, so that
+            nothing downstream mistakes padding for scan.
+        padding_value: what they are padded with, in the network's input units (0 is air after scaling).
+    """
+
+    def __init__(self, enabled: bool = True, divisor: int = 1, padding_value: float = 0.0) -> None:
+        super().__init__()
+        if divisor < 1:
+            raise ValueError(f"divisor must be at least 1, got {divisor}")
+        self.enabled = enabled
+        self.divisor = divisor
+        self.padding_value = padding_value
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        shape = inputs.shape[2:]
+        pad = [amount for size in reversed(shape) for amount in (0, -size % self.divisor)]
+        padded = functional.pad(inputs, pad, value=self.padding_value) if any(pad) else inputs
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.enabled):
+            result = network(padded, *args, **kwargs)
+        return result[(..., *(slice(size) for size in shape))].float()
+
+
+class AxialSliceInferer(Inferer):
+    """Run a 2D network over the axial slices of (N, C, X, Y, Z) in batches; Z, the last axis, is axial.
+
+    A slice covers its plane, so nothing needs stitching: slices are cut as views, padded at their far edges to what
+    the network can halve, and the answer is written into one volume. Only that volume is kept, so its memory does not
+    grow with the number of output channels when ``output`` is ``"label"``.
+
+    Args:
+        batch_size: slices per call of the network.
+        divisor: X and Y are padded to a multiple of this (64 for the seven-level network).
+        padding_value: what they are padded with, in the network's input units (0 is air after scaling).
+        output: ``"logits"``: (N, K, X, Y, Z) as the network says; ``"probability"``: sigmoid for one channel, softmax
+            for more; ``"label"``: uint8 (N, 1, X, Y, Z), the sigmoid cut at 0.5 or the argmax.
+        sw_device: where the network runs; the input's device by default.
+        device: where the volume is assembled; the input's device by default.
+        amp: bfloat16 autocast.
+
+    Raises:
+        ValueError: on an impossible argument, or an input that is not 5D.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 16,
+        divisor: int = 64,
+        padding_value: float = 0.0,
+        output: Output = "logits",
+        sw_device: torch.device | str | None = None,
+        device: torch.device | str | None = None,
+        amp: bool = False,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or divisor < 1:
+            raise ValueError(f"batch_size and divisor must be at least 1, got {batch_size} and {divisor}")
+        if output not in ("logits", "probability", "label"):
+            raise ValueError(f"output must be 'logits', 'probability' or 'label', got {output!r}")
+        self.batch_size = batch_size
+        self.divisor = divisor
+        self.padding_value = padding_value
+        self.output = output
+        self.sw_device = sw_device
+        self.device = device
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the volume that ``output`` names, as a ``MetaTensor`` with the input's geometry if it was one.
+
+        An input of (N, C, X, Y) counts as N single slices and gives (N, K, X, Y).
+        """
+        if inputs.ndim not in (4, 5) or 0 in inputs.shape:
+            raise ValueError(f"inputs must be a filled (N, C, X, Y, Z) or (N, C, X, Y), got shape {tuple(inputs.shape)}")
+        data = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        volume = data if data.ndim == 5 else data[..., None]
+        n, _, x, y, z = volume.shape
+        run_on = torch.device(self.sw_device) if self.sw_device is not None else volume.device
+        keep_on = torch.device(self.device) if self.device is not None else volume.device
+        pad = (0, -y % self.divisor, 0, -x % self.divisor)
+        slices = volume.permute(0, 4, 1, 2, 3).flatten(0, 1)  # (N * Z, C, X, Y)
+        result = torch.empty(0)
+        for start in range(0, n * z, self.batch_size):
+            batch = slices[start : start + self.batch_size].to(run_on)
+            if any(pad):
+                batch = functional.pad(batch, pad, value=self.padding_value)
+            with torch.autocast(run_on.type, dtype=torch.bfloat16, enabled=self.amp):
+                answer = network(batch.contiguous(), *args, **kwargs)
+            answer = self._finish(answer[..., :x, :y])
+            if start == 0:
+                result = torch.empty((n * z, *answer.shape[1:]), dtype=answer.dtype, device=keep_on)
+            result[start : start + len(answer)] = answer.to(keep_on)
+        result = result.unflatten(0, (n, z)).permute(0, 2, 3, 4, 1)
+        if data.ndim == 4:
+            result = result[..., 0]
+        return convert_to_dst_type(result, inputs, dtype=result.dtype, device=keep_on)[0]
+
+    def _finish(self, answer: Tensor) -> Tensor:
+        if self.output == "logits":
+            return answer.float()
+        if self.output == "label":
+            return (answer > 0 if answer.shape[1] == 1 else answer.argmax(1, keepdim=True)).to(torch.uint8)
+        return answer.float().sigmoid() if answer.shape[1] == 1 else answer.float().softmax(1)

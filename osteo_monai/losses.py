@@ -1,0 +1,79 @@
+"""Losses that MONAI does not have."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from osteo_monai.domain import VertebraLevel
+from osteo_monai.transforms.vertebra_decoding import (
+    BODY_CHANNEL,
+    FIRST_NAME_CHANNEL,
+    HEAT_CHANNEL,
+    NAMED_LEVELS,
+    RIB_CHANNEL,
+    SACRUM_CHANNEL,
+)
+
+_RIB_LABEL = 50
+
+
+class VertebraLocalizationLoss(nn.Module):
+    """Finding the bodies and naming them, as two separate questions.
+
+    Finding: a weighted squared error on the centre heat map, and binary cross-entropy plus Dice on bodies, sacrum and
+    ribs. Naming: cross-entropy of the level over the voxels of bodies alone, each body weighing the same.
+
+    Args:
+        heat_weight, name_weight: of the two parts beside the masks.
+        positive_weight: how much more an error at a body's centre counts than one in the background.
+    """
+
+    def __init__(self, heat_weight: float = 1.0, name_weight: float = 1.0, positive_weight: float = 40.0) -> None:
+        super().__init__()
+        self.heat_weight, self.name_weight, self.positive_weight = heat_weight, name_weight, positive_weight
+        index = torch.full((256,), -1, dtype=torch.long)
+        for i, level in enumerate(NAMED_LEVELS):
+            index[level.label] = i
+        self.register_buffer("index", index, persistent=False)
+        self.index: Tensor
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            prediction: (B, 16, X, Y, Z) logits, channels as in ``vertebra_decoding``.
+            target: (B, 2, X, Y, Z); labels of ``VirtualVolumeDataset`` and its heat map.
+        """
+        if prediction.shape[1] != FIRST_NAME_CHANNEL + len(NAMED_LEVELS) or target.shape[1] != 2:
+            raise ValueError(
+                f"prediction must have {FIRST_NAME_CHANNEL + len(NAMED_LEVELS)} channels and target 2, "
+                f"got {prediction.shape[1]} and {target.shape[1]}"
+            )
+        prediction = prediction.float()
+        classes, heat = target[:, 0].long(), target[:, 1]
+        found = torch.sigmoid(prediction[:, HEAT_CHANNEL])
+        weight = 1.0 + self.positive_weight * heat
+        loss = self.heat_weight * 10.0 * (weight * (found - heat) ** 2).mean()
+
+        names = self.index[classes]
+        body = names >= 0
+        masks = torch.stack([body, classes == VertebraLevel.SACRUM.label, classes == _RIB_LABEL], 1).float()
+        logits = prediction[:, [BODY_CHANNEL, SACRUM_CHANNEL, RIB_CHANNEL]]
+        loss = loss + functional.binary_cross_entropy_with_logits(logits, masks)
+        p = torch.sigmoid(logits)
+        overlap = (p * masks).sum((0, 2, 3, 4))
+        size = (p + masks).sum((0, 2, 3, 4))
+        present = masks.sum((0, 2, 3, 4)) > 0
+        dice = 1.0 - (2 * overlap + 1) / (size + 1)
+        loss = loss + (dice * present).sum() / present.sum().clamp(min=1)
+
+        if body.any():
+            batch, *_ = torch.nonzero(body, as_tuple=True)
+            picked = names[body]
+            logits = prediction[:, FIRST_NAME_CHANNEL:].movedim(1, -1)[body]
+            entropy = functional.cross_entropy(logits, picked, reduction="none", label_smoothing=0.02)
+            key = batch * len(NAMED_LEVELS) + picked
+            count = torch.bincount(key, minlength=int(key.max()) + 1).float()
+            share = 1.0 / count[key]
+            loss = loss + self.name_weight * (entropy * share).sum() / share.sum()
+        return loss

@@ -1,0 +1,55 @@
+"""What a manifest holds, in one row per split."""
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+from osteo_monai.domain import BoneStatus, Sex
+from osteo_monai.manifests.manifest import Manifest
+from osteo_monai.manifests.record import Record
+
+DESCRIPTION_COLUMNS: tuple[str, ...] = (
+    "split",
+    "records",
+    "subjects",
+    "women",
+    "age (years)",
+    "mg/cm3",
+    *(status.value for status in BoneStatus),
+)
+
+
+def describe(manifest: Manifest) -> list[tuple[str, ...]]:
+    """Return one row per split with the columns of ``DESCRIPTION_COLUMNS``, as text.
+
+    People are counted once, by their first record. Age and density are given as mean +- SD over those for whom they
+    are known, with that number in brackets where it is not everyone; unknown is a dash, never zero.
+    """
+    rows = []
+    for split, records in manifest.splits.items():
+        people: dict[str, Record] = {}
+        for record in records:
+            people.setdefault(record.subject_id, record)
+        persons = list(people.values())
+        sexes = [p.sex for p in persons if p.sex is not None]
+        classes = Counter(p.bone_status for p in persons if p.bone_status is not None)
+        rows.append(
+            (
+                split,
+                str(len(records)),
+                str(len(persons)),
+                f"{sum(s is Sex.FEMALE for s in sexes)} of {len(sexes)}" if sexes else "-",
+                _spread([p.age for p in persons]),
+                _spread([p.bmd_mg_cm3 for p in persons]),
+                *(str(classes[status]) if classes else "-" for status in BoneStatus),
+            )
+        )
+    return rows
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    if not known:
+        return "-"
+    text = f"{mean(known):.1f}" + (f" +- {stdev(known):.1f}" if len(known) > 1 else "")
+    return text if len(known) == len(values) else f"{text} ({len(known)})"

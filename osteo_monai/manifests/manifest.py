@@ -1,0 +1,245 @@
+"""Reading, checking and writing data manifests.
+
+A manifest is one JSON file. Its splits stand at the top level, as ``monai.data.load_decathlon_datalist`` wants them::
+
+    {"name": "...", "description": "...", "virtual": true, "training": [{"image": "...", ...}], "test": [...]}
+
+so that one file serves MONAI and us. MONAI checks nothing; :func:`read_manifest` checks everything and lists all that
+is wrong in one error.
+"""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from osteo_monai.domain import SCREENED_LEVELS, SPLIT_PATTERN, DensityThresholds
+from osteo_monai.manifests.record import Record
+
+SCHEMA_ADDRESS = "manifest.schema.json"
+MEAN_TOLERANCE_MG_CM3 = 0.51
+"""How far a rounded subject density may lie from the mean of its rounded L1 and L2 densities."""
+
+
+class ManifestError(ValueError):
+    """A manifest that must not be used; ``problems`` holds one sentence for each thing that is wrong."""
+
+    def __init__(self, manifest: str, problems: list[str]) -> None:
+        listed = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{manifest} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:{listed}")
+        self.problems = tuple(problems)
+
+
+class Header(BaseModel):
+    """What a manifest says about itself, beside its splits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    description: str = Field(min_length=1)
+    virtual: bool
+    """True if the people are simulated; every number that comes from them must then say so."""
+    licence: str | None = None
+    source: str | None = None
+    """Where the images and values come from; for a virtual cohort the recipe and the version that made it."""
+
+
+class Manifest(BaseModel):
+    """A checked manifest: its header and the records of each split."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    header: Header
+    splits: dict[Annotated[str, Field(pattern=SPLIT_PATTERN)], tuple[Record, ...]]
+
+    def records(self) -> Iterator[tuple[str, int, Record]]:
+        """Every record with its split and its place in it."""
+        for split, records in self.splits.items():
+            for place, record in enumerate(records):
+                yield split, place, record
+
+    def as_json(self) -> dict[str, Any]:
+        """The file's content: header and splits side by side, unknown fields left out."""
+        content: dict[str, Any] = self.header.model_dump(mode="json", exclude_none=True)
+        for split, records in self.splits.items():
+            content[split] = [record.model_dump(mode="json", exclude_none=True) for record in records]
+        return content
+
+
+def read_manifest(path: Path, thresholds: DensityThresholds | None = None, check_files: bool = True) -> Manifest:
+    """Read a manifest and check all of it.
+
+    Args:
+        path: the JSON file; paths in it are relative to its folder.
+        thresholds: what ``bone_status`` must follow from; default Pan's.
+        check_files: also check that every file that is named exists.
+
+    Raises:
+        ManifestError: listing every problem at once.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_duplicate_keys)
+    except FileNotFoundError as error:
+        raise ManifestError(path.name, ["there is no such file"]) from error
+    except ValueError as error:  # malformed JSON, a key that stands twice, bytes that are not UTF-8
+        raise ManifestError(path.name, [f"it is not valid JSON: {error}"]) from error
+    manifest, problems = _parse(content)
+    problems += _contradictions(manifest, thresholds or DensityThresholds())
+    if check_files:
+        problems += _missing_files(manifest, path.parent)
+    if problems:
+        raise ManifestError(path.name, problems)
+    return manifest
+
+
+def write_manifest(manifest: Manifest, path: Path, thresholds: DensityThresholds | None = None) -> str:
+    """Check a manifest, write it, and return its sha256. The same content gives the same bytes.
+
+    Files need not exist yet. The folder is made if it is missing.
+
+    Raises:
+        ManifestError: listing every problem at once; nothing is written then.
+    """
+    if problems := _contradictions(manifest, thresholds or DensityThresholds()):
+        raise ManifestError(path.name, problems)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(manifest.as_json(), indent=1, ensure_ascii=False) + "\n"
+    path.write_bytes(text.encode("utf-8"))
+    return manifest_sha256(path)
+
+
+def manifest_sha256(path: Path) -> str:
+    """Checksum of the manifest's bytes, as it is logged with every run."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def manifest_json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the file; ``data_manifests/manifest.schema.json`` is this, written down."""
+    header, record = Header.model_json_schema(), Record.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ADDRESS,
+        "title": "osteo_monai data manifest",
+        "description": "Also read by monai.data.load_decathlon_datalist. No subject may stand in two splits; "
+        "bone_status must follow from bmd_mg_cm3. osteo_monai.manifests.read_manifest checks those too.",
+        "type": "object",
+        "properties": header["properties"],
+        "required": header["required"],
+        "patternProperties": {SPLIT_PATTERN: {"type": "array", "items": {"$ref": "#/$defs/Record"}}},
+        "additionalProperties": False,
+        "$defs": {**record.pop("$defs"), "Record": record},
+    }
+
+
+def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse what ``json`` would settle by silently taking the last one."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return content
+
+
+def _parse(content: object) -> tuple[Manifest, list[str]]:
+    """Turn JSON content into a manifest, leaving out records that cannot be read and saying what is wrong with each."""
+    problems: list[str] = []
+    if not isinstance(content, Mapping):
+        content, problems = {}, [f"it must be a JSON object, got {type(content).__name__}"]
+    heading = {key: value for key, value in content.items() if not re.match(SPLIT_PATTERN, key)}
+    try:
+        header = Header.model_validate(heading)
+    except ValidationError as error:
+        header = Header.model_construct(name="", description="", virtual=False)
+        problems += _sentences("", error)
+    splits: dict[str, tuple[Record, ...]] = {}
+    for split in (key for key in content if key not in heading):
+        if not isinstance(content[split], list):
+            problems.append(f"{split} must be a list of records, got {type(content[split]).__name__}")
+            continue
+        records = []
+        for place, entry in enumerate(content[split]):
+            try:
+                records.append(Record.model_validate(entry))
+            except ValidationError as error:
+                problems += _sentences(f"{split}[{place}]", error)
+        splits[split] = tuple(records)
+    if not any(splits.values()) and not problems:
+        problems.append("it has no records: expected a split training, validation, test or external_<centre>")
+    return Manifest.model_construct(header=header, splits=splits), problems
+
+
+def _sentences(where: str, error: ValidationError) -> list[str]:
+    """One sentence for each complaint of pydantic; values are left out, they may identify a patient."""
+    sentences = []
+    for e in error.errors(include_input=False, include_url=False):
+        # A union reports once per member; the member's name is no key of the file
+        keys = [str(part) for part in e["loc"] if part not in ("str", "tuple[str, ...]")]
+        place = ".".join([*([where] if where else []), *keys])
+        if e["type"] == "extra_forbidden":
+            sentences.append(f"{place}: this key is unknown")
+        else:
+            sentences.append(f"{place or 'manifest'}: {e['msg'].removeprefix('Value error, ')}")
+    return list(dict.fromkeys(sentences))
+
+
+def _contradictions(manifest: Manifest, thresholds: DensityThresholds) -> list[str]:
+    """What contradicts itself within or between records."""
+    problems: list[str] = []
+    split_of: dict[str, set[str]] = defaultdict(set)
+    seen: dict[tuple[tuple[str, ...], str | None], str] = {}
+    facts: dict[tuple[str, str], tuple[object, str]] = {}
+    for split, place, record in manifest.records():
+        where = f"{split}[{place}]"
+        split_of[record.subject_id].add(split)
+        identity = (tuple(str(PurePosixPath(p)) for p in record.images), record.level)
+        if identity in seen:
+            problems.append(f"{where}: duplicates {seen[identity]}, the same image{_of_level(record)} stands in both")
+        seen.setdefault(identity, where)
+        problems += [f"{where}: {problem}" for problem in _densities(record, thresholds)]
+        for fact in ("sex", "bmd_mg_cm3", "bmd_standard", "bone_status", "level_bmd_mg_cm3"):
+            value = getattr(record, fact)
+            if value is None:
+                continue
+            first, there = facts.setdefault((record.subject_id, fact), (value, where))
+            if first != value:
+                problems.append(f"{where}: {fact} differs from the one of the same subject in {there}")
+    for subject, splits in split_of.items():
+        if len(splits) > 1:
+            problems.append(f"subject {subject!r} stands in more than one split: {', '.join(sorted(splits))}")
+    return problems
+
+
+def _of_level(record: Record) -> str:
+    return "" if record.level is None else f" of level {record.level}"
+
+
+def _densities(record: Record, thresholds: DensityThresholds) -> Iterator[str]:
+    """Disagreement between the subject's density, its levels and its class."""
+    bmd, levels = record.bmd_mg_cm3, record.level_bmd_mg_cm3 or {}
+    if bmd is not None and all(level in levels for level in SCREENED_LEVELS):
+        mean = sum(levels[level] for level in SCREENED_LEVELS) / len(SCREENED_LEVELS)
+        if abs(mean - bmd) > MEAN_TOLERANCE_MG_CM3:
+            yield f"bmd_mg_cm3 is {bmd:g}, but the mean of {' and '.join(SCREENED_LEVELS)} is {mean:g} mg/cm3"
+    if bmd is None or record.bone_status is None or record.bmd_standard is None:
+        return
+    if record.bmd_standard != thresholds.standard:
+        yield (
+            f"bone_status cannot be checked: bmd_mg_cm3 is in mg/cm3 {record.bmd_standard}, "
+            f"the thresholds are in mg/cm3 {thresholds.standard}; convert the density"
+        )
+    elif (expected := thresholds.status(bmd, record.bmd_standard)) != record.bone_status:
+        yield f"bone_status is {record.bone_status}, but {bmd:g} mg/cm3 {record.bmd_standard} means {expected}"
+
+
+def _missing_files(manifest: Manifest, base: Path) -> list[str]:
+    problems = []
+    for split, place, record in manifest.records():
+        for name in record.files:
+            if not (base / name).exists():
+                problems.append(f"{split}[{place}]: there is no file {name}")
+    return problems

@@ -1,0 +1,83 @@
+"""One record of a data manifest: an image, what is known of its subject, and how it was acquired."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from osteo_monai.domain import BoneStatus, MineralStandard, Sex, VertebraLevel
+
+Phase = Literal["native", "arterial", "portal_venous", "delayed", "unknown"]
+
+
+class Record(BaseModel):
+    """An image with its labels and clinical fields; what is not known is left out, never replaced by a default.
+
+    Paths are relative to the folder of the manifest, with forward slashes. Densities belong to the *subject*: a
+    subject with several images has the same ``bmd_mg_cm3`` in each of its records.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str | tuple[str, ...] = Field(min_length=1)
+    """A file, a folder with one DICOM series, or a list of files that MONAI stacks as channels."""
+    subject_id: str = Field(min_length=1)
+    """Pseudonym of the person. Records of one subject never stand in two splits."""
+    label: str | tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Label map on the grid of the image, with the integers of ``VertebraLevel.label`` for the bodies."""
+    truth: str | None = Field(default=None, min_length=1)
+    """JSON file with everything else that is known of a virtual person."""
+    level: VertebraLevel | None = None
+    """The level that the image shows, where it shows one alone (a slice)."""
+
+    age: float | None = Field(default=None, ge=0, le=120)
+    """Years."""
+    sex: Sex | None = None
+    height_cm: float | None = Field(default=None, ge=30, le=250)
+    weight_kg: float | None = Field(default=None, ge=1, le=400)
+
+    bmd_mg_cm3: float | None = Field(default=None, ge=-100, le=600)
+    """Trabecular density of the subject: mean of L1 and L2, by QCT or exact in a virtual person. Marrow fat can make a
+    real one slightly negative."""
+    level_bmd_mg_cm3: dict[VertebraLevel, float] | None = None
+    """The same by level."""
+    bmd_standard: MineralStandard | None = None
+    """Reference material of both densities; needed as soon as one of them is given."""
+    areal_bmd_g_cm2: float | None = Field(default=None, ge=0.1, le=3)
+    """DXA of the lumbar spine."""
+    t_score: float | None = Field(default=None, ge=-10, le=10)
+    """From DXA, never from CT."""
+    bone_status: BoneStatus | None = None
+    """Class of volumetric QCT; it must follow from ``bmd_mg_cm3`` where that is given."""
+
+    centre: str | None = None
+    manufacturer: str | None = None
+    scanner: str | None = None
+    kvp: float | None = Field(default=None, ge=40, le=200)
+    kernel: str | None = None
+    slice_thickness_mm: float | None = Field(default=None, gt=0, le=20)
+    contrast_phase: Phase | None = None
+
+    acquisition: str | None = None
+    """Name of the acquisition in the cohort recipe."""
+    variants: tuple[str, ...] | None = None
+    """What is uncommon in this spine, for results by variant."""
+    extra: dict[str, str | int | float | bool] | None = None
+    """A place for fields of your own; nothing here is checked."""
+
+    @model_validator(mode="after")
+    def _standard_is_named(self) -> Self:
+        if self.bmd_standard is None and (self.bmd_mg_cm3 is not None or self.level_bmd_mg_cm3):
+            standards = " or ".join(MineralStandard)
+            raise ValueError(f"bmd_standard must be given beside a density in mg/cm3, expected {standards}, got none")
+        return self
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Paths of the image, always as a sequence."""
+        return (self.image,) if isinstance(self.image, str) else self.image
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of everything that the record names."""
+        label = () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
+        return (*self.images, *label, *(() if self.truth is None else (self.truth,)))

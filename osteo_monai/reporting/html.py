@@ -1,0 +1,350 @@
+"""The picture report: one self-contained HTML file written from a result, readable on screen and on A4."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from osteo_monai.domain import (
+    SCREENED_LEVELS,
+    BoneStatus,
+    DensityThresholds,
+    Severity,
+    VertebraLevel,
+)
+from osteo_monai.norms import NORM_AGES, NORM_NAME, NORM_SOURCE, NORM_STANDARD, DensityNorm, density_norm
+from osteo_monai.reporting.figures import Picture, axial_picture, axial_slice, column_picture, density_picture
+from osteo_monai.reporting.images import ReportImages
+from osteo_monai.reporting.wording import MINUS, TIMES, density_words, percent_words, percentile_words
+from osteo_monai.screening.result import (
+    CalibrationUsed,
+    Density,
+    LevelMeasurement,
+    ScreeningResult,
+)
+
+_VERDICTS = {
+    "accepted": ("Accepted", "All quality checks were passed."),
+    "accepted_with_warnings": ("Accepted with warnings", "A density is given; read the warnings before using it."),
+    "refused": ("Refused", "No bone density is given for this study."),
+    "unusable": ("Unusable input", "The input could not be read, so nothing was measured."),
+}
+
+_SEVERITIES = (
+    (Severity.REFUSAL, "Reasons for refusal"),
+    (Severity.WARNING, "Warnings"),
+    (Severity.INFO, "For information"),
+)
+
+_CALIBRATIONS = {
+    "physics": "computed from X-ray physics at the tube voltage (an estimate: this scanner was not measured)",
+    "registry": "line of this scanner from the calibration registry",
+    "phantom": "reference rods in this scan",
+    "internal": "tissues in this scan (air, fat, blood, muscle, bone)",
+    "user": "line given by the user",
+}
+
+
+def write_report(result: ScreeningResult, images: ReportImages | None, path: Path) -> None:
+    """Write the report of one study to ``path`` as a single HTML file (UTF-8) that refers to nothing outside itself.
+
+    The report of a refused or unusable study gives the reason first and no density or HU, whatever the result holds;
+    it still shows the pictures that exist.
+
+    Args:
+        result: what to tell.
+        images: what to draw; ``None`` where the input could not be read. Levels missing from it are taken from
+            ``result.levels_found``.
+        path: file to write; its folder must exist.
+
+    Raises:
+        OSError: if ``path`` cannot be written.
+    """
+    path.write_text(_template().render(_context(result, images)), encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("osteo_monai.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _context(result: ScreeningResult, images: ReportImages | None) -> dict[str, Any]:
+    measured = result.verdict in ("accepted", "accepted_with_warnings")
+    density = result.density if measured else None
+    levels = result.levels if measured else ()
+    thresholds = _thresholds(result)
+    axial, column = _pictures(result, images, levels)
+    title, sentence = _VERDICTS[result.verdict]
+    return {
+        "result": result,
+        "verdict": {"key": result.verdict, "title": title, "sentence": sentence},
+        "findings": [
+            (heading, [f for f in result.findings if f.severity is severity], severity.value)
+            for severity, heading in _SEVERITIES
+            if any(f.severity is severity for f in result.findings)
+        ],
+        "summary": None if density is None else _summary(result, density, thresholds),
+        "axial": axial,
+        "outlined": images is not None and images.bodies is not None,
+        "column": column,
+        "level_names": [str(m.level) for m in levels],
+        "level_rows": _level_rows(result, levels, thresholds),
+        "density_picture": None if density is None else _density_picture(result, density, thresholds),
+        "found_rows": [
+            (
+                str(found.level),
+                percent_words(found.certainty),
+                str(found.runner_up or "none"),
+                _point(found.centre_mm),
+            )
+            for found in result.levels_found
+        ],
+        "methods": _methods(result, thresholds) if measured else [],
+        "acquisition": _acquisition(result),
+        "seconds": _seconds(result),
+    }
+
+
+def _pictures(
+    result: ScreeningResult, images: ReportImages | None, levels: tuple[LevelMeasurement, ...]
+) -> tuple[list[Picture], Picture | None]:
+    """Axial pictures of the measured levels (or of L1 and L2 where they can be seen) and the column views."""
+    if images is None:
+        return [], None
+    if not images.levels and result.levels_found:
+        images = ReportImages(images.hu, images.affine, images.bodies, images.regions, result.levels_found)
+    wanted: list[tuple[VertebraLevel, int, str]] = []
+    if levels:
+        for one in levels:
+            number = "" if one.instance_number is None else f"instance {one.instance_number}"
+            wanted.append((one.level, one.slice_index, number))
+    else:
+        for level in SCREENED_LEVELS:
+            k = axial_slice(images, level)
+            if k is not None:
+                wanted.append((level, k, ""))
+    axial = [axial_picture(images, level, k, number) for level, k, number in wanted]
+    return axial, column_picture(images, [level for level, _, _ in wanted], [k for _, k, _ in wanted])
+
+
+def _thresholds(result: ScreeningResult) -> DensityThresholds:
+    """The thresholds that were applied, recovered from the result: density minus distance; Pan's where none were."""
+    default = DensityThresholds()
+    low, high, standard = default.osteoporosis_below, default.normal_above, default.standard
+    if result.density is not None:
+        if result.distance_to_thresholds is not None:
+            # the difference of two floats seldom hits a round number exactly
+            low, high = (
+                round(result.density.mg_cm3 - result.distance_to_thresholds[key], 6)
+                for key in ("osteoporosis_below", "normal_above")
+            )
+        if result.status is not None:  # a class is only ever derived within one standard
+            standard = result.density.standard
+    return DensityThresholds(low, high, standard, result.thresholds_source or default.source)
+
+
+def _summary(result: ScreeningResult, density: Density, thresholds: DensityThresholds) -> dict[str, Any]:
+    """The head of a measured report, in words."""
+    names = [str(m.level) for m in result.levels]
+    of_levels = f"mean of {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+    return {
+        "density": density_words(density.mg_cm3, thresholds),
+        "interval": f"{density.interval_low:.1f} to {density.interval_high:.1f}",
+        "standard": density.standard,
+        "of_levels": of_levels,
+        "status": result.status,
+        "status_note": _status_note(result.status, density, thresholds),
+        "distances": _distances(density, thresholds),
+        "percentile": _percentile(result, density),
+    }
+
+
+def _status_note(status: BoneStatus | None, density: Density, thresholds: DensityThresholds) -> str:
+    if status is None:
+        return "No class is given."
+    ends = {thresholds.status(value, density.standard) for value in (density.interval_low, density.interval_high)} - {
+        status
+    }
+    if not ends:
+        return "The whole 90 % interval lies in this class."
+    others = " and ".join(sorted(ends))
+    return f"The 90 % interval reaches into {others}: the class is not certain."
+
+
+def _distances(density: Density, thresholds: DensityThresholds) -> list[str]:
+    if density.standard is not thresholds.standard:
+        return []
+    words = []
+    for cut in (thresholds.osteoporosis_below, thresholds.normal_above):
+        distance = density.mg_cm3 - cut
+        size = f"{abs(distance):.1f}" if abs(distance) >= 0.05 or distance == 0 else f"{abs(distance):.2g}"
+        if abs(distance) < 1e-6:
+            words.append(f"exactly at {cut:g}")
+        else:
+            words.append(f"{size} {'above' if distance > 0 else 'below'} {cut:g}")
+    return words
+
+
+def _percentile(result: ScreeningResult, density: Density) -> tuple[str, str]:
+    """Percentile against the reference group and how it was had, or what is missing for it."""
+    age = result.acquisition.age_years if result.acquisition else None
+    sex = result.acquisition.sex if result.acquisition else None
+    missing = [word for word, value in (("age", age), ("sex", sex)) if value is None]
+    if age is None or sex is None:
+        return "not given", f"{' and '.join(missing).capitalize()} unknown: no percentile is given."
+    norm = density_norm(age, sex)
+    if norm is None:
+        low, high = NORM_AGES
+        return "not given", f"No norm for age {int(age)}: {NORM_NAME} is used from {low:.0f} to below {high:.0f} years."
+    if density.standard is not NORM_STANDARD:
+        return "not given", f"The density is in {density.standard}, {NORM_NAME} in {NORM_STANDARD}."
+    middle, lowest, highest = (
+        percentile_words(norm.percentile(value, density.standard))
+        for value in (density.mg_cm3, density.interval_low, density.interval_high)
+    )
+    return middle, f"90 % interval {lowest} to {highest}. {_norm_words(norm)}"
+
+
+def _norm_words(norm: DensityNorm) -> str:
+    return (
+        f"Percentile of {norm.group} in {NORM_NAME} ({norm.mean:.1f} ± {norm.sd:.1f} mg/cm³, "
+        f"n = {norm.subjects}, normal approximation)."
+    )
+
+
+def _density_picture(result: ScreeningResult, density: Density, thresholds: DensityThresholds) -> Picture:
+    facts = result.acquisition
+    return density_picture(density, thresholds, facts.age_years if facts else None, facts.sex if facts else None)
+
+
+def _level_rows(
+    result: ScreeningResult, levels: tuple[LevelMeasurement, ...], thresholds: DensityThresholds
+) -> list[tuple[str, list[str], bool]]:
+    """Rows (quantity, one value per level, whether a new group of rows begins)."""
+    if not levels:
+        return []
+    runner_up = {found.level: found.runner_up for found in result.levels_found}
+    groups: list[list[tuple[str, list[str]]]] = [
+        [
+            (
+                "Density (mg/cm³, with its standard)",
+                [f"{density_words(m.density.mg_cm3, thresholds)} {m.density.standard}" for m in levels],
+            ),
+            ("90 % interval", [f"{m.density.interval_low:.1f} to {m.density.interval_high:.1f}" for m in levels]),
+        ],
+        [
+            ("Mean HU", [_signed(m.hu.mean) for m in levels]),
+            ("Median HU", [_signed(m.hu.median) for m in levels]),
+            ("Standard deviation HU", [_signed(m.hu.sd) for m in levels]),
+            ("10th to 90th percentile HU", [f"{_signed(m.hu.p10)} to {_signed(m.hu.p90)}" for m in levels]),
+        ],
+        [
+            ("Trabecular region, rule", [m.region_name for m in levels]),
+            ("Region, voxels", [f"{m.region_voxels}" for m in levels]),
+            ("Region, volume (cm³)", [f"{m.region_volume_cm3:.2f}" for m in levels]),
+            ("Region, area on the centre slice (mm²)", [f"{m.region_area_mm2:.0f}" for m in levels]),
+        ],
+        [
+            ("Body, volume (cm³)", [f"{m.body_volume_cm3:.1f}" for m in levels]),
+            ("Body, height (mm)", [f"{m.height_mm:.1f}" for m in levels]),
+        ],
+        [
+            (
+                "Certainty of the name (runner-up)",
+                [percent_words(m.certainty) + (f" ({up})" if (up := runner_up.get(m.level)) else "") for m in levels],
+            ),
+            ("Centre slice (lowest slice is 0)", [f"{m.slice_index}" for m in levels]),
+            ("DICOM InstanceNumber", [_or_missing(m.instance_number) for m in levels]),
+            ("Centre (mm; right, anterior, superior)", [_point(m.centre_mm) for m in levels]),
+        ],
+    ]
+    return [(name, values, not k) for group in groups for k, (name, values) in enumerate(group)]
+
+
+def _methods(result: ScreeningResult, thresholds: DensityThresholds) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    if result.calibration is not None:
+        rows += _calibration(result.calibration)
+    low, high = thresholds.osteoporosis_below, thresholds.normal_above
+    rows.append(
+        (
+            "Classes",
+            f"{BoneStatus.NORMAL} above {high:g}, {BoneStatus.OSTEOPENIA} {low:g} to {high:g} (both included), "
+            f"{BoneStatus.OSTEOPOROSIS} below {low:g} mg/cm³ {thresholds.standard}, mean of the levels",
+        )
+    )
+    rows.append(("Thresholds from", thresholds.source))
+    rows.append(
+        ("Not to be mixed with", "areal density by DXA: the WHO definitions do not apply to a volumetric density")
+    )
+    rows.append(("Age and sex norms", NORM_SOURCE))
+    return rows
+
+
+def _calibration(used: CalibrationUsed) -> list[tuple[str, str]]:
+    sign = "+" if used.intercept >= 0 else MINUS
+    line = f"density = {used.slope:.4g} {TIMES} HU {sign} {abs(used.intercept):.4g} mg/cm³ {used.standard}"
+    spread = f"{100 * used.relative_sd:.1f} %"
+    if used.absolute_sd:
+        spread += f" and {used.absolute_sd:.1f} mg/cm³"
+    rows = [
+        ("Calibration", f"{used.method}: {_CALIBRATIONS[used.method]}"),
+        ("Calibration line", f"{line}, from the median HU of the region"),
+        ("Its standard deviation", spread),
+    ]
+    if used.note:
+        rows.append(("Calibration note", used.note))
+    return rows
+
+
+def _acquisition(result: ScreeningResult) -> list[tuple[str, str]]:
+    facts = result.acquisition
+    if facts is None:
+        return []
+    return [
+        ("Age", "unknown" if facts.age_years is None else f"{int(facts.age_years)} years"),
+        ("Sex", {"F": "female", "M": "male", None: "unknown"}[facts.sex]),
+        ("Tube voltage", "not stated" if facts.kvp is None else f"{facts.kvp:g} kVp"),
+        ("Kernel", _or_missing(facts.kernel)),
+        ("Slice thickness", "not stated" if facts.slice_thickness_mm is None else f"{facts.slice_thickness_mm:g} mm"),
+        ("Contrast agent", _or_missing(facts.contrast)),
+        ("Scanner", " ".join(word for word in (facts.manufacturer, facts.model) if word) or "not stated"),
+        ("Series", _or_missing(facts.series_description)),
+        ("Matrix", "not known" if facts.shape is None else f" {TIMES} ".join(str(n) for n in facts.shape)),
+        (
+            "Voxel",
+            "not known"
+            if facts.spacing_mm is None
+            else f" {TIMES} ".join(f"{s:.3g}" for s in facts.spacing_mm) + " mm",
+        ),
+    ]
+
+
+def _seconds(result: ScreeningResult) -> list[tuple[str, str]]:
+    stages = {stage: seconds for stage, seconds in result.seconds.items() if stage != "total"}
+    rows = [(stage.replace("_", " "), f"{seconds:.1f} s") for stage, seconds in stages.items()]
+    if result.seconds:
+        rows.append(("total", f"{result.seconds.get('total', sum(stages.values())):.1f} s"))
+    return rows
+
+
+def _point(point: tuple[float, float, float]) -> str:
+    return ", ".join(_signed(value) for value in point)
+
+
+def _signed(value: float) -> str:
+    """One decimal with a true minus sign, and no minus before zero."""
+    words = f"{value:.1f}"
+    return words.replace("-", "") if float(words) == 0 else words.replace("-", MINUS)
+
+
+def _or_missing(value: object) -> str:
+    return "not stated" if value is None or value == "" else str(value)

@@ -1,0 +1,51 @@
+"""What the report needs to draw pictures: the volume, and what was found in it, on one grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osteo_monai.screening.result import LocatedLevel
+
+
+@dataclass(frozen=True)
+class ReportImages:
+    """The pictures' raw material. Arrays are only read, never copied as a whole.
+
+    Attributes:
+        hu: float32 HU of shape (X, Y, Z), canonical RAS+ (x grows to the right, y anterior, z superior).
+        affine: (4, 4) voxel index to RAS+ mm.
+        bodies: integer label map of the vertebral bodies, shape of ``hu``, ids as ``VertebraLevel.label``;
+            ``None`` where segmentation was not reached.
+        regions: trabecular regions that were measured, shape of ``hu``, bool or the same ids; ``None`` if none.
+        levels: every vertebra found, with its centre in RAS+ mm; empty where localisation was not reached.
+
+    Raises:
+        ValueError: if the shapes do not agree.
+    """
+
+    hu: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    bodies: NDArray[np.integer] | None = None
+    regions: NDArray[np.integer] | NDArray[np.bool_] | None = None
+    levels: tuple[LocatedLevel, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.hu.ndim != 3 or min(self.hu.shape) < 1:
+            raise ValueError(f"hu must be a volume of shape (X, Y, Z), got shape {self.hu.shape}")
+        if self.affine.shape != (4, 4):
+            raise ValueError(f"affine must have shape (4, 4), got {self.affine.shape}")
+        for name, mask in (("bodies", self.bodies), ("regions", self.regions)):
+            if mask is not None and mask.shape != self.hu.shape:
+                raise ValueError(f"{name} must have the shape of hu {self.hu.shape}, got {mask.shape}")
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along x, y and z."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    def index(self, point_mm: tuple[float, float, float]) -> NDArray[np.float64]:
+        """Return the fractional voxel index (3,) of a point in RAS+ mm."""
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(inverse[:3, :3] @ np.asarray(point_mm, dtype=np.float64) + inverse[:3, 3])

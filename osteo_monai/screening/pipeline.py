@@ -1,0 +1,568 @@
+"""One CT study to one result: read, localise, take the levels, segment their slices, measure, judge, write.
+
+The steps stop at the first group of gates that refuses, so nothing is measured that nobody may use; what was seen until
+then (levels found, acquisition, all findings) stays in the result.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osteo_monai.domain import (
+    SCREENED_LEVELS,
+    DensityThresholds,
+    Finding,
+    ScanRefusedError,
+    Severity,
+    UnusableInputError,
+    VertebraLevel,
+)
+from osteo_monai.imaging.volume import CTVolume
+from osteo_monai.measurement import tissues
+from osteo_monai.measurement.calibration import TissueSample, calibrate, density, mean_density
+from osteo_monai.measurement.frame import body_frame
+from osteo_monai.measurement.region import Region, trabecular_region
+from osteo_monai.measurement.shape import BodyShape, body_shape
+from osteo_monai.measurement.statistics import hu_statistics
+from osteo_monai.measurement.tissues import Aorta, Surroundings
+from osteo_monai.screening import quality
+from osteo_monai.screening.bodies import separate_bodies, shifted, slab, stand_in
+from osteo_monai.screening.quality import LIMITS, QualityLimits
+from osteo_monai.screening.result import (
+    AcquisitionFacts,
+    CalibrationUsed,
+    Density,
+    HUStatistics,
+    LevelMeasurement,
+    LocatedLevel,
+    ModelUsed,
+    ScreeningResult,
+)
+
+if TYPE_CHECKING:
+    from osteo_monai.reporting.images import ReportImages
+
+LOCALISATION_BUNDLE = "vertebra_localization_ct"
+SEGMENTATION_BUNDLE = "vertebral_body_segmentation_ct"
+
+AORTA_LEVELS = (VertebraLevel.T11, VertebraLevel.T12, VertebraLevel.T13, *(VertebraLevel(f"L{n}") for n in (1, 2, 3)))
+"""Where the aorta lies in front of the column, above its fork at L4."""
+UNKNOWN_KVP_RELATIVE_SD = 0.11
+"""Physics against 120 kVp: 1.128 times the HU at 100 kVp, 0.912 times at 140 kVp; root mean square of both."""
+
+
+class Bundle(Protocol):
+    """A bundle ready to run: image (1, X, Y, Z) with an affine in, its postprocessed dictionary out."""
+
+    name: str
+    version: str
+    weights_sha256: str
+
+    def __call__(self, image: Any) -> Mapping[str, Any]:
+        """Run preprocessing, network and postprocessing of the bundle on ``image``."""
+
+
+@dataclass(frozen=True)
+class ScreeningModels:
+    """The two bundles that screening runs."""
+
+    localisation: Bundle
+    segmentation: Bundle
+
+
+@dataclass(frozen=True)
+class ScreeningOptions:
+    """What a caller may choose; every choice is told in the result.
+
+    Attributes:
+        levels: levels to measure; all of them must be in view, or the study is refused.
+        thresholds: cut-offs of the classes.
+        calibration: ``physics``, ``internal``, ``registry:NAME`` or ``user:SLOPE,INTERCEPT``, in the standard of
+            the thresholds. A registry line that nobody verified is used all the same, with a warning.
+        kvp: tube voltage in kV where the file does not state it; it never overrides a header.
+        limits: thresholds of the quality gates.
+
+    Raises:
+        ValueError: if a choice cannot be understood.
+    """
+
+    levels: tuple[VertebraLevel, ...] = SCREENED_LEVELS
+    thresholds: DensityThresholds = field(default_factory=DensityThresholds)
+    calibration: str = "physics"
+    kvp: float | None = None
+    limits: QualityLimits = LIMITS
+
+    def __post_init__(self) -> None:
+        self.calibration_arguments()
+        if not self.levels or len(set(self.levels)) != len(self.levels):
+            raise ValueError(f"levels must name at least one level and none twice, got {[str(v) for v in self.levels]}")
+
+    def calibration_arguments(self) -> dict[str, Any]:
+        """Return ``calibration`` as arguments of ``osteo_monai.measurement.calibration.calibrate``."""
+        method, _, value = self.calibration.partition(":")
+        if method in ("physics", "internal") and not value:
+            return {"method": method}
+        if method == "registry" and value:
+            return {"method": method, "registry_name": value, "allow_unverified": True}
+        if method == "user":
+            try:
+                slope, intercept = (float(part) for part in value.split(","))
+            except ValueError:
+                pass
+            else:
+                if math.isfinite(slope) and math.isfinite(intercept):
+                    return {"method": method, "slope": slope, "intercept": intercept}
+        raise ValueError(
+            f"calibration must be physics, internal, registry:NAME or user:SLOPE,INTERCEPT, got '{self.calibration}'"
+        )
+
+
+def load_models(device: str = "auto") -> ScreeningModels:
+    """Load both bundles.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto`` (CUDA where there is one).
+
+    Raises:
+        ValueError: if a CUDA device is asked for and there is none.
+    """
+    import torch
+
+    from osteo_monai.inferers import load_bundle
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device must be one that this machine has, got '{device}' without any CUDA device")
+    where = torch.device(device)
+    return ScreeningModels(load_bundle(LOCALISATION_BUNDLE, where), load_bundle(SEGMENTATION_BUNDLE, where))
+
+
+def screen_volume(
+    volume: CTVolume,
+    models: ScreeningModels,
+    options: ScreeningOptions | None = None,
+    study: str = "",
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> tuple[ScreeningResult, "ReportImages"]:
+    """Screen a volume that was read already.
+
+    Args:
+        volume: the checked CT.
+        models: the two bundles.
+        options: what the caller chose; the defaults where ``None``.
+        study: name of the study in the result.
+        on_stage: called with a word for each step as it begins.
+
+    Returns:
+        The result, refused or not, and the pictures' raw material on the canonical grid (its ``bodies`` is the label
+        map of the levels, ``None`` where segmentation was not reached).
+    """
+    run = _Screening(volume, models, options or ScreeningOptions(), study)
+    for name, stage in (
+        ("checking", run.check),
+        ("localising", run.localise),
+        ("segmenting", run.segment),
+        ("measuring", run.measure),
+    ):
+        on_stage(name)
+        with _timed(run.seconds, name):
+            stage()
+        if quality.verdict(run.findings) == "refused":
+            break
+    return run.result(), run.images()
+
+
+def screen(
+    path: Path,
+    output: Path,
+    models: ScreeningModels | None = None,
+    options: ScreeningOptions | None = None,
+    device: str = "auto",
+    study: str | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> ScreeningResult:
+    """Screen one study and write ``result.json``, ``labels.nii.gz`` and ``report.html`` to ``output``.
+
+    A study that cannot be read or that is refused gives a result with the reason, its JSON and its report, and no
+    exception. Labels are written as soon as there are any, on the grid of the input.
+
+    Args:
+        path: a DICOM folder or file, or a NIfTI file.
+        output: folder for the results; made where it does not exist. Files of the same name are replaced, and the
+            labels of an earlier run are removed, so that none can outlive the result they belonged to.
+        models: the bundles, loaded already; loaded onto ``device`` where ``None``.
+        options: what the caller chose.
+        device: see :func:`load_models`.
+        study: name of the study in the result; the name of the file or folder where ``None``.
+        on_stage: called with a word for each step as it begins.
+    """
+    from osteo_monai.imaging import read_ct, write_label_map
+    from osteo_monai.reporting import write_report
+
+    path, output = Path(path), Path(output)
+    study = study if study is not None else path.resolve().name
+    output.mkdir(parents=True, exist_ok=True)
+    labels_path = output / "labels.nii.gz"
+    labels_path.unlink(missing_ok=True)
+    seconds: dict[str, float] = {}
+    images: ReportImages | None = None
+    try:
+        on_stage("reading")
+        with _timed(seconds, "reading"):
+            volume = read_ct(path)
+    except UnusableInputError as error:
+        finding = Finding(code="unusable_input", severity=Severity.REFUSAL, message=str(error))
+        result = ScreeningResult(study=study, verdict="unusable", findings=(finding,), seconds=seconds)
+    except ScanRefusedError as error:
+        result = ScreeningResult(study=study, verdict="refused", findings=tuple(error.findings), seconds=seconds)
+    else:
+        if models is None:
+            on_stage("loading the models")
+            with _timed(seconds, "loading the models"):
+                models = load_models(device)
+        result, images = screen_volume(volume, models, options, study, on_stage)
+        result = result.model_copy(update={"seconds": seconds | result.seconds})
+        if images.bodies is not None:
+            with _timed(result.seconds, "writing labels"):
+                write_label_map(images.bodies, volume, labels_path)
+    on_stage("reporting")
+    with _timed(result.seconds, "reporting"):
+        write_report(result, images, output / "report.html")
+    result.write(output / "result.json")
+    return result
+
+
+class _Screening:
+    """The state of one run: what is known after each step."""
+
+    def __init__(self, volume: CTVolume, models: ScreeningModels, options: ScreeningOptions, study: str) -> None:
+        self.volume, self.models, self.options, self.study = volume, models, options, study
+        self.findings: list[Finding] = list(volume.findings)
+        self.seconds: dict[str, float] = {}
+        self.kvp = volume.acquisition.kvp if volume.acquisition.kvp is not None else options.kvp
+        self.found: Sequence[Any] = ()
+        self.slab = slice(0, volume.hu.shape[2])
+        self.bodies: NDArray[np.uint8] | None = None
+        self.regions: NDArray[np.bool_] | None = None
+        self.levels: list[LevelMeasurement] = []
+        self.calibration: CalibrationUsed | None = None
+        self.density: Density | None = None
+
+    # steps
+
+    def check(self) -> None:
+        """Judge what can be judged without a network: values, acquisition, person."""
+        scan, limits, dz = self.volume.acquisition, self.options.limits, self.volume.spacing[2]
+        self._add(
+            quality.values_are_hu(self.volume.hu, self.volume.valid, limits),
+            quality.slice_thickness(scan.slice_thickness_mm, dz, limits),
+            quality.slice_overlap(scan.slice_thickness_mm, dz, limits),
+            quality.tube_voltage(self.kvp, limits),
+            quality.kernel(scan.kernel),
+            quality.contrast_in_header(scan.contrast),
+            quality.age(scan.age_years, limits),
+            quality.sex(scan.sex),
+        )
+
+    def localise(self) -> None:
+        """Find and name the vertebrae, and judge whether the wanted ones are certain and wholly in view."""
+        located = self.models.localisation(_image(self.volume.hu, self.volume.affine))["vertebrae"]
+        self.found = sorted(located, key=lambda v: -v.centre_mm[2])
+        names = [v.level for v in self.found]
+        limits = self.options.limits
+        self._add(
+            quality.levels_present(names, self.options.levels),
+            quality.named_once(names, self.options.levels),
+            quality.supernumerary_level(names),
+            quality.landmark_in_view(names) if names else None,
+        )
+        wanted = self._wanted()
+        for v in wanted:
+            self._add(
+                quality.level_certainty(v.level, v.certainty, v.runner_up, limits),
+                quality.level_complete(v.level, v.complete),
+            )
+        order = list(VertebraLevel)
+        for upper, lower in itertools.pairwise(sorted(wanted, key=lambda v: order.index(v.level))):
+            if order.index(lower.level) == order.index(upper.level) + 1:
+                self._add(
+                    quality.consecutive_levels(upper.level, lower.level, upper.centre_mm, lower.centre_mm, limits)
+                )
+        if quality.verdict(self.findings) == "refused":
+            self._flag_contrast()
+
+    def segment(self) -> None:
+        """Outline the bodies in the slices that hold the wanted levels, and tell them apart."""
+        volume, wanted = self.volume, self._wanted()
+        self.slab = slab(wanted, volume.affine, volume.hu.shape[2])
+        affine = shifted(volume.affine, self.slab.start)
+        output = self.models.segmentation(_image(volume.hu[:, :, self.slab], affine))
+        mask = np.asarray(output["pred"])[0] > 0
+        expected = volume.hu[:, :, self.slab].shape
+        if mask.shape != expected:
+            raise RuntimeError(f"the segmentation bundle must answer on the grid {expected}, got {mask.shape}")
+        self.bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
+        self.bodies[:, :, self.slab] = separate_bodies(mask, affine, wanted)
+        for v in wanted:
+            body = self.bodies == v.level.label
+            finding = quality.body_found(v.level, int(body.sum()))
+            self._add(finding or quality.body_inside_volume(v.level, body, volume.valid, self.options.limits))
+
+    def measure(self) -> None:
+        """Measure each body, leave out the fractured ones, calibrate, and judge the numbers."""
+        assert self.bodies is not None
+        volume, limits = self.volume, self.options.limits
+        hu = volume.hu[:, :, self.slab]
+        valid = None if volume.valid is None else volume.valid[:, :, self.slab]
+        affine = shifted(volume.affine, self.slab.start)
+        bodies: dict[VertebraLevel, _Body] = {}
+        for v in self._wanted():
+            body = self.bodies[:, :, self.slab] == v.level.label
+            try:
+                bodies[v.level] = _Body.measured(body, hu, affine, valid, limits)
+            except ValueError as error:
+                self._add(quality.body_not_measurable(v.level, str(error)))
+        self._judge_bodies(bodies)
+        if quality.verdict(self.findings) == "refused":
+            return
+        heights = {level: body.shape.height_mm for level, body in bodies.items()}
+        for level in list(bodies):
+            taller = max((h for other, h in heights.items() if other != level), default=0.0)
+            against_neighbour = 1.0 - heights[level] / taller if taller else 0.0
+            finding = quality.height_loss(level, max(bodies[level].shape.height_loss, against_neighbour), limits)
+            self._add(finding)
+            if finding is not None and finding.code == "fracture":
+                del bodies[level]
+        self._add(quality.levels_measured(list(bodies), self.options.levels))
+        if not bodies:
+            return
+        self._calibrate(next(iter(bodies.values())).around.calibration_samples())
+        if self.calibration is not None:
+            self._collect(bodies, affine)
+
+    def result(self) -> ScreeningResult:
+        """Return the result; a refused study keeps what was seen but no number that was measured."""
+        verdict = quality.verdict(self.findings)
+        measured = verdict != "refused" and self.density is not None
+        thresholds = self.options.thresholds
+        status, distances = None, None
+        if measured and self.density is not None:
+            value = self.density.mg_cm3
+            if self.density.standard == thresholds.standard:
+                status = thresholds.status(value, self.density.standard)
+                distances = {
+                    "osteoporosis_below": value - thresholds.osteoporosis_below,
+                    "normal_above": value - thresholds.normal_above,
+                }
+        return ScreeningResult(
+            study=self.study,
+            verdict=verdict,
+            findings=tuple(self.findings),
+            levels_found=self._levels_found(),
+            levels=tuple(self.levels) if measured else (),
+            density=self.density if measured else None,
+            status=status,
+            distance_to_thresholds=distances,
+            thresholds_source=thresholds.source if distances else None,
+            calibration=self.calibration if measured else None,
+            acquisition=self._acquisition(),
+            models=tuple(
+                ModelUsed(bundle=m.name, version=m.version, weights_sha256=m.weights_sha256)
+                for m in (self.models.localisation, self.models.segmentation)
+            ),
+            seconds=self.seconds,
+        )
+
+    def images(self) -> "ReportImages":
+        """Return what the report draws."""
+        from osteo_monai.reporting.images import ReportImages
+
+        return ReportImages(self.volume.hu, self.volume.affine, self.bodies, self.regions, self._levels_found())
+
+    # parts of the steps
+
+    def _add(self, *findings: Finding | None) -> None:
+        """Keep findings, each code and level once (reading may have told the same)."""
+        for finding in findings:
+            if finding is not None and finding not in self.findings:
+                self.findings.append(finding)
+
+    def _wanted(self) -> list[Any]:
+        """Return the located vertebrae that are to be measured, from top to bottom."""
+        return [v for v in self.found if v.level in self.options.levels]
+
+    def _flag_contrast(self) -> None:
+        """Look at the aorta beside the lowest thoracolumbar vertebra in view when no body will be outlined."""
+        near = [v for v in self.found if v.level in AORTA_LEVELS]
+        if not near:
+            return
+        volume, beside = self.volume, near[-1]
+        cut = slab([beside], volume.affine, volume.hu.shape[2])
+        hu, affine = volume.hu[:, :, cut], shifted(volume.affine, cut.start)
+        valid = None if volume.valid is None else volume.valid[:, :, cut]
+        try:
+            aorta = tissues.find_aorta(hu, affine, stand_in(beside, hu.shape, affine), valid)
+        except ValueError:  # too little of the vertebra is in view to look beside it
+            return
+        self._add(quality.aorta_enhancement(*_aorta(aorta), self.options.limits))
+
+    def _judge_bodies(self, bodies: Mapping[VertebraLevel, "_Body"]) -> None:
+        limits = self.options.limits
+        for level, body in bodies.items():
+            shape = body.shape
+            self._add(
+                quality.body_volume(level, shape.volume_cm3, limits),
+                quality.body_shape(level, shape.width_mm, shape.depth_mm, shape.height_mm, limits),
+                quality.metal(level, body.metal_mm3, limits),
+            )
+            if body.region.reason is not None:
+                self._add(quality.region_not_possible(level, body.region.reason))
+                continue
+            self._add(
+                quality.region_size(level, body.region.voxels, body.region.volume_cm3, limits),
+                quality.cement(level, body.dense_cm3, limits),
+            )
+        # one look around is enough: neighbours share their air, fat and aorta, and two findings would only repeat
+        for around in [body.around for body in bodies.values()][:1]:
+            self._add(
+                quality.air_value(around.air.hu if around.air else None, limits),
+                quality.fat_value(around.fat.hu if around.fat else None, limits),
+                quality.aorta_enhancement(*_aorta(around.aorta), limits),
+            )
+
+    def _calibrate(self, samples: Mapping[str, TissueSample]) -> None:
+        options = self.options
+        arguments = options.calibration_arguments()
+        if arguments["method"] == "internal":
+            arguments["tissues"] = samples
+        assumed = self.kvp is None and arguments["method"] == "physics"
+        kvp = options.limits.kvp_reference if assumed else self.kvp
+        try:
+            used = calibrate(kvp=kvp, standard=options.thresholds.standard, **arguments)
+        except ValueError as error:
+            self._add(quality.calibration_not_possible(str(error)))
+            return
+        if assumed:
+            relative = math.hypot(used.relative_sd, UNKNOWN_KVP_RELATIVE_SD)
+            note = f"{used.note} The tube voltage is unknown and {kvp:g} kVp was assumed."
+            used = used.model_copy(update={"relative_sd": relative, "note": note})
+        self.calibration = used
+        self._add(quality.calibration_verified(used), quality.standard_of_thresholds(used, options.thresholds))
+
+    def _collect(self, bodies: Mapping[VertebraLevel, "_Body"], affine: NDArray[np.float64]) -> None:
+        assert self.calibration is not None
+        self.regions = np.zeros(self.volume.hu.shape, dtype=bool)
+        voxel_area = abs(float(np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1]))))
+        instances = self.volume.instance_numbers
+        for v in self._wanted():
+            if v.level not in bodies:
+                continue
+            body = bodies[v.level]
+            assert body.hu is not None
+            self.regions[:, :, self.slab] |= body.region.mask
+            k = self.slab.start + body.shape.centre_slice
+            self.levels.append(
+                LevelMeasurement(
+                    level=v.level,
+                    certainty=v.certainty,
+                    slice_index=k,
+                    instance_number=None if instances is None else instances[k],
+                    centre_mm=body.shape.centre_mm,
+                    body_volume_cm3=body.shape.volume_cm3,
+                    height_mm=body.shape.height_mm,
+                    region_name=body.region.name,
+                    region_voxels=body.region.voxels,
+                    region_area_mm2=float(body.region.mask[:, :, body.shape.centre_slice].sum()) * voxel_area,
+                    region_volume_cm3=body.region.volume_cm3,
+                    hu=body.hu,
+                    density=density(body.hu.representative, self.calibration),
+                )
+            )
+        self.density = mean_density([m.density for m in self.levels])
+        self._add(quality.level_spread([m.density.mg_cm3 for m in self.levels], self.options.limits))
+
+    def _levels_found(self) -> tuple[LocatedLevel, ...]:
+        return tuple(
+            LocatedLevel(level=v.level, certainty=v.certainty, runner_up=v.runner_up, centre_mm=v.centre_mm)
+            for v in self.found
+        )
+
+    def _acquisition(self) -> AcquisitionFacts:
+        scan, volume = self.volume.acquisition, self.volume
+        return AcquisitionFacts(
+            kvp=self.kvp,
+            kernel=scan.kernel,
+            slice_thickness_mm=scan.slice_thickness_mm,
+            manufacturer=scan.manufacturer,
+            model=scan.model,
+            contrast=scan.contrast,
+            series_description=scan.series_description,
+            age_years=scan.age_years,
+            sex=scan.sex,
+            shape=volume.original_shape,
+            spacing_mm=volume.spacing,
+        )
+
+
+@dataclass(frozen=True)
+class _Body:
+    """What was measured in and around one body, before anything is judged."""
+
+    shape: BodyShape
+    region: Region
+    hu: HUStatistics | None
+    """``None`` where no region could be placed."""
+    metal_mm3: float
+    dense_cm3: float
+    around: Surroundings
+
+    @classmethod
+    def measured(
+        cls,
+        body: NDArray[np.bool_],
+        hu: NDArray[np.float32],
+        affine: NDArray[np.float64],
+        valid: NDArray[np.bool_] | None,
+        limits: QualityLimits,
+    ) -> "_Body":
+        """Measure one body mask (X, Y, Z); raises ``ValueError`` where it has no shape."""
+        frame = body_frame(body, affine)
+        region = trabecular_region(body, hu, affine, valid, frame)
+        return cls(
+            shape=body_shape(body, affine, frame),
+            region=region,
+            hu=hu_statistics(hu, region.mask) if region.usable else None,
+            metal_mm3=tissues.metal_volume_mm3(hu, affine, body, limits.metal_hu),
+            dense_cm3=tissues.dense_volume_cm3(hu, affine, body, frame=frame),
+            around=tissues.surroundings(hu, affine, body, valid, frame),
+        )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = round(time.perf_counter() - started, 3)
+
+
+def _image(hu: NDArray[np.float32], affine: NDArray[np.float64]) -> Any:
+    """Return a volume as MONAI's bundles take it: a MetaTensor (1, X, Y, Z) with its affine."""
+    import torch
+    from monai.data import MetaTensor
+
+    return MetaTensor(torch.from_numpy(hu)[None], affine=torch.from_numpy(np.array(affine)))
+
+
+def _aorta(aorta: Aorta | None) -> tuple[float | None, float]:
+    return (None, 0.0) if aorta is None else (aorta.hu, aorta.certainty)

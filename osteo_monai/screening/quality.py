@@ -1,0 +1,477 @@
+"""Quality gates: each is a small pure function that looks at one fact and returns a ``Finding`` or ``None``.
+
+A gate never changes a number and never replaces a missing fact by a default. Severities follow one rule: where the
+density could be wrong without a reader noticing the study is refused; where it stays usable with care it is warned.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osteo_monai.domain import DensityThresholds, Finding, Severity, Sex, VertebraLevel
+from osteo_monai.imaging.acquisition import kernel_is_sharp
+from osteo_monai.imaging.plausibility import check_values, sample
+from osteo_monai.measurement.values import CalibrationUsed
+
+_CUSTOM = "project custom, no source read"
+
+
+def _limit(value: float, source: str) -> float:
+    """Return a dataclass field holding ``value`` that carries where the value comes from."""
+    return field(default=value, metadata={"source": source})  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class QualityLimits:
+    """Every threshold of the gates; ``QualityLimits.sources()`` says where each comes from.
+
+    The unit stands in the name; a name without a unit is a fraction or a count.
+    """
+
+    certainty_minimum: float = _limit(0.8, f"{_CUSTOM}: posterior of the level's name, 4 to 1 against all others")
+    centre_distance_minimum_mm: float = _limit(18.0, f"{_CUSTOM}: below the height of a small lumbar body")
+    centre_distance_maximum_mm: float = _limit(55.0, f"{_CUSTOM}: body of 30 mm and disc of 15 mm, with room")
+    border_voxels: float = _limit(1, f"{_CUSTOM}: a mask in the outermost slice, row or column may go on outside")
+    volume_minimum_cm3: float = _limit(8.0, "half of 30 x 20 x 40 mm (spinebase) for the smallest bodies, rounded down")
+    volume_maximum_cm3: float = _limit(80.0, "twice the 36 ml of the TotalSegmentator reference case, rounded up")
+    height_minimum_mm: float = _limit(12.0, "half of the lower body height of 20-30 mm (spinebase), rounded up")
+    height_maximum_mm: float = _limit(45.0, "one and a half of the upper body height of 20-30 mm (spinebase)")
+    aspect_minimum: float = _limit(0.9, f"{_CUSTOM}: width over depth is 40/35 = 1.1 at least (spinebase), with room")
+    aspect_maximum: float = _limit(2.3, f"{_CUSTOM}: width over depth is 50/30 = 1.7 at most (spinebase), with room")
+    height_loss_warning: float = _limit(0.20, "height loss of Genant's grade 1 and of the project's clinical notes")
+    height_loss_exclusion: float = _limit(0.25, "height loss from which Genant's semiquantitative grade 2 begins")
+    metal_hu: float = _limit(2500.0, f"{_CUSTOM}: above cortical bone, 1200 +- 250 HU (Michalski 2020)")
+    metal_volume_mm3: float = _limit(20.0, f"{_CUSTOM}: a few voxels, so that one noisy voxel is not an implant")
+    dense_maximum_cm3: float = _limit(0.5, f"{_CUSTOM}: a ball of 10 mm; vertebroplasty leaves several cm3")
+    aorta_certainty_minimum: float = _limit(0.5, "measurement.tissues: below 0.5 an aorta is not to be used")
+    aorta_enhanced_hu: float = _limit(100.0, "rule of thumb, native blood is 40-60 HU; unverified, so it only warns")
+    kvp_reference: float = _limit(120.0, "Pan 2024: all studies at 120 kVp")
+    kvp_minimum: float = _limit(80.0, "lowest tube voltage with a computed calibration factor")
+    kvp_maximum: float = _limit(140.0, "highest tube voltage with a computed calibration factor")
+    slice_thickness_maximum_mm: float = _limit(5.0, "the project's clinical notes, section 8")
+    overlap_ratio: float = _limit(0.95, f"{_CUSTOM}: rounding of the spacing in the header")
+    age_minimum_years: float = _limit(18.0, "youngest age of the norms (Pan 2024, Table 1)")
+    age_maximum_years: float = _limit(90.0, "oldest age of the norms (Pan 2024, Table 1: 80-89)")
+    spread_maximum_mg_cm3: float = _limit(40.0, f"{_CUSTOM}: L1 110.5 and L2 113.3 mg/cm3 in 13 patients (ERAP)")
+    region_voxels_minimum: float = _limit(50, f"{_CUSTOM}: standard error of noise of 40 HU below 6 HU")
+    region_volume_minimum_cm3: float = _limit(0.5, f"{_CUSTOM}: a ball of 10 mm; ERAP regions hold 7.8 +- 2.6 cm3")
+    air_low_hu: float = _limit(-1030.0, "Michalski 2020: air -1000 (-30/+20) HU")
+    air_high_hu: float = _limit(-980.0, "Michalski 2020: air -1000 (-30/+20) HU")
+    fat_low_hu: float = _limit(-130.0, "Michalski 2020: fat -100 +- 30 HU")
+    fat_high_hu: float = _limit(-70.0, "Michalski 2020: fat -100 +- 30 HU")
+    bone_minimum_hu: float = _limit(200.0, f"{_CUSTOM}: every trunk holds cortical bone above 200 HU")
+
+    @classmethod
+    def sources(cls) -> dict[str, str]:
+        """Return where each limit comes from, by its name."""
+        return {f.name: f.metadata["source"] for f in fields(cls)}
+
+
+LIMITS = QualityLimits()
+
+
+def _finding(code: str, severity: Severity, message: str) -> Finding:
+    return Finding(code=code, severity=severity, message=message)
+
+
+# --- the image and its header -------------------------------------------------------------------------------------
+
+
+def values_are_hu(
+    hu: NDArray[np.float32], valid: NDArray[np.bool_] | None = None, limits: QualityLimits = LIMITS
+) -> Finding | None:
+    """Refuse values that cannot be the Hounsfield units of a trunk (MR, windowed, normalised or shifted images).
+
+    Args:
+        hu: (X, Y, Z) the volume.
+        valid: (X, Y, Z), False where padded; ``None`` means all valid.
+    """
+    refusals, _ = check_values(hu, valid, declared_ct=True)
+    if refusals:
+        return refusals[0]
+    high = float(np.percentile(sample(hu, valid), 99.9))
+    if high < limits.bone_minimum_hu:
+        message = f"The image holds no bone or was cut by a window: 99.9 % of its values lie below {high:.0f} HU."
+        return _finding("bone_cut_off", Severity.REFUSAL, message)
+    return None
+
+
+def tube_voltage(kvp: float | None, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Judge the tube voltage in kV: unknown or other than 120 warns, outside 80-140 refuses."""
+    if kvp is None:
+        message = (
+            f"The tube voltage is unknown. {limits.kvp_reference:g} kV was assumed for the calibration: "
+            "the density has low confidence."
+        )
+        return _finding("kvp_unknown", Severity.WARNING, message)
+    if not limits.kvp_minimum <= kvp <= limits.kvp_maximum:
+        message = (
+            f"The tube voltage of {kvp:g} kV is outside {limits.kvp_minimum:g}-{limits.kvp_maximum:g} kV, "
+            "where Hounsfield units can be turned into density."
+        )
+        return _finding("kvp_out_of_range", Severity.REFUSAL, message)
+    if abs(kvp - limits.kvp_reference) > 0.5:
+        message = (
+            f"The tube voltage is {kvp:g} kV, not {limits.kvp_reference:g} kV: the density was corrected by physics "
+            "and has low confidence."
+        )
+        return _finding("kvp_not_120", Severity.WARNING, message)
+    return None
+
+
+def slice_thickness(thickness_mm: float | None, spacing_mm: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Refuse slices so thick that end plates and discs blur into the trabecular region."""
+    thickest = max(spacing_mm, thickness_mm or 0.0)
+    if thickest <= limits.slice_thickness_maximum_mm + 1e-3:
+        return None
+    message = f"Slices are {thickest:.1f} mm thick; at most {limits.slice_thickness_maximum_mm:g} mm can be measured."
+    return _finding("slice_too_thick", Severity.REFUSAL, message)
+
+
+def slice_overlap(thickness_mm: float | None, spacing_mm: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Tell that slices overlap (harmless for a mean, but the noise of neighbours is shared)."""
+    if thickness_mm is None or spacing_mm >= limits.overlap_ratio * thickness_mm:
+        return None
+    message = f"The slices overlap: {thickness_mm:g} mm thick, {spacing_mm:.2f} mm apart."
+    return _finding("overlapping_slices", Severity.INFO, message)
+
+
+def kernel(name: str | None) -> Finding | None:
+    """Judge the reconstruction kernel: sharp warns, unknown is told."""
+    sharp = kernel_is_sharp(name)
+    if sharp is None:
+        said = f"'{name}' is not one of the known ones" if name else "is not named in the header"
+        return _finding("kernel_unknown", Severity.INFO, f"The reconstruction kernel {said}.")
+    if sharp:
+        message = (
+            f"The reconstruction kernel '{name}' is sharp: noise and edges are enhanced, which spreads the values "
+            "in the region and can disturb the outlining."
+        )
+        return _finding("sharp_kernel", Severity.WARNING, message)
+    return None
+
+
+def contrast_in_header(contrast: str | None) -> Finding | None:
+    """Flag a contrast agent named in the header; nothing is corrected."""
+    if not contrast:
+        return None
+    message = f"The header speaks of contrast agent ('{contrast}'): it raises the density and is not corrected."
+    return _finding("contrast_flagged", Severity.WARNING, message)
+
+
+def aorta_enhancement(aorta_hu: float | None, certainty: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Flag blood that is denser than native blood; nothing is corrected.
+
+    Args:
+        aorta_hu: median HU of the aortic lumen beside a vertebra; ``None`` where none was found.
+        certainty: 0 to 1, how surely it is the aorta.
+    """
+    if aorta_hu is None or certainty < limits.aorta_certainty_minimum or not aorta_hu > limits.aorta_enhanced_hu:
+        return None
+    message = (
+        f"The aorta measures {aorta_hu:.0f} HU (above {limits.aorta_enhanced_hu:g}): contrast agent is likely, "
+        "which raises the density and is not corrected."
+    )
+    return _finding("contrast_enhanced", Severity.WARNING, message)
+
+
+def air_value(air_hu: float | None, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Warn when the air around the person is not near -1000 HU: the scale of the scan is off."""
+    if air_hu is None or limits.air_low_hu <= air_hu <= limits.air_high_hu:
+        return None
+    message = (
+        f"Air measures {air_hu:.0f} HU, expected {limits.air_low_hu:g} to {limits.air_high_hu:g}: "
+        "the scanner's scale may be off."
+    )
+    return _finding("air_off_range", Severity.WARNING, message)
+
+
+def fat_value(fat_hu: float | None, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Warn when body fat is not near -100 HU: the scale of the scan is off."""
+    if fat_hu is None or limits.fat_low_hu <= fat_hu <= limits.fat_high_hu:
+        return None
+    message = (
+        f"Fat measures {fat_hu:.0f} HU, expected {limits.fat_low_hu:g} to {limits.fat_high_hu:g}: "
+        "the scanner's scale may be off."
+    )
+    return _finding("fat_off_range", Severity.WARNING, message)
+
+
+# --- the person ---------------------------------------------------------------------------------------------------
+
+
+def age(age_years: float | None, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Judge the age: a minor is refused, above the norms warns, unknown is told and never replaced."""
+    if age_years is None:
+        message = "The age is unknown: no comparison with norms, and a minor cannot be excluded."
+        return _finding("age_unknown", Severity.INFO, message)
+    if age_years < limits.age_minimum_years:
+        message = f"The person is {age_years:g} years old: the classes hold for adults of 18 years and above only."
+        return _finding("age_below_18", Severity.REFUSAL, message)
+    if age_years > limits.age_maximum_years:
+        message = f"The person is {age_years:g} years old: norms end at {limits.age_maximum_years:g} years."
+        return _finding("age_outside_norms", Severity.WARNING, message)
+    return None
+
+
+def sex(value: Sex | None) -> Finding | None:
+    """Tell that the sex is unknown; it is never replaced by a default."""
+    if value is not None:
+        return None
+    return _finding("sex_unknown", Severity.INFO, "The sex is unknown: no comparison with norms.")
+
+
+# --- the levels ---------------------------------------------------------------------------------------------------
+
+
+def levels_present(found: Sequence[VertebraLevel], wanted: Sequence[VertebraLevel]) -> Finding | None:
+    """Refuse when a wanted level is not among those found in the field of view."""
+    missing = [level for level in wanted if level not in found]
+    if not missing:
+        return None
+    seen = f"found: {', '.join(found)}" if found else "no vertebra was found"
+    message = f"The scan does not show {' and '.join(missing)} ({seen})."
+    return _finding("levels_not_covered", Severity.REFUSAL, message)
+
+
+def level_certainty(
+    level: VertebraLevel, certainty: float, runner_up: VertebraLevel | None, limits: QualityLimits = LIMITS
+) -> Finding | None:
+    """Refuse a level whose name is not certain enough (posterior probability)."""
+    if certainty >= limits.certainty_minimum:
+        return None
+    other = f"; it may be {runner_up}" if runner_up is not None else ""
+    message = f"The vertebra named {level} has a certainty of only {certainty:.0%}{other}."
+    return _finding("level_uncertain", Severity.REFUSAL, message)
+
+
+_LANDMARKS = (VertebraLevel.T12, VertebraLevel.T13, VertebraLevel.SACRUM)
+
+
+def landmark_in_view(found: Sequence[VertebraLevel]) -> Finding | None:
+    """Refuse when neither a vertebra of the last rib nor the sacrum is in view: names would only be a guess."""
+    if any(level in found for level in _LANDMARKS):
+        return None
+    message = "Neither the last rib nor the sacrum is in view: the levels cannot be named with certainty."
+    return _finding("no_level_landmark", Severity.REFUSAL, message)
+
+
+def consecutive_levels(
+    upper: VertebraLevel,
+    lower: VertebraLevel,
+    upper_centre_mm: tuple[float, float, float],
+    lower_centre_mm: tuple[float, float, float],
+    limits: QualityLimits = LIMITS,
+) -> Finding | None:
+    """Refuse two neighbours whose centres are not one body and one disc apart, or stand upside down."""
+    distance = math.dist(upper_centre_mm, lower_centre_mm)
+    below = lower_centre_mm[2] < upper_centre_mm[2]
+    if below and limits.centre_distance_minimum_mm <= distance <= limits.centre_distance_maximum_mm:
+        return None
+    where = f"{distance:.0f} mm apart" if below else "in the wrong order"
+    message = f"{upper} and {lower} are not neighbours: their centres lie {where}."
+    return _finding("levels_not_consecutive", Severity.REFUSAL, message)
+
+
+def named_once(found: Sequence[VertebraLevel], wanted: Sequence[VertebraLevel]) -> Finding | None:
+    """Refuse when two vertebrae carry the name of one wanted level."""
+    twice = [level for level in wanted if list(found).count(level) > 1]
+    if not twice:
+        return None
+    message = f"More than one vertebra was named {' and '.join(twice)}."
+    return _finding("levels_not_consecutive", Severity.REFUSAL, message)
+
+
+def supernumerary_level(found: Sequence[VertebraLevel]) -> Finding | None:
+    """Warn of a transitional spine (T13 or L6): counting from above and from below disagree."""
+    odd = [level for level in found if level in (VertebraLevel.T13, VertebraLevel.L6)]
+    if not odd:
+        return None
+    message = f"A supernumerary vertebra ({', '.join(odd)}) was found: check the naming of the levels."
+    return _finding("transitional_spine", Severity.WARNING, message)
+
+
+def level_complete(level: VertebraLevel, complete: bool) -> Finding | None:
+    """Refuse a body that the localiser saw cut by the end of the scan."""
+    if complete:
+        return None
+    return _finding("level_cut", Severity.REFUSAL, f"{level} is cut by the end of the scan.")
+
+
+def body_inside_volume(
+    level: VertebraLevel,
+    body: NDArray[np.bool_],
+    valid: NDArray[np.bool_] | None = None,
+    limits: QualityLimits = LIMITS,
+) -> Finding | None:
+    """Refuse a body whose mask touches the border of the volume, or voxels that the scanner padded.
+
+    Args:
+        body: (X, Y, Z) mask of one body on the whole volume.
+        valid: (X, Y, Z), False where padded; ``None`` means all valid.
+    """
+    margin = int(limits.border_voxels)
+    inner = (slice(margin, -margin),) * 3
+    outside = int(body.sum()) - int(body[inner].sum())
+    if valid is not None:
+        outside += int((body & ~valid).sum())
+    if outside == 0:
+        return None
+    return _finding("level_cut", Severity.REFUSAL, f"{level} is cut by the border of the field of view.")
+
+
+# --- the bodies ---------------------------------------------------------------------------------------------------
+
+
+def body_found(level: VertebraLevel, voxels: int) -> Finding | None:
+    """Refuse a level in which the segmentation outlined nothing."""
+    if voxels > 0:
+        return None
+    return _finding("body_not_found", Severity.REFUSAL, f"The body of {level} could not be outlined.")
+
+
+def body_volume(level: VertebraLevel, volume_cm3: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Refuse a body mask whose volume no lumbar body has."""
+    low, high = limits.volume_minimum_cm3, limits.volume_maximum_cm3
+    if low <= volume_cm3 <= high:
+        return None
+    message = f"The outlined body of {level} holds {volume_cm3:.1f} cm3, expected {low:g} to {high:g} cm3."
+    return _finding("body_volume_off_range", Severity.REFUSAL, message)
+
+
+def body_shape(
+    level: VertebraLevel, width_mm: float, depth_mm: float, height_mm: float, limits: QualityLimits = LIMITS
+) -> Finding | None:
+    """Refuse a body mask whose height, or width over depth, no lumbar body has."""
+    if not limits.height_minimum_mm <= height_mm <= limits.height_maximum_mm:
+        message = (
+            f"The outlined body of {level} is {height_mm:.0f} mm high, expected "
+            f"{limits.height_minimum_mm:g} to {limits.height_maximum_mm:g}."
+        )
+        return _finding("body_shape_off_range", Severity.REFUSAL, message)
+    aspect = width_mm / depth_mm if depth_mm > 0 else math.inf
+    if not limits.aspect_minimum <= aspect <= limits.aspect_maximum:
+        message = f"The outlined body of {level} is {width_mm:.0f} mm wide and {depth_mm:.0f} mm deep, unlike a body."
+        return _finding("body_shape_off_range", Severity.REFUSAL, message)
+    return None
+
+
+def metal(level: VertebraLevel, metal_volume_mm3: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Refuse metal in or beside a measured vertebra.
+
+    Args:
+        metal_volume_mm3: volume above ``limits.metal_hu`` in or near the vertebra.
+    """
+    if metal_volume_mm3 <= limits.metal_volume_mm3:
+        return None
+    return _finding("metal", Severity.REFUSAL, f"Metal lies in or beside {level}: its density cannot be measured.")
+
+
+def cement(level: VertebraLevel, dense_cm3: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Refuse cement or strong sclerosis inside a measured body.
+
+    Args:
+        dense_cm3: volume away from the cortex that is too dense for trabecular bone.
+    """
+    if dense_cm3 <= limits.dense_maximum_cm3:
+        return None
+    message = f"{dense_cm3:.1f} cm3 inside {level} are too dense for trabecular bone: cement or sclerosis."
+    return _finding("cement_or_sclerosis", Severity.REFUSAL, message)
+
+
+def height_loss(level: VertebraLevel, loss: float | None, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Judge the height loss of a body (fraction of its tallest part).
+
+    From 20 % on (Genant grade 1, within the error of thick slices) it warns with code ``possible_fracture``. From 25 %
+    on (grade 2) the code is ``fracture``: the pipeline then leaves the level out, because impaction packs the bone
+    and raises its density.
+    """
+    if loss is None or not loss > limits.height_loss_warning:
+        return None
+    if loss > limits.height_loss_exclusion:
+        message = f"{level} has lost {loss:.0%} of its height: a fracture is likely, and the level was left out."
+        return _finding("fracture", Severity.WARNING, message)
+    message = f"{level} has lost {loss:.0%} of its height: a fracture is possible; look at the sagittal view."
+    return _finding("possible_fracture", Severity.WARNING, message)
+
+
+def region_size(level: VertebraLevel, voxels: int, volume_cm3: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Refuse a trabecular region too small for a mean."""
+    if voxels >= limits.region_voxels_minimum and volume_cm3 >= limits.region_volume_minimum_cm3:
+        return None
+    message = f"Only {voxels} voxels ({volume_cm3:.2f} cm3) of trabecular bone are left in {level}: too few to measure."
+    return _finding("too_few_trabecular_voxels", Severity.REFUSAL, message)
+
+
+def body_not_measurable(level: VertebraLevel, reason: str) -> Finding:
+    """Refuse an outline that has no measurable shape (hollow, split, far too small)."""
+    return _finding("body_not_measurable", Severity.REFUSAL, f"The outline of {level} is no vertebral body: {reason}.")
+
+
+def region_not_possible(level: VertebraLevel, reason: str) -> Finding:
+    """Refuse a body in which no trabecular region can be placed."""
+    return _finding("too_few_trabecular_voxels", Severity.REFUSAL, f"{level}: {reason}")
+
+
+# --- the study ----------------------------------------------------------------------------------------------------
+
+
+def level_spread(densities: Sequence[float], limits: QualityLimits = LIMITS) -> Finding | None:
+    """Warn when the measured levels differ by more than neighbours do (mg/cm3)."""
+    if len(densities) < 2:
+        return None
+    spread = max(densities) - min(densities)
+    if spread <= limits.spread_maximum_mg_cm3:
+        return None
+    message = f"The measured levels differ by {spread:.0f} mg/cm3: fracture, sclerosis or a wrong outline is possible."
+    return _finding("level_spread", Severity.WARNING, message)
+
+
+def levels_measured(measured: Sequence[VertebraLevel], wanted: Sequence[VertebraLevel]) -> Finding | None:
+    """Refuse when no level is left; warn when the density rests on one level instead of two."""
+    if not measured:
+        message = f"No level is left to measure of {' and '.join(wanted)}."
+        return _finding("no_level_left", Severity.REFUSAL, message)
+    if len(measured) == 1:
+        message = f"The density rests on {measured[0]} alone; the classes were set for the mean of two levels."
+        return _finding("single_level", Severity.WARNING, message)
+    return None
+
+
+def calibration_not_possible(reason: str) -> Finding:
+    """Refuse when the chosen calibration does not hold for this scan."""
+    return _finding("calibration_not_possible", Severity.REFUSAL, f"The density cannot be calibrated: {reason}.")
+
+
+def calibration_verified(calibration: CalibrationUsed) -> Finding | None:
+    """Warn of a scanner line whose source nobody has checked."""
+    if calibration.method != "registry" or "unverified" not in calibration.note:
+        return None
+    message = "The calibration line of this scanner was not verified in its primary source."
+    return _finding("calibration_unverified", Severity.WARNING, message)
+
+
+def standard_of_thresholds(calibration: CalibrationUsed, thresholds: DensityThresholds) -> Finding | None:
+    """Warn that no class is given because density and thresholds are in different mineral standards."""
+    if calibration.standard == thresholds.standard:
+        return None
+    message = (
+        f"The density is in mg/cm3 {calibration.standard}, the thresholds are in mg/cm3 {thresholds.standard}: "
+        "no class is given."
+    )
+    return _finding("standard_differs", Severity.WARNING, message)
+
+
+Verdict = Literal["accepted", "accepted_with_warnings", "refused"]
+
+
+def verdict(findings: Sequence[Finding]) -> Verdict:
+    """Return ``refused``, ``accepted_with_warnings`` or ``accepted``, whichever the worst finding asks for."""
+    severities = {f.severity for f in findings}
+    if Severity.REFUSAL in severities:
+        return "refused"
+    return "accepted_with_warnings" if Severity.WARNING in severities else "accepted"

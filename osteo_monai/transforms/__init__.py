@@ -1,0 +1,17 @@
+"""Dictionary transforms that the bundles name."""
+
+from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, LocalizationClassesd
+from osteo_monai.transforms.saving import SaveVertebraed
+from osteo_monai.transforms.spacing import AxisAlignedSpacing, AxisAlignedSpacingd
+from osteo_monai.transforms.vertebra_decoding import DecodeVertebraed, LocatedVertebra
+
+__all__ = [
+    "CLASS_NAMES",
+    "NAME_LABELS",
+    "AxisAlignedSpacing",
+    "AxisAlignedSpacingd",
+    "DecodeVertebraed",
+    "LocalizationClassesd",
+    "LocatedVertebra",
+    "SaveVertebraed",
+]

@@ -1,0 +1,154 @@
+"""A grid that shapes are painted on: signed distance functions, anti-aliased, in torch.
+
+A shape is a function of position whose value is (about) the distance to its surface in mm, negative inside.
+Painting turns that distance into the fraction of a voxel that the shape covers, so that edges are partial volumes,
+and only looks at the box that a shape can reach. Positions may be displaced by a smooth warp, which bends all
+shapes, and with them all labels, alike.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Vector = Sequence[float] | NDArray[np.float64]
+Box = tuple[slice, slice, slice]
+
+
+class Canvas:
+    """A regular, axis-aligned grid in RAS+ mm with one painted value and one label a voxel.
+
+    Args:
+        origin: RAS+ position in mm of voxel (0, 0, 0).
+        spacing: voxel size in mm along x, y, z.
+        shape: number of voxels along x, y, z.
+        background: initial value (HU of air).
+        pose: (4, 4) rigid map from the canvas' mm to the mm in which shapes are given.
+        warp: maps positions (3, ...) in mm, after the pose, to displaced positions of the same shape.
+        reach: the largest displacement of ``warp`` in mm.
+        softness: width in mm of the ramp between outside and inside; default the mean in-plane voxel size.
+    """
+
+    def __init__(
+        self,
+        origin: Vector,
+        spacing: Vector,
+        shape: Sequence[int],
+        *,
+        background: float = -1000.0,
+        pose: NDArray[np.float64] | None = None,
+        warp: Callable[[Tensor], Tensor] | None = None,
+        reach: float = 0.0,
+        softness: float | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"shape must be three positive integers, got {tuple(shape)}")
+        self.device = torch.device(device)
+        self.origin = [float(o) for o in origin]
+        self.spacing = [float(s) for s in spacing]
+        self.shape = tuple(int(n) for n in shape)
+        self.axes = [
+            o + s * torch.arange(n, dtype=torch.float32, device=self.device)
+            for o, s, n in zip(self.origin, self.spacing, self.shape, strict=True)
+        ]
+        self.reach = reach
+        self.softness = softness if softness is not None else 0.5 * (self.spacing[0] + self.spacing[1])
+        self.value = torch.full(self.shape, background, dtype=torch.float32, device=self.device)
+        self.label = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
+        self._warp = warp
+        self._positions: Tensor | None = None
+        self._inverse_pose = None if pose is None else np.linalg.inv(pose)
+        if pose is not None or warp is not None:
+            positions = torch.stack(torch.meshgrid(*self.axes, indexing="ij"))
+            if pose is not None:
+                matrix = torch.as_tensor(pose, dtype=torch.float32, device=self.device)
+                positions = torch.einsum("ij,jxyz->ixyz", matrix[:3, :3], positions) + matrix[:3, 3, None, None, None]
+            self._positions = positions if warp is None else warp(positions)
+
+    def box(self, low: Vector, high: Vector) -> Box | None:
+        """Return the voxels whose positions may lie between ``low`` and ``high`` (mm), or None if there are none."""
+        return self.boxes(np.asarray(low, float)[None], np.asarray(high, float)[None])[0]
+
+    def boxes(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> list[Box | None]:
+        """As ``box``, for many at once: ``low`` and ``high`` have shape (n, 3)."""
+        centre, half = 0.5 * (low + high), 0.5 * (high - low) + self.reach
+        if self._inverse_pose is not None:
+            centre = centre @ self._inverse_pose[:3, :3].T + self._inverse_pose[:3, 3]
+            half = half @ np.abs(self._inverse_pose[:3, :3]).T
+        half = half + self.softness
+        first = np.floor((centre - half - self.origin) / self.spacing).clip(0, None).astype(int)
+        last = (np.ceil((centre + half - self.origin) / self.spacing) + 1).clip(None, self.shape).astype(int)
+        meets = (first < last).all(1)
+        return [
+            (slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2])) if met else None
+            for met, a, b in zip(meets, first.tolist(), last.tolist(), strict=True)
+        ]
+
+    def positions(self, box: Box) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the (warped) x, y, z in mm of the voxels of ``box``, broadcastable to its shape."""
+        if self._positions is not None:
+            x, y, z = self._positions[(slice(None), *box)]
+            return x, y, z
+        x, y, z = (axis[part] for axis, part in zip(self.axes, box, strict=True))
+        return x[:, None, None], y[None, :, None], z[None, None, :]
+
+    def coverage(self, distance: Tensor) -> Tensor:
+        """Fraction of a voxel inside a surface at signed ``distance`` (mm)."""
+        return (0.5 - distance / self.softness).clamp_(0.0, 1.0)
+
+    def paint(self, box: Box | None, distance: Tensor, value: float | Tensor, label: int | None = None) -> None:
+        """Blend ``value`` in where ``distance`` is negative; set ``label`` (0 erases) where the voxel centre is inside."""
+        if box is None:
+            return
+        target = self.value[box]
+        target += self.coverage(distance) * (value - target)
+        if label is not None:
+            self.label[box] = torch.where(distance < 0, torch.tensor(label, dtype=torch.uint8), self.label[box])
+
+
+def smooth_max(a: Tensor, b: Tensor, radius: float) -> Tensor:
+    """Intersection of two shapes with the edge rounded over ``radius`` mm (polynomial smooth maximum)."""
+    h = (radius - (a - b).abs()).clamp_(min=0.0)
+    return torch.maximum(a, b) + h * h * (0.25 / radius)
+
+
+def smooth_min(a: Tensor, b: Tensor, radius: float) -> Tensor:
+    """Union of two shapes with the crease filled over ``radius`` mm."""
+    h = (radius - (a - b).abs()).clamp_(min=0.0)
+    return torch.minimum(a, b) - h * h * (0.25 / radius)
+
+
+def capsule(
+    p: tuple[Tensor, Tensor, Tensor],
+    start: Vector,
+    end: Vector,
+    radius: float,
+    end_radius: float | None = None,
+    stretch: Vector = (1.0, 1.0, 1.0),
+) -> Tensor:
+    """Distance to a rod from ``start`` to ``end`` whose radius may taper; ``stretch`` > 1 thickens it along an axis.
+
+    Distances are exact for a plain rod and shrink by the stretch along a stretched axis.
+    """
+    axes = [(float(a), float(b), 1.0 / float(s)) for a, b, s in zip(start, end, stretch, strict=True)]
+    offset = [(x - a) * s for x, (a, _, s) in zip(p, axes, strict=True)]
+    along = [(b - a) * s for a, b, s in axes]
+    length2 = sum(d * d for d in along)
+    if length2 == 0:
+        t: Tensor | float = 0.0
+    else:
+        t = ((offset[0] * along[0] + offset[1] * along[1] + offset[2] * along[2]) / length2).clamp_(0.0, 1.0)
+    dx, dy, dz = (o - d * t for o, d in zip(offset, along, strict=True))
+    r = radius if end_radius is None else radius + (end_radius - radius) * t
+    return (dx * dx + dy * dy + dz * dz).sqrt() - r
+
+
+def ellipsoid(p: tuple[Tensor, Tensor, Tensor], centre: Vector, radii: Vector) -> Tensor:
+    """Distance to an ellipsoid along the axes: first-order, exact on the surface."""
+    q = [(x - float(c)) / float(r) for x, c, r in zip(p, centre, radii, strict=True)]
+    k = (q[0] ** 2 + q[1] ** 2 + q[2] ** 2).sqrt()
+    g = ((q[0] / float(radii[0])) ** 2 + (q[1] / float(radii[1])) ** 2 + (q[2] / float(radii[2])) ** 2).sqrt()
+    return k * (k - 1.0) / g.clamp_(min=1e-6)

@@ -1,0 +1,284 @@
+"""A CT of a virtual person: HU from attenuation at the tube voltage, then what a scanner does to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from osteo_monai.domain import SCREENED_LEVELS, MineralStandard, VertebraLevel
+from osteo_monai.imaging.attenuation import hu_per_mg_cm3, hu_per_mg_iodine, tissue_hu
+from osteo_monai.imaging.volume import Acquisition, CTVolume
+from osteo_monai.virtual.anatomy import Anatomy, Positions
+from osteo_monai.virtual.canvas import Canvas
+
+REFERENCE_KVP = 120.0
+"""Tube voltage at which a person's densities are what single-energy QCT reads."""
+LARGEST_HU, SMALLEST_HU = 3071.0, -1024.0
+
+
+class ContrastPhase(StrEnum):
+    """Phase of an intravenous contrast agent."""
+
+    NATIVE = "native"
+    ARTERIAL = "arterial"
+    PORTAL_VENOUS = "portal_venous"
+
+
+_IODINE_MG_ML: dict[ContrastPhase, dict[str, float]] = {
+    ContrastPhase.NATIVE: {},
+    ContrastPhase.ARTERIAL: {"aorta": 11.0, "cava": 2.0, "heart": 9.0, "kidney": 4.5, "spleen": 3.0, "liver": 0.7,
+                             "muscle": 0.3, "bone": 0.35, "pancreas": 2.5},
+    ContrastPhase.PORTAL_VENOUS: {"aorta": 4.6, "cava": 4.3, "heart": 4.5, "kidney": 6.0, "spleen": 2.7, "liver": 2.2,
+                                  "muscle": 0.6, "bone": 0.45, "pancreas": 2.0},
+}  # fmt: skip
+"""Iodine in mg/ml by organ, chosen to give the usual enhancement at 120 kVp (26 HU per mg/ml): aorta about 330 HU
+arterial and 165 HU portal-venous; bone +9 to +12 HU."""
+
+_TISSUE: dict[str, tuple[str, float]] = {
+    "adipose": ("adipose", -22.0),
+    "visceral_fat": ("adipose", -18.0),
+    "mediastinum": ("adipose", 30.0),
+    "muscle": ("muscle", 8.0),
+    "skin": ("muscle", -10.0),
+    "cartilage": ("muscle", 30.0),
+    "csf": ("water", 12.0),
+    "cord": ("muscle", -8.0),
+    "aorta": ("blood", -14.0),
+    "cava": ("blood", -14.0),
+    "heart": ("blood", -14.0),
+    "liver": ("liver", 0.0),
+    "spleen": ("spleen", -6.0),
+    "kidney": ("kidney", -12.0),
+    "pancreas": ("muscle", -12.0),
+    "bowel_fluid": ("water", 15.0),
+    "yellow_marrow": ("yellow_marrow", 0.0),
+    "air": ("air", 0.0),
+}
+"""Each tissue's ICRU material and what living tissue reads above (or below) it at 120 kVp, in HU."""
+
+
+@dataclass(frozen=True)
+class CTProtocol:
+    """How a CT is made. Lengths in mm.
+
+    Attributes:
+        kernel: ``soft`` or ``sharp``; sets the blur and the noise spectrum.
+        noise_hu: standard deviation in water at the centre of an average trunk, at the slice thickness used.
+        slice_thickness: full width of the slice profile.
+        slice_step: distance between slices.
+        pixel: in-plane pixel size; matrix: pixels along x and y.
+    """
+
+    kvp: float = REFERENCE_KVP
+    kernel: Literal["soft", "sharp"] = "soft"
+    noise_hu: float = 12.0
+    slice_thickness: float = 2.0
+    slice_step: float = 2.0
+    pixel: float = 0.75
+    matrix: tuple[int, int] = (512, 512)
+    phase: ContrastPhase = ContrastPhase.NATIVE
+    table: bool = True
+
+
+_BLUR_MM = {"soft": 0.55, "sharp": 0.28}
+"""Gaussian sigma of the in-plane point spread; soft body kernels resolve about 7 line pairs per cm, sharp ones 12."""
+_GRAIN_MM = {"soft": 0.75, "sharp": 0.30}
+"""Correlation length of the noise."""
+
+
+@dataclass
+class CTPalette:
+    """HU of every material at one tube voltage, with the small differences between people.
+
+    Args:
+        spread: SD in HU of a person's soft tissues about the textbook value.
+    """
+
+    kvp: float
+    phase: ContrastPhase = ContrastPhase.NATIVE
+    seed: int = 0
+    spread: float = 6.0
+    _cache: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng([self.seed, 3])
+        self._shift = {name: float(rng.normal(0, self.spread)) for name in sorted([*_TISSUE, "lung", "oral_contrast"])}
+        # only people with fatty livers have livers that dark
+        if rng.random() < 0.2:
+            self._shift["liver"] -= float(rng.uniform(10, 50))
+        self._lung = float(rng.uniform(-900, -780))
+        self._oral = float(rng.uniform(100, 420))
+        self._dose = float(rng.uniform(0.75, 1.3))
+        standard = MineralStandard.K2HPO4
+        fat = float(rng.uniform(0.35, 0.65))
+        marrow = {k: fat * tissue_hu("yellow_marrow", k) + (1 - fat) * tissue_hu("red_marrow", k)
+                  for k in (self.kvp, REFERENCE_KVP)}  # fmt: skip
+        self._slope = hu_per_mg_cm3(standard, self.kvp)
+        # single-energy QCT reads marrow fat as missing mineral: add it back, then image at this voltage
+        reference = hu_per_mg_cm3(standard, REFERENCE_KVP)
+        self._offset = marrow[self.kvp] - marrow[REFERENCE_KVP] / reference * self._slope
+        self._offset += self._iodine("bone")
+
+    def _iodine(self, name: str) -> float:
+        amount = _IODINE_MG_ML[self.phase].get(name, 0.0)
+        return self._dose * amount * hu_per_mg_iodine(self.kvp) if amount else 0.0
+
+    def tissue(self, name: str) -> float:
+        """Return the HU of a soft tissue, fluid or gas."""
+        if name not in self._cache:
+            if name == "lung":
+                value = self._lung
+            elif name == "oral_contrast":
+                value = self._oral
+            else:
+                material, above = _TISSUE[name]
+                shift = 0.0 if name == "air" else self._shift[name]
+                value = tissue_hu(material, self.kvp) + above + shift + self._iodine(name)
+            self._cache[name] = value
+        return self._cache[name]
+
+    def bone(self, density: float | Tensor) -> float | Tensor:
+        """Return the HU of bone of ``density`` mg/cm3 K2HPO4 (as QCT at 120 kVp reads it)."""
+        return density * self._slope + self._offset
+
+    def solid(self, name: str) -> float:
+        """Return the HU of a foreign material, before the scanner clips it."""
+        return {"titanium": min(tissue_hu("titanium", self.kvp), 8000.0), "cement": 1300.0}[name]
+
+
+def gaussian_blur(volume: Tensor, sigma: Sequence[float]) -> Tensor:
+    """Separable Gaussian blur, sigma in voxels for each axis; edges are repeated."""
+    result = volume[None, None]
+    for axis, s in enumerate(sigma):
+        if s < 0.15 or volume.shape[axis] < 2:
+            continue
+        radius = int(min(max(1, round(3 * s)), volume.shape[axis] - 1))
+        x = torch.arange(-radius, radius + 1, dtype=volume.dtype, device=volume.device)
+        kernel = torch.exp(-0.5 * (x / s) ** 2)
+        kernel = kernel / kernel.sum()
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = -1
+        padding = [0] * 6
+        padding[2 * (2 - axis)] = padding[2 * (2 - axis) + 1] = radius
+        result = torch.nn.functional.conv3d(torch.nn.functional.pad(result, padding, mode="replicate"), kernel.view(shape))
+    return result[0, 0]
+
+
+def add_noise(hu: Tensor, sd: float, grain: Sequence[float], generator: torch.Generator) -> Tensor:
+    """Add noise of standard deviation ``sd`` HU whose correlation length is ``grain`` voxels along each axis."""
+    if sd <= 0:
+        return hu
+    noise = gaussian_blur(torch.randn(hu.shape, generator=generator), grain)
+    return hu + noise * (sd / noise.std().clamp(min=1e-6))
+
+
+@dataclass(frozen=True)
+class VirtualCT:
+    """A simulated scan and its exact truth, on one grid.
+
+    Attributes:
+        hu: float32 (X, Y, Z), RAS+.
+        labels: uint8; bodies and sacrum by ``VertebraLevel.label``, ribs 50.
+        affine: (4, 4) voxel to RAS+ mm.
+    """
+
+    hu: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+    anatomy: Anatomy
+    protocol: CTProtocol
+
+    @property
+    def complete_levels(self) -> tuple[VertebraLevel, ...]:
+        """Levels whose body lies wholly inside the scan along z."""
+        low = self.affine[2, 3]
+        high = low + self.affine[2, 2] * (self.hu.shape[2] - 1)
+        found = []
+        for v in self.anatomy.vertebrae:
+            reach = 0.5 * v.height + abs(v.frame[2, 1]) * v.front
+            if low <= v.centre[2] - reach and v.centre[2] + reach <= high:
+                found.append(v.level)
+        return tuple(found)
+
+    def volume(self) -> CTVolume:
+        """The scan as a reader would give it."""
+        p = self.protocol
+        acquisition = Acquisition(
+            kvp=p.kvp,
+            kernel={"soft": "B", "sharp": "YC"}[p.kernel],
+            slice_thickness_mm=p.slice_thickness,
+            manufacturer="Virtual",
+            contrast=None if p.phase is ContrastPhase.NATIVE else f"IV {p.phase}",
+            age_years=self.anatomy.person.age_years,
+            sex=self.anatomy.person.sex,
+        )
+        shape = (self.hu.shape[0], self.hu.shape[1], self.hu.shape[2])
+        return CTVolume(self.hu, self.affine, self.affine, shape, acquisition=acquisition, source="virtual CT")
+
+
+def paint_table(canvas: Canvas, y_back: float) -> None:
+    """A curved carbon-fibre table top under the back."""
+    low, high = [-320.0, y_back - 60, -1e4], [320.0, y_back + 30, 1e4]
+    box = canvas.box(low, high)
+    if box is None:
+        return
+    x, y, _ = p = canvas.positions(box)
+    surface = y_back - 6 + 0.00045 * x * x
+    depth = (surface - y + 0 * p[2]) * 1.0
+    inside = torch.maximum(-depth, depth - 22).maximum(x.abs() - 235 + 0 * p[1] + 0 * p[2])
+    canvas.paint(box, inside, -930.0)
+    canvas.paint(box, torch.maximum(inside, (depth - 1.2)), -250.0)
+    canvas.paint(box, torch.maximum(inside, (20.8 - depth)), -350.0)
+
+
+def acquire(
+    anatomy: Anatomy,
+    protocol: CTProtocol,
+    *,
+    z_range: tuple[float, float],
+    centre_xy: tuple[float, float] = (0.0, 0.0),
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> VirtualCT:
+    """Scan a person between two heights (mm, in the anatomy's frame).
+
+    Args:
+        centre_xy: offset of the field of view from the middle of the trunk, mm.
+        seed: of the noise and of the person's soft tissues.
+    """
+    if not z_range[0] < z_range[1]:
+        raise ValueError(f"z_range must rise, got {z_range}")
+    nx, ny = protocol.matrix
+    steps = max(1, round((z_range[1] - z_range[0]) / protocol.slice_step) + 1)
+    middle = anatomy.trunk_centre
+    origin = [middle[0] + centre_xy[0] - 0.5 * (nx - 1) * protocol.pixel,
+              middle[1] + centre_xy[1] - 0.5 * (ny - 1) * protocol.pixel, z_range[0]]  # fmt: skip
+    palette = CTPalette(protocol.kvp, protocol.phase, seed=anatomy.person.seed)
+    # vertebrae are painted on sub-slices as fine as half a millimetre would need only where bone is: see paint_fine
+    spacing = [protocol.pixel, protocol.pixel, protocol.slice_step]
+    canvas = Canvas(origin, spacing, (nx, ny, steps), device=device)
+    if protocol.table:
+        paint_table(canvas, float(middle[1] - anatomy.half_depth))
+    anatomy.paint(canvas, palette)
+    hu = canvas.value.clamp(max=LARGEST_HU * 1.6)
+    blur = _BLUR_MM[protocol.kernel]
+    profile = protocol.slice_thickness / 2.355
+    hu = gaussian_blur(hu, [blur / protocol.pixel, blur / protocol.pixel, max(profile**2 - (0.29 * spacing[2]) ** 2, 0) ** 0.5 / spacing[2]])
+    size = float(np.exp((anatomy.half_depth + anatomy.half_width - 260) / 260))
+    grain = _GRAIN_MM[protocol.kernel]
+    generator = torch.Generator(device="cpu").manual_seed(seed * 7919 + 5)
+    hu = add_noise(hu.cpu(), protocol.noise_hu * size, [grain / protocol.pixel, grain / protocol.pixel, 0.3 * protocol.slice_thickness / protocol.slice_step], generator)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = origin
+    return VirtualCT(
+        hu.round().clamp(SMALLEST_HU, LARGEST_HU).numpy().astype(np.float32),
+        canvas.label.cpu().numpy(),
+        affine,
+        anatomy,
+        protocol,
+    )

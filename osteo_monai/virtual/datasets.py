@@ -1,0 +1,286 @@
+"""Endless training data: every item is a new virtual person in a new scan.
+
+Items depend on ``(seed, index)`` alone, so that a run can be repeated; a training set as long as a million items
+never shows a network the same person twice. What is randomised beyond what scanners and people really do (domain
+randomisation) is what lets networks trained here read real scans.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from osteo_monai.domain import VertebraLevel
+from osteo_monai.virtual.anatomy import RIB_LABEL, Anatomy, reached
+from osteo_monai.virtual.canvas import Canvas
+from osteo_monai.virtual.ct import CTPalette, ContrastPhase, add_noise, gaussian_blur, paint_table
+from osteo_monai.virtual.person import Variant, draw_person
+
+TRAINING_VARIANTS: Mapping[Variant, float] = {
+    Variant.LUMBARISED: 0.07,
+    Variant.SACRALISED: 0.07,
+    Variant.ELEVEN_RIBS: 0.05,
+    Variant.THIRTEEN_RIBS: 0.05,
+    Variant.OSTEOPHYTES: 0.35,
+    Variant.WEDGE_FRACTURE: 0.12,
+    Variant.CEMENT: 0.04,
+    Variant.SCREWS: 0.05,
+    Variant.SCOLIOSIS: 0.15,
+}
+"""More of what is rare than people have, so that networks learn it."""
+
+_L = VertebraLevel
+UPPER_LABEL = _L.T8.label
+"""Bodies from T1 to T8 share this label in localiser targets: 'T8 or above'."""
+
+
+def _random_person(rng: np.random.Generator) -> Anatomy:
+    density = float(rng.uniform(20, 260)) if rng.random() < 0.8 else None
+    person = draw_person(
+        int(rng.integers(2**31)),
+        age_years=float(rng.uniform(20, 89)),
+        mean_density=density,
+        variants=TRAINING_VARIANTS,
+    )
+    return Anatomy(person)
+
+
+def _random_palette(rng: np.random.Generator) -> CTPalette:
+    kvp = float(rng.choice([80, 100, 110, 120, 120, 120, 130, 140]))
+    phase = rng.choice([ContrastPhase.NATIVE, ContrastPhase.ARTERIAL, ContrastPhase.PORTAL_VENOUS], p=[0.55, 0.2, 0.25])
+    return CTPalette(kvp, ContrastPhase(phase), seed=int(rng.integers(2**31)), spread=float(rng.uniform(4, 14)))
+
+
+class SmoothWarp:
+    """A smooth random displacement: a few sine waves, at most ``amplitude`` mm in all along each axis."""
+
+    def __init__(self, rng: np.random.Generator, amplitude: float, waves: int = 4) -> None:
+        self.reach = amplitude
+        length = rng.uniform(45, 160, (3, waves))
+        direction = rng.normal(size=(3, waves, 3))
+        direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+        self._k = torch.as_tensor(2 * np.pi * direction / length[..., None], dtype=torch.float32)
+        self._phase = torch.as_tensor(rng.uniform(0, 2 * np.pi, (3, waves)), dtype=torch.float32)
+        self._amplitude = amplitude / waves
+
+    def __call__(self, p: Tensor) -> Tensor:
+        """Displace positions (3, ...) in mm."""
+        shift = torch.zeros_like(p)
+        for axis in range(3):
+            for k, phase in zip(self._k[axis], self._phase[axis], strict=True):
+                shift[axis] += torch.sin(k[0] * p[0] + k[1] * p[1] + k[2] * p[2] + phase)
+        return p + self._amplitude * shift
+
+
+def _random_pose(
+    rng: np.random.Generator, pivot: NDArray[np.float64], degrees: tuple[float, float, float], scale: float
+) -> NDArray[np.float64]:
+    """Turn and scale about ``pivot``: a (4, 4) map from scanner to person."""
+    a, b, c = np.deg2rad(rng.normal(0, degrees))
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = about_x @ about_y @ about_z * float(np.exp(rng.normal(0, scale)))
+    matrix[:3, 3] = pivot - matrix[:3, :3] @ pivot
+    return matrix
+
+
+def _degrade(hu: Tensor, rng: np.random.Generator, spacing: float, generator: torch.Generator) -> Tensor:
+    """Blur, add noise of random strength and grain, and change gain and offset a little. ``hu`` is (X, Y, Z)."""
+    in_plane = (1, 1, 0) if hu.shape[2] == 1 else (1, 1, 1)
+    if rng.random() < 0.3 and hu.shape[2] == 1:  # a coarser matrix, resampled to ours
+        factor = float(rng.uniform(0.45, 1.0))
+        plane = hu.permute(2, 0, 1)[None]
+        coarse = torch.nn.functional.interpolate(plane, scale_factor=factor, mode="bilinear", antialias=True)
+        sd = float(np.exp(rng.uniform(np.log(2), np.log(30))))
+        coarse = coarse + sd * torch.randn(coarse.shape, generator=generator)
+        plane = torch.nn.functional.interpolate(coarse, size=plane.shape[2:], mode="bilinear")
+        hu = plane[0].permute(1, 2, 0)
+    sigma = float(rng.uniform(0.3, 1.6)) / spacing
+    hu = gaussian_blur(hu, [sigma * f for f in in_plane])
+    if rng.random() < 0.2:  # edge-enhancing kernel
+        hu = hu + float(rng.uniform(0.2, 1.0)) * (hu - gaussian_blur(hu, [1.5 / spacing * f for f in in_plane]))
+    highest = 80.0 if hu.shape[2] == 1 else 45.0
+    grain = float(rng.uniform(0.0, 2.2)) / spacing
+    hu = add_noise(hu, float(np.exp(rng.uniform(np.log(3.0), np.log(highest)))), [grain * f for f in in_plane], generator)
+    return hu * float(rng.normal(1, 0.03)) + float(rng.normal(0, 8))
+
+
+class VirtualSliceDataset(Dataset[dict[str, Any]]):
+    """Axial slices with the vertebral body that they cut.
+
+    Args:
+        length: number of items.
+        seed: of everything; sets with different seeds share nobody.
+        size: pixels along both sides; the window falls anywhere where it holds the spine.
+        spacing_mm: pixel size.
+        boundary: ``periosteal`` labels the whole body, ``endosteal`` what lies inside the cortex, which is where
+            Pan 2024 drew the line.
+        field_mm: width of the imaged field; the window is cut from it. Smaller than the window: air around it.
+
+    Items:
+        ``image`` float32 (1, size, size) in HU; ``label`` float32 (1, size, size), 1 in the body.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        size: int = 256,
+        spacing_mm: float = 1.5,
+        boundary: Literal["periosteal", "endosteal"] = "periosteal",
+    ) -> None:
+        if boundary not in ("periosteal", "endosteal"):
+            raise ValueError(f"boundary must be 'periosteal' or 'endosteal', got {boundary!r}")
+        if length < 1 or size < 8 or spacing_mm <= 0:
+            raise ValueError(f"length, size and spacing_mm must be positive, got {length}, {size}, {spacing_mm}")
+        self.length, self.seed, self.size, self.spacing_mm, self.boundary = length, seed, size, spacing_mm, boundary
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        rng = np.random.default_rng([self.seed, index, 11])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        anatomy, palette = _random_person(rng), _random_palette(rng)
+        column = anatomy.vertebrae
+        # mostly through L1 and L2 and their end plates, sometimes anywhere between T9 and the sacrum
+        if rng.random() < 0.75:
+            top, bottom = anatomy.vertebra(_L.L1), anatomy.vertebra(_L.L2)
+            z = rng.uniform(bottom.centre[2] - 0.62 * bottom.height, top.centre[2] + 0.62 * top.height)
+        else:
+            z = rng.uniform(-15, column[8].centre[2])
+        at = np.array([np.interp(z, [v.centre[2] for v in column], [v.centre[i] for v in column]) for i in range(3)])
+        thickness = float(np.exp(rng.uniform(np.log(0.7), np.log(5.0))))
+        layers = 1 + int(thickness > 1.5) + int(thickness > 3.2)
+        size, step = self.size, self.spacing_mm
+        span = 0.5 * (size - 1) * step
+        # the column lies in the window, the window mostly over the trunk
+        offset = rng.uniform(-0.62, 0.62, 2) * span
+        middle = anatomy.trunk_centre[:2]
+        offset += np.clip(0.35 * (middle - at[:2]), -0.3 * span, 0.3 * span)
+        origin = [at[0] + offset[0] - span, at[1] + offset[1] - span, z - 0.5 * thickness * (1 - 1 / layers)]
+        warp = SmoothWarp(rng, float(rng.uniform(0, 4.5)))
+        canvas = Canvas(
+            origin,
+            [step, step, thickness / layers],
+            (size, size, layers),
+            pose=_random_pose(rng, at, (6, 4, 7), 0.06),
+            warp=warp,
+            reach=warp.reach,
+            softness=float(rng.uniform(0.5, 1.0)) * step,
+        )
+        if rng.random() < 0.6:
+            paint_table(canvas, float(middle[1] - anatomy.half_depth))
+        anatomy.paint(canvas, palette)
+        hu = canvas.value.clamp(max=4500).mean(-1, keepdim=True)
+        label = self._label(anatomy, canvas)
+        hu = _degrade(hu, rng, step, generator)
+        if rng.random() < 0.15:  # outside the circle that was reconstructed there is only padding
+            axis = torch.arange(size) - size / 2
+            far = axis[:, None] ** 2 + axis[None] ** 2 > (float(rng.uniform(0.5, 0.75)) * size) ** 2
+            hu[far] = -1024.0
+        return {"image": hu[..., 0].clamp(-1024, 3071)[None].contiguous(), "label": label[None]}
+
+    def _label(self, anatomy: Anatomy, canvas: Canvas) -> Tensor:
+        """Where the body covers at least half of the slice's thickness."""
+        inside = torch.zeros(canvas.shape)
+        for v in anatomy.vertebrae:
+            box = reached(canvas, v)
+            if box is None:
+                continue
+            inset = anatomy.cortex_thickness(v.level) if self.boundary == "endosteal" else 0.0
+            covered = (anatomy.body_distance(v, canvas.positions(box)) < -inset).float()
+            inside[box] = torch.maximum(inside[box], covered)
+        return (inside.mean(-1) >= 0.5).float()
+
+
+class VirtualVolumeDataset(Dataset[dict[str, Any]]):
+    """Coarse volumes of any coverage for finding and naming vertebrae.
+
+    Args:
+        length, seed: as in ``VirtualSliceDataset``.
+        size: voxels along x, y, z.
+        spacing_mm: isotropic voxel size.
+
+    Items:
+        ``image`` float32 (1, X, Y, Z) in HU; outside the scanned range it is air.
+        ``label`` float32 (2, X, Y, Z): channel 0 the classes (0; body by ``VertebraLevel.label``, T1 to T8 all
+        as T8; 26 sacrum; 50 ribs), channel 1 a Gaussian of SD 6 mm about each body's centre, 0 to 1.
+    """
+
+    HEAT_SD_MM = 6.0
+
+    def __init__(
+        self, length: int, seed: int, size: tuple[int, int, int] = (80, 64, 96), spacing_mm: float = 4.0
+    ) -> None:
+        if length < 1 or min(size) < 8 or spacing_mm <= 0:
+            raise ValueError(f"length, size and spacing_mm must be positive, got {length}, {tuple(size)}, {spacing_mm}")
+        self.length, self.seed, self.spacing_mm = length, seed, spacing_mm
+        self.size = (int(size[0]), int(size[1]), int(size[2]))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        rng = np.random.default_rng([self.seed, index, 12])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        anatomy, palette = _random_person(rng), _random_palette(rng)
+        step, (nx, ny, nz) = self.spacing_mm, self.size
+        zs = {v.level: float(v.centre[2]) for v in anatomy.vertebrae}
+        if rng.random() < 0.12:  # chests that end above the levels of interest
+            high = float(rng.uniform(zs[_L.T4], zs[_L.T1] + 40))
+            low = float(rng.uniform(zs[_L.T12], zs[_L.T8]))
+        else:
+            middle_z = float(rng.uniform(zs[_L.L4], zs[_L.T10]))
+            length = float(rng.uniform(90, 0.97 * nz * step))
+            low, high = middle_z - 0.5 * length, middle_z + 0.5 * length
+        low = max(low, high - 0.97 * nz * step)
+        span = 0.5 * step * (np.array([nx, ny, nz]) - 1)
+        middle = np.array([*anatomy.trunk_centre[:2], 0.5 * (low + high)])
+        spine_y = float(np.interp(middle[2], sorted(zs.values()), [v.centre[1] for v in anatomy.vertebrae]))
+        centre = middle + [rng.normal(0, 18), 0, rng.uniform(-1, 1) * (span[2] - 0.5 * (high - low))]
+        # the window is shallower than a large trunk: keep the spine, cut in front
+        centre[1] = float(np.clip(middle[1] + rng.normal(0, 18), None, spine_y + span[1] - 48))
+        origin = centre - span
+        warp = SmoothWarp(rng, float(rng.uniform(0, 8)))
+        pose = _random_pose(rng, middle, (7, 5, 6), 0.07)
+        canvas = Canvas(origin, [step] * 3, self.size, pose=pose, warp=warp, reach=warp.reach, softness=step * 0.9)
+        if rng.random() < 0.6:
+            paint_table(canvas, float(anatomy.trunk_centre[1] - anatomy.half_depth))
+        anatomy.paint(canvas, palette)
+        hu = _degrade(canvas.value.clamp(max=4500), rng, step, generator)
+        classes = canvas.label.float()
+        for level in list(_L)[: list(_L).index(_L.T8)]:
+            classes[canvas.label == level.label] = UPPER_LABEL
+        z = canvas.axes[2]
+        outside = (z < low) | (z > high)
+        hu[:, :, outside] = -1000.0
+        classes[:, :, outside] = 0.0
+        heat = self._heat(anatomy, canvas)
+        heat[:, :, outside] = 0.0
+        return {"image": hu.clamp(-1024, 3071)[None].contiguous(), "label": torch.stack([classes, heat])}
+
+    def _heat(self, anatomy: Anatomy, canvas: Canvas) -> Tensor:
+        heat = torch.zeros(canvas.shape)
+        for v in anatomy.vertebrae:
+            reach = 4 * self.HEAT_SD_MM
+            box = canvas.box(v.centre - reach, v.centre + reach)
+            if box is None:
+                continue
+            x, y, z = (c - float(m) for c, m in zip(canvas.positions(box), v.centre, strict=True))
+            gauss = torch.exp(-(x * x + y * y + z * z) / (2 * self.HEAT_SD_MM**2))
+            heat[box] = torch.maximum(heat[box], gauss)
+        return heat
+
+
+__all__ = ["RIB_LABEL", "TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset"]

@@ -1,0 +1,138 @@
+"""A virtual person: sex, age, body size and bone density, drawn from published norms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from osteo_monai.domain import MineralStandard, Sex, VertebraLevel
+from osteo_monai.norms import density_norm
+
+MEAN_AGE, SD_AGE = 51.19, 14.35
+"""Years; Pan 2024, Table 2."""
+MALE_FRACTION = 605 / 1048
+"""Pan 2024, Table 2."""
+LEVEL_CORRELATION = 0.95
+"""Correlation of the densities of neighbouring lumbar bodies; the project's choice, near that of the L1 and L2 QCT
+values in notes of a 13-patient repeat study (means within 3 mg/cm3, SDs alike)."""
+STANDARD = MineralStandard.K2HPO4
+"""What Pan's QCT densities, and so a virtual person's, are expressed in."""
+_SMALLEST_DENSITY, _LARGEST_DENSITY = 5.0, 300.0
+"""mg/cm3; the range that Pan 2024 reports is 5.7 to 295.1."""
+_STATURE = {Sex.MALE: (171.0, 6.5), Sex.FEMALE: (159.0, 6.0)}
+"""Mean and SD of height in cm; the project's choice for an East Asian cohort such as Pan's."""
+_BMI = (24.3, 3.6)
+"""Mean and SD in kg/m2; the project's choice."""
+
+
+class Variant(StrEnum):
+    """What makes a spine harder to read than the textbook's."""
+
+    LUMBARISED = "lumbarised"
+    """Six lumbar-type bodies: S1 is separate."""
+    SACRALISED = "sacralised"
+    """Four lumbar-type bodies: L5 is fused with the sacrum."""
+    ELEVEN_RIBS = "eleven_ribs"
+    """T12 carries no rib."""
+    THIRTEEN_RIBS = "thirteen_ribs"
+    """A thirteenth pair of ribs on a supernumerary T13."""
+    OSTEOPHYTES = "osteophytes"
+    WEDGE_FRACTURE = "wedge_fracture"
+    CEMENT = "cement"
+    SCREWS = "screws"
+    SCOLIOSIS = "scoliosis"
+
+
+VARIANT_FREQUENCY: Mapping[Variant, float] = {
+    Variant.LUMBARISED: 0.04,
+    Variant.SACRALISED: 0.04,
+    Variant.ELEVEN_RIBS: 0.03,
+    Variant.THIRTEEN_RIBS: 0.02,
+    Variant.OSTEOPHYTES: 0.25,
+    Variant.WEDGE_FRACTURE: 0.06,
+    Variant.CEMENT: 0.02,
+    Variant.SCREWS: 0.03,
+    Variant.SCOLIOSIS: 0.10,
+}
+"""How often each variant is drawn where a recipe does not say otherwise; the project's choice, on the rich side."""
+
+_EXCLUSIVE = (Variant.LUMBARISED, Variant.SACRALISED, Variant.ELEVEN_RIBS, Variant.THIRTEEN_RIBS)
+
+
+@dataclass(frozen=True)
+class Person:
+    """One virtual person.
+
+    Attributes:
+        seed: from which the anatomy is grown; the same seed and attributes give the same body.
+        density: trabecular density by level, mg/cm3 K2HPO4, as single-energy QCT at 120 kVp would read it.
+    """
+
+    seed: int
+    sex: Sex
+    age_years: float
+    height_cm: float
+    weight_kg: float
+    density: Mapping[VertebraLevel, float]
+    variants: frozenset[Variant] = frozenset()
+
+    @property
+    def mean_density(self) -> float:
+        """Mean of L1 and L2 in mg/cm3: what the three classes are made from."""
+        return 0.5 * (self.density[VertebraLevel.L1] + self.density[VertebraLevel.L2])
+
+
+def _density_by_level(mean: float, rng: np.random.Generator) -> dict[VertebraLevel, float]:
+    """Spread a mean of L1 and L2 over the column: denser upwards, a little less so downwards, neighbours alike."""
+    levels = [level for level in VertebraLevel if level is not VertebraLevel.SACRUM]
+    centre = levels.index(VertebraLevel.L1) + 0.5
+    sd = 0.16 * mean
+    step = np.sqrt(1 - LEVEL_CORRELATION**2)
+    deviation = np.zeros(len(levels))
+    deviation[0] = rng.normal()
+    for i in range(1, len(levels)):
+        deviation[i] = LEVEL_CORRELATION * deviation[i - 1] + step * rng.normal()
+    trend = np.array([1.0 + 0.022 * max(centre - i, 0.0) - 0.012 * max(i - centre, 0.0) for i in range(len(levels))])
+    values = mean * trend + sd * deviation
+    lumbar = [levels.index(VertebraLevel.L1), levels.index(VertebraLevel.L2)]
+    values += mean - values[lumbar].mean()
+    return {
+        level: float(np.clip(value, _SMALLEST_DENSITY, _LARGEST_DENSITY))
+        for level, value in zip(levels, values, strict=True)
+    }
+
+
+def draw_person(
+    seed: int,
+    *,
+    sex: Sex | None = None,
+    age_years: float | None = None,
+    mean_density: float | None = None,
+    variants: Mapping[Variant, float] | frozenset[Variant] | None = None,
+) -> Person:
+    """Draw a person; what is given is kept, the rest follows the norms.
+
+    Args:
+        seed: of everything that is drawn, the anatomy included.
+        mean_density: mean of L1 and L2 in mg/cm3 K2HPO4; default Pan 2024, Table 1, by age and sex.
+        variants: the variants themselves (a set) or how often each occurs (a mapping).
+    """
+    rng = np.random.default_rng([seed, 1])
+    drawn_sex = Sex.MALE if rng.random() < MALE_FRACTION else Sex.FEMALE
+    sex = sex or drawn_sex
+    drawn_age = float(np.clip(rng.normal(MEAN_AGE, SD_AGE), 20.0, 89.9))
+    age = drawn_age if age_years is None else age_years
+    norm = density_norm(age, sex)
+    if norm is None:
+        raise ValueError(f"age_years must lie in 18 to 90 (90 excluded), where there are norms, got {age}")
+    drawn_density = float(np.clip(rng.normal(norm.mean, norm.sd), _SMALLEST_DENSITY, _LARGEST_DENSITY))
+    density = drawn_density if mean_density is None else mean_density
+    height = float(rng.normal(*_STATURE[sex]))
+    weight = float(np.clip(rng.normal(*_BMI), 16.0, 42.0)) * (height / 100.0) ** 2
+    frequency = VARIANT_FREQUENCY if variants is None else variants
+    if isinstance(frequency, Mapping):
+        chosen = [v for v in Variant if rng.random() < frequency.get(v, 0.0)]
+        numbered = [v for v in chosen if v in _EXCLUSIVE]
+        frequency = frozenset(v for v in chosen if v not in numbered[1:])
+    return Person(seed, sex, age, height, weight, _density_by_level(density, rng), frequency)

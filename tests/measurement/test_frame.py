@@ -1,0 +1,91 @@
+"""Distances and axes of solids whose answer is known."""
+
+import numpy as np
+import pytest
+
+from osteo_monai.measurement.frame import body_frame
+
+GRIDS = [(1.0, 1.0, 1.0), (3.0, 3.0, 3.0), (0.7, 0.7, 2.0), (0.9, 0.9, 5.0)]
+
+
+def _angle(a, b) -> float:
+    return float(np.degrees(np.arccos(np.clip(a @ b, -1, 1))))
+
+
+@pytest.mark.parametrize("spacing", GRIDS[:3])
+def test_distance_in_a_sphere_is_physical_on_every_grid(solids, spacing) -> None:
+    mask, affine, _ = solids.solid(spacing, lambda u, v, w: u**2 + v**2 + w**2 <= 20.0**2)
+    frame = body_frame(mask, affine)
+    assert frame.volume_cm3 == pytest.approx(33.51, rel=0.02)  # 4/3 pi 2^3
+    assert frame.centre == pytest.approx([11.3, -7.1, 140.9], abs=0.1)
+    directions = np.random.default_rng(1).normal(size=(200, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    for radius in (0.0, 5.0, 12.0, 16.0, 22.0):
+        measured = frame.distance_at(frame.centre + radius * directions)
+        assert measured.mean() == pytest.approx(20.0 - radius, abs=0.35)
+        assert np.abs(measured - (20.0 - radius)).max() < 0.3 + 0.5 * max(spacing)
+
+
+@pytest.mark.parametrize("spacing", GRIDS)
+@pytest.mark.parametrize(
+    "angles", [{}, {"about_x": 20}, {"about_x": -30}, {"about_y": 12}, {"about_x": 15, "about_y": -10, "about_z": 12}]
+)
+def test_axis_of_a_tilted_body_is_found(solids, spacing, angles) -> None:
+    truth = solids.rotation(**angles)
+    mask, affine, _ = solids.solid(spacing, solids.cylinder(46, 33, 27), truth)
+    frame = body_frame(mask, affine)
+    tolerance = 2.0 if max(spacing) < 4 else 4.0
+    assert _angle(frame.axes[2], truth[2]) < tolerance
+    assert _angle(frame.axes[1], truth[1]) < 2 * tolerance
+    assert np.linalg.det(frame.axes) == pytest.approx(-1.0) or np.linalg.det(frame.axes) == pytest.approx(1.0)
+    assert frame.axes @ frame.axes.T == pytest.approx(np.eye(3), abs=1e-9)
+
+
+def test_axes_point_right_front_and_up(solids) -> None:
+    mask, affine, _ = solids.solid((1.0, 1.0, 1.0), solids.cylinder(46, 33, 27))
+    assert body_frame(mask, affine).axes == pytest.approx(np.eye(3), abs=0.03)
+
+
+def test_wedge_leaves_the_axis_upright(solids) -> None:
+    # 30 mm high behind, 18 mm in front: both end plates lean by 10 degrees, towards each other.
+    mask, affine, _ = solids.solid(
+        (1.0, 1.0, 1.0), lambda u, v, w: (abs(u) <= 22) & (abs(v) <= 17) & (abs(w) <= 12 - 6 * v / 34)
+    )
+    assert _angle(body_frame(mask, affine).axes[2], np.array([0, 0, 1])) < 1.0
+
+
+def test_section_as_deep_as_wide_does_not_tell_its_rotation(solids) -> None:
+    mask, affine, _ = solids.solid((1.0, 1.0, 1.0), solids.box(34, 34, 26), solids.rotation(about_z=20))
+    assert _angle(body_frame(mask, affine).axes[1], np.array([0, 1, 0])) < 1.0
+
+
+def test_coordinates_go_there_and_back(solids) -> None:
+    mask, affine, _ = solids.solid((3.0, 3.0, 3.0), solids.cylinder(46, 33, 27), solids.rotation(about_x=20))
+    frame = body_frame(mask, affine)
+    points = np.random.default_rng(0).normal(size=(10, 3)) * 40
+    assert frame.to_world(frame.to_body(points)) == pytest.approx(points)
+    assert frame.to_body(frame.centre[None]) == pytest.approx(np.zeros((1, 3)))
+
+
+def test_only_the_largest_part_counts(solids) -> None:
+    mask, affine, _ = solids.solid((1.0, 1.0, 1.0), solids.box(40, 30, 24))
+    alone = body_frame(mask, affine)
+    with_speck = mask.copy()
+    with_speck[:6, :6, :6] = True
+    frame = body_frame(with_speck, affine)
+    assert frame.centre == pytest.approx(alone.centre)
+    assert frame.volume_cm3 == pytest.approx(28.8, rel=0.05)
+    assert frame.main_part == pytest.approx(mask.sum() / (mask.sum() + 216))
+
+
+def test_what_is_no_body_is_refused() -> None:
+    mask = np.zeros((20, 20, 20), dtype=bool)
+    with pytest.raises(ValueError, match=r"body must hold at least 2 cm3, got 0\.00"):
+        body_frame(mask, np.eye(4))
+    mask[:10, :10, :10] = True
+    with pytest.raises(ValueError, match=r"got 1\.00 cm3"):
+        body_frame(mask, np.eye(4))
+    with pytest.raises(ValueError, match="shape \\(X, Y, Z\\)"):
+        body_frame(mask[0], np.eye(4))
+    with pytest.raises(ValueError, match="affine must have shape"):
+        body_frame(mask, np.eye(3))

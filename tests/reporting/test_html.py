@@ -1,0 +1,307 @@
+"""The report as a reader gets it: what must be said, what must not, nothing from outside, and well-formed."""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from osteo_monai.domain import Finding, MineralStandard, Severity, Sex, VertebraLevel
+from osteo_monai.reporting import ReportImages, write_report
+from osteo_monai.screening.result import HUStatistics, ScreeningResult
+
+Make = Callable[..., ScreeningResult]
+VOID = {"meta", "img", "br", "link", "input", "hr", "source", "base", "embed"}
+WARNING = Finding(code="thick_slices", severity=Severity.WARNING, message="Slices of 6 mm blur the end plates.")
+INFO = Finding(code="series_chosen", severity=Severity.INFO, message="Series 3 of 5 was chosen.")
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page; complains about tags that do not match."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.style = ""
+        self.feed(source)
+        self.close()
+        assert self.open == []
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "style":
+            self.style += data
+        else:
+            self.words.append(data)
+
+    def attributes(self, name: str) -> list[str]:
+        return [attrs[name] for _, attrs in self.tags if name in attrs]
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Callable[[ScreeningResult, ReportImages | None], Page]:
+    def make(result: ScreeningResult, images: ReportImages | None) -> Page:
+        path = tmp_path / "report.html"
+        write_report(result, images, path)
+        return Page(path.read_text(encoding="utf-8"))
+
+    return make
+
+
+Report = Callable[[ScreeningResult, ReportImages | None], Page]
+
+
+@pytest.fixture
+def unusable() -> ScreeningResult:
+    reason = Finding(code="no_images", severity=Severity.REFUSAL, message="The folder holds no images.")
+    return ScreeningResult(study="empty_folder", verdict="unusable", findings=(reason,))
+
+
+def test_measured_report_says_everything(report: Report, make_result: Make, images: ReportImages) -> None:
+    text = report(make_result(), images).text
+    for statement in (
+        "Research use only. A screening estimate, not a diagnosis: confirm by DXA or QCT.",
+        "Study study_017",
+        "Accepted All quality checks were passed.",
+        "Density, mean of L1 and L2 96.4 mg/cm³ K2HPO4 90 % interval 84.4 to 108.4",
+        "Osteopenia 16.4 above 80; 23.6 below 120 mg/cm³. The whole 90 % interval lies in this class.",
+        # (96.4 - 92.36) / 27.41 = 0.1474 SD: 55.9 %; the ends -0.2904 and 0.5852 SD: 38.6 and 72.1 %
+        "56th 90 % interval 39th to 72nd. Percentile of women 60-69 in Pan 2024 Table 1 (92.4 ± 27.4 mg/cm³, n = 60,",
+        "Mean HU 131.2 132.2",
+        "Median HU 128.7 128.7",
+        "Standard deviation HU 41.3 41.3",
+        "10th to 90th percentile HU \N{MINUS SIGN}3.2 to 188.8",
+        "Trabecular region, rule trabecular_core 1.0",
+        "Region, voxels 1235 1235",
+        "Region, area on the centre slice (mm²) 370",
+        "Body, volume (cm³) 35.6 36.6",
+        "Certainty of the name (runner-up) >99 % 80 %",
+        "Centre slice (lowest slice is 0) 51 37",
+        "DICOM InstanceNumber 200 201",
+        "physics: computed from X-ray physics at the tube voltage (an estimate",
+        "density = 0.7312 \N{MULTIPLICATION SIGN} HU \N{MINUS SIGN} 4.25 mg/cm³ K2HPO4",
+        "8.0 % and 3.5 mg/cm³",
+        "120 kVp, no scanner line",
+        "normal above 120, osteopenia 80 to 120 (both included), osteoporosis below 80 mg/cm³ K2HPO4",
+        "Thresholds from Pan et al. 2024, doi 10.1186/s12891-024-07297-1",
+        "Age 64 years",
+        "Sex female",
+        "Tube voltage 120 kVp",
+        "Kernel B",
+        "Contrast agent not stated",
+        "Scanner Philips Ingenuity Core 128",
+        "Matrix 100 \N{MULTIPLICATION SIGN} 140 \N{MULTIPLICATION SIGN} 80",
+        "vertebra_localization_ct 0.1.0 " + "ab" * 32,
+        "vertebral_body_segmentation_ct 0.2.0 " + "cd" * 32,
+        "Reading 1.2 s",
+        "Total 7.8 s",
+        "T12 80 % T11",
+    ):
+        assert statement in text, statement
+
+
+def test_the_line_is_applied_to_what_the_report_says_it_is() -> None:
+    hu = HUStatistics(mean=1, median=2, sd=3, p10=4, p90=5)
+    assert hu.representative == hu.median  # the template says "from the median HU of the region"
+
+
+@pytest.mark.parametrize("kind", ["accepted", "warnings", "refused", "unusable"])
+def test_every_report_is_self_contained_and_well_formed(
+    kind: str,
+    report: Report,
+    make_result: Make,
+    refused: ScreeningResult,
+    unusable: ScreeningResult,
+    images: ReportImages,
+) -> None:
+    result = {
+        "accepted": make_result(),
+        "warnings": make_result(verdict="accepted_with_warnings", findings=(WARNING, INFO)),
+        "refused": refused,
+        "unusable": unusable,
+    }[kind]
+    page = report(result, None if kind == "unusable" else images)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "svg"}
+    assert page.attributes("href") == page.attributes("srcset") == page.attributes("background") == []
+    assert all(source.startswith("data:image/") for source in page.attributes("src"))
+    assert not re.search(r"url\(|@import|https?:", page.style)
+    assert "http" not in page.text
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    # what a screen reader needs
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == {"accepted": 4, "warnings": 4, "refused": 3, "unusable": 0}[kind]
+    assert all(len(attrs["alt"]) > 40 for attrs in pictures)
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert set(page.attributes("aria-labelledby")) <= set(ids)
+    assert page.tags[0] == ("html", {"lang": "en-GB"})
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(deeper - above <= 1 for above, deeper in zip(levels, levels[1:], strict=False))
+    # what no CT report may hold
+    assert not re.search(r"T-?score", page.text, re.IGNORECASE)
+    assert not re.search(r"(?<!m)g/cm", page.text)
+    assert "Research use only" in page.text
+
+
+def test_refused_report_gives_the_reason_first_and_no_number(
+    report: Report, refused: ScreeningResult, images: ReportImages
+) -> None:
+    page = report(refused, images)
+    refusal = page.text.index("The aorta is enhanced by contrast agent.")
+    assert "Refused No bone density is given for this study. The aorta is enhanced" in page.text
+    assert refusal < page.text.index("The kernel is not stated.")
+    everything = page.text + " ".join(page.attributes("alt"))
+    for number in ("87.6", "87.7", "75.6", "99.6", "131.2", "128.7", "0.7312", "mg/cm", "steopenia", "ercentile"):
+        assert number not in everything, number
+    assert "Levels seen, not measured" in page.text
+    assert "L1" in page.text
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
+
+
+def test_refused_report_without_masks_or_levels(report: Report, refused: ScreeningResult, images: ReportImages) -> None:
+    bare = refused.model_copy(update={"levels_found": (), "levels": ()})
+    page = report(bare, ReportImages(images.hu, images.affine))
+    alts = page.attributes("alt")
+    assert len(alts) == 1
+    assert "No vertebral level was found." in alts[0]
+    found = report(refused, ReportImages(images.hu, images.affine))  # levels come from the result then
+    assert len(found.attributes("alt")) == 3
+    assert "trabecular region" not in found.text
+
+
+def test_unusable_report(report: Report, unusable: ScreeningResult) -> None:
+    text = report(unusable, None).text
+    assert "Unusable input The input could not be read, so nothing was measured. The folder holds no images." in text
+    assert "No model was run on this study." in text
+
+
+def test_findings_are_grouped_by_severity(report: Report, make_result: Make, images: ReportImages) -> None:
+    text = report(make_result(verdict="accepted_with_warnings", findings=(INFO, WARNING)), images).text
+    places = [
+        text.index(words)
+        for words in ("Accepted with warnings", "Warnings", WARNING.message, "For information", INFO.message)
+    ]
+    assert places == sorted(places)
+    assert WARNING.code in text
+    assert "No findings: every quality check was passed." in report(make_result(), images).text
+
+
+@pytest.mark.parametrize(
+    ("age", "sex", "sentence"),
+    [
+        (None, Sex.MALE, "Age unknown: no percentile is given."),
+        (60.0, None, "Sex unknown: no percentile is given."),
+        (None, None, "Age and sex unknown: no percentile is given."),
+        (90.0, Sex.MALE, "No norm for age 90: Pan 2024 Table 1 is used from 18 to below 90 years."),
+        (15.5, Sex.MALE, "No norm for age 15: Pan 2024 Table 1 is used from 18 to below 90 years."),
+    ],
+)
+def test_no_percentile_without_a_norm(
+    age: float | None, sex: Sex | None, sentence: str, report: Report, make_result: Make, images: ReportImages
+) -> None:
+    text = report(make_result(age=age, sex=sex), images).text
+    assert sentence in text
+    assert "Percentile of" not in text
+
+
+def test_class_that_the_interval_leaves_is_called_uncertain(
+    report: Report, make_result: Make, images: ReportImages
+) -> None:
+    text = report(make_result(mg_cm3=79.97), images).text
+    assert "79.97 mg/cm³" in text  # not 80.0, which would be osteopenia
+    assert "Osteoporosis 0.03 below 80; 40.0 below 120" in text
+    assert "The 90 % interval reaches into osteopenia: the class is not certain." in text
+    assert "exactly at 80; 40.0 below 120" in report(make_result(mg_cm3=80.0), images).text
+
+
+def test_thresholds_in_use_are_the_ones_shown(report: Report, make_result: Make, images: ReportImages) -> None:
+    result = make_result(
+        distance_to_thresholds={"osteoporosis_below": 96.4 - 50.3, "normal_above": 96.4 - 110.1},
+        thresholds_source="A local table",
+    )
+    text = report(result, images).text
+    assert "normal above 110.1, osteopenia 50.3 to 110.1 (both included)" in text
+    assert "Thresholds from A local table" in text
+
+
+def test_density_in_another_standard_is_never_compared(report: Report, make_result: Make, images: ReportImages) -> None:
+    text = report(make_result(standard=MineralStandard.HYDROXYAPATITE), images).text
+    assert "96.4 mg/cm³ hydroxyapatite" in text
+    assert "None No class is given." in text
+    assert "The density is in hydroxyapatite, Pan 2024 Table 1 in K2HPO4." in text
+    assert "above 80" not in text
+
+
+def test_words_from_outside_are_escaped(report: Report, make_result: Make, images: ReportImages) -> None:
+    text = report(make_result(study='<script>alert("x")</script> & co', findings=(INFO,)), images)
+    assert "script" not in {tag for tag, _ in text.tags}
+    assert '<script>alert("x")</script> & co' in text.text
+
+
+def test_only_one_level_or_none_measured(report: Report, make_result: Make, images: ReportImages) -> None:
+    one = make_result()
+    text = report(one.model_copy(update={"levels": one.levels[:1]}), images).text
+    assert "Density, L1 96.4" in text
+    assert VertebraLevel.T12 in text
+    nothing = one.model_copy(update={"levels": (), "density": None, "status": None, "distance_to_thresholds": None})
+    assert "This result holds no density." in report(nothing, images).text
+
+
+def test_size_and_time_on_a_full_size_study(make_result: Make, images: ReportImages, tmp_path: Path) -> None:
+    """512 x 512 x 150 with noise, the worst case for PNG: below 3 MB and 2.5 s."""
+    noise = np.random.default_rng(0).normal(60, 60, (512, 512, 150)).astype(np.float32)
+    bodies = np.zeros(noise.shape, dtype=np.uint8)
+    affine = np.diag([0.78, 0.78, 2.0, 1.0])
+    levels = []
+    for k, level in enumerate(VertebraLevel(name) for name in ("T10", "T11", "T12", "L1", "L2", "L3")):
+        x, y, z = 256, 230, 130 - 18 * k
+        bodies[x - 28 : x + 28, y - 20 : y + 20, z - 6 : z + 7] = level.label
+        levels.append(images.levels[0].model_copy(update={"level": level, "centre_mm": (0.78 * x, 0.78 * y, 2.0 * z)}))
+    regions = np.zeros(noise.shape, dtype=bool)
+    regions[240:270, 220:240, 20:140] = True
+    full = ReportImages(noise, affine, bodies, regions, tuple(levels))
+    path = tmp_path / "report.html"
+    before = time.process_time()
+    write_report(make_result(), full, path)
+    assert time.process_time() - before < 2.5
+    assert path.stat().st_size < 3_000_000
+
+
+def test_a_browser_shows_all_four_pictures(make_result: Make, images: ReportImages, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium, which is no part of the project")
+    write_report(make_result(), images, tmp_path / "report.html")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=820,2600"]
+    subprocess.run(
+        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={tmp_path / 'page.png'}",
+         (tmp_path / "report.html").as_uri()],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )  # fmt: skip
+    page = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    cyan = (page[..., 2] > 200) & (page[..., 0] < 140) & (page[..., 1] > 180)  # the contours of the bodies
+    rows = np.flatnonzero(cyan.any(axis=1))
+    assert len(rows) > 100
+    black = (page.max(axis=2) < 5).mean(axis=1)  # air and gutters
+    assert (black > 0.1).sum() > 300

@@ -1,0 +1,62 @@
+"""Numbers in words: a printed density never contradicts its class, a certainty is never rounded up to certainty."""
+
+import pytest
+
+from osteo_monai.domain import DensityThresholds
+from osteo_monai.reporting.wording import density_words, ordinal, percent_words, percentile_words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (96.44, "96.4"),
+        (80.0, "80.0"),
+        (79.97, "79.97"),
+        (79.9, "79.9"),
+        (79.996, "79.996"),
+        (80.04, "80.04"),
+        (120.0, "120.0"),
+        (120.04, "120.04"),
+        (119.96, "119.96"),
+        (79.99999, "79.99999"),
+    ],
+)
+def test_density_stays_on_its_side_of_the_thresholds(value: float, words: str) -> None:
+    assert density_words(value, DensityThresholds()) == words
+    assert DensityThresholds().status(float(words), DensityThresholds().standard) == DensityThresholds().status(
+        value, DensityThresholds().standard
+    )
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(1.0, ">99 %"), (0.999, ">99 %"), (0.99, "99 %"), (0.29, "29 %"), (0.589, "58 %"), (0.0, "0 %")],
+)
+def test_percent(probability: float, words: str) -> None:
+    assert percent_words(probability) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (1, "1st"),
+        (2, "2nd"),
+        (3, "3rd"),
+        (4, "4th"),
+        (11, "11th"),
+        (12, "12th"),
+        (13, "13th"),
+        (21, "21st"),
+        (50, "50th"),
+    ],
+)
+def test_ordinal(number: int, words: str) -> None:
+    assert ordinal(number) == words
+
+
+@pytest.mark.parametrize(
+    ("percentile", "words"),
+    [(0.4, "below the 1st"), (1.0, "1st"), (33.6, "34th"), (99.0, "99th"), (99.7, "above the 99th")],
+)
+def test_percentile(percentile: float, words: str) -> None:
+    assert percentile_words(percentile) == words

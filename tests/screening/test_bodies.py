@@ -1,0 +1,132 @@
+"""Telling the bodies of one mask apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from osteo_monai.domain import VertebraLevel
+from osteo_monai.screening.bodies import separate_bodies, shifted, slab, stand_in
+
+L1, L2 = VertebraLevel.L1, VertebraLevel.L2
+MM = np.eye(4)
+
+
+@dataclass(frozen=True)
+class At:
+    level: VertebraLevel
+    centre_mm: tuple[float, float, float]
+    superior_mm: tuple[float, float, float]
+    inferior_mm: tuple[float, float, float]
+
+
+def column() -> tuple[At, At]:
+    """L1 between z = 30 and 60, L2 between 0 and 30."""
+    return At(L1, (10, 10, 45), (10, 10, 60), (10, 10, 30)), At(L2, (10, 10, 15), (10, 10, 30), (10, 10, 0))
+
+
+def test_slab_holds_both_levels_and_the_margin():
+    # z 0 to 60 mm with 12 mm on either side is -12 to 72, cut to 0 .. 70 of the volume; in slices of 2 mm 0 .. 37
+    assert slab(column(), MM, 70) == slice(0, 70)
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    assert slab(column(), affine, 100) == slice(0, 37)
+    affine[2, 3] = -50.0
+    assert slab(column(), affine, 100) == slice(19, 62)
+
+
+def test_slab_outside_the_volume_still_holds_one_slice():
+    away = At(L1, (0, 0, 500), (0, 0, 515), (0, 0, 485))
+    part = slab([away], MM, 50)
+    assert part.stop - part.start == 1
+
+
+def test_slab_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="at least one vertebra"):
+        slab([], MM, 10)
+
+
+def test_shifted_moves_the_origin_along_z():
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    np.testing.assert_allclose(shifted(affine, 5)[:3, 3], [0, 0, 10])
+    assert affine[2, 3] == 0
+
+
+def test_bodies_are_named_by_the_planes_between_them():
+    mask = np.zeros((20, 20, 70), bool)
+    mask[5:15, 5:15, 35:56] = True
+    mask[5:15, 5:15, 4:26] = True
+    labels = separate_bodies(mask, MM, column())
+    assert set(np.unique(labels)) == {0, L1.label, L2.label}
+    assert (labels > 0).sum() == mask.sum()
+    assert (labels[5:15, 5:15, 35:56] == L1.label).all()
+
+
+def test_bodies_that_touch_are_cut_at_the_plane():
+    mask = np.zeros((20, 20, 70), bool)
+    mask[5:15, 5:15, 1:60] = True
+    labels = separate_bodies(mask, MM, column())
+    assert (labels[10, 10, 31:60] == L1.label).all()
+    assert (labels[10, 10, 1:30] == L2.label).all()
+
+
+def test_mask_beyond_the_planes_is_nobody():
+    mask = np.zeros((20, 20, 70), bool)
+    mask[5:15, 5:15, 61:69] = True
+    assert not separate_bodies(mask, MM, column()).any()
+
+
+def test_tilted_planes_follow_the_axis():
+    # planes tilted by 45 degrees: the voxel straight below the centre by 20 mm is 14 mm along the axis, still inside
+    tilted = At(L1, (30, 30, 30), (30, 41, 41), (30, 19, 19))
+    mask = np.zeros((60, 60, 60), bool)
+    mask[30, 30, 10:51] = True
+    labels = separate_bodies(mask, MM, [tilted])
+    assert labels[30, 30, 10] == L1.label
+    assert labels[30, 30, 50] == L1.label
+    mask[30, 5:56, 5:56] = True
+    labels = separate_bodies(mask, MM, [tilted])
+    assert labels[30, 10, 10] == 0
+    assert labels[30, 10, 50] == L1.label
+
+
+def test_only_the_part_nearest_the_centre_is_kept():
+    mask = np.zeros((60, 20, 70), bool)
+    mask[5:15, 5:15, 35:56] = True
+    mask[40:60, 5:15, 35:56] = True  # larger, but far away
+    labels = separate_bodies(mask, MM, column())
+    assert (labels[40:] == 0).all()
+    assert (labels[5:15, 5:15, 35:56] == L1.label).all()
+
+
+def test_speck_at_the_centre_is_not_the_body():
+    mask = np.zeros((40, 20, 70), bool)
+    mask[10, 10, 45] = True
+    mask[14:30, 5:15, 35:56] = True
+    labels = separate_bodies(mask, MM, column())
+    assert labels[10, 10, 45] == 0
+    assert (labels[14:30, 5:15, 35:56] == L1.label).all()
+
+
+def test_empty_mask_gives_no_label():
+    assert not separate_bodies(np.zeros((5, 5, 5), bool), MM, column()).any()
+
+
+def test_points_that_coincide_are_an_error():
+    flat = At(L1, (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    with pytest.raises(ValueError, match="same point"):
+        separate_bodies(np.ones((5, 5, 5), bool), MM, [flat])
+
+
+def test_stand_in_has_the_size_of_a_body():
+    # 42 x 32 mm ellipse, 0.8 of 30 mm high: pi / 4 * 42 * 32 * 24 = 25.3 cm3
+    mask = stand_in(At(L1, (50, 50, 45), (50, 50, 60), (50, 50, 30)), (100, 100, 90), MM)
+    assert mask.sum() / 1000 == pytest.approx(25.3, rel=0.06)
+    assert mask[50, 50, 45]
+    assert not mask[50, 70, 45]
+    assert mask[69, 50, 45]
+
+
+def test_stand_in_at_the_border_is_cut():
+    mask = stand_in(At(L1, (0, 0, 0), (0, 0, 15), (0, 0, -15)), (50, 50, 50), MM)
+    assert mask[0, 0, 0]
+    assert mask.shape == (50, 50, 50)

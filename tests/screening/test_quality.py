@@ -1,0 +1,332 @@
+"""Every gate fires on the case it is for, and stays silent on a healthy one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from osteo_monai.domain import DensityThresholds, Finding, MineralStandard, Severity, Sex, VertebraLevel
+from osteo_monai.measurement.values import CalibrationUsed
+from osteo_monai.screening import quality
+from osteo_monai.screening.quality import LIMITS, QualityLimits
+
+L1, L2, L3 = VertebraLevel.L1, VertebraLevel.L2, VertebraLevel.L3
+T11, T12, SACRUM = VertebraLevel.T11, VertebraLevel.T12, VertebraLevel.SACRUM
+
+
+def check(finding: Finding | None, code: str, severity: Severity) -> None:
+    assert finding is not None
+    assert (finding.code, finding.severity) == (code, severity)
+    assert finding.message.endswith(".")
+
+
+def trunk(seed: int = 0) -> np.ndarray:
+    """Return 20 x 20 x 25 voxels in the proportions of a trunk: air, fat, some bone, the rest soft tissue."""
+    rng = np.random.default_rng(seed)
+    parts = [(-1000, 5000), (-100, 1000), (50, 3800), (400, 200)]
+    return np.concatenate([rng.normal(mean, 15, n) for mean, n in parts]).astype(np.float32).reshape(20, 20, 25)
+
+
+def test_every_limit_names_its_source():
+    sources = QualityLimits.sources()
+    assert set(sources) == set(LIMITS.__dataclass_fields__)
+    assert all(len(source) > 10 for source in sources.values())
+
+
+def test_hounsfield_units_of_a_trunk_pass():
+    assert quality.values_are_hu(trunk()) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(np.zeros((10, 10, 10), np.float32), id="constant"),
+        pytest.param(trunk() + 1100, id="stored values without the intercept"),
+        pytest.param(trunk() / 1000, id="normalised"),
+        pytest.param(np.random.default_rng(0).gamma(2, 300, (10, 10, 10)).astype(np.float32), id="MR-like"),
+        pytest.param(np.tile(np.float32([-1000, 2000]), (20, 20, 10)), id="no soft tissue"),
+    ],
+)
+def test_values_that_are_not_hu_are_refused(values):
+    finding = quality.values_are_hu(values)
+    assert finding is not None
+    assert finding.severity is Severity.REFUSAL
+    assert finding.code in ("not_hounsfield_units", "constant_volume")
+
+
+def test_windowed_image_without_bone_is_refused():
+    check(quality.values_are_hu(np.clip(trunk(), -1024, 150)), "bone_cut_off", Severity.REFUSAL)
+
+
+@pytest.mark.parametrize(
+    ("kvp", "code", "severity"),
+    [
+        (None, "kvp_unknown", Severity.WARNING),
+        (100.0, "kvp_not_120", Severity.WARNING),
+        (80.0, "kvp_not_120", Severity.WARNING),
+        (140.0, "kvp_not_120", Severity.WARNING),
+        (70.0, "kvp_out_of_range", Severity.REFUSAL),
+        (150.0, "kvp_out_of_range", Severity.REFUSAL),
+        (0.0, "kvp_out_of_range", Severity.REFUSAL),
+    ],
+)
+def test_tube_voltage(kvp, code, severity):
+    check(quality.tube_voltage(kvp), code, severity)
+
+
+def test_120_kvp_passes():
+    assert quality.tube_voltage(120.0) is None
+
+
+@pytest.mark.parametrize(("thickness", "spacing"), [(5.1, 2.0), (None, 6.0), (3.0, 7.5)])
+def test_thick_slices_are_refused(thickness, spacing):
+    check(quality.slice_thickness(thickness, spacing), "slice_too_thick", Severity.REFUSAL)
+
+
+@pytest.mark.parametrize(("thickness", "spacing"), [(5.0, 5.0), (None, 2.0), (1.0, 0.8)])
+def test_five_millimetres_and_less_pass(thickness, spacing):
+    assert quality.slice_thickness(thickness, spacing) is None
+
+
+def test_overlapping_slices_are_told():
+    check(quality.slice_overlap(2.0, 1.0), "overlapping_slices", Severity.INFO)
+    assert quality.slice_overlap(2.0, 2.0) is None
+    assert quality.slice_overlap(2.0, 2.5) is None
+    assert quality.slice_overlap(None, 1.0) is None
+
+
+@pytest.mark.parametrize("name", ["LUNG", "BONEPLUS", "B70f", "Br64d", "B60s", "Bl57f", "FC52", "FC30", "YE", "L"])
+def test_sharp_kernels_warn(name):
+    check(quality.kernel(name), "sharp_kernel", Severity.WARNING)
+
+
+@pytest.mark.parametrize("name", ["STANDARD", "B31f", "Br38f", "B30s", "FC08", "FC18", "B", "C", "SOFT", "I40f\\2"])
+def test_soft_kernels_pass(name):
+    assert quality.kernel(name) is None
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_unknown_kernel_is_told(name):
+    check(quality.kernel(name), "kernel_unknown", Severity.INFO)
+
+
+def test_contrast_in_the_header_warns():
+    check(quality.contrast_in_header("Oral & IV"), "contrast_flagged", Severity.WARNING)
+    assert quality.contrast_in_header(None) is None
+    assert quality.contrast_in_header("") is None
+
+
+def test_enhanced_aorta_warns():
+    check(quality.aorta_enhancement(180.0, 0.9), "contrast_enhanced", Severity.WARNING)
+    assert quality.aorta_enhancement(180.0, 0.3) is None
+    assert quality.aorta_enhancement(45.0, 0.9) is None
+    assert quality.aorta_enhancement(100.0, 0.9) is None
+    assert quality.aorta_enhancement(None, 0.0) is None
+
+
+@pytest.mark.parametrize("value", [-900.0, -1100.0])
+def test_air_off_range_warns(value):
+    check(quality.air_value(value), "air_off_range", Severity.WARNING)
+
+
+@pytest.mark.parametrize("value", [-60.0, -150.0])
+def test_fat_off_range_warns(value):
+    check(quality.fat_value(value), "fat_off_range", Severity.WARNING)
+
+
+def test_air_and_fat_in_range_pass_and_unknown_is_silent():
+    assert quality.air_value(-998.0) is None
+    assert quality.fat_value(-104.0) is None
+    assert quality.air_value(None) is None
+    assert quality.fat_value(None) is None
+
+
+def test_age_unknown_is_told_and_never_replaced():
+    check(quality.age(None), "age_unknown", Severity.INFO)
+
+
+def test_minor_is_refused():
+    check(quality.age(17.0), "age_below_18", Severity.REFUSAL)
+    check(quality.age(0.5), "age_below_18", Severity.REFUSAL)
+
+
+def test_age_above_the_norms_warns():
+    check(quality.age(91.0), "age_outside_norms", Severity.WARNING)
+
+
+@pytest.mark.parametrize("years", [18.0, 55.0, 90.0])
+def test_ages_of_the_norms_pass(years):
+    assert quality.age(years) is None
+
+
+def test_sex_unknown_is_told():
+    check(quality.sex(None), "sex_unknown", Severity.INFO)
+    assert quality.sex(Sex.FEMALE) is None
+
+
+def test_absent_levels_are_refused_by_name():
+    finding = quality.levels_present([T11, T12, L1], [L1, L2])
+    check(finding, "levels_not_covered", Severity.REFUSAL)
+    assert "does not show L2 (" in finding.message
+    check(quality.levels_present([], [L1, L2]), "levels_not_covered", Severity.REFUSAL)
+    assert quality.levels_present([L1, L2, L3], [L1, L2]) is None
+
+
+def test_uncertain_level_is_refused_with_its_runner_up():
+    finding = quality.level_certainty(L1, 0.6, L2)
+    check(finding, "level_uncertain", Severity.REFUSAL)
+    assert "60%" in finding.message
+    assert "may be L2" in finding.message
+    assert quality.level_certainty(L1, 0.99, L2) is None
+    assert quality.level_certainty(L1, 0.6, L2, replace(LIMITS, certainty_minimum=0.5)) is None
+
+
+def test_no_landmark_is_refused():
+    check(quality.landmark_in_view([L1, L2, L3]), "no_level_landmark", Severity.REFUSAL)
+    assert quality.landmark_in_view([T12, L1, L2]) is None
+    assert quality.landmark_in_view([L1, L2, SACRUM]) is None
+
+
+@pytest.mark.parametrize(
+    "lower",
+    [
+        pytest.param((0.0, 0.0, -70.0), id="a level is missing between"),
+        pytest.param((0.0, 0.0, -10.0), id="the same body twice"),
+        pytest.param((0.0, 0.0, 35.0), id="upside down"),
+    ],
+)
+def test_levels_that_are_not_neighbours_are_refused(lower):
+    check(quality.consecutive_levels(L1, L2, (0, 0, 0), lower), "levels_not_consecutive", Severity.REFUSAL)
+
+
+def test_neighbours_pass():
+    assert quality.consecutive_levels(L1, L2, (0, 0, 0), (0, 6, -34)) is None
+
+
+@pytest.mark.parametrize("odd", [VertebraLevel.T13, VertebraLevel.L6])
+def test_supernumerary_level_warns(odd):
+    check(quality.supernumerary_level([T12, L1, L2, odd]), "transitional_spine", Severity.WARNING)
+    assert quality.supernumerary_level([T12, L1, L2]) is None
+
+
+def test_incomplete_level_is_refused():
+    check(quality.level_complete(L2, False), "level_cut", Severity.REFUSAL)
+    assert quality.level_complete(L2, True) is None
+
+
+@pytest.mark.parametrize("corner", [(0, 4, 4), (9, 4, 4), (4, 0, 4), (4, 9, 4), (4, 4, 0), (4, 4, 9)])
+def test_body_at_any_border_is_refused(corner):
+    body = np.zeros((10, 10, 10), bool)
+    body[4:6, 4:6, 4:6] = True
+    assert quality.body_inside_volume(L1, body) is None
+    body[corner] = True
+    check(quality.body_inside_volume(L1, body), "level_cut", Severity.REFUSAL)
+
+
+def test_body_over_padded_voxels_is_refused():
+    body = np.zeros((10, 10, 10), bool)
+    body[4:6, 4:6, 4:6] = True
+    valid = np.ones_like(body)
+    assert quality.body_inside_volume(L1, body, valid) is None
+    valid[5, 5, 5] = False
+    check(quality.body_inside_volume(L1, body, valid), "level_cut", Severity.REFUSAL)
+
+
+def test_body_that_was_not_outlined_is_refused():
+    check(quality.body_found(L1, 0), "body_not_found", Severity.REFUSAL)
+    assert quality.body_found(L1, 1) is None
+
+
+@pytest.mark.parametrize("volume", [3.0, 120.0])
+def test_volume_off_range_is_refused(volume):
+    check(quality.body_volume(L1, volume), "body_volume_off_range", Severity.REFUSAL)
+    assert quality.body_volume(L1, 36.0) is None
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "height"), [(45, 33, 8), (45, 33, 60), (80, 30, 26), (25, 40, 26), (45, 0, 26)]
+)
+def test_shape_off_range_is_refused(width, depth, height):
+    check(quality.body_shape(L1, width, depth, height), "body_shape_off_range", Severity.REFUSAL)
+    assert quality.body_shape(L1, 45.0, 33.0, 26.0) is None
+
+
+def test_metal_is_refused():
+    check(quality.metal(L1, 500.0), "metal", Severity.REFUSAL)
+    assert quality.metal(L1, 0.0) is None
+
+
+def test_cement_is_refused():
+    check(quality.cement(L1, 2.0), "cement_or_sclerosis", Severity.REFUSAL)
+    assert quality.cement(L1, 0.1) is None
+
+
+def test_height_loss_warns_from_20_and_excludes_from_25_percent():
+    assert quality.height_loss(L1, None) is None
+    assert quality.height_loss(L1, 0.20) is None
+    check(quality.height_loss(L1, 0.22), "possible_fracture", Severity.WARNING)
+    check(quality.height_loss(L1, 0.40), "fracture", Severity.WARNING)
+
+
+@pytest.mark.parametrize(("voxels", "volume"), [(20, 5.0), (500, 0.1), (0, 0.0)])
+def test_too_few_trabecular_voxels_are_refused(voxels, volume):
+    check(quality.region_size(L1, voxels, volume), "too_few_trabecular_voxels", Severity.REFUSAL)
+    assert quality.region_size(L1, 900, 8.0) is None
+
+
+def test_implausible_spread_warns():
+    check(quality.level_spread([80.0, 130.0]), "level_spread", Severity.WARNING)
+    assert quality.level_spread([110.0, 120.0]) is None
+    assert quality.level_spread([110.0]) is None
+
+
+def line(**changes) -> CalibrationUsed:
+    line = CalibrationUsed(
+        method="physics", slope=0.7, intercept=0.0, standard=MineralStandard.K2HPO4, relative_sd=0.1, note=""
+    )
+    return line.model_copy(update=changes)
+
+
+def test_unverified_calibration_line_warns():
+    unverified = line(method="registry", note="Registry line x (unverified): y.")
+    check(quality.calibration_verified(unverified), "calibration_unverified", Severity.WARNING)
+    assert quality.calibration_verified(line(method="registry", note="Registry line x (verified): y.")) is None
+    assert quality.calibration_verified(line()) is None
+
+
+def test_calibration_that_does_not_hold_is_refused():
+    check(
+        quality.calibration_not_possible("slope must be between 1 and 2"), "calibration_not_possible", Severity.REFUSAL
+    )
+
+
+def test_another_standard_than_the_thresholds_warns():
+    other = line(standard=MineralStandard.HYDROXYAPATITE)
+    check(quality.standard_of_thresholds(other, DensityThresholds()), "standard_differs", Severity.WARNING)
+    assert quality.standard_of_thresholds(line(), DensityThresholds()) is None
+
+
+def test_outline_without_shape_or_region_is_refused():
+    check(quality.body_not_measurable(L1, "it is hollow"), "body_not_measurable", Severity.REFUSAL)
+    check(quality.region_not_possible(L1, "Too little is left."), "too_few_trabecular_voxels", Severity.REFUSAL)
+
+
+def test_two_vertebrae_of_one_name_are_refused():
+    check(quality.named_once([L1, L2, L2], [L1, L2]), "levels_not_consecutive", Severity.REFUSAL)
+    assert quality.named_once([T12, T12, L1, L2], [L1, L2]) is None
+
+
+def test_levels_left():
+    check(quality.levels_measured([], [L1, L2]), "no_level_left", Severity.REFUSAL)
+    check(quality.levels_measured([L2], [L1, L2]), "single_level", Severity.WARNING)
+    assert quality.levels_measured([L1, L2], [L1, L2]) is None
+
+
+def test_verdict_is_the_worst_finding():
+    def of(severity: Severity) -> Finding:
+        return Finding(code="x", severity=severity, message="x.")
+
+    assert quality.verdict([]) == "accepted"
+    assert quality.verdict([of(Severity.INFO)]) == "accepted"
+    assert quality.verdict([of(Severity.INFO), of(Severity.WARNING)]) == "accepted_with_warnings"
+    assert quality.verdict([of(Severity.WARNING), of(Severity.REFUSAL)]) == "refused"
