@@ -32,7 +32,7 @@ demo: $(STAMP) ## a virtual chest CT as DICOM, screened to a report, then a shor
 	rm -rf $(DEMO_OUTPUT)/chest_ct $(DEMO_OUTPUT)/result $(DEMO_OUTPUT)/training
 	mkdir -p $(DEMO_OUTPUT)
 	$(BIN)/osteo-monai virtual ct --output $(DEMO_OUTPUT)/chest_ct
-	$(BIN)/osteo-monai screen $(DEMO_OUTPUT)/chest_ct --output $(DEMO_OUTPUT)/result
+	$(BIN)/osteo-monai screen $(DEMO_OUTPUT)/chest_ct/dicom --output $(DEMO_OUTPUT)/result
 	cd bundles/vertebral_body_segmentation_ct && $(abspath $(BIN))/python -m monai.bundle run \
 	    --meta_file configs/metadata.json --config_file "['configs/common.json','configs/train.json']" \
 	    --output_dir "\$$'$(abspath $(DEMO_OUTPUT))/training'" --tracking_uri "$(DEMO_TRACKING)" \

@@ -19,6 +19,7 @@ from osteo_monai.domain import (
     DensityThresholds,
     ScanRefusedError,
     Severity,
+    Sex,
     UnusableInputError,
     VertebraLevel,
 )
@@ -264,6 +265,52 @@ def manifest_describe(path: _ManifestPath) -> None:
 # --- virtual ------------------------------------------------------------------------------------------------------
 
 
+@virtual.command("ct")
+def virtual_ct(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the study.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same person.")] = 1,
+    sex: Annotated[Sex | None, typer.Option(help="Drawn where not given.")] = None,
+    age: Annotated[float | None, typer.Option(help="Years; drawn where not given.")] = None,
+    density: Annotated[float | None, typer.Option(help="Mean of L1 and L2, mg/cm3; drawn where not given.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="What is uncommon in the spine, such as wedge_fracture; repeatable.")
+    ] = None,
+    kvp: Annotated[float, typer.Option(help="Tube voltage.")] = 120.0,
+    matrix: Annotated[int, typer.Option(help="Pixels along a side of the slice.")] = 512,
+) -> None:
+    """Make one virtual chest CT as DICOM, with its exact truth and label map."""
+    from osteo_monai.virtual.cohort import write_virtual_study
+    from osteo_monai.virtual.person import Variant
+
+    with _wrong_argument():
+        variants = frozenset(Variant(name) for name in variant or ())
+        with _console().status("Making one virtual patient"):
+            folder = write_virtual_study(
+                output,
+                seed,
+                sex=sex,
+                age_years=age,
+                mean_density=density,
+                variants=variants,
+                kvp=kvp,
+                matrix=matrix,
+            )
+    typer.echo(f"Virtual study: {folder}")
+
+
+@virtual.command("cohort")
+def virtual_cohort(
+    recipe: Annotated[Path, typer.Argument(help="A cohort recipe, JSON.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the cohort.")],
+) -> None:
+    """Make a virtual cohort from a recipe, with its manifest: seeded, the same on every machine."""
+    from osteo_monai.virtual.cohort import write_cohort
+
+    with _wrong_argument():
+        path = write_cohort(recipe, output)
+    typer.echo(f"Manifest: {path}")
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -339,9 +386,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if isinstance(error, (UnusableInputError, _WrongArgumentError)):
             return _say(str(error), EXIT_UNUSABLE)
-        if isinstance(error, OSError):
-            where = f" '{error.filename}'" if error.filename else ""
-            return _say(f"{error.strerror or type(error).__name__}{where}", EXIT_UNUSABLE)
+        if isinstance(error, OSError):  # a folder that cannot be written, weights that are not there
+            said = str(error) if error.strerror is None else f"{error.strerror}: '{error.filename}'"
+            return _say(said, EXIT_UNUSABLE)
         advice = "" if debug else " Run 'osteo-monai --debug ...' for its trace."
         return _say(f"An unexpected error stopped the command ({type(error).__name__}).{advice}", EXIT_UNEXPECTED)
     return 0

@@ -18,14 +18,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import mlflow
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.handlers import MLFlowHandler
-from monai.utils import path_to_uri
 
 __all__ = [
     "RunTracker",
@@ -118,7 +116,7 @@ def prepare_run(bundle_root: str | os.PathLike[str], output_dir: str | os.PathLi
             a page of its own.
         RuntimeError: when not called from a config.
     """
-    config = dict(_calling_parser().config)
+    config: dict[str, Any] = dict(cast(Mapping[str, Any], _calling_parser().config))
     try:
         refuse_unknown_settings(config, bundle_root)
     except ValueError as error:

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -110,7 +111,7 @@ class Progress:
         self._loss, self._items, self._steps, self._epoch_started = 0.0, 0, 0, time.monotonic()
 
     def _step(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
         self._loss += float(output["loss"].detach())
         self._items += len(output["image"])
         self._steps += 1

@@ -12,11 +12,11 @@ _SHARP_NUMBER = 55
 """Siemens numbers its kernels by sharpness: B31f is soft, Bl57 and Br59 are lung and bone, B60 up is called sharp."""
 
 _SHARP_NAMES = frozenset(
-    {"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA", "HD LUNG", "SHARP", "HRCT"}  # GE and plain words
+    {"LUNG", "BONE", "BONEPLUS", "EDGE", "ULTRA"}  # GE
     | {"D", "E", "L", "YA", "YB", "YC", "YD", "YE"}  # Philips detail, edge and lung filters
 )
 _SOFT_NAMES = frozenset(
-    {"STANDARD", "STND", "SOFT", "SMOOTH", "DETAIL", "CHST", "BODY", "ABDOMEN"}  # GE and plain words
+    {"STANDARD", "STND", "SOFT", "DETAIL", "CHST"}  # GE
     | {"A", "B", "C", "EA", "EB", "EC", "UA", "UB", "UC"}  # Philips smooth and standard body, head filters
 )
 
@@ -47,19 +47,19 @@ def kernel_is_sharp(kernel: str | None) -> bool | None:
     text = clean_text(kernel).upper()
     if not text:
         return None
-    first = text.split()[0].split("/")[0]
-    if text in _SHARP_NAMES or first in _SHARP_NAMES:
+    words = set(re.findall(r"[A-Z]+", text))
+    if words & {"LUNG", "BONE", "SHARP", "EDGE", "BONEPLUS", "HRCT"}:
         return True
-    if text in _SOFT_NAMES or first in _SOFT_NAMES:
+    first = text.split()[0].split("/")[0]
+    if first in _SHARP_NAMES:
+        return True
+    if first in _SOFT_NAMES:
         return False
     if canon := re.match(r"FC(\d{2})", text):
         filter_number = int(canon.group(1))
         return 30 <= filter_number < 60 or filter_number >= 80
     if siemens := re.match(r"(BL|BR|BV|BF|HR|HV|HC|HF|HP|QR|SA|TR|UR|UB|B|H|I|J|Q|S|T|U|V)(\d{2})\w?", text):
         return int(siemens.group(2)) >= _SHARP_NUMBER
-    words = set(re.findall(r"[A-Z]+", text))
-    if words & {"LUNG", "BONE", "SHARP", "EDGE", "BONEPLUS", "HRCT"}:
-        return True
     return False if words & {"SOFT", "STANDARD", "SMOOTH", "BODY"} else None
 
 

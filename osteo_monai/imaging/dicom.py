@@ -57,16 +57,13 @@ def read_dicom(files: Sequence[Path], source: str) -> CTVolume:
     candidates = _ct_images(instances)
     series = group(candidates)
     chosen = choose(series)
-    if chosen.refusals:
-        note = choice_note(chosen, series)
-        raise ScanRefusedError(*chosen.refusals, *([note] if note else []))
-    grid = chosen.grid
-    assert grid is not None  # a series without refusals has a grid
-    notes = list(chosen.notes)
-    if note := choice_note(chosen, series):
-        notes.insert(0, note)
+    notes = [note] if (note := choice_note(chosen, series)) else []
     if damaged:
         notes.append(warning("damaged_files", f"{damaged} files could not be read and were left out."))
+    grid = chosen.grid
+    if chosen.refusals or grid is None:
+        raise ScanRefusedError(*chosen.refusals, *notes)
+    notes += chosen.notes
     hu, valid, more = _assemble(grid)
     return CTVolume(
         hu=hu,

@@ -148,7 +148,7 @@ class Frame:
         holders = [*per_frame[self.index : self.index + 1], *shared[:1]]
         for holder in holders:
             for group in (*_FRAME_GROUPS.get(keyword, ()), *_CONVERTED):
-                items = holder.get(group) or ()
+                items: Any = holder.get(group) or ()
                 if len(items) > 0 and not _empty(items[0].get(keyword)):
                     return items[0].get(keyword)
         return None

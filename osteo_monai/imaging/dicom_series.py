@@ -47,7 +47,19 @@ COVERAGE_SHARE = 0.8
 
 _NOT_PLAIN = frozenset(
     {"MIP", "MINIP", "MNIP", "MAXIP", "MAXIMUM", "MINIMUM", "VRT", "SSD", "CURVED", "CPR", "SUBTRACT", "SUBTRACTION"}
-    | {"MONO", "MONOENERGETIC", "MONOCHROMATIC", "VMI", "VNC", "IODINE", "MATERIAL", "ZEFF", "RHO", "PERFUSION"}
+    | {
+        "MONO",
+        "MONOE",
+        "MONOENERGETIC",
+        "MONOCHROMATIC",
+        "VMI",
+        "VNC",
+        "IODINE",
+        "MATERIAL",
+        "ZEFF",
+        "RHO",
+        "PERFUSION",
+    }
 )
 """Words in the image type of pictures whose values are not the attenuation at the tube voltage."""
 

@@ -128,9 +128,9 @@ def _check_geometry(
     if not qcode and not scode:
         message = "The file does not say how the image lies in the body (neither sform nor qform is set)."
         return affine, [refusal("orientation_unknown", message)], []
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        return affine, [refusal("missing_geometry", "The affine of the image is not invertible.")], []
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 1e-3 * sizes.prod():
+        return affine, [refusal("missing_geometry", "The affine of the image is not invertible.")], []
     if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
         message = f"Voxels of {sizes.min():.3g} to {sizes.max():.3g} mm are not those of a CT."
         return affine, [refusal("implausible_spacing", message)], []

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from osteo_monai.tracking import file_sha256
 
-__all__ = ["BUNDLES_VARIABLE", "InferenceBundle", "export_weights", "find_bundle", "load_bundle", "merge_inference_config"]
+__all__ = [
+    "BUNDLES_VARIABLE",
+    "InferenceBundle",
+    "export_weights",
+    "find_bundle",
+    "load_bundle",
+    "merge_inference_config",
+]
 
 BUNDLES_VARIABLE = "OSTEO_BUNDLES"
 """Environment variable naming the folder that holds the bundles; the checkout's own ``bundles`` otherwise."""

@@ -51,7 +51,7 @@ class AutocastInferer(SimpleInferer):
         padded = functional.pad(inputs, pad, value=self.padding_value) if any(pad) else inputs
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.enabled):
             result = network(padded, *args, **kwargs)
-        return result[(..., *(slice(size) for size in shape))].float()
+        return result[(slice(None), slice(None), *(slice(size) for size in shape))].float()
 
 
 class AxialSliceInferer(Inferer):
@@ -104,7 +104,9 @@ class AxialSliceInferer(Inferer):
         An input of (N, C, X, Y) counts as N single slices and gives (N, K, X, Y).
         """
         if inputs.ndim not in (4, 5) or 0 in inputs.shape:
-            raise ValueError(f"inputs must be a filled (N, C, X, Y, Z) or (N, C, X, Y), got shape {tuple(inputs.shape)}")
+            raise ValueError(
+                f"inputs must be a filled (N, C, X, Y, Z) or (N, C, X, Y), got shape {tuple(inputs.shape)}"
+            )
         data = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         volume = data if data.ndim == 5 else data[..., None]
         n, _, x, y, z = volume.shape

@@ -77,10 +77,10 @@ def microarchitecture(
         ValueError: the shapes differ, the region is empty or ``voxel_mm`` is not positive.
     """
     # Named modules: the public `itk.BoneMorphometryFeaturesFilter` gives the same numbers and loads all of ITK.
-    import itk.itkBoneMorphometryFeaturesFilterPython as bone
+    from itk import itkBoneMorphometryFeaturesFilterPython
 
     cubes, mask, edge = _isotropic(hu, affine, region, voxel_mm)
-    measure = bone.itkBoneMorphometryFeaturesFilterIF3.New()
+    measure = itkBoneMorphometryFeaturesFilterPython.itkBoneMorphometryFeaturesFilterIF3.New()
     measure.SetInput(_as_itk(cubes, edge))
     measure.SetMaskImage(_as_itk(mask.astype(np.uint8), edge))
     measure.SetThreshold(float(threshold_hu))
@@ -112,7 +112,7 @@ def texture(
     :func:`microarchitecture`. About 4 s for 140,000 voxels.
     """
     import itk
-    import itk.itkCoocurrenceTextureFeaturesImageFilterPython as cooccurrence
+    from itk import itkCoocurrenceTextureFeaturesImageFilterPython as cooccurrence  # noqa: N813
 
     cubes, mask, edge = _isotropic(hu, affine, region, voxel_mm)
     features = cooccurrence.itkCoocurrenceTextureFeaturesImageFilterIF3VIF3.New()

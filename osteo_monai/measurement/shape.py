@@ -13,6 +13,9 @@ POSTERIOR_BAND, MIDDLE_BAND, ANTERIOR_BAND = (0.10, 0.25), (0.42, 0.58), (0.75, 
 """Shares of the depth, from the back, in which the three heights are measured: near the walls, but inside their
 rounded edges."""
 
+MIN_LENGTH_MM = 3.0
+"""A mask that is thinner than this somewhere through its centre is no body."""
+
 
 @dataclass(frozen=True)
 class BodyShape:
@@ -23,7 +26,7 @@ class BodyShape:
     middle_mm: float
     posterior_mm: float
     width_mm: float
-    """Largest extent to the sides at mid-height."""
+    """Side to side at mid-height, through the centre."""
     depth_mm: float
     """Front to back at mid-height in the mid-sagittal plane."""
     section_mm2: float
@@ -69,26 +72,27 @@ def body_shape(body: NDArray[np.bool_], affine: NDArray[np.float64], frame: Body
     """
     if frame is None:
         frame = body_frame(body, affine)
-    solid = frame.aligned > 0
-    u, v, w = (frame.aligned_origin[a] + ALIGNED_STEP_MM * np.arange(n) for a, n in enumerate(solid.shape))
-    middle = np.abs(w) <= 1.0
-    section = solid[:, :, middle].mean(axis=2) >= 0.5
-    width = float(np.count_nonzero(section.any(axis=1))) * ALIGNED_STEP_MM
+    # A sample counts by how much of it lies inside, so that lengths do not come in steps.
+    share_inside = np.clip(frame.aligned / ALIGNED_STEP_MM + 0.5, 0.0, 1.0)
+    u, v, w = (frame.aligned_origin[a] + ALIGNED_STEP_MM * np.arange(n) for a, n in enumerate(share_inside.shape))
+    section = share_inside[:, :, np.abs(w) <= 1.0].mean(axis=2)
     sagittal = np.abs(u) <= MIDSAGITTAL_HALF_WIDTH_MM
-    deep = np.flatnonzero(section[sagittal].mean(axis=0) >= 0.5)
-    if deep.size < 3:
-        raise ValueError("body must be a solid around its own centre, got one that is hollow or cut there")
-    back, depth = float(v[deep[0]]) - ALIGNED_STEP_MM / 2.0, deep.size * ALIGNED_STEP_MM
-    columns = np.where(solid, 1, 0).sum(axis=2)[sagittal] * ALIGNED_STEP_MM
-    share = (v - back) / depth
+    width = float(section[:, np.abs(v) <= 1.0].mean(axis=1).sum()) * ALIGNED_STEP_MM
+    line = section[sagittal].mean(axis=0)
+    depth = float(line.sum()) * ALIGNED_STEP_MM
+    columns = share_inside[sagittal].sum(axis=2) * ALIGNED_STEP_MM
+    place = (v - (line @ v) / max(float(line.sum()), 1e-6)) / max(depth, 1e-6) + 0.5  # 0 at the back, 1 in front
 
     def height(band: tuple[float, float]) -> float:
-        inside = columns[:, (share >= band[0]) & (share <= band[1])]
+        inside = columns[:, (place >= band[0]) & (place <= band[1])]
         return float(inside.mean()) if inside.size else 0.0
 
     heights = [height(band) for band in (ANTERIOR_BAND, MIDDLE_BAND, POSTERIOR_BAND)]
-    if min(heights) <= 0:
-        raise ValueError(f"body must have a height in front, middle and back, got {heights} mm")
+    if min(width, depth, *heights) < MIN_LENGTH_MM:
+        raise ValueError(
+            f"body must be a solid of at least {MIN_LENGTH_MM:g} mm through its own centre, got width {width:.1f}, "
+            f"depth {depth:.1f} and heights {', '.join(f'{h:.1f}' for h in heights)} mm"
+        )
     inverse = np.linalg.inv(np.asarray(affine, dtype=np.float64))
     return BodyShape(
         volume_cm3=frame.volume_cm3,
@@ -97,7 +101,7 @@ def body_shape(body: NDArray[np.bool_], affine: NDArray[np.float64], frame: Body
         posterior_mm=heights[2],
         width_mm=width,
         depth_mm=depth,
-        section_mm2=float(np.count_nonzero(section)) * ALIGNED_STEP_MM**2,
+        section_mm2=float(section.sum()) * ALIGNED_STEP_MM**2,
         tilt_degrees=float(np.degrees(np.arccos(np.clip(frame.axes[2, 2], -1.0, 1.0)))),
         centre_mm=(float(frame.centre[0]), float(frame.centre[1]), float(frame.centre[2])),
         centre_slice=int(np.rint(inverse[2, :3] @ frame.centre + inverse[2, 3])),

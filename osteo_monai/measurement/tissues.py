@@ -211,7 +211,9 @@ def _person(blocks: _Blocks) -> NDArray[np.bool_]:
     solid = blocks.hu > -350.0
     person = np.zeros_like(solid)
     for k in range(solid.shape[2]):
-        opened = ndimage.binary_opening(solid[:, :, k], iterations=2)
+        # Beyond the border of a crop the person goes on: no erosion from there, or its corners would become skin.
+        core = ndimage.binary_erosion(solid[:, :, k], iterations=2, border_value=1)
+        opened = ndimage.binary_dilation(core, iterations=2)
         labels, count = ndimage.label(opened)
         if count:
             sizes = np.bincount(labels.ravel())
@@ -334,7 +336,7 @@ def _circle_scores(
     spread = np.median(np.abs(inside - middle[:, :, None]), axis=2) * 1.4826
     outer = gather(picture, ring).astype(np.float32)
     differs = np.clip((np.abs(outer - middle[:, :, None]) - 15.0) / 35.0, 0.0, 1.0).mean(axis=2)
-    even = np.exp(-0.5 * (np.maximum(spread - 6.0, 0.0) / (10.0 + 0.04 * np.abs(middle))) ** 2)
+    even = np.exp(-0.5 * (np.maximum(spread - 6.0, 0.0) / (10.0 + 0.08 * np.abs(middle))) ** 2)
     blood = np.clip((middle - 5.0) / 15.0, 0.0, 1.0) * np.clip((800.0 - middle) / 100.0, 0.0, 1.0)
     free = (gather(body, disc).astype(np.float32).max(axis=2) < 0.0) & gather(seen, disc).astype(bool).all(axis=2)
     return np.asarray((differs * even * blood * free).mean(axis=2), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The seven-level segmentation network of Pan et al. 2024 (doi 10.1186/s12891-024-07297-1, "Image segmentation module").
+"""The seven-level network of Pan et al. 2024 (doi 10.1186/s12891-024-07297-1, "Image segmentation module").
 
 What the paper fixes and what it leaves open:
 
@@ -128,7 +128,9 @@ class ChannelAttentionUNet(nn.Module):
             )
             for level in range(5)
         )
-        self.level6 = nn.Sequential(_ConvNormReLU(w[4], w[5], 2, normalisation, stride=2), _Residual(w[5], normalisation))
+        self.level6 = nn.Sequential(
+            _ConvNormReLU(w[4], w[5], 2, normalisation, stride=2), _Residual(w[5], normalisation)
+        )
         # no normalisation here: a 64 x 64 input leaves one value per channel, which has no variance
         self.level7 = nn.Sequential(nn.Conv2d(w[5], w[6], 2, stride=2), nn.ReLU())
         self.up7 = nn.ConvTranspose2d(w[6], w[5], 2, stride=2)

@@ -246,7 +246,8 @@ class _Screening:
 
     def __init__(self, volume: CTVolume, models: ScreeningModels, options: ScreeningOptions, study: str) -> None:
         self.volume, self.models, self.options, self.study = volume, models, options, study
-        self.findings: list[Finding] = list(volume.findings)
+        # the gates tell each missing fact by itself, and what follows from it
+        self.findings: list[Finding] = [f for f in volume.findings if f.code != "acquisition_unknown"]
         self.seconds: dict[str, float] = {}
         self.kvp = volume.acquisition.kvp if volume.acquisition.kvp is not None else options.kvp
         self.found: Sequence[Any] = ()
@@ -266,7 +267,8 @@ class _Screening:
             quality.values_are_hu(self.volume.hu, self.volume.valid, limits),
             quality.slice_thickness(scan.slice_thickness_mm, dz, limits),
             quality.slice_overlap(scan.slice_thickness_mm, dz, limits),
-            quality.tube_voltage(self.kvp, limits),
+            quality.tube_voltage_stated(scan.kvp, self.options.kvp),
+            quality.tube_voltage(self.kvp, self.options.calibration == "physics", limits),
             quality.kernel(scan.kernel),
             quality.contrast_in_header(scan.contrast),
             quality.age(scan.age_years, limits),
@@ -283,9 +285,10 @@ class _Screening:
             quality.levels_present(names, self.options.levels),
             quality.named_once(names, self.options.levels),
             quality.supernumerary_level(names),
-            quality.landmark_in_view(names) if names else None,
         )
         wanted = self._wanted()
+        if len(wanted) == len(self.options.levels):
+            self._add(quality.landmark_in_view(names))
         for v in wanted:
             self._add(
                 quality.level_certainty(v.level, v.certainty, v.runner_up, limits),
@@ -312,10 +315,18 @@ class _Screening:
             raise RuntimeError(f"the segmentation bundle must answer on the grid {expected}, got {mask.shape}")
         self.bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
         self.bodies[:, :, self.slab] = separate_bodies(mask, affine, wanted)
+        voxel_cm3 = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
+        limits = self.options.limits
         for v in wanted:
             body = self.bodies == v.level.label
-            finding = quality.body_found(v.level, int(body.sum()))
-            self._add(finding or quality.body_inside_volume(v.level, body, volume.valid, self.options.limits))
+            voxels = int(body.sum())
+            if voxels == 0:
+                self._add(quality.body_found(v.level, voxels))
+                continue
+            self._add(
+                quality.body_inside_volume(v.level, body, volume.valid, limits),
+                quality.body_volume(v.level, voxels * voxel_cm3, limits),
+            )
 
     def measure(self) -> None:
         """Measure each body, leave out the fractured ones, calibrate, and judge the numbers."""
@@ -391,10 +402,9 @@ class _Screening:
     # parts of the steps
 
     def _add(self, *findings: Finding | None) -> None:
-        """Keep findings, each code and level once (reading may have told the same)."""
-        for finding in findings:
-            if finding is not None and finding not in self.findings:
-                self.findings.append(finding)
+        """Keep findings; what reading has told already is not told again in other words."""
+        told = {f.code for f in self.volume.findings}
+        self.findings += [f for f in findings if f is not None and f.code not in told]
 
     def _wanted(self) -> list[Any]:
         """Return the located vertebrae that are to be measured, from top to bottom."""
@@ -417,10 +427,11 @@ class _Screening:
 
     def _judge_bodies(self, bodies: Mapping[VertebraLevel, "_Body"]) -> None:
         limits = self.options.limits
+        if not bodies:
+            return
         for level, body in bodies.items():
             shape = body.shape
             self._add(
-                quality.body_volume(level, shape.volume_cm3, limits),
                 quality.body_shape(level, shape.width_mm, shape.depth_mm, shape.height_mm, limits),
                 quality.metal(level, body.metal_mm3, limits),
             )
@@ -431,13 +442,14 @@ class _Screening:
                 quality.region_size(level, body.region.voxels, body.region.volume_cm3, limits),
                 quality.cement(level, body.dense_cm3, limits),
             )
-        # one look around is enough: neighbours share their air, fat and aorta, and two findings would only repeat
-        for around in [body.around for body in bodies.values()][:1]:
+        # one look around is enough: neighbours share their air and fat, and the aorta is asked where it is surest
+        around = [body.around for body in bodies.values()]
+        for look in around[:1]:
             self._add(
-                quality.air_value(around.air.hu if around.air else None, limits),
-                quality.fat_value(around.fat.hu if around.fat else None, limits),
-                quality.aorta_enhancement(*_aorta(around.aorta), limits),
+                quality.air_value(look.air.hu if look.air else None, limits),
+                quality.fat_value(look.fat.hu if look.fat else None, limits),
             )
+        self._add(quality.aorta_enhancement(*max((_aorta(look.aorta) for look in around), key=_surest), limits))
 
     def _calibrate(self, samples: Mapping[str, TissueSample]) -> None:
         options = self.options
@@ -566,3 +578,7 @@ def _image(hu: NDArray[np.float32], affine: NDArray[np.float64]) -> Any:
 
 def _aorta(aorta: Aorta | None) -> tuple[float | None, float]:
     return (None, 0.0) if aorta is None else (aorta.hu, aorta.certainty)
+
+
+def _surest(aorta: tuple[float | None, float]) -> float:
+    return aorta[1]

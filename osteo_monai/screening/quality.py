@@ -100,14 +100,20 @@ def values_are_hu(
     return None
 
 
-def tube_voltage(kvp: float | None, limits: QualityLimits = LIMITS) -> Finding | None:
-    """Judge the tube voltage in kV: unknown or other than 120 warns, outside 80-140 refuses."""
+def tube_voltage(kvp: float | None, by_physics: bool = True, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Judge the tube voltage in kV: unknown or other than 120 warns, outside 80-140 refuses.
+
+    Args:
+        kvp: tube voltage, ``None`` where nobody knows it.
+        by_physics: the calibration is computed for the tube voltage; otherwise it is a line that should hold for it.
+    """
     if kvp is None:
-        message = (
-            f"The tube voltage is unknown. {limits.kvp_reference:g} kV was assumed for the calibration: "
-            "the density has low confidence."
+        then = (
+            f"{limits.kvp_reference:g} kV was assumed for the calibration, so the density has low confidence."
+            if by_physics
+            else "nothing shows that the calibration holds for it."
         )
-        return _finding("kvp_unknown", Severity.WARNING, message)
+        return _finding("kvp_unknown", Severity.WARNING, f"The tube voltage is unknown: {then}")
     if not limits.kvp_minimum <= kvp <= limits.kvp_maximum:
         message = (
             f"The tube voltage of {kvp:g} kV is outside {limits.kvp_minimum:g}-{limits.kvp_maximum:g} kV, "
@@ -115,12 +121,27 @@ def tube_voltage(kvp: float | None, limits: QualityLimits = LIMITS) -> Finding |
         )
         return _finding("kvp_out_of_range", Severity.REFUSAL, message)
     if abs(kvp - limits.kvp_reference) > 0.5:
-        message = (
-            f"The tube voltage is {kvp:g} kV, not {limits.kvp_reference:g} kV: the density was corrected by physics "
-            "and has low confidence."
+        then = (
+            "the density was corrected by physics and has low confidence."
+            if by_physics
+            else "the calibration must be one for this tube voltage."
         )
+        message = f"The tube voltage is {kvp:g} kV, not {limits.kvp_reference:g} kV: {then}"
         return _finding("kvp_not_120", Severity.WARNING, message)
     return None
+
+
+def tube_voltage_stated(header: float | None, stated: float | None) -> Finding | None:
+    """Tell where the tube voltage comes from when the user stated one."""
+    if stated is None:
+        return None
+    if header is None:
+        message = f"The tube voltage of {stated:g} kV was stated by the user; the file does not hold it."
+        return _finding("kvp_stated", Severity.INFO, message)
+    if abs(header - stated) <= 0.5:
+        return None
+    message = f"The user stated {stated:g} kV, the header says {header:g} kV: the header was believed."
+    return _finding("kvp_contradicted", Severity.WARNING, message)
 
 
 def slice_thickness(thickness_mm: float | None, spacing_mm: float, limits: QualityLimits = LIMITS) -> Finding | None:

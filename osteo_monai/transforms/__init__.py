@@ -1,5 +1,6 @@
 """Dictionary transforms that the bundles name."""
 
+from osteo_monai.transforms.centre_heat import CentreHeatd
 from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, LocalizationClassesd
 from osteo_monai.transforms.saving import SaveVertebraed
 from osteo_monai.transforms.spacing import AxisAlignedSpacing, AxisAlignedSpacingd
@@ -10,6 +11,7 @@ __all__ = [
     "NAME_LABELS",
     "AxisAlignedSpacing",
     "AxisAlignedSpacingd",
+    "CentreHeatd",
     "DecodeVertebraed",
     "LocalizationClassesd",
     "LocatedVertebra",

@@ -1,7 +1,7 @@
 """Resampling along the voxel axes: quick, anti-aliased, and exactly invertible in shape.
 
-MONAI's ``Spacing`` samples through a dense double-precision grid of every output voxel, about 1 GB for a 512 x 512 x 150
-scan, and does not smooth before it thins out. Along the axes of a volume neither is needed.
+MONAI's ``Spacing`` samples through a dense double-precision grid of every output voxel, about 1 GB for a scan of
+512 x 512 x 150, and does not smooth before it thins out. Along the axes of a volume neither is needed.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -51,8 +51,8 @@ def resize_volume(image: Tensor, size: Sequence[int], mode: str = "bilinear") ->
 class AxisAlignedSpacing(InvertibleTransform):
     """Resample a (C, X, Y, Z) ``MetaTensor`` to about ``pixdim`` mm along its own axes; its directions are kept.
 
-    The field of view is kept exactly, so the new spacing is the old extent over a whole number of voxels and differs from
-    ``pixdim`` by at most half a voxel in the extent.
+    The field of view is kept exactly, so the new spacing is the old extent over a whole number of voxels and differs
+    from ``pixdim`` by at most half a voxel in the extent.
 
     Args:
         pixdim: wanted spacing in mm along X, Y and Z; an axis with a value of 0 or less keeps its own.

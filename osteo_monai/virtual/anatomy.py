@@ -157,7 +157,7 @@ def _rotation(pitch: float, roll: float, yaw: float) -> NDArray[np.float64]:
 
 def sequence(variants: frozenset[Variant]) -> list[VertebraLevel]:
     """The presacral levels of a spine with ``variants``, from the lowest up."""
-    levels = [level for level in BODY_SIZE_MM if level not in (L.T13, L.L6)]
+    levels: list[VertebraLevel] = [level for level in BODY_SIZE_MM if level not in (L.T13, L.L6)]
     if Variant.LUMBARISED in variants:
         levels.append(L.L6)
     if Variant.SACRALISED in variants:
@@ -194,6 +194,7 @@ class Anatomy:
         self._build_organs()
         self._build_muscles()
         self._build_vessels()
+        self._soft_shapes = len(self.shapes)
         self._build_ribs()
         self._build_pelvis()
         for vertebra in self.vertebrae:  # discs reach into the dished end plates, so they come before the bodies
@@ -207,8 +208,20 @@ class Anatomy:
 
     def paint(self, canvas: Canvas, palette: Palette) -> None:
         """Paint every shape that reaches ``canvas``, in order."""
-        boxes = canvas.boxes(np.array([s.low for s in self.shapes]), np.array([s.high for s in self.shapes]))
-        for shape, box in zip(self.shapes, boxes, strict=True):
+        self._paint(canvas, palette, self.shapes)
+
+    def paint_soft(self, canvas: Canvas, palette: Palette) -> None:
+        """Paint the trunk, organs, muscles and vessels alone: what a coarser grid is good enough for."""
+        self._paint(canvas, palette, self.shapes[: self._soft_shapes])
+
+    def paint_hard(self, canvas: Canvas, palette: Palette) -> None:
+        """Paint bones, discs, canal and hardware over what ``paint_soft`` has painted."""
+        self._paint(canvas, palette, self.shapes[self._soft_shapes :])
+
+    @staticmethod
+    def _paint(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> None:
+        boxes = canvas.boxes(np.array([s.low for s in shapes]), np.array([s.high for s in shapes]))
+        for shape, box in zip(shapes, boxes, strict=True):
             if box is None:
                 continue
             p = canvas.positions(box)
@@ -406,26 +419,67 @@ class Anatomy:
         shell = (self._uniform(1.2, 2.2), dense)
         for side in (-1.0, 1.0):
             ped_x = 0.60 * v.half_width if lumbar else 0.52 * v.half_width
-            rod(v, (side * ped_x, -0.75 * v.back, 4.5), (side * (ped_x + 1.0), -v.back - 8 * s, 4.0), ped_w, spongy,
-                stretch=(1, 1, 1.7), shell=shell)  # fmt: skip
+            rod(
+                v,
+                (side * ped_x, -0.75 * v.back, 4.5),
+                (side * (ped_x + 1.0), -v.back - 8 * s, 4.0),
+                ped_w,
+                spongy,
+                stretch=(1, 1, 1.7),
+                shell=shell,
+            )
             joint_x = (13.5 + 1.2 * max(index < 4, 0)) * s
-            rod(v, (side * joint_x, -v.back - 9 * s, 0.62 * v.height), (side * 12 * s, -canal, -2.0), 4.6 * s, spongy,
-                stretch=(1.0, 1.0, 1.2), shell=shell)  # fmt: skip
-            rod(v, (side * 12 * s, -canal, -2.0), (side * 12.5 * s, -canal - 3.5 * s, -0.72 * v.height), 4.8 * s, spongy,
-                shell=shell)  # fmt: skip
+            rod(
+                v,
+                (side * joint_x, -v.back - 9 * s, 0.62 * v.height),
+                (side * 12 * s, -canal, -2.0),
+                4.6 * s,
+                spongy,
+                stretch=(1.0, 1.0, 1.2),
+                shell=shell,
+            )
+            rod(
+                v,
+                (side * 12 * s, -canal, -2.0),
+                (side * 12.5 * s, -canal - 3.5 * s, -0.72 * v.height),
+                4.8 * s,
+                spongy,
+                shell=shell,
+            )
             rod(v, (side * 12 * s, -canal, 1.0), (0.0, -canal - 7.5 * s, -4.0), 2.9 * s, dense, stretch=(1, 1, 2.3))
             if lumbar:
                 out = self._uniform(16, 26) * s * (1.2 if v.level is L.L3 else 1.0)
-                rod(v, (side * 14 * s, -v.back - 9 * s, 3.0), (side * (v.half_width + out), -v.back - self._uniform(8, 14) * s,
-                    3.0 + self._uniform(-3, 6)), 3.4 * s, spongy, stretch=(1, 1, 1.5), shell=(1.3, dense))  # fmt: skip
+                rod(
+                    v,
+                    (side * 14 * s, -v.back - 9 * s, 3.0),
+                    (side * (v.half_width + out), -v.back - self._uniform(8, 14) * s, 3.0 + self._uniform(-3, 6)),
+                    3.4 * s,
+                    spongy,
+                    stretch=(1, 1, 1.5),
+                    shell=(1.3, dense),
+                )
             else:
                 short = 0.55 if v.level in (L.T12, L.T13) else (0.75 if v.level is L.T11 else 1.0)
-                rod(v, (side * 13 * s, -v.back - 9 * s, 4.0), (side * (15 + 18 * short) * s, -v.back - (12 + 12 * short) * s,
-                    5.0), 4.6 * s, spongy, stretch=(1, 1, 1.3), shell=(1.3, dense))  # fmt: skip
+                rod(
+                    v,
+                    (side * 13 * s, -v.back - 9 * s, 4.0),
+                    (side * (15 + 18 * short) * s, -v.back - (12 + 12 * short) * s, 5.0),
+                    4.6 * s,
+                    spongy,
+                    stretch=(1, 1, 1.3),
+                    shell=(1.3, dense),
+                )
         long = self._uniform(26, 34) * s
         drop = -9.0 if lumbar or v.level in (L.T11, L.T12, L.T13) else -26.0 * s
-        rod(v, (0, -canal - 6 * s, -5), (0, -canal - long, drop), 2.5 * s, spongy, stretch=(1, 1, 3.3 if lumbar else 2.0),
-            shell=(1.1, dense))  # fmt: skip
+        rod(
+            v,
+            (0, -canal - 6 * s, -5),
+            (0, -canal - long, drop),
+            2.5 * s,
+            spongy,
+            stretch=(1, 1, 3.3 if lumbar else 2.0),
+            shell=(1.1, dense),
+        )
 
         # the body last, so that its label is its own
         texture = self._uniform(0.08, 0.22) + 0.14 * float(np.clip((120 - v.density) / 120, 0, 1))
@@ -433,31 +487,43 @@ class Anatomy:
         rise, shift, tint = self._uniform(0.05, 0.45), self._uniform(0, 40), self._uniform(-0.12, 0.12)
         density = v.density * (1.0 + 0.5 * v.fracture)
         half = v.height / 2
+        central = self._central_points(v)
 
-        def trabecular(palette: Palette, p: Positions, d: Tensor) -> float | Tensor:
-            q = v.local(p)
+        def pattern(q: Positions) -> Tensor:
             level2 = ((q[2] / half) ** 2).clamp(max=1.0)
             grain = 0.75 * self._noise(q, (coarse, coarse, 1.6 * coarse), shift) + 0.55 * self._noise(
                 q, (fine, fine, 2.2 * fine), shift
             )
-            # one twelfth is the mean of (w / half height) squared over the central half: no bias there
-            return palette.bone(
-                density * (1.0 + rise * (level2 - 1 / 12) + tint * (q[1] / v.front) + texture * grain).clamp(min=0.05)
-            )
+            return (1.0 + rise * level2 + tint * (q[1] / v.front) + texture * grain).clamp(min=0.05)
+
+        def trabecular(palette: Palette, p: Positions, d: Tensor) -> float | Tensor:
+            # the pattern is scaled to a mean of one over the central region: there the density is exact
+            return palette.bone(density * pattern(v.local(p)) / pattern(central).mean())
 
         reach = float(np.linalg.norm([v.half_width, v.front, half])) + 6
-        self._add(
-            [v.centre], reach, lambda p: body(v.local(p)), trabecular, v.level.label, (thickness, cortical)
-        )  # fmt: skip
+        self._add([v.centre], reach, lambda p: body(v.local(p)), trabecular, v.level.label, (thickness, cortical))
         vein = v.density * self._uniform(0.0, 0.35)
         tip = self._uniform(-0.35, 0.1) * v.front
         for side in (-1.0, 1.0):
-            rod(v, (side * 1.5, -v.back + 1.0, 0), (side * self._uniform(1, 7), tip, 0), 1.5 * s * self._uniform(0.6, 1.4),
-                lambda palette, p, d: palette.bone(vein), stretch=(1.2, 1, 1.0), label=None)  # fmt: skip
+            rod(
+                v,
+                (side * 1.5, -v.back + 1.0, 0),
+                (side * self._uniform(1, 7), tip, 0),
+                1.5 * s * self._uniform(0.6, 1.4),
+                lambda palette, p, d: palette.bone(vein),
+                stretch=(1.2, 1, 1.0),
+                label=None,
+            )
         if self._rng.random() < 0.06:
             island, size = self._uniform(300, 700), self._uniform(1.5, 4)
-            rod(v, (self._uniform(-10, 10) * s, self._uniform(-6, 10) * s, self._uniform(-6, 6)), None, size,
-                lambda palette, p, d: palette.bone(island), label=None)  # fmt: skip
+            rod(
+                v,
+                (self._uniform(-10, 10) * s, self._uniform(-6, 10) * s, self._uniform(-6, 6)),
+                None,
+                size,
+                lambda palette, p, d: palette.bone(island),
+                label=None,
+            )
 
     def _local_rod(
         self,
@@ -480,6 +546,19 @@ class Anatomy:
             value,
             label,
             shell,
+        )
+
+    @staticmethod
+    def _central_points(v: Vertebra) -> Positions:
+        """Points of the central half of the height and 0.7 of the width and depth, in the frame of the body."""
+        grid = torch.linspace(-1, 1, 15)
+        u, y, w = torch.meshgrid(grid, grid, grid, indexing="ij")
+        inside = u * u + y * y < 1
+        depth = 0.5 * (v.front + v.back)
+        return (
+            0.7 * v.half_width * u[inside],
+            0.7 * depth * y[inside] + 0.5 * (v.front - v.back),
+            0.25 * v.height * w[inside],
         )
 
     def _build_disc(self, v: Vertebra) -> None:
@@ -563,7 +642,7 @@ class Anatomy:
     def _build_organs(self) -> None:
         rng = self._rng
         z = {v.level: float(v.centre[2]) for v in self.vertebrae}
-        t12, l1, l2, l3 = (z[level] for level in (L.T12, L.L1, L.L2, L.L3))
+        t12, l1, l2 = (z[level] for level in (L.T12, L.L1, L.L2))
         t10 = z[L.T10]
         inset = self._fat + self._uniform(10, 16)
         cavity = self._trunk(inset)
@@ -585,8 +664,12 @@ class Anatomy:
 
         # mediastinum first, then lungs on both sides of it
         chest = [self._middle + [-a, -b, t12 - 90], self._middle + [a, b, self._top]]
-        self._add(chest, 0, lambda p: smooth_max(cavity(p), 0.7 * (dome_z[1.0] - 15 - p[2]), 4),
-                  self._textured("mediastinum", 12, 8))  # fmt: skip
+        self._add(
+            chest,
+            0,
+            lambda p: smooth_max(cavity(p), 0.7 * (dome_z[1.0] - 15 - p[2]), 4),
+            self._textured("mediastinum", 12, 8),
+        )
         centre_y = self._at(t10)[1]
         heart = [mx - 25 + rng.normal(0, 6), my + 0.25 * b, z[L.T9] + self._uniform(5, 30)]
         self._blob(heart, (58, 45, 52), _fixed("heart"))
@@ -617,15 +700,27 @@ class Anatomy:
         right, left = dome(1.0), dome(-1.0)
         liver_end = self._uniform(0.35, 0.75)
         tip = l2 + self._uniform(-40, 30)
-        self._add([[mx - 60, my - b, tip - 30], [mx + a, my + b, dome_z[1.0] + 10]], 0,
-                  lambda p: smooth_max(smooth_max(cavity(p) + 3, 0.75 * right(p), 6),
-                                       ellipsoid(p, (mx + liver_end * a, my + 0.05 * b, 0.5 * (tip + dome_z[1.0]) ),
-                                                 (0.95 * a, 1.15 * b, 0.62 * (dome_z[1.0] - tip) + 25)), 8),
-                  self._textured("liver", 6, 5))  # fmt: skip
+        self._add(
+            [[mx - 60, my - b, tip - 30], [mx + a, my + b, dome_z[1.0] + 10]],
+            0,
+            lambda p: smooth_max(
+                smooth_max(cavity(p) + 3, 0.75 * right(p), 6),
+                ellipsoid(
+                    p,
+                    (mx + liver_end * a, my + 0.05 * b, 0.5 * (tip + dome_z[1.0])),
+                    (0.95 * a, 1.15 * b, 0.62 * (dome_z[1.0] - tip) + 25),
+                ),
+                8,
+            ),
+            self._textured("liver", 6, 5),
+        )
         spleen = [mx - 0.72 * a, my - 0.42 * b + rng.normal(0, 5), t12 + self._uniform(-15, 25)]
-        self._add([spleen], 75, lambda p: smooth_max(smooth_max(cavity(p) + 4, 0.75 * left(p), 4),
-                                                     ellipsoid(p, spleen, (30, 44, 52)), 4),
-                  self._textured("spleen", 5, 5))  # fmt: skip
+        self._add(
+            [spleen],
+            75,
+            lambda p: smooth_max(smooth_max(cavity(p) + 4, 0.75 * left(p), 4), ellipsoid(p, spleen, (30, 44, 52)), 4),
+            self._textured("spleen", 5, 5),
+        )
         stomach = [mx - 0.38 * a, my + 0.25 * b, t12 + self._uniform(-25, 15)]
         fill, level_y = self._uniform(0, 1), stomach[1] + self._uniform(-10, 30)
 
@@ -640,7 +735,11 @@ class Anatomy:
         for side in (-1.0, 1.0):
             at = self._at(l1 if side < 0 else l1 - 10)
             offset = (self._uniform(52, 66) + 0.12 * (a - 120)) * self._scale
-            centre = [at[0] + side * offset, at[1] - self._uniform(-4, 16), l1 - self._uniform(-12, 34) - (8 if side > 0 else 0)]
+            centre = [
+                at[0] + side * offset,
+                at[1] - self._uniform(-4, 16),
+                l1 - self._uniform(-12, 34) - (8 if side > 0 else 0),
+            ]
             self._blob(centre, (36, 38, 66), self._textured("visceral_fat", 12, 6))
             size = (self._uniform(23, 29), self._uniform(26, 33), self._uniform(46, 58))
             self._blob(centre, size, self._textured("kidney", 8, 7))
@@ -660,7 +759,13 @@ class Anatomy:
             wall, shift = self._uniform(1.5, 3.5), self._uniform(0, 40)
 
             def content(
-                palette: Palette, p: Positions, d: Tensor, kind: float = kind, cut: float = cut, wall: float = wall, shift: float = shift
+                palette: Palette,
+                p: Positions,
+                d: Tensor,
+                kind: float = kind,
+                cut: float = cut,
+                wall: float = wall,
+                shift: float = shift,
             ) -> Tensor:
                 fluid = torch.tensor(palette.tissue("oral_contrast" if kind < 0.15 else "bowel_fluid"))
                 air = torch.tensor(palette.tissue("air"))
@@ -673,20 +778,28 @@ class Anatomy:
                 return torch.where(d > -wall, torch.tensor(palette.tissue("muscle")), inside)
 
             radii = (r, r * self._uniform(0.8, 1.2), r * self._uniform(0.9, 2.2))
-            self._add([centre], max(radii), lambda p, c=centre, q=radii: smooth_max(ellipsoid(p, c, q), cavity(p) + 2, 3), content)
+
+            def loop(p: Positions, c: Sequence[float] = centre, q: tuple[float, float, float] = radii) -> Tensor:
+                return smooth_max(ellipsoid(p, c, q), cavity(p) + 2, 3)
+
+            self._add([centre], max(radii), loop, content)
 
     def _build_muscles(self) -> None:
         bulk = self._uniform(0.75, 1.2) * (0.9 if self.person.sex is Sex.FEMALE else 1.0)
         infiltration = float(np.clip((self.person.age_years - 30) / 60, 0, 1)) * self._uniform(0, 60)
         flesh = self._textured("muscle", 8 + infiltration, 5)
-        column = [v for v in self.vertebrae]
+        column = list(self.vertebrae)
         for side in (-1.0, 1.0):
             gap, thick = self._uniform(2.5, 5.0), self._uniform(19, 26) * bulk
             back = [v.world(side * (gap + thick), -v.back - 27 * self._scale - 0.25 * thick, 0) for v in column]
             low = [self.sacrum_frame @ np.array([side * 26.0, -42.0, -60.0])]
             points = low + back
-            self._tube(points, [14.0] + [thick * (1.0 - 0.035 * abs(i - 3)) for i in range(len(back))], flesh,
-                       stretch=(1.25, 0.95, 1))  # fmt: skip
+            self._tube(
+                points,
+                [14.0] + [thick * (1.0 - 0.035 * abs(i - 3)) for i in range(len(back))],
+                flesh,
+                stretch=(1.25, 0.95, 1),
+            )
             lateral = [p + np.array([side * 26.0, 8.0, 0]) for p in points]
             self._tube(lateral, [11.0] + [0.68 * thick] * len(back), flesh, stretch=(1.2, 0.9, 1))
             lumbar = [v for v in column if v.level.startswith("L") or v.level is L.T12][::-1]
@@ -732,7 +845,11 @@ class Anatomy:
             t, angle = self._uniform(0, 1), self._uniform(0, 2 * np.pi)
             at = path[i] * (1 - t) + path[i + 1] * t + radius * np.array([np.cos(angle), np.sin(angle), 0])
             size, mineral = self._uniform(0.7, 2.8), self._uniform(250, 800)
-            self._rod(at, at + [0, 0, self._uniform(0, 6)], size, lambda palette, p, d, m=mineral: palette.bone(m))
+
+            def plaque(palette: Palette, p: Positions, d: Tensor, m: float = mineral) -> float | Tensor:
+                return palette.bone(m)
+
+            self._rod(at, at + [0, 0, self._uniform(0, 6)], size, plaque)
         fork = path[-1]
         for side in (-1.0, 1.0):
             self._rod(fork, fork + [side * 42, -5, -75], 6.0, _fixed("aorta"))
@@ -751,7 +868,9 @@ class Anatomy:
             self._rod(
                 middle + [side * 8, 26, -8], middle + [side * 50, 4, -14 + self._uniform(-6, 6)], 4.5, _fixed("cava")
             )
-        gullet = [v.world(self._uniform(-6, 4), v.front + self._uniform(14, 20), 0) for v in column if v.level.startswith("T")]
+        gullet = [
+            v.world(self._uniform(-6, 4), v.front + self._uniform(14, 20), 0) for v in column if v.level.startswith("T")
+        ]
         self._tube(gullet, [6.0] * len(gullet), _fixed("muscle"))
 
     # ------------------------------------------------------------------ other bones
@@ -790,8 +909,14 @@ class Anatomy:
                     x = self._middle[0] + side * a * narrow * np.sin(angle)
                     y = self._middle[1] - b * narrow * np.cos(angle)
                     points.append(np.array([x, y, knuckle[2] - steep * (angle - begin) - 6]))
-                self._tube(points, [thick] * len(points), marrow, stretch=(1, 1, 1.35), label=RIB_LABEL,
-                           shell=(self._uniform(0.9, 1.5), cortex))  # fmt: skip
+                self._tube(
+                    points,
+                    [thick] * len(points),
+                    marrow,
+                    stretch=(1, 1, 1.35),
+                    label=RIB_LABEL,
+                    shell=(self._uniform(0.9, 1.5), cortex),
+                )
 
     def _build_pelvis(self) -> None:
         cortex, marrow = self._bone_pair()
@@ -810,7 +935,14 @@ class Anatomy:
             return smooth_max(whole, -w - 105 * s, 6)
 
         self._add([np.zeros(3)], 135, sacrum, marrow, L.SACRUM.label, (self._uniform(1.0, 1.8), cortex))
-        self._rod(frame.world(0, -20 * s, 0), frame.world(0, -26 * s, -60), 7 * s, _fixed("adipose"), label=0, stretch=(1.3, 0.8, 1))
+        self._rod(
+            frame.world(0, -20 * s, 0),
+            frame.world(0, -26 * s, -60),
+            7 * s,
+            _fixed("adipose"),
+            label=0,
+            stretch=(1.3, 0.8, 1),
+        )
         crest = self._uniform(26, 60)
         for side in (-1.0, 1.0):
             turn = np.deg2rad(self._uniform(28, 48))
@@ -821,7 +953,13 @@ class Anatomy:
             axes = (yaw @ tip).T
             radii = (self._uniform(9, 12), 66 * s, 68 * s)
 
-            def wing(p: Positions, c: Vec = centre, m: NDArray[np.float64] = axes, r: Sequence[float] = radii, side: float = side) -> Tensor:
+            def wing(
+                p: Positions,
+                c: Vec = centre,
+                m: NDArray[np.float64] = axes,
+                r: Sequence[float] = radii,
+                side: float = side,
+            ) -> Tensor:
                 d = [x - float(k) for x, k in zip(p, c, strict=True)]
                 q = [d[0] * float(row[0]) + d[1] * float(row[1]) + d[2] * float(row[2]) for row in m]
                 hollow = side * q[0] - 0.0022 * (q[1] ** 2 + q[2] ** 2) + 4
@@ -847,10 +985,21 @@ class Anatomy:
             for v in self.vertebrae[first : first + int(self._rng.integers(2, 4))]:
                 for side in (-1.0, 1.0):
                     x = side * 0.6 * v.half_width
-                    self._local_rod(v, (x * 1.15, -v.back - 30, 4.0), (x * 0.55, 0.45 * v.front, 1.0), 3.0,
-                                    lambda palette, p, d: palette.solid("titanium"), label=None)  # fmt: skip
-                    self._local_rod(v, (x * 1.25, -v.back - 38, 4.0), (x * 1.15, -v.back - 28, 4.0), 6.0,
-                                    lambda palette, p, d: palette.solid("titanium"))  # fmt: skip
+                    self._local_rod(
+                        v,
+                        (x * 1.15, -v.back - 30, 4.0),
+                        (x * 0.55, 0.45 * v.front, 1.0),
+                        3.0,
+                        lambda palette, p, d: palette.solid("titanium"),
+                        label=None,
+                    )
+                    self._local_rod(
+                        v,
+                        (x * 1.25, -v.back - 38, 4.0),
+                        (x * 1.15, -v.back - 28, 4.0),
+                        6.0,
+                        lambda palette, p, d: palette.solid("titanium"),
+                    )
 
 
 def reached(canvas: Canvas, vertebra: Vertebra, margin: float = 6.0) -> Box | None:

@@ -81,7 +81,7 @@ class Canvas:
         half = half + self.softness
         first = np.floor((centre - half - self.origin) / self.spacing).clip(0, None).astype(int)
         last = (np.ceil((centre + half - self.origin) / self.spacing) + 1).clip(None, self.shape).astype(int)
-        meets = (first < last).all(1)
+        meets: list[bool] = np.all(first < last, axis=1).tolist()
         return [
             (slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2])) if met else None
             for met, a, b in zip(meets, first.tolist(), last.tolist(), strict=True)
@@ -100,7 +100,7 @@ class Canvas:
         return (0.5 - distance / self.softness).clamp_(0.0, 1.0)
 
     def paint(self, box: Box | None, distance: Tensor, value: float | Tensor, label: int | None = None) -> None:
-        """Blend ``value`` in where ``distance`` is negative; set ``label`` (0 erases) where the voxel centre is inside."""
+        """Blend ``value`` in where ``distance`` is negative; set ``label`` (0 erases) where a voxel's centre is."""
         if box is None:
             return
         target = self.value[box]

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.virtual.anatomy import RIB_LABEL, Anatomy, reached
 from osteo_monai.virtual.canvas import Canvas
-from osteo_monai.virtual.ct import CTPalette, ContrastPhase, add_noise, gaussian_blur, paint_table
+from osteo_monai.virtual.ct import ContrastPhase, CTPalette, add_noise, gaussian_blur, paint_table
 from osteo_monai.virtual.person import Variant, draw_person
 
 TRAINING_VARIANTS: Mapping[Variant, float] = {
@@ -107,7 +107,9 @@ def _degrade(hu: Tensor, rng: np.random.Generator, spacing: float, generator: to
         hu = hu + float(rng.uniform(0.2, 1.0)) * (hu - gaussian_blur(hu, [1.5 / spacing * f for f in in_plane]))
     highest = 80.0 if hu.shape[2] == 1 else 45.0
     grain = float(rng.uniform(0.0, 2.2)) / spacing
-    hu = add_noise(hu, float(np.exp(rng.uniform(np.log(3.0), np.log(highest)))), [grain * f for f in in_plane], generator)
+    hu = add_noise(
+        hu, float(np.exp(rng.uniform(np.log(3.0), np.log(highest)))), [grain * f for f in in_plane], generator
+    )
     return hu * float(rng.normal(1, 0.03)) + float(rng.normal(0, 8))
 
 

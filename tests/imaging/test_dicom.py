@@ -413,6 +413,7 @@ def test_exact_copies_are_left_out_and_others_are_not(make_series):
     assert refusals(folder) == {"duplicate_positions"}
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR AS")  # from writing the wrong age
 @pytest.mark.parametrize(
     ("values", "age"),
     [
@@ -526,7 +527,16 @@ def test_a_file_cut_in_its_header_is_left_out_and_told(make_series):
     folder = make_series()
     last = next(p for p in folder.iterdir() if pydicom.dcmread(p).InstanceNumber == 100)
     last.write_bytes(last.read_bytes()[:400])
-    assert findings(folder).get("damaged_files") == "warning"
+    assert findings(folder) == {"damaged_files": "warning"}
+
+
+def test_a_damaged_file_inside_is_a_missing_slice_with_its_cause(make_series):
+    folder = make_series()
+    inner = next(p for p in folder.iterdir() if pydicom.dcmread(p).InstanceNumber == 95)
+    inner.write_bytes(inner.read_bytes()[:400])
+    with pytest.raises(ScanRefusedError) as caught:
+        read_ct(folder)
+    assert [f.code for f in caught.value.findings] == ["missing_slice", "damaged_files"]
 
 
 def test_deflated_files_are_refused_before_they_inflate(make_series):

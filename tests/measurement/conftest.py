@@ -23,7 +23,7 @@ def grid(
     spacing: Grid, extent: Grid = (70.0, 60.0, 60.0), centre: Grid = (11.3, -7.1, 140.9)
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Affine and the (X, Y, Z, 3) offsets in mm of the voxel centres from ``centre``."""
-    shape = [int(round(e / s)) for e, s in zip(extent, spacing, strict=True)]
+    shape = [round(e / s) for e, s in zip(extent, spacing, strict=True)]
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = np.array(centre) - np.array(spacing) * np.array(shape) / 2.0 + 0.37 * np.array(spacing)
     index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)

@@ -6,6 +6,8 @@ import pytest
 from osteo_monai.measurement.frame import body_frame
 
 GRIDS = [(1.0, 1.0, 1.0), (3.0, 3.0, 3.0), (0.7, 0.7, 2.0), (0.9, 0.9, 5.0)]
+TILT_TOLERANCE = {1.0: 0.6, 2.0: 0.6, 3.0: 4.0, 5.0: 6.0}
+"""Degrees, by the coarsest spacing: over 33 mm of depth one step of 5 mm is 9 degrees."""
 
 
 def _angle(a, b) -> float:
@@ -20,10 +22,10 @@ def test_distance_in_a_sphere_is_physical_on_every_grid(solids, spacing) -> None
     assert frame.centre == pytest.approx([11.3, -7.1, 140.9], abs=0.1)
     directions = np.random.default_rng(1).normal(size=(200, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    for radius in (0.0, 5.0, 12.0, 16.0, 22.0):
-        measured = frame.distance_at(frame.centre + radius * directions)
-        assert measured.mean() == pytest.approx(20.0 - radius, abs=0.35)
-        assert np.abs(measured - (20.0 - radius)).max() < 0.3 + 0.5 * max(spacing)
+    for radius in (5.0, 12.0, 16.0, 22.0):
+        error = frame.distance_at(frame.centre + radius * directions) - (20.0 - radius)
+        assert abs(error.mean()) < 0.1 + 0.16 * max(spacing)
+        assert np.abs(error).max() < 0.3 + 0.35 * max(spacing)
 
 
 @pytest.mark.parametrize("spacing", GRIDS)
@@ -34,10 +36,10 @@ def test_axis_of_a_tilted_body_is_found(solids, spacing, angles) -> None:
     truth = solids.rotation(**angles)
     mask, affine, _ = solids.solid(spacing, solids.cylinder(46, 33, 27), truth)
     frame = body_frame(mask, affine)
-    tolerance = 2.0 if max(spacing) < 4 else 4.0
+    tolerance = TILT_TOLERANCE[max(spacing)]
     assert _angle(frame.axes[2], truth[2]) < tolerance
-    assert _angle(frame.axes[1], truth[1]) < 2 * tolerance
-    assert np.linalg.det(frame.axes) == pytest.approx(-1.0) or np.linalg.det(frame.axes) == pytest.approx(1.0)
+    assert _angle(frame.axes[1], truth[1]) < max(tolerance, 2.5)
+    assert np.linalg.det(frame.axes) == pytest.approx(1.0)  # right, front, top is a right-handed system
     assert frame.axes @ frame.axes.T == pytest.approx(np.eye(3), abs=1e-9)
 
 
@@ -85,6 +87,10 @@ def test_what_is_no_body_is_refused() -> None:
     mask[:10, :10, :10] = True
     with pytest.raises(ValueError, match=r"got 1\.00 cm3"):
         body_frame(mask, np.eye(4))
+    line = np.zeros((30, 9, 9), dtype=bool)
+    line[2:22, 4, 4] = True  # 20 voxels of 125 mm3
+    with pytest.raises(ValueError, match="got a thin line"):
+        body_frame(line, np.diag([5.0, 5.0, 5.0, 1.0]))
     with pytest.raises(ValueError, match="shape \\(X, Y, Z\\)"):
         body_frame(mask[0], np.eye(4))
     with pytest.raises(ValueError, match="affine must have shape"):

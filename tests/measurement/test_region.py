@@ -21,7 +21,7 @@ def test_volume_in_a_box_is_the_one_worked_out_by_hand(solids, spacing) -> None:
     # already, over half of 30 mm: 40 x 6.8 x 15. Together 24.64 - 4.08 cm3.
     assert region.usable
     assert region.name == "central-trabecular 1.0"
-    assert region.volume_cm3 == pytest.approx(20.56, rel=0.05 if max(spacing) < 2.5 else 0.16)
+    assert region.volume_cm3 == pytest.approx(20.56, rel=0.05 if max(spacing) < 2.5 else 0.25)
     assert region.volume_cm3 == pytest.approx(region.voxels * np.prod(spacing) / 1000)
     assert not np.any(region.mask & ~mask)
 
@@ -36,7 +36,8 @@ def test_every_voxel_keeps_its_distance_in_a_tilted_body(solids, spacing, angles
     assert np.all(np.minimum.reduce([23 - abs(u), 17 - abs(v), 14 - abs(w)]) >= 4.0 - slack)
     vein = (v < -17 + 0.3 * 34 - slack) & (abs(w) < 7 - slack)
     assert not vein.any()
-    assert region.volume_cm3 == pytest.approx(17.4, rel=0.2)  # 38 x 26 x 20 less 38 x 6.2 x 14 mm = 16.5 cm3
+    # 38 x 26 x 20 mm less a vein of 38 x 6.2 x 14 mm; cubes of 3 mm keep or lose a whole layer.
+    assert region.volume_cm3 == pytest.approx(16.5, rel=0.12 if max(spacing) < 2.5 else 0.5)
 
 
 def test_shell_end_plates_and_vein_do_not_reach_the_statistics(solids) -> None:

@@ -20,8 +20,8 @@ def test_size_of_a_cylinder(solids, spacing, tilt) -> None:
     assert (shape.anterior_mm, shape.middle_mm, shape.posterior_mm) == pytest.approx((27, 27, 27), abs=slack)
     assert shape.height_mm == pytest.approx(27, abs=slack)
     assert shape.aspect == pytest.approx(46 / 34, rel=0.08)
-    assert shape.tilt_degrees == pytest.approx(tilt, abs=2.5)
-    assert shape.height_loss < 0.06
+    assert shape.tilt_degrees == pytest.approx(tilt, abs=1.0 if max(spacing) < 2.5 else 3.0)
+    assert shape.height_loss < 0.02 + 0.02 * max(spacing)
     assert shape.main_part == 1.0
 
 
@@ -62,5 +62,5 @@ def test_hollow_mask_is_refused(solids) -> None:
     mask, affine, _ = solids.solid(
         (1.0, 1.0, 1.0), lambda u, v, w: (abs(u) <= 22) & (abs(v) <= 17) & (abs(w) <= 13) & (u**2 + v**2 > 15.0**2)
     )
-    with pytest.raises(ValueError, match="hollow"):
+    with pytest.raises(ValueError, match="must be a solid"):
         body_shape(mask, affine)

@@ -144,7 +144,7 @@ def test_kvp_may_be_given_where_the_file_is_silent_but_never_overrides(make_volu
     given, _ = screen_volume(make_volume(kvp=None), make_models(), ScreeningOptions(kvp=120.0))
     assert given.verdict == "accepted"
     header, _ = screen_volume(make_volume(kvp=100.0), make_models(), ScreeningOptions(kvp=120.0))
-    assert codes(header, Severity.WARNING) == {"kvp_not_120"}
+    assert codes(header, Severity.WARNING) == {"kvp_not_120", "kvp_contradicted"}
     assert header.acquisition is not None
     assert header.acquisition.kvp == 100.0
 

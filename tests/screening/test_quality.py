@@ -74,6 +74,20 @@ def test_tube_voltage(kvp, code, severity):
     check(quality.tube_voltage(kvp), code, severity)
 
 
+def test_tube_voltage_says_what_follows_for_the_calibration():
+    assert "was assumed" in quality.tube_voltage(None).message
+    assert "was assumed" not in quality.tube_voltage(None, by_physics=False).message
+    assert "corrected by physics" in quality.tube_voltage(100.0).message
+    assert "corrected by physics" not in quality.tube_voltage(100.0, by_physics=False).message
+
+
+def test_tube_voltage_of_the_user_is_told():
+    check(quality.tube_voltage_stated(None, 120.0), "kvp_stated", Severity.INFO)
+    check(quality.tube_voltage_stated(100.0, 120.0), "kvp_contradicted", Severity.WARNING)
+    assert quality.tube_voltage_stated(120.0, 120.0) is None
+    assert quality.tube_voltage_stated(120.0, None) is None
+
+
 def test_120_kvp_passes():
     assert quality.tube_voltage(120.0) is None
 

@@ -1,0 +1,135 @@
+"""Virtual scans as files: a DICOM CT series or NIfTI, and the truth beside them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from osteo_monai.domain import DensityThresholds, VertebraLevel
+from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, ContrastPhase, VirtualCT
+from osteo_monai.virtual.person import STANDARD
+
+_INTERCEPT = -1024
+
+
+def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[Path]:
+    """Write a scan as a DICOM CT series, one file a slice, head first supine, and return the files.
+
+    The unique identifiers follow from ``subject_id`` and the protocol, so that the same scan is written alike.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    person, protocol = ct.anatomy.person, ct.protocol
+    key = f"osteo_monai/{subject_id}/{person.seed}/{protocol}"
+    study, series, frame = (generate_uid(entropy_srcs=[key, part]) for part in ("study", "series", "frame"))
+    nx, ny, nz = ct.hu.shape
+    dx, dy, _ = (float(ct.affine[i, i]) for i in range(3))
+    files = []
+    for k in range(nz):
+        instance = generate_uid(entropy_srcs=[key, f"slice {k}"])
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = instance
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds = Dataset()
+        ds.file_meta = meta
+        ds.SpecificCharacterSet = "ISO_IR 192"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL", "HELIX"]
+        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, instance
+        ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20210301"
+        ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "090000"
+        ds.AccessionNumber, ds.ReferringPhysicianName = "", ""
+        ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "CT", MANUFACTURER, MODEL
+        ds.StudyDescription = "Virtual patient, no real person"
+        ds.SeriesDescription = f"Chest {protocol.slice_thickness:g} mm {protocol.kernel}"
+        ds.PatientName, ds.PatientID = "VIRTUAL", subject_id
+        ds.PatientBirthDate, ds.PatientSex = "", str(person.sex)
+        ds.PatientAge = f"{int(person.age_years):03d}Y"
+        ds.PatientSize, ds.PatientWeight = round(person.height_cm / 100, 3), round(person.weight_kg, 1)
+        ds.BodyPartExamined, ds.ScanOptions, ds.PatientPosition = "CHEST", "HELIX", "HFS"
+        if protocol.phase is not ContrastPhase.NATIVE:
+            ds.ContrastBolusAgent, ds.ContrastBolusRoute = "IODINE", "IV"
+        ds.SliceThickness, ds.KVP = protocol.slice_thickness, protocol.kvp
+        ds.ConvolutionKernel, ds.GantryDetectorTilt = KERNEL_NAMES[protocol.kernel], 0.0
+        ds.ReconstructionDiameter = round(nx * dx, 3)
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
+        ds.StudyID, ds.SeriesNumber, ds.AcquisitionNumber = "1", 2, 1
+        # files run from the head down, as scanners number them; patient coordinates grow to the left and back
+        ds.InstanceNumber = nz - k
+        ds.PositionReferenceIndicator = ""
+        corner = ct.affine[:3, 3] + ct.affine[:3, :3] @ np.array([nx - 1, ny - 1, k])
+        ds.ImagePositionPatient = [round(-float(corner[0]), 4), round(-float(corner[1]), 4), round(float(corner[2]), 4)]
+        ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        ds.SliceLocation = round(float(corner[2]), 4)
+        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+        ds.Rows, ds.Columns, ds.PixelSpacing = ny, nx, [round(dy, 6), round(dx, 6)]
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+        ds.WindowCenter, ds.WindowWidth = 40, 400
+        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = _INTERCEPT, 1, "HU"
+        stored = np.clip(ct.hu[::-1, ::-1, k].T - _INTERCEPT, 0, 4095).astype("<u2")
+        ds.PixelData = np.ascontiguousarray(stored).tobytes()
+        path = folder / f"IM{nz - k:04d}.dcm"
+        ds.save_as(path, enforce_file_format=True)
+        files.append(path)
+    return files
+
+
+def write_nifti(ct: VirtualCT, image: Path, labels: Path) -> None:
+    """Write a scan and its label map as NIfTI."""
+    for path, array in ((image, ct.hu.astype(np.int16)), (labels, ct.labels)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nifti = nib.Nifti1Image(array, ct.affine)
+        nifti.set_sform(ct.affine, 1)
+        nifti.set_qform(ct.affine, 1)
+        nifti.header.set_xyzt_units("mm")
+        nib.save(nifti, path)
+
+
+def truth(ct: VirtualCT) -> dict[str, Any]:
+    """Everything that is known of a virtual person in a scan, for JSON."""
+    person = ct.anatomy.person
+    complete = set(ct.complete_levels)
+    return {
+        "seed": person.seed,
+        "sex": str(person.sex),
+        "age_years": person.age_years,
+        "height_cm": round(person.height_cm, 1),
+        "weight_kg": round(person.weight_kg, 1),
+        "variants": sorted(person.variants),
+        "density_standard": str(STANDARD),
+        "mean_density_mg_cm3": person.mean_density,
+        "bone_status": str(DensityThresholds().status(person.mean_density, STANDARD)),
+        "levels": {
+            str(v.level): {
+                "centre_mm": [round(float(c), 3) for c in v.centre],
+                "density_mg_cm3": v.density,
+                "hu": round(ct.true_hu(v.level), 2),
+                "height_mm": round(v.height, 2),
+                "height_loss": v.fracture,
+                "complete": v.level in complete,
+            }
+            for v in ct.anatomy.vertebrae
+        },
+        "protocol": {
+            "kvp": ct.protocol.kvp,
+            "kernel": ct.protocol.kernel,
+            "slice_thickness_mm": ct.protocol.slice_thickness,
+            "slice_step_mm": ct.protocol.slice_step,
+            "pixel_mm": ct.protocol.pixel,
+            "noise_hu": ct.protocol.noise_hu,
+            "phase": str(ct.protocol.phase),
+        },
+    }
+
+
+def write_truth(ct: VirtualCT, path: Path) -> None:
+    """Write ``truth`` as JSON."""
+    path.write_text(json.dumps(truth(ct), indent=1) + "\n", encoding="utf-8")
+
+
+def screened(ct: VirtualCT) -> bool:
+    """Whether L1 and L2 lie wholly in the scan, so that the person can be screened from it."""
+    return {VertebraLevel.L1, VertebraLevel.L2} <= set(ct.complete_levels)

@@ -1,0 +1,393 @@
+"""Each bundle, up the ladder: metadata, references, properties, network, one tracked epoch, evaluation, inference, export.
+
+One process, so that MONAI is imported once; only the distributed run starts others.
+"""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
+
+from osteo_monai.inferers import export_weights, load_bundle
+from osteo_monai.inferers.bundle import merge_inference_config
+from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
+NAMES = [SEGMENTATION, LOCALIZATION]
+
+REQUIRED = {
+    "schema": str,
+    "version": str,
+    "monai_version": str,
+    "pytorch_version": str,
+    "numpy_version": str,
+    "required_packages_version": dict,
+    "task": str,
+    "description": str,
+    "authors": str,
+    "copyright": str,
+    "network_data_format": dict,
+}
+"""Required keys of MONAI's metadata schema 20240725 and their types."""
+OPTIONAL = {
+    "changelog": dict,
+    "data_source": str,
+    "data_type": str,
+    "image_classes": str,
+    "label_classes": str,
+    "pred_classes": str,
+    "eval_metrics": dict,
+    "intended_use": str,
+    "references": list,
+    "supported_apps": dict,
+}
+TENSOR = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"}
+METRICS = {
+    SEGMENTATION: {"val_mean_dice", "val_surface_distance_mm"},
+    LOCALIZATION: {
+        "val_mean_dice",
+        "detection_rate",
+        "level_accuracy",
+        "certain_level_accuracy",
+        "certain_share",
+        "centre_error_mm",
+    },
+}
+SMALL = {
+    SEGMENTATION: {"image_size": 64, "network_def#widths": [2, 2, 2, 2, 2, 2, 2], "batch_size": 2},
+    LOCALIZATION: {"volume_size": [32, 32, 32], "network_def#channels": [2, 2, 2, 2, 2], "batch_size": 1},
+}
+TINY_RUN = {"epochs": 1, "epoch_length": 2, "validation_items": 2, "num_workers": 0, "amp": False}
+OVERLAYS = {
+    SEGMENTATION: [[], ["evaluate"], ["multi_gpu_train"], ["pan2024"], ["classical_unet"], ["evaluate", "pan2024"]],
+    LOCALIZATION: [[], ["evaluate"], ["multi_gpu_train"]],
+}
+
+
+def _files(name, *overlays):
+    return [str(BUNDLES / name / "configs" / f"{part}.json") for part in ("common", "train", *overlays)]
+
+
+def _meta(name):
+    return str(BUNDLES / name / "configs" / "metadata.json")
+
+
+def _metadata(name):
+    return json.loads(Path(_meta(name)).read_text())
+
+
+def _run(name, folder, *overlays, **settings):
+    run(
+        config_file=_files(name, *overlays),
+        meta_file=_meta(name),
+        logging_file=str(BUNDLES / name / "configs" / "logging.conf"),
+        **{
+            "bundle_root": str(BUNDLES / name),
+            "output_dir": str(folder),
+            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+            **SMALL[name],
+            **settings,
+        },
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request, tmp_path_factory):
+    """One epoch of two steps on virtual patients; gives the bundle's name and the run's folder."""
+    folder = tmp_path_factory.mktemp("run")
+    environment = pytest.MonkeyPatch()
+    environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+    _run(request.param, folder, **TINY_RUN)
+    environment.undo()
+    return request.param, folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_there(name):
+    folder = BUNDLES / name
+    expected = ["metadata", "common", "train", "evaluate", "inference", "inference_overlay", "multi_gpu_train"]
+    missing = [part for part in expected if not (folder / "configs" / f"{part}.json").is_file()]
+    missing += [part for part in ("configs/logging.conf", "docs/README.md", "LICENSE") if not (folder / part).is_file()]
+    assert missing == []
+    assert "Apache License" in (folder / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_follows_the_schema(name):
+    metadata = _metadata(name)
+    assert {key for key, kind in REQUIRED.items() if not isinstance(metadata.get(key), kind)} == set()
+    wrong = {key for key, kind in OPTIONAL.items() if key in metadata and not isinstance(metadata[key], kind)}
+    assert wrong == set()
+    assert metadata["schema"].endswith("/meta_schema_20240725.json")
+    assert metadata["version"] in metadata["changelog"]
+    assert all(isinstance(reference, str) for reference in metadata["references"])
+    for side in ("inputs", "outputs"):
+        for tensor in metadata["network_data_format"][side].values():
+            assert TENSOR <= set(tensor)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_agrees_with_the_network_and_the_evaluation(name):
+    metadata, common = _metadata(name), json.loads((BUNDLES / name / "configs" / "common.json").read_text())
+    prediction = metadata["network_data_format"]["outputs"]["pred"]
+    assert prediction["num_channels"] == common["network_def"]["out_channels"] == len(prediction["channel_def"])
+    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == common["network_def"]["in_channels"]
+    assert set(metadata.get("eval_metrics", {})) <= METRICS[name]
+    if name == LOCALIZATION:
+        names = [prediction["channel_def"][str(FIRST_NAME_CHANNEL + i)] for i in range(len(NAMED_LEVELS))]
+        assert names == ["T8 or above", *(level.value for level in NAMED_LEVELS[1:])]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_config_is_the_merge(name):
+    written = json.loads((BUNDLES / name / "configs" / "inference.json").read_text())
+    assert written == merge_inference_config(BUNDLES / name), "run python -m osteo_monai.inferers merge bundles/*"
+
+
+@pytest.mark.parametrize(("name", "overlays"), [(name, overlays) for name in NAMES for overlays in OVERLAYS[name]])
+def test_every_reference_resolves(name, overlays):
+    _assert_references(name, _files(name, *overlays))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_reference_of_inference_resolves(name):
+    _assert_references(name, [str(BUNDLES / name / "configs" / "inference.json")])
+
+
+def _assert_references(name, files):
+    parser = ConfigParser()
+    parser.read_config(files)
+    parser.read_meta(_meta(name))
+    references = set(re.findall(r"@([\w#:]+)", json.dumps(parser.get(), default=str)))
+    assert len(references) > 10
+    assert {r for r in references if r.replace("#", "::") not in parser} == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_misspelt_setting_ends_the_run(name, tmp_path):
+    with pytest.raises(SystemExit, match="unknown setting 'epochz'.*did you mean 'epochs'"):
+        _run(name, tmp_path, epochz=4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_network_fits_its_metadata(name):
+    common = str(BUNDLES / name / "configs" / "inference.json")
+    verify_net_in_out("network_def", meta_file=_meta(name), config_file=common, device="cpu", n=1, p=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_monai_finds_every_property_of_training(name, tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=_files(name),
+        meta_file=_meta(name),
+        workflow_type="train",
+        logging_file=None,
+        bundle_root=str(BUNDLES / name),
+        output_dir=str(tmp_path),
+        **SMALL[name],
+        **TINY_RUN,
+    )
+    workflow.initialize()
+    assert workflow.check_properties() in (None, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_monai_finds_every_property_of_inference(name, tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=str(BUNDLES / name / "configs" / "inference.json"),
+        meta_file=_meta(name),
+        workflow_type="infer",
+        logging_file=None,
+        bundle_root=str(BUNDLES / name),
+        output_dir=str(tmp_path),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() in (None, [])
+
+
+def test_training_is_tracked(trained):
+    name, folder = trained
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    assert record.info.status == "FINISHED"
+    expected = {"bundle": name, "bundle_version": _metadata(name)["version"], "data_source": "virtual", "epochs": "1"}
+    assert {key: record.data.params[key] for key in expected} == expected
+    assert {"seed", "git_commit", "learning_rate", "version_torch", "cuda", "batch_size"} <= set(record.data.params)
+    assert {"train_loss", "train_loss_epoch", "val_mean_dice", "lr_group_0"} <= set(record.data.metrics)
+    assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2
+    artifacts = {artifact.path for artifact in client.list_artifacts(record.info.run_id)}
+    assert {"config.json", "model.pt"} <= artifacts
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 1
+    assert (folder / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
+
+
+def test_training_resumes(trained, tmp_path, caplog):
+    name, folder = trained
+    with caplog.at_level("INFO"):
+        _run(name, tmp_path, **TINY_RUN | {"epochs": 2}, track=False, resume=f"{folder}/checkpoints/checkpoint_epoch=1.pt")
+    assert [path.name for path in (tmp_path / "checkpoints").glob("checkpoint*")] == ["checkpoint_epoch=2.pt"]
+    state = torch.load(tmp_path / "checkpoints" / "checkpoint_epoch=2.pt", weights_only=True)
+    assert state["trainer"]["iteration"] == 4
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_evaluation_writes_what_it_declares(trained, tmp_path):
+    name, folder = trained
+    weights = f"{folder}/checkpoints/model.pt"
+    _run(name, tmp_path, "evaluate", checkpoint=weights, test_items=2, num_workers=0, amp=False)
+    with (tmp_path / "metrics.csv").open() as file:
+        values = {row[0]: float(row[1]) for row in csv.reader(file)}
+    assert set(values) == METRICS[name]
+    assert 0 <= values["val_mean_dice"] <= 1 or np.isnan(values["val_mean_dice"])
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    assert record.info.status == "FINISHED"
+    assert len(record.data.params["weights_sha256"]) == 64
+    assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} >= {"config.json", "metrics.csv"}
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A small scan whose axes are neither in order nor along the patient's."""
+    turn = np.array([[0, 0, -1.0], [-1.0, 0, 0], [0, 1.0, 0]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([2.5, 1.1, 1.3])
+    affine[:3, 3] = [40, 60, -20]
+    hu = np.random.default_rng(0).normal(0, 200, (20, 44, 36)).astype(np.int16)
+    nib.save(nib.Nifti1Image(hu, affine), tmp_path / "scan.nii.gz")
+    return tmp_path / "scan.nii.gz"
+
+
+def test_inference_overlays_the_scan(trained, scan, tmp_path):
+    name, folder = trained
+    width = {key: value for key, value in SMALL[name].items() if key.startswith("network_def")}
+    run(
+        config_file=str(BUNDLES / name / "configs" / "inference.json"),
+        meta_file=_meta(name),
+        logging_file=str(BUNDLES / name / "configs" / "logging.conf"),
+        bundle_root=str(BUNDLES / name),
+        output_dir=str(tmp_path / "out"),
+        checkpoint=f"{folder}/checkpoints/model.pt",
+        image=str(scan),
+        amp=False,
+        **width,
+    )
+    (written,) = (tmp_path / "out").glob("*.nii.gz")
+    result, original = nib.load(written), nib.load(scan)
+    assert result.shape == original.shape
+    np.testing.assert_allclose(result.affine, original.affine, atol=1e-4)
+    assert result.get_data_dtype() == np.uint8
+    if name == LOCALIZATION:
+        assert isinstance(json.loads((tmp_path / "out" / "scan_vertebrae.json").read_text()), list)
+
+
+def test_exported_weights_load_and_run_in_memory(trained, scan, tmp_path):
+    from monai.transforms import LoadImage
+
+    name, folder = trained
+    copy = tmp_path / name
+    (copy / "configs").mkdir(parents=True)
+    config = json.loads((BUNDLES / name / "configs" / "inference.json").read_text())
+    for key, value in SMALL[name].items():
+        if key.startswith("network_def#"):
+            config["network_def"][key.split("#")[1]] = value
+    (copy / "configs" / "inference.json").write_text(json.dumps(config))
+    (copy / "configs" / "metadata.json").write_text(json.dumps(_metadata(name)))
+    with pytest.raises(FileNotFoundError, match="has no weights"):
+        load_bundle(copy)
+    sha256 = export_weights(folder / "checkpoints" / "checkpoint_epoch=1.pt", copy / "models" / "model.pt")
+    half = torch.load(copy / "models" / "model.pt", weights_only=True)
+    assert {v.dtype for v in half.values() if v.is_floating_point()} == {torch.float16}
+    bundle = load_bundle(copy)
+    assert (bundle.name, bundle.version, bundle.weights_sha256) == (name, _metadata(name)["version"], sha256)
+    image = LoadImage(ensure_channel_first=True)(scan)
+    result = bundle(image)
+    assert result["pred"].shape == image.shape
+    assert result["pred"].dtype is torch.uint8
+    torch.testing.assert_close(result["pred"].affine, image.affine)
+    assert ("vertebrae" in result) == (name == LOCALIZATION)
+    with pytest.raises(ValueError, match="must be a MetaTensor"):
+        bundle(torch.zeros(1, 8, 8, 8))
+
+
+def test_unknown_bundle_is_told_with_where_it_was_sought(monkeypatch, tmp_path):
+    monkeypatch.setenv("OSTEO_BUNDLES", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="'no_such_bundle' not found"):
+        load_bundle("no_such_bundle")
+
+
+def test_torchscript_export(trained, tmp_path):
+    name, folder = trained
+    width = {key: value for key, value in SMALL[name].items() if key.startswith("network_def")}
+    ckpt_export(
+        "network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=f"{folder}/checkpoints/model.pt",
+        meta_file=_meta(name),
+        config_file=str(BUNDLES / name / "configs" / "inference.json"),
+        **width,
+    )
+    network = torch.jit.load(str(tmp_path / "model.ts"))
+    shape = (1, 1, 64, 64) if name == SEGMENTATION else (1, 1, 32, 32, 32)
+    assert network(torch.zeros(shape)).shape[1] == _metadata(name)["network_data_format"]["outputs"]["pred"]["num_channels"]
+
+
+def test_pan_s_recipe_and_the_classical_unet_train(tmp_path):
+    plan = TINY_RUN | {"image_size": 64, "batch_size": 2, "track": False}
+    pan = plan | {"augmentation#3#roi_size": [56, 56]}
+    _run(SEGMENTATION, tmp_path / "pan", "pan2024", **pan)
+    assert (tmp_path / "pan" / "checkpoints" / "model.pt").is_file()
+    parser = ConfigParser()
+    parser.read_config(_files(SEGMENTATION, "pan2024"))
+    values = [parser[key] for key in ("epochs", "batch_size", "learning_rate", "boundary", "image_size")]
+    assert values == [500, 64, 0.001, "endosteal", 512]
+    assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
+    run(
+        config_file=_files(SEGMENTATION, "classical_unet"),
+        meta_file=_meta(SEGMENTATION),
+        logging_file=str(BUNDLES / SEGMENTATION / "configs" / "logging.conf"),
+        bundle_root=str(BUNDLES / SEGMENTATION),
+        output_dir=str(tmp_path / "unet"),
+        **{"network_def#features": [2, 2, 2, 2, 2, 2]},
+        **plan,
+    )
+    assert (tmp_path / "unet" / "checkpoints" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_train_together(name, tmp_path):
+    settings = {**SMALL[name], **TINY_RUN, "batch_size": 1, "output_dir": str(tmp_path), "bundle_root": str(BUNDLES / name)}
+    configs = str([*_files(name, "multi_gpu_train")])
+    arguments = [f"--{key}={value}" for key, value in settings.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
+        + ["monai.bundle", "run", f"--meta_file={_meta(name)}", f"--config_file={configs}"]
+        + [f"--logging_file={BUNDLES / name / 'configs' / 'logging.conf'}", *arguments],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(BUNDLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    # rank 0 alone writes and tracks
+    assert done.stdout.count("osteo_monai.training INFO: epoch 1/1") == 1
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert len(client.search_runs([client.get_experiment_by_name(name).experiment_id])) == 1
+    assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()

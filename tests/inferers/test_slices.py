@@ -1,0 +1,107 @@
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SliceInferer
+from torch import nn
+
+from osteo_monai.inferers import AutocastInferer, AxialSliceInferer
+
+
+class _Halving(nn.Module):
+    """Refuses what it cannot halve, like the real network; its answer depends on place and value."""
+
+    def __init__(self, out_channels: int = 1, divisor: int = 64) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, out_channels, 3, padding=1)
+        self.divisor = divisor
+        self.batches: list[int] = []
+
+    def forward(self, x):
+        if x.shape[2] % self.divisor or x.shape[3] % self.divisor:
+            raise ValueError("cannot be halved")
+        self.batches.append(len(x))
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_same_as_monai_s_slice_inferer(batch_size):
+    network, volume = _Halving(2), torch.randn(2, 1, 64, 128, 7)
+    expected = SliceInferer(roi_size=(64, 128), spatial_dim=2)(volume, network)
+    result = AxialSliceInferer(batch_size=batch_size)(volume, network)
+    torch.testing.assert_close(result, expected)
+
+
+def test_slices_are_batched():
+    network = _Halving()
+    AxialSliceInferer(batch_size=4)(torch.zeros(1, 1, 64, 64, 10), network)
+    assert network.batches == [4, 4, 2]
+
+
+def test_any_plane_is_padded_and_cut_back():
+    volume = torch.randn(1, 1, 50, 71, 3)
+    result = AxialSliceInferer(batch_size=2)(volume, _Halving())
+    assert result.shape == volume.shape
+    whole = torch.zeros(1, 1, 64, 128, 3)
+    whole[:, :, :50, :71] = volume
+    torch.testing.assert_close(result, AxialSliceInferer()(whole, _Halving())[:, :, :50, :71])
+
+
+def test_outputs_follow_from_the_logits():
+    volume = torch.randn(1, 1, 64, 64, 3)
+    one, three = _Halving(1), _Halving(3)
+    logits = AxialSliceInferer()(volume, one)
+    torch.testing.assert_close(AxialSliceInferer(output="probability")(volume, one), logits.sigmoid())
+    label = AxialSliceInferer(output="label")(volume, one)
+    assert label.dtype is torch.uint8
+    assert torch.equal(label, (logits > 0).to(torch.uint8))
+    logits = AxialSliceInferer()(volume, three)
+    torch.testing.assert_close(AxialSliceInferer(output="probability")(volume, three), logits.softmax(1))
+    label = AxialSliceInferer(output="label")(volume, three)
+    assert label.shape == (1, 1, 64, 64, 3)
+    assert torch.equal(label[:, 0], logits.argmax(1).to(torch.uint8))
+
+
+def test_single_slices_count_as_a_batch():
+    slices = torch.randn(5, 1, 40, 64)
+    result = AxialSliceInferer(batch_size=2)(slices, _Halving())
+    assert result.shape == slices.shape
+    torch.testing.assert_close(result, AxialSliceInferer()(slices[..., None], _Halving())[..., 0])
+
+
+def test_geometry_survives():
+    affine = torch.diag(torch.tensor([0.7, 0.8, 2.0, 1.0], dtype=torch.float64))
+    volume = MetaTensor(torch.zeros(1, 1, 64, 64, 2), affine=affine)
+    result = AxialSliceInferer(output="label")(volume, _Halving())
+    assert isinstance(result, MetaTensor)
+    torch.testing.assert_close(result.affine, affine)
+
+
+def test_bfloat16_stays_near_single_precision():
+    volume = torch.randn(1, 1, 64, 64, 2)
+    exact = AxialSliceInferer()(volume, _Halving())
+    rough = AxialSliceInferer(amp=True)(volume, _Halving())
+    assert rough.dtype is torch.float32
+    assert 0 < (rough - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (1, 1, 64, 64, 0)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match="inputs must be"):
+        AxialSliceInferer()(torch.zeros(shape), _Halving())
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"divisor": 0}, {"output": "mask"}])
+def test_impossible_arguments_are_refused(arguments):
+    with pytest.raises(ValueError, match="must be"):
+        AxialSliceInferer(**arguments)
+
+
+def test_autocast_inferer_pads_at_the_far_end_only():
+    x = torch.randn(1, 1, 9, 16)
+    network = _Halving(divisor=8)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 7))
+    torch.testing.assert_close(AutocastInferer(False, divisor=8)(x, network), network(padded)[:, :, :9])
+    assert AutocastInferer(True, divisor=8)(x, network).dtype is torch.float32
+    with pytest.raises(ValueError, match="divisor must be at least 1"):
+        AutocastInferer(divisor=0)

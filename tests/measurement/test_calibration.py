@@ -1,0 +1,295 @@
+"""HU to mg/cm3: oracle values, round trips and refusals."""
+
+import math
+
+import numpy as np
+import pytest
+
+from osteo_monai.domain import MineralStandard
+from osteo_monai.imaging import attenuation
+from osteo_monai.measurement import calibrate, density, mean_density
+from osteo_monai.measurement.calibration import (
+    FAULKNER_1993,
+    MINDWAYS_MODEL_3,
+    RegistryLine,
+    TissueSample,
+    convert_standard,
+    effective_energy,
+    line_from_registry,
+    phantom_fit,
+    physical_conversion,
+    registry_lines,
+    rod_means,
+)
+from osteo_monai.measurement.values import CalibrationUsed, Density
+
+K2HPO4, HA = MineralStandard.K2HPO4, MineralStandard.HYDROXYAPATITE
+
+
+class TestPhysics:
+    @pytest.mark.parametrize(("kvp", "slope"), [(80, 0.534), (100, 0.638), (120, 0.720), (140, 0.789)])
+    def test_slope_at_each_voltage(self, kvp: float, slope: float) -> None:
+        line = calibrate("physics", kvp=kvp)
+        assert line.slope == pytest.approx(slope, abs=0.001)
+        assert line.intercept == 0.0
+        assert line.standard is K2HPO4
+        assert line.method == "physics"
+        assert "Estimate" in line.note
+        assert "0.2174" in line.note
+
+    def test_hydroxyapatite_has_its_own_slope(self) -> None:
+        line = calibrate("physics", kvp=120, standard=HA)
+        assert line.slope == pytest.approx(1 / 1.354, abs=0.001)
+        assert "3.16" in line.note
+
+    def test_interval_follows_from_the_published_scatter(self) -> None:
+        line = calibrate("physics", kvp=120)
+        assert line.relative_sd == pytest.approx(math.hypot(0.080, 0.092))  # 12.2 %
+        value = density(139.0, line)
+        assert value.mg_cm3 == pytest.approx(100.0, abs=0.1)
+        half = 1.6449 * math.hypot(12.19, 3.0)  # 20.7 mg/cm3
+        assert value.interval_high - value.mg_cm3 == pytest.approx(half, abs=0.1)
+        assert value.mg_cm3 - value.interval_low == pytest.approx(half, abs=0.1)
+
+    def test_other_voltages_are_less_certain(self) -> None:
+        assert calibrate(kvp=100).relative_sd > calibrate(kvp=120).relative_sd
+
+    def test_unknown_or_impossible_voltage_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="needs kvp"):
+            calibrate("physics", kvp=None)
+        with pytest.raises(ValueError, match="kvp must be between 70 and 150"):
+            calibrate("physics", kvp=60)
+
+    def test_interval_of_no_density_is_the_offset_alone(self) -> None:
+        value = density(0.0, calibrate(kvp=120))
+        assert value.interval_high == pytest.approx(1.6449 * 3.0)
+
+    def test_hu_that_is_no_number_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="hu must be a finite number"):
+            density(float("nan"), calibrate(kvp=120))
+
+
+class TestUserLine:
+    @pytest.mark.parametrize("slope", [0.45, 0.72, 0.95])
+    def test_within_the_range_it_is_taken_as_given(self, slope: float) -> None:
+        line = calibrate("user", kvp=120, slope=slope, intercept=-7.58)
+        assert density(100, line).mg_cm3 == pytest.approx(100 * slope - 7.58)
+
+    @pytest.mark.parametrize("slope", [0.449, 0.951, -0.7, float("nan")])
+    def test_outside_it_is_refused(self, slope: float) -> None:
+        with pytest.raises(ValueError, match="slope must be between 0.45 and 0.95"):
+            calibrate("user", kvp=120, slope=slope, intercept=0)
+
+    def test_range_moves_with_the_voltage(self) -> None:
+        calibrate("user", kvp=80, slope=0.40, intercept=0)  # 0.45 x 1.390 / 1.873 = 0.334 to 0.705
+        with pytest.raises(ValueError, match=r"between 0\.33 and 0\.70"):
+            calibrate("user", kvp=80, slope=0.75, intercept=0)
+
+    def test_intercept_of_another_unit_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="intercept must be within 50"):
+            calibrate("user", kvp=120, slope=0.7, intercept=-1000)
+        with pytest.raises(ValueError, match="needs slope"):
+            calibrate("user", kvp=120, intercept=0)
+
+
+class TestRegistry:
+    def test_every_shipped_line_says_where_it_comes_from_and_is_off(self) -> None:
+        lines = registry_lines()
+        assert len(lines) == 4
+        for name, line in lines.items():
+            assert line.source
+            assert line.status == "unverified"
+            with pytest.raises(ValueError, match="unverified and off by default"):
+                calibrate("registry", kvp=120, registry_name=name)
+
+    def test_line_without_a_standard_is_refused_even_when_allowed(self) -> None:
+        with pytest.raises(ValueError, match="does not state its mineral standard"):
+            calibrate("registry", kvp=120, registry_name="philips-ict", allow_unverified=True)
+
+    def test_unknown_name_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="registry_name must be one of"):
+            calibrate("registry", kvp=120, registry_name="my-scanner")
+
+    def _line(self, **changes: object) -> RegistryLine:
+        fields = {
+            "name": "ours",
+            "manufacturer": "Philips",
+            "model": "X",
+            "kvp": 120,
+            "slope": 0.78,
+            "intercept": -7.6,
+            "standard": "K2HPO4",
+            "status": "verified",
+            "source": "own phantom scan",
+        }
+        return RegistryLine.model_validate(fields | changes)
+
+    def test_verified_line_is_used_at_its_own_voltage_only(self) -> None:
+        line = line_from_registry(self._line(), 120)
+        assert (line.method, line.slope, line.intercept, line.standard) == ("registry", 0.78, -7.6, K2HPO4)
+        assert "own phantom scan" in line.note
+        with pytest.raises(ValueError, match="holds at 120 kVp, got kvp 100"):
+            line_from_registry(self._line(), 100)
+        with pytest.raises(ValueError, match="slope must be between"):
+            line_from_registry(self._line(slope=0.985), 120)
+
+
+class TestPhantom:
+    K = np.array(MINDWAYS_MODEL_3.k2hpo4)
+    WATER = np.array(MINDWAYS_MODEL_3.water)
+
+    def _rods(self, sigma_ref: float, beta_ref: float):
+        return self.WATER + sigma_ref * self.K + beta_ref
+
+    def test_round_trip_by_hand(self) -> None:
+        # sigma_ref 1.6, beta_ref -1010: sigma_ct 1.3826, beta_ct -10.4.
+        line = phantom_fit(list(self._rods(1.6, -1010.0)))
+        assert line.slope == pytest.approx(1 / 1.3826)
+        assert line.intercept == pytest.approx(10.4 / 1.3826)
+        assert density(1.3826 * 100 - 10.4, line).mg_cm3 == pytest.approx(100.0)
+        assert line.standard is K2HPO4
+        assert "R2 1.0000" in line.note
+
+    def test_agrees_with_physics_at_120_kvp(self) -> None:
+        # Rods made by the same physics: mg/cm3 of K2HPO4 in (water - 1000) mg/cm3 more or less water.
+        sigma_ref = attenuation.hu_per_mg_cm3(K2HPO4, 120) + attenuation.K2HPO4_DISPLACEMENT_CM3_PER_G
+        line = calibrate("phantom", kvp=None, rod_hu=list(self._rods(sigma_ref, -999.6)))
+        assert line.slope == pytest.approx(calibrate(kvp=120).slope)
+        assert line.intercept == pytest.approx(0.0, abs=1e-9)
+
+    def test_poor_fit_warns_and_bad_fit_is_refused(self) -> None:
+        rods = self._rods(1.6, -1000.0)
+        wiggle = np.array([1.0, -1.0, 1.0, -1.0, 0.5])
+        warned = phantom_fit(list(rods + 45 * wiggle))
+        assert "R2 below 0.98" in warned.note
+        assert warned.relative_sd > phantom_fit(list(rods)).relative_sd
+        with pytest.raises(ValueError, match=r"R2 at least 0\.9"):
+            phantom_fit(list(rods + 150 * wiggle))
+
+    def test_rods_in_the_wrong_order_or_number_are_refused(self) -> None:
+        rods = list(self._rods(1.6, -1000.0))
+        with pytest.raises(ValueError, match="R2|HU per mg"):
+            phantom_fit(rods[::-1])
+        with pytest.raises(ValueError, match="must hold 5 values"):
+            phantom_fit(rods[:4])
+        with pytest.raises(ValueError, match="finite"):
+            phantom_fit([*rods[:4], float("nan")])
+        with pytest.raises(ValueError, match="HU per mg/cm3, got 0.2"):
+            phantom_fit(list(self._rods(0.45, -1000.0)))
+
+    def test_rod_medians_come_from_a_label_map(self) -> None:
+        hu = np.full((6, 6, 2), -50.0, dtype=np.float32)
+        rods = np.zeros(hu.shape, dtype=np.uint8)
+        for label in range(1, 6):
+            rods[label, 1:4] = label
+            hu[label, 1:4] = 10 * label
+        hu[1, 1, 0] = 3000
+        assert rod_means(hu, rods) == pytest.approx((10, 20, 30, 40, 50))
+        rods[rods == 3] = 0
+        with pytest.raises(ValueError, match=r"missing \[3\]"):
+            rod_means(hu, rods)
+        with pytest.raises(ValueError, match="shape of hu"):
+            rod_means(hu, rods[:2])
+
+
+def _tissues(kev: float, names: tuple[str, ...], gain: float = 1.0, offset: float = 0.0) -> dict[str, TissueSample]:
+    """The HU of tissues in a scan at one energy, on a scale that may be off."""
+    energy = np.array([kev])
+    water = attenuation.mass_attenuation("water", energy)[0]
+    found = {}
+    for name in names:
+        mu = attenuation.MATERIALS[name].density * attenuation.mass_attenuation(name, energy)[0]
+        found[name] = TissueSample(gain * 1000 * (mu / water - 1) + offset, 200.0)
+    return found
+
+
+SOFT = ("air", "adipose", "blood", "muscle")
+
+
+class TestInternal:
+    @pytest.mark.parametrize("kev", [62.0, 68.5, 75.0])
+    def test_known_energy_is_recovered(self, kev: float) -> None:
+        fit = effective_energy(_tissues(kev, SOFT))
+        assert fit.kev == kev
+        assert fit.r2 == pytest.approx(1.0)
+        assert fit.offset == pytest.approx(-1000, abs=1)
+
+    def test_bone_joins_where_it_lies_in_its_window(self) -> None:
+        fit = effective_energy(_tissues(75.0, (*SOFT, "cortical_bone")))  # 1431 HU
+        assert fit.kev == 75.0
+        assert "cortical_bone" in fit.tissues
+        assert "cortical_bone" not in effective_energy(_tissues(70.0, (*SOFT, "cortical_bone"))).tissues  # 1559 HU
+
+    def test_line_is_physics_at_that_energy(self) -> None:
+        # 70 keV: K2HPO4 1.346 HU per mg/cm3.
+        line = calibrate("internal", kvp=None, tissues=_tissues(70.0, SOFT))
+        assert line.slope == pytest.approx(1 / 1.346, rel=2e-3)
+        assert line.intercept == pytest.approx(0.0, abs=0.01)
+        assert "70 keV" in line.note
+        assert line.relative_sd > 0.078
+
+    def test_scale_that_is_off_is_taken_out(self) -> None:
+        # A scanner that reads 1.5 % too little and 6 HU too low: water is at -6 HU.
+        line = calibrate("internal", kvp=120, tissues=_tissues(70.0, SOFT, gain=0.985, offset=-6.0))
+        hu_of_100 = 0.985 * 134.6 - 6.0
+        assert density(hu_of_100, line).mg_cm3 == pytest.approx(100.0, abs=0.5)
+
+    def test_hydroxyapatite(self) -> None:
+        line = calibrate("internal", kvp=None, standard=HA, tissues=_tissues(70.0, SOFT))
+        assert line.standard is HA
+        assert line.slope == pytest.approx(1 / 1.31, rel=0.02)
+
+    def test_three_usable_tissues_are_needed(self) -> None:
+        tissues = _tissues(70.0, SOFT)
+        tissues["blood"] = TissueSample(56.0, 9.9)  # under 10 mm2
+        assert "blood" not in effective_energy(tissues).tissues
+        tissues["muscle"] = TissueSample(90.0, 200.0)  # outside its window
+        with pytest.raises(ValueError, match=r"at least 3 samples .* got 2 \(air, adipose\)"):
+            effective_energy(tissues)
+
+    def test_energy_that_no_scan_has_is_refused(self) -> None:
+        tissues = _tissues(70.0, SOFT)
+        # As for photons of 150 keV: fat nearly as dense as its mass.
+        tissues["adipose"] = TissueSample(-72.0, 200.0)
+        tissues["muscle"] = TissueSample(30.0, 200.0)
+        tissues["blood"] = TissueSample(30.0, 200.0)
+        with pytest.raises(ValueError, match="effective energy of 40 to 110 keV"):
+            effective_energy(tissues)
+
+    def test_unknown_tissue_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="got bone$"):
+            effective_energy({"bone": TissueSample(1000, 100)})
+
+
+class TestStandards:
+    def test_faulkner_by_hand_and_back(self) -> None:
+        value = Density(mg_cm3=100.0, interval_low=80.0, interval_high=120.0, standard=K2HPO4)
+        ha = convert_standard(value, HA, FAULKNER_1993)
+        assert (ha.mg_cm3, ha.interval_low, ha.interval_high) == pytest.approx((107.68, 84.68, 130.68))
+        assert ha.standard is HA
+        assert convert_standard(ha, K2HPO4, FAULKNER_1993).mg_cm3 == pytest.approx(100.0)
+        assert convert_standard(value, K2HPO4, FAULKNER_1993) is value
+
+    def test_physics_between_ideal_solutions(self) -> None:
+        conversion = physical_conversion(120)
+        assert conversion.name == "physics-120kvp"
+        assert conversion.slope == pytest.approx(1.390 / 1.354, abs=0.001)
+
+
+def test_mean_over_levels_shares_the_calibrations_error() -> None:
+    line = CalibrationUsed(
+        method="user", slope=1.0, intercept=0.0, standard=K2HPO4, relative_sd=0.1, absolute_sd=0.0, note=""
+    )
+    mean = mean_density([density(90, line), density(110, line)])
+    assert mean.mg_cm3 == pytest.approx(100.0)
+    assert mean.interval_high == pytest.approx(100 + 1.6449 * 10)
+    with pytest.raises(ValueError, match="at least one"):
+        mean_density([])
+    other = Density(mg_cm3=1, interval_low=0, interval_high=2, standard=HA)
+    with pytest.raises(ValueError, match="share one mineral standard"):
+        mean_density([other, density(90, line)])
+
+
+def test_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="method must be"):
+        calibrate("magic", kvp=120)  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from osteo_monai.networks import ChannelAttention, ChannelAttentionUNet
+
+NARROW = (2, 3, 4, 5, 6, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "input_shape", "output_shape"),
+    [
+        ({"widths": NARROW}, (2, 1, 64, 64), (2, 1, 64, 64)),
+        ({"widths": NARROW, "normalisation": "batch"}, (2, 1, 128, 64), (2, 1, 128, 64)),
+        ({"widths": NARROW, "normalisation": "none", "in_channels": 3}, (1, 3, 64, 192), (1, 1, 64, 192)),
+        ({"widths": NARROW, "out_channels": 4}, (1, 1, 128, 128), (1, 4, 128, 128)),
+        ({}, (1, 1, 64, 64), (1, 1, 64, 64)),
+    ],
+)
+def test_output_has_the_input_s_plane(arguments, input_shape, output_shape):
+    network = ChannelAttentionUNet(**arguments)
+    assert network(torch.randn(input_shape)).shape == output_shape
+
+
+def test_levels_are_built_as_the_paper_says():
+    network = ChannelAttentionUNet(widths=NARROW)
+    kernels = [[m.kernel_size for m in block.modules() if isinstance(m, torch.nn.Conv2d)] for block in network.encoder]
+    assert kernels == [[(1, 1), (3, 3), (3, 3)]] * 5
+    assert [m.kernel_size for m in network.level6.modules() if isinstance(m, torch.nn.Conv2d)] == [(2, 2), (3, 3), (3, 3)]
+    assert [m.kernel_size for m in network.level7.modules() if isinstance(m, torch.nn.Conv2d)] == [(2, 2)]
+    ups = [m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d)]
+    assert len(ups) == 6
+    assert {m.kernel_size for m in ups} == {(2, 2)}
+    assert network.head.kernel_size == (1, 1)
+
+
+def test_deepest_level_sees_one_pixel_of_a_64_input():
+    network = ChannelAttentionUNet(widths=NARROW)
+    shapes = []
+    network.level7.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
+    network(torch.zeros(1, 1, 64, 64))
+    assert shapes == [(1, 8, 1, 1)]
+
+
+def test_attention_multiplies_the_skip_and_adds_the_deeper_features():
+    attention = ChannelAttention(1)
+    with torch.no_grad():
+        attention.squeeze.weight.copy_(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1))
+        attention.squeeze.bias.zero_()
+        attention.excite.weight.fill_(0.5)
+        attention.excite.bias.zero_()
+    lower = torch.tensor([[[[0.0, 2.0]]]])  # mean 1
+    higher = torch.tensor([[[[3.0, 1.0]]]])  # mean 2: squeezed 1 + 4 = 5, excited 2.5
+    weight = torch.sigmoid(torch.tensor(2.5))
+    torch.testing.assert_close(attention(lower, higher), lower * weight + higher)
+
+
+def test_a_slice_does_not_depend_on_the_others_of_its_batch():
+    network = ChannelAttentionUNet(widths=NARROW)
+    network.train()
+    slices = torch.randn(3, 1, 64, 64)
+    torch.testing.assert_close(network(slices)[1:2], network(slices[1:2]), atol=1e-5, rtol=1e-4)
+
+
+def test_every_weight_learns():
+    network = ChannelAttentionUNet(widths=NARROW)
+    network(torch.randn(1, 1, 128, 128)).square().mean().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_torchscript_gives_the_same():
+    network = ChannelAttentionUNet(widths=NARROW).eval()
+    x = torch.randn(1, 1, 64, 128)
+    torch.testing.assert_close(torch.jit.script(network)(x), network(x))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 64, 100), (1, 1, 32, 64), (1, 64, 64)])
+def test_sizes_that_cannot_be_halved_six_times_are_refused(shape):
+    with pytest.raises(ValueError, match="multiples of 64"):
+        ChannelAttentionUNet(widths=NARROW)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"widths": (8, 16)}, "widths must be 7"),
+        ({"normalisation": "layer"}, "normalisation must be one of"),
+        ({"out_channels": 0}, "at least 1"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        ChannelAttentionUNet(**arguments)

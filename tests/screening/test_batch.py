@@ -1,0 +1,122 @@
+"""Many studies: a row for each, whatever happens to it."""
+
+import csv
+import json
+
+import pytest
+
+from osteo_monai.domain import Finding, Severity
+from osteo_monai.screening.batch import (
+    SUMMARY_COLUMNS,
+    exit_code,
+    failed_result,
+    output_names,
+    screen_folder,
+    summary_row,
+)
+from osteo_monai.screening.pipeline import screen_volume
+from osteo_monai.screening.result import ScreeningResult
+
+
+def result(verdict: str, study: str = "a") -> ScreeningResult:
+    findings = ()
+    if verdict in ("refused", "unusable"):
+        findings = (Finding(code=f"why_{verdict}", severity=Severity.REFUSAL, message="Why."),)
+    return ScreeningResult(study=study, verdict=verdict, findings=findings, seconds={"reading": 1.0, "measuring": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        (["accepted"], 0),
+        (["accepted", "accepted_with_warnings"], 0),
+        (["refused"], 3),
+        (["accepted", "refused"], 3),
+        (["accepted", "unusable", "refused"], 3),
+        (["unusable"], 2),
+        (["accepted", "unusable"], 2),
+        ([], 2),
+    ],
+)
+def test_exit_code(verdicts, code):
+    assert exit_code([result(v) for v in verdicts]) == code
+
+
+def test_output_names_are_unique_and_follow_the_path(tmp_path):
+    studies = [tmp_path / "a" / "ct", tmp_path / "b" / "ct", tmp_path / "b__ct", tmp_path / "x.nii.gz", tmp_path]
+    assert output_names(studies, tmp_path) == ["a__ct", "b__ct", "b__ct_2", "x.nii.gz", tmp_path.name]
+
+
+def test_names_of_studies_elsewhere_hold_no_path(tmp_path):
+    assert output_names([tmp_path / "y"], tmp_path / "other") == ["y"]
+
+
+def test_row_of_a_measured_study(make_volume, make_models):
+    measured, _ = screen_volume(make_volume(), make_models(), study="phantom")
+    row = summary_row(measured, "folder")
+    assert tuple(row) == SUMMARY_COLUMNS
+    assert measured.density is not None
+    assert row["density_mg_cm3"] == round(measured.density.mg_cm3, 1)
+    assert (row["levels"], row["standard"], row["calibration"], row["kvp"]) == ("L1 L2", "K2HPO4", "physics", 120.0)
+    assert row["L1_hu_median"] == pytest.approx(160, abs=1.5)
+    assert row["L2_hu_median"] == pytest.approx(150, abs=1.5)
+    assert (row["status"], row["verdict"], row["folder"]) == (measured.status, "accepted", "folder")
+
+
+def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():
+    row = summary_row(result("refused"))
+    assert row["refusals"] == "why_refused"
+    assert row["seconds"] == 1.5
+    for column in ("density_mg_cm3", "status", "L1_mg_cm3", "calibration", "kvp", "interval_low"):
+        assert row[column] is None
+
+
+def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
+    studies = [tmp_path / "in" / name for name in ("good", "bad", "refused")]
+    output = tmp_path / "out"
+    told = []
+
+    def screen_one(study, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "labels.nii.gz").write_bytes(b"x")
+        if study.name == "bad":
+            raise RuntimeError("DOE^JOHN broke it")
+        return result("refused" if study.name == "refused" else "accepted", folder.name)
+
+    results = screen_folder(
+        studies, tmp_path / "in", output, screen_one, lambda name, r: told.append((name, r and r.verdict))
+    )
+    assert [r.verdict for r in results] == ["accepted", "unusable", "refused"]
+    with (output / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["study"], r["verdict"]) for r in rows] == [
+        ("good", "accepted"), ("bad", "unusable"), ("refused", "refused"),
+    ]  # fmt: skip
+    assert rows[1]["refusals"] == "internal_error"
+    assert rows[1]["density_mg_cm3"] == ""
+    assert json.loads((output / "summary.json").read_text())[1]["study"] == "bad"
+    assert (output / "bad" / "labels.nii.gz").exists()
+    broken = ScreeningResult.model_validate_json((output / "bad" / "result.json").read_text())
+    assert "RuntimeError" in broken.findings[0].message
+    assert told == [
+        ("good", None), ("good", "accepted"), ("bad", None), ("bad", "unusable"), ("refused", None),
+        ("refused", "refused"),
+    ]  # fmt: skip
+
+
+def test_message_of_a_foreign_error_is_not_quoted(tmp_path):
+    failed = failed_result("case", ValueError("PatientName DOE^JOHN is not valid"), 2.0)
+    assert "DOE" not in failed.model_dump_json()
+    assert "ValueError" in failed.findings[0].message
+
+
+def test_run_that_is_cut_short_leaves_its_rows(tmp_path):
+    def screen_one(study, folder):
+        if study.name == "second":
+            raise KeyboardInterrupt
+        return result("accepted", folder.name)
+
+    with pytest.raises(KeyboardInterrupt):
+        screen_folder([tmp_path / "first", tmp_path / "second"], tmp_path, tmp_path / "out", screen_one)
+    with (tmp_path / "out" / "summary.csv").open() as file:
+        assert [r["study"] for r in csv.DictReader(file)] == ["first"]

@@ -1,0 +1,111 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+
+from osteo_monai import evaluation
+from osteo_monai.domain import VertebraLevel as L
+from osteo_monai.transforms import LocatedVertebra
+
+
+def _vertebra(level, z, certainty=1.0):
+    return LocatedVertebra(level, certainty, None, (8.0, 8.0, z), (8.0, 8.0, z + 16), (8.0, 8.0, z - 16), True)
+
+
+def _target():
+    """A 4 mm grid whose first voxel lies at the origin, T12 about z = 40 mm and L1 about z = 12 mm; L2 is cut off."""
+    target = torch.zeros(2, 5, 5, 16)
+    z = 4.0 * torch.arange(16.0)
+    for level, centre, voxels in ((L.T12, 40.0, slice(8, 13)), (L.L1, 12.0, slice(2, 6)), (L.L2, -12.0, slice(0, 1))):
+        target[0, 1:4, 1:4, voxels] = level.label
+        target[1, 2, 2] = torch.maximum(target[1, 2, 2], torch.exp(-((z - centre) ** 2) / 72))
+    return MetaTensor(target, affine=torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])))
+
+
+def test_true_centres_are_in_mm_and_leave_out_bodies_whose_centre_is_not_there():
+    target = _target()
+    centres = evaluation.true_centres(target.numpy(), np.diag([4.0, 4.0, 4.0, 1.0]))
+    assert set(centres) == {L.T12, L.L1}
+    np.testing.assert_allclose(centres[L.T12], [8, 8, 40], atol=1e-4)
+    np.testing.assert_allclose(centres[L.L1], [8, 8, 12], atol=1e-4)
+
+
+def test_bodies_are_matched_within_reach():
+    truth = {L.L1: np.array([8.0, 8.0, 12.0]), L.T12: np.array([8.0, 8.0, 40.0])}
+    pairs = evaluation.match_levels(truth, [_vertebra(L.L2, 15.0), _vertebra(L.T12, 70.0)])
+    assert [(level, v.level if v else None) for level, v, _ in pairs] == [(L.L1, L.L2), (L.T12, None)]
+    assert pairs[0][2] == pytest.approx(3.0)
+    assert evaluation.match_levels(truth, [])[0][1] is None
+
+
+def _run(handler, outputs):
+    engine = Engine(lambda engine, batch: batch)
+    handler.attach(engine)
+    engine.run(outputs, max_epochs=1)
+    return engine
+
+
+def test_level_report_scores_by_hand(tmp_path):
+    first = {"target": _target(), "vertebrae": [_vertebra(L.T12, 42.0), _vertebra(L.L1, 12.0, 0.5)]}
+    second = {"target": _target(), "vertebrae": [_vertebra(L.L1, 46.0)]}  # shifted by a level; L1 missed
+    engine = _run(evaluation.LevelReport(str(tmp_path)), [[first], [second]])
+    metrics = engine.state.metrics
+    assert metrics["detection_rate"] == pytest.approx(3 / 4)
+    assert metrics["level_accuracy"] == pytest.approx(2 / 4)
+    assert metrics["certain_share"] == pytest.approx(2 / 3)
+    assert metrics["certain_level_accuracy"] == pytest.approx(1 / 2)
+    assert metrics["centre_error_mm"] == pytest.approx(2.0, abs=1e-3)  # of 2, 0 and 6
+    with (tmp_path / "levels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["scan"], r["level"], r["found_level"]) for r in rows] == [
+        ("0", "T12", "T12"),
+        ("0", "L1", "L1"),
+        ("1", "T12", "L1"),
+        ("1", "L1", ""),
+    ]
+    assert (tmp_path / "level_confusion.png").stat().st_size > 1000
+
+
+def test_surface_distance_is_in_mm_and_skips_missing_contours():
+    label, prediction = torch.zeros(2, 1, 20, 20), torch.zeros(2, 1, 20, 20)
+    label[0, 0, 5:10, 5:10] = 1
+    prediction[0, 0, 7:12, 5:10] = 1  # two pixels along x; the second image has no prediction
+    label[1, 0, 5:10, 5:10] = 1
+    metric = evaluation.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
+    metric.update((prediction, label))
+    # Of the label's 16 edge pixels, in pixels: its far row 5 x 2; the row next to it 2 x 1; its near row lies inside the
+    # prediction, whose sides are 0, 1, 2, 1, 0 away; the rest 0. 16 in all, and the same the other way round: 1 pixel.
+    assert metric.compute() == pytest.approx(1.5)
+    same = evaluation.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
+    same.update((label, label))
+    assert same.compute() == 0
+
+
+def test_volumes_are_scored_a_slice():
+    volume = torch.zeros(1, 4, 4, 3)
+    predictions, labels = evaluation.slicewise(
+        [{"pred": volume, "label": volume}, {"pred": volume[..., 0], "label": volume[..., 0]}]
+    )
+    assert [tuple(p.shape) for p in predictions] == [(1, 4, 4)] * 4
+    assert len(labels) == 4
+
+
+def test_overlays_show_slices_that_hold_a_body(tmp_path):
+    empty = {key: torch.zeros(1, 16, 16) for key in ("image", "label", "pred")}
+    body = {**empty, "label": torch.nn.functional.pad(torch.ones(1, 6, 6), (5, 5, 5, 5))}
+    engine = Engine(lambda engine, batch: batch)
+    handler = evaluation.OverlayFigures(str(tmp_path / "figures"), count=2)
+    handler.attach(engine)
+    rows = []
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: rows.extend(handler._rows))
+    engine.run([[empty, body]], max_epochs=1)
+    assert len(rows) == 1
+    assert (tmp_path / "figures" / "overlays.png").stat().st_size > 1000
+
+
+def test_training_size_curve_refuses_no_images(tmp_path):
+    with pytest.raises(ValueError, match="sizes must be positive"):
+        evaluation.training_size_curve(tmp_path, [0], tmp_path)

@@ -1,0 +1,84 @@
+import logging
+import math
+
+import pytest
+import torch
+from monai.engines import SupervisedTrainer
+from torch import nn
+
+from osteo_monai.training import GradientClipping, Progress, WeightAveraging, averaged_copy, warmup_cosine
+
+
+def _trainer(network, optimizer, handlers, epochs=1):
+    batch = {"image": torch.ones(2, 1), "label": torch.zeros(2, 1)}
+    return SupervisedTrainer(
+        device="cpu",
+        max_epochs=epochs,
+        train_data_loader=[batch, batch],
+        network=network,
+        optimizer=optimizer,
+        loss_function=nn.MSELoss(),
+        train_handlers=handlers,
+        decollate=False,
+    )
+
+
+def test_schedule_rises_then_falls_along_half_a_cosine():
+    factor = warmup_cosine(total_steps=104, warmup_steps=4, floor=0.0)
+    assert [factor(step) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert factor(4) == pytest.approx(1.0)
+    assert factor(54) == pytest.approx(0.5)
+    assert factor(29) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert factor(104) == pytest.approx(0.0)
+    assert factor(500) == pytest.approx(0.0)  # a resumed run that is longer than planned
+    with pytest.raises(ValueError, match="warmup_steps must lie in"):
+        warmup_cosine(10, 10)
+
+
+def test_average_warms_up_and_then_decays():
+    network = nn.Linear(1, 1, bias=False)
+    average = averaged_copy(network, 0.25)
+    values = []
+    for value in (1.0, 2.0, 6.0):
+        nn.init.constant_(network.weight, value)
+        average.update_parameters(network)
+        values.append(float(average.module.weight.detach()))
+    # first update copies; then decay min(0.25, 2/11) = 2/11; then 3/12 = 0.25
+    second = 2.0 + (1.0 - 2.0) * 2 / 11
+    assert values == pytest.approx([1.0, second, 6.0 + (second - 6.0) * 0.25])
+    with pytest.raises(ValueError, match="decay must lie in"):
+        averaged_copy(network, 1.0)
+
+
+def test_averaging_follows_each_step_and_copies_buffers():
+    network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    average = averaged_copy(network, 0.0)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    _trainer(network, optimizer, [WeightAveraging(average, network)]).run()
+    for ours, theirs in zip(average.module.state_dict().values(), network.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_gradients_are_clipped_before_the_step():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 100.0)
+    optimizer = torch.optim.SGD(network.parameters(), 1.0)
+    _trainer(network, optimizer, [GradientClipping(network.parameters(), 0.5)]).run()
+    # two steps of norm 0.5 at a rate of 1; the raw gradient would be 200
+    assert float(network.weight.detach()) == pytest.approx(99.0)
+    with pytest.raises(ValueError, match="max_norm must be positive"):
+        GradientClipping(network.parameters(), 0)
+
+
+def test_progress_tells_the_mean_loss_of_the_epoch(caplog):
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 3.0)
+    optimizer = torch.optim.SGD(network.parameters(), 0.0)
+    trainer = _trainer(network, optimizer, [Progress(optimizer)], epochs=2)
+    with caplog.at_level(logging.INFO, logger="osteo_monai.training"):
+        trainer.run()
+    assert trainer.state.metrics["train_loss_epoch"] == pytest.approx(9.0)
+    assert [r.getMessage().split(",")[0] for r in caplog.records if r.name == "osteo_monai.training"] == [
+        "epoch 1/2: mean loss 9.0000",
+        "epoch 2/2: mean loss 9.0000",
+    ]
