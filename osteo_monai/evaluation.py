@@ -1,4 +1,4 @@
-"""What the bundles' evaluations report beyond MONAI's own metrics: distances, levels, figures, the training-size curve."""
+"""What the bundles' evaluations report beyond MONAI's own metrics: distances, levels, figures, the size curve."""
 
 import argparse
 import csv
@@ -40,7 +40,8 @@ def slicewise(output: Sequence[Mapping[str, Tensor]]) -> tuple[list[Tensor], lis
 
     A slice without a body in the label has no Dice coefficient and is left out by the metrics.
     """
-    predictions, labels = [], []
+    predictions: list[Tensor] = []
+    labels: list[Tensor] = []
     for item in output:
         for key, images in (("pred", predictions), ("label", labels)):
             image = item[key]
@@ -70,9 +71,7 @@ class SurfaceDistanceMM(IgniteMetricHandler):
     """
 
     def __init__(self, spacing: Sequence[float], output_transform: Any = slicewise, save_details: bool = True) -> None:
-        super().__init__(
-            metric_fn=_DistanceInMM(spacing), output_transform=output_transform, save_details=save_details
-        )
+        super().__init__(metric_fn=_DistanceInMM(spacing), output_transform=output_transform, save_details=save_details)
 
 
 class OverlayFigures:
@@ -99,7 +98,8 @@ class OverlayFigures:
         self._rows = []
 
     def _collect(self, engine: Engine) -> None:
-        for item in engine.state.output:
+        output: Any = engine.state.output
+        for item in output:
             if len(self._rows) >= self.count:
                 return
             images = [item[key] for key in ("image", self.probability_key, "label", "pred") if key in item]
@@ -147,7 +147,7 @@ def true_centres(
         affine: (4, 4), voxel index to RAS+ mm.
     """
     classes, heat = np.rint(target[0]).astype(int), target[1]
-    centres = {}
+    centres: dict[VertebraLevel, NDArray[np.floating]] = {}
     for level in VertebraLevel:
         if level.label <= VertebraLevel.T8.label or level is VertebraLevel.SACRUM:
             continue
@@ -156,7 +156,9 @@ def true_centres(
         if weight.max(initial=0.0) < 0.8:
             continue
         weight = np.where(weight > 0.5, weight, 0.0)
-        at = np.array([(weight.sum(tuple({0, 1, 2} - {axis})) * np.arange(n)).sum() for axis, n in enumerate(weight.shape)])
+        at = np.array(
+            [(weight.sum(tuple({0, 1, 2} - {axis})) * np.arange(n)).sum() for axis, n in enumerate(weight.shape)]
+        )
         centres[level] = affine[:3, :3] @ (at / weight.sum()) + affine[:3, 3]
     return centres
 
@@ -169,7 +171,7 @@ def match_levels(
     Returns:
         (true level, found vertebra or ``None``, distance in mm or NaN) for each true body.
     """
-    pairs = []
+    pairs: list[tuple[VertebraLevel, LocatedVertebra | None, float]] = []
     for level, centre in truth.items():
         distances = [float(np.linalg.norm(np.subtract(v.centre_mm, centre))) for v in found]
         best = int(np.argmin(distances)) if distances else -1
@@ -214,7 +216,8 @@ class LevelReport:
         self._rows, self._scan = [], 0
 
     def _collect(self, engine: Engine) -> None:
-        for item in engine.state.output:
+        output: Any = engine.state.output
+        for item in output:
             target = item[self.target_key]
             truth = true_centres(target.detach().cpu().numpy(), np.asarray(target.affine, float))
             self._rows += [(self._scan, *pair) for pair in match_levels(truth, item[self.vertebrae_key])]
@@ -227,7 +230,9 @@ class LevelReport:
         metrics = {
             "detection_rate": len(found) / len(self._rows) if self._rows else float("nan"),
             "level_accuracy": sum(right) / len(self._rows) if self._rows else float("nan"),
-            "certain_level_accuracy": float(np.mean([r for r, s in zip(right, sure, strict=True) if s])) if any(sure) else float("nan"),
+            "certain_level_accuracy": float(np.mean([r for r, s in zip(right, sure, strict=True) if s]))
+            if any(sure)
+            else float("nan"),
             "certain_share": float(np.mean(sure)) if sure else float("nan"),
             "centre_error_mm": float(np.median([d for *_, d in found])) if found else float("nan"),
         }
@@ -307,7 +312,9 @@ def training_size_curve(
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    axis.errorbar([r["images"] for r in rows], [r["mean"] for r in rows], [r["std"] for r in rows], marker="o", capsize=3)
+    axis.errorbar(
+        [r["images"] for r in rows], [r["mean"] for r in rows], [r["std"] for r in rows], marker="o", capsize=3
+    )
     axis.set_xlabel("training images (virtual patients)")
     axis.set_ylabel("Dice coefficient, mean and SD over test slices")
     figure.savefig(output_dir / "training_size.png", dpi=120)
@@ -315,12 +322,12 @@ def training_size_curve(
 
 
 def main() -> None:
-    """``python -m osteo_monai.evaluation BUNDLE OUTPUT --sizes 50 100 200``: the curve of Dice over training-set size."""
+    """``python -m osteo_monai.evaluation BUNDLE OUTPUT --sizes 50 100 200``: Dice over training-set size."""
     parser = argparse.ArgumentParser(prog="python -m osteo_monai.evaluation", description=training_size_curve.__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200, 300, 500, 1096])
-    parser.add_argument("--overrides", type=json.loads, default={}, help='JSON, e.g. \'{"epochs": 20}\'')
+    parser.add_argument("--overrides", type=json.loads, default={}, help="JSON, e.g. '{\"epochs\": 20}'")
     arguments = parser.parse_args()
     training_size_curve(arguments.bundle, arguments.sizes, arguments.output, arguments.overrides)
 

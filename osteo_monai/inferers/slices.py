@@ -34,20 +34,27 @@ class AutocastInferer(SimpleInferer):
         enabled: whether to autocast; off, the network runs as it is.
         divisor: spatial sizes are padded at their far end to a multiple of this, and the answer is cut back, so that
             nothing downstream mistakes padding for scan.
+        minimum: and at least to this (the divisor by default); an instance normalisation needs more than one value at
+            the deepest level.
         padding_value: what they are padded with, in the network's input units (0 is air after scaling).
     """
 
-    def __init__(self, enabled: bool = True, divisor: int = 1, padding_value: float = 0.0) -> None:
+    def __init__(
+        self, enabled: bool = True, divisor: int = 1, minimum: int | None = None, padding_value: float = 0.0
+    ) -> None:
         super().__init__()
-        if divisor < 1:
-            raise ValueError(f"divisor must be at least 1, got {divisor}")
+        minimum = divisor if minimum is None else minimum
+        if divisor < 1 or minimum < 1 or minimum % divisor:
+            raise ValueError(f"divisor must be at least 1 and minimum a multiple of it, got {divisor} and {minimum}")
         self.enabled = enabled
         self.divisor = divisor
+        self.minimum = minimum
         self.padding_value = padding_value
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         shape = inputs.shape[2:]
-        pad = [amount for size in reversed(shape) for amount in (0, -size % self.divisor)]
+        wanted = [max(self.minimum, size + -size % self.divisor) for size in shape]
+        pad = [n for size, full in zip(reversed(shape), reversed(wanted), strict=True) for n in (0, full - size)]
         padded = functional.pad(inputs, pad, value=self.padding_value) if any(pad) else inputs
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.enabled):
             result = network(padded, *args, **kwargs)

@@ -10,9 +10,10 @@ is wrong in one error.
 
 import hashlib
 import json
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -95,6 +96,45 @@ def read_manifest(path: Path, thresholds: DensityThresholds | None = None, check
     if problems:
         raise ManifestError(path.name, problems)
     return manifest
+
+
+def datalist(
+    path: str | os.PathLike[str], split: str, keys: Sequence[str] = ("image", "label")
+) -> list[dict[str, Any]]:
+    """Read and check a manifest, and return one split as MONAI's data sets want it.
+
+    ``load_decathlon_datalist`` passes on every field there is, and MONAI's collation breaks off where two records of a
+    batch do not have the same ones. Here a bundle says what it needs.
+
+    Args:
+        path: the manifest.
+        split: one of its splits.
+        keys: fields to pass on; the paths ``image``, ``label`` and ``truth`` come back joined to the manifest's folder.
+
+    Raises:
+        ManifestError: listing every problem at once.
+        ValueError: if there is no such split, or a record of it lacks one of the keys.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    if split not in manifest.splits:
+        raise ValueError(f"{path.name} has no split {split!r}, it has {', '.join(manifest.splits)}")
+    items = []
+    for place, record in enumerate(manifest.splits[split]):
+        fields = record.model_dump(mode="json", exclude_none=True)
+        if lacking := [key for key in keys if key not in fields]:
+            raise ValueError(
+                f"{path.name}: {split}[{place}] must have {', '.join(keys)}, it lacks {', '.join(lacking)}"
+            )
+        items.append({key: _joined(path.parent, fields[key]) if key in _PATHS else fields[key] for key in keys})
+    return items
+
+
+_PATHS = ("image", "label", "truth")
+
+
+def _joined(base: Path, value: str | list[str]) -> str | list[str]:
+    return str(base / value) if isinstance(value, str) else [str(base / part) for part in value]
 
 
 def write_manifest(manifest: Manifest, path: Path, thresholds: DensityThresholds | None = None) -> str:

@@ -213,7 +213,7 @@ class DecodeVertebraed(MapTransform):
             )
             vertebrae = self._assemble(centres, level, posterior, affine, spacing, heat.shape)
             self._label(labels, body > 0.5, centres, level)
-        output = MetaTensor(labels[None], affine=prediction.affine, meta=prediction.meta)
+        output = MetaTensor(labels[None], meta=prediction.meta)
         output.applied_operations = prediction.applied_operations
         return vertebrae, output
 

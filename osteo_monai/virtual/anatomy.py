@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import Sex, VertebraLevel
+from osteo_monai.domain import MineralStandard, Sex, VertebraLevel
 from osteo_monai.virtual.canvas import Box, Canvas, capsule, ellipsoid, smooth_max, smooth_min
 from osteo_monai.virtual.person import Person, Variant
 
@@ -70,6 +70,9 @@ class Palette(Protocol):
 
     def bone(self, density: float | Tensor) -> float | Tensor:
         """Value of bone whose density is in mg/cm3 K2HPO4 as single-energy QCT at 120 kVp reads it."""
+
+    def mineral(self, density: float, standard: MineralStandard) -> float:
+        """Value of a reference mineral in water, mg/cm3."""
 
     def solid(self, name: str) -> float:
         """Value of a foreign material."""
@@ -208,30 +211,15 @@ class Anatomy:
 
     def paint(self, canvas: Canvas, palette: Palette) -> None:
         """Paint every shape that reaches ``canvas``, in order."""
-        self._paint(canvas, palette, self.shapes)
+        paint_shapes(canvas, palette, self.shapes)
 
     def paint_soft(self, canvas: Canvas, palette: Palette) -> None:
         """Paint the trunk, organs, muscles and vessels alone: what a coarser grid is good enough for."""
-        self._paint(canvas, palette, self.shapes[: self._soft_shapes])
+        paint_shapes(canvas, palette, self.shapes[: self._soft_shapes])
 
     def paint_hard(self, canvas: Canvas, palette: Palette) -> None:
         """Paint bones, discs, canal and hardware over what ``paint_soft`` has painted."""
-        self._paint(canvas, palette, self.shapes[self._soft_shapes :])
-
-    @staticmethod
-    def _paint(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> None:
-        boxes = canvas.boxes(np.array([s.low for s in shapes]), np.array([s.high for s in shapes]))
-        for shape, box in zip(shapes, boxes, strict=True):
-            if box is None:
-                continue
-            p = canvas.positions(box)
-            distance = shape.distance(p)
-            if shape.shell is None:
-                canvas.paint(box, distance, shape.value(palette, p, distance), shape.label)
-                continue
-            thickness, cortex = shape.shell
-            canvas.paint(box, distance, cortex(palette, p, distance), shape.label)
-            canvas.paint(box, distance + thickness, shape.value(palette, p, distance))
+        paint_shapes(canvas, palette, self.shapes[self._soft_shapes :])
 
     def vertebra(self, level: VertebraLevel) -> Vertebra:
         """Return the body of ``level``; KeyError if this spine has none."""
@@ -247,6 +235,11 @@ class Anatomy:
     def cortex_thickness(self, level: VertebraLevel) -> float:
         """Thickness of the cortical shell in mm."""
         return self._cortex[level]
+
+    @property
+    def seed(self) -> int:
+        """The person's seed."""
+        return self.person.seed
 
     @property
     def trunk_centre(self) -> Vec:
@@ -1000,6 +993,22 @@ class Anatomy:
                         6.0,
                         lambda palette, p, d: palette.solid("titanium"),
                     )
+
+
+def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> None:
+    """Paint shapes in order, each in its own box."""
+    boxes = canvas.boxes(np.array([s.low for s in shapes]), np.array([s.high for s in shapes]))
+    for shape, box in zip(shapes, boxes, strict=True):
+        if box is None:
+            continue
+        p = canvas.positions(box)
+        distance = shape.distance(p)
+        if shape.shell is None:
+            canvas.paint(box, distance, shape.value(palette, p, distance), shape.label)
+            continue
+        thickness, cortex = shape.shell
+        canvas.paint(box, distance, cortex(palette, p, distance), shape.label)
+        canvas.paint(box, distance + thickness, shape.value(palette, p, distance))
 
 
 def reached(canvas: Canvas, vertebra: Vertebra, margin: float = 6.0) -> Box | None:

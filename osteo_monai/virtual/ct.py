@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from osteo_monai.domain import MineralStandard, VertebraLevel
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3, hu_per_mg_iodine, tissue_hu
 from osteo_monai.imaging.volume import Acquisition, CTVolume
-from osteo_monai.virtual.anatomy import Anatomy
+from osteo_monai.virtual.anatomy import Anatomy, Palette
 from osteo_monai.virtual.canvas import Canvas
 
 REFERENCE_KVP = 120.0
@@ -150,6 +150,10 @@ class CTPalette:
         """Return the HU of bone of ``density`` mg/cm3 K2HPO4 (as QCT at 120 kVp reads it)."""
         return density * self._slope + self._offset
 
+    def mineral(self, density: float, standard: MineralStandard) -> float:
+        """Return the HU of ``density`` mg/cm3 of a reference mineral in water, as in calibration phantoms."""
+        return density * hu_per_mg_cm3(standard, self.kvp)
+
     def solid(self, name: str) -> float:
         """Return the HU of a foreign material, before the scanner clips it."""
         return {"titanium": min(tissue_hu("titanium", self.kvp), 8000.0), "cement": 1300.0}[name]
@@ -251,6 +255,23 @@ def paint_table(canvas: Canvas, y_back: float) -> None:
     canvas.paint(box, torch.maximum(inside, (20.8 - depth)), -350.0)
 
 
+class Scannable(Protocol):
+    """What a scanner needs of the thing on its table."""
+
+    half_width: float
+    half_depth: float
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def trunk_centre(self) -> NDArray[np.float64]: ...
+
+    def paint_soft(self, canvas: Canvas, palette: Palette) -> None: ...
+
+    def paint_hard(self, canvas: Canvas, palette: Palette) -> None: ...
+
+
 def acquire(
     anatomy: Anatomy,
     protocol: CTProtocol,
@@ -264,41 +285,58 @@ def acquire(
 
     Args:
         centre_xy: offset of the field of view from the middle of the trunk, mm.
-        seed: of the noise and of the person's soft tissues.
+        seed: of the noise.
     """
+    palette = CTPalette(protocol.kvp, protocol.phase, seed=anatomy.seed)
+    hu, labels, affine = simulate(
+        anatomy, palette, protocol, z_range=z_range, centre_xy=centre_xy, seed=seed, device=device
+    )
+    return VirtualCT(hu, labels, affine, anatomy, protocol, palette)
+
+
+def simulate(
+    thing: Scannable,
+    palette: CTPalette,
+    protocol: CTProtocol,
+    *,
+    z_range: tuple[float, float],
+    centre_xy: tuple[float, float] = (0.0, 0.0),
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]]:
+    """Return HU, labels and affine of a scan of anything; see ``acquire``."""
     if not z_range[0] < z_range[1]:
         raise ValueError(f"z_range must rise, got {z_range}")
     nx, ny = protocol.matrix
     steps = max(1, round((z_range[1] - z_range[0]) / protocol.slice_step) + 1)
-    middle = anatomy.trunk_centre
+    middle = thing.trunk_centre
     origin = [middle[0] + centre_xy[0] - 0.5 * (nx - 1) * protocol.pixel,
               middle[1] + centre_xy[1] - 0.5 * (ny - 1) * protocol.pixel, z_range[0]]  # fmt: skip
-    palette = CTPalette(protocol.kvp, protocol.phase, seed=anatomy.person.seed)
-    spacing = [protocol.pixel, protocol.pixel, protocol.slice_step]
     painted = torch.empty((nx, ny, steps))
     labels = np.empty((nx, ny, steps), np.uint8)
     for first in range(0, steps, _SLICES_AT_ONCE):
         part = slice(first, min(first + _SLICES_AT_ONCE, steps))
-        value, label = _paint_slices(anatomy, palette, protocol, origin, part, device)
+        value, label = _paint_slices(thing, palette, protocol, origin, part, device)
         painted[:, :, part], labels[:, :, part] = value.cpu(), label.cpu().numpy()
 
     blur = _BLUR_MM[protocol.kernel] / protocol.pixel
     # the paint has no thickness: what the slice profile adds is a blur along z
     profile = protocol.slice_thickness / 2.355 / protocol.slice_step
     painted = gaussian_blur(painted, [blur, blur, profile if profile > 0.3 else 0.0])
-    size = float(np.exp((anatomy.half_depth + anatomy.half_width - 260) / 260))
+    # noise grows with the thickness of the patient: about e-fold in 26 cm of width and depth together
+    size = float(np.exp((thing.half_depth + thing.half_width - 260) / 260))
     grain = _GRAIN_MM[protocol.kernel] / protocol.pixel
     generator = torch.Generator().manual_seed(seed * 7919 + 5)
     along_z = 0.3 * protocol.slice_thickness / protocol.slice_step
     painted = add_noise(painted, protocol.noise_hu * size, [grain, grain, along_z], generator)
     hu = painted.round_().clamp_(SMALLEST_HU, LARGEST_HU).numpy()
-    affine = np.diag([*spacing, 1.0])
+    affine = np.diag([protocol.pixel, protocol.pixel, protocol.slice_step, 1.0])
     affine[:3, 3] = origin
-    return VirtualCT(hu, labels, affine, anatomy, protocol, palette)
+    return hu, labels, affine
 
 
 def _paint_slices(
-    anatomy: Anatomy,
+    thing: Scannable,
     palette: CTPalette,
     protocol: CTProtocol,
     origin: Sequence[float],
@@ -312,11 +350,11 @@ def _paint_slices(
     half = ((nx + 1) // 2, (ny + 1) // 2, count)
     soft = Canvas([start[0] + px / 2, start[1] + px / 2, start[2]], [2 * px, 2 * px, dz], half, device=device)
     if protocol.table:
-        paint_table(soft, float(anatomy.trunk_centre[1] - anatomy.half_depth))
-    anatomy.paint_soft(soft, palette)
+        paint_table(soft, float(thing.trunk_centre[1] - thing.half_depth))
+    thing.paint_soft(soft, palette)
     canvas = Canvas(start, [px, px, dz], (nx, ny, count), device=device)
     slices = soft.value.permute(2, 0, 1)[:, None]
     fine = torch.nn.functional.interpolate(slices, scale_factor=2, mode="bilinear")[:, 0, :nx, :ny]
     canvas.value = fine.permute(1, 2, 0).contiguous()
-    anatomy.paint_hard(canvas, palette)
+    thing.paint_hard(canvas, palette)
     return canvas.value.clamp_(max=1.6 * LARGEST_HU), canvas.label

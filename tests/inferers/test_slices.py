@@ -103,5 +103,9 @@ def test_autocast_inferer_pads_at_the_far_end_only():
     padded = torch.nn.functional.pad(x, (0, 0, 0, 7))
     torch.testing.assert_close(AutocastInferer(False, divisor=8)(x, network), network(padded)[:, :, :9])
     assert AutocastInferer(True, divisor=8)(x, network).dtype is torch.float32
-    with pytest.raises(ValueError, match="divisor must be at least 1"):
-        AutocastInferer(divisor=0)
+    sizes = []
+    AutocastInferer(False, divisor=8, minimum=24)(x, lambda padded: sizes.append(padded.shape[2:]) or padded)
+    assert sizes == [(24, 24)]
+    for arguments in ({"divisor": 0}, {"divisor": 8, "minimum": 20}):
+        with pytest.raises(ValueError, match="divisor must be at least 1"):
+            AutocastInferer(**arguments)

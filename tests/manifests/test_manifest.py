@@ -13,6 +13,7 @@ from osteo_monai.manifests import (
     Manifest,
     ManifestError,
     Record,
+    datalist,
     manifest_json_schema,
     manifest_sha256,
     read_manifest,
@@ -80,6 +81,23 @@ def test_monai_reads_the_same_file(manifest_file: Any) -> None:
             "age": 50,
         }
     ]
+
+
+def test_a_split_for_monais_data_sets(manifest_file: Any, tmp_path: Path) -> None:
+    path = manifest_file(
+        training=[
+            record("p1", "a.nii", label=["b.nii", "b.nii"], sex="F", variants=["scoliosis"]),
+            record("p2", "b.nii", label="a.nii"),
+        ],
+        test=[record("p3", "c.nii", age=50)],
+    )
+    a, b = str(tmp_path / "a.nii"), str(tmp_path / "b.nii")
+    assert datalist(path, "training") == [{"image": a, "label": [b, b]}, {"image": b, "label": a}]
+    assert datalist(str(path), "test", ("image", "age")) == [{"image": str(tmp_path / "c.nii"), "age": 50.0}]
+    with pytest.raises(ValueError, match=r"test\[0\] must have image, label, it lacks label"):
+        datalist(path, "test")
+    with pytest.raises(ValueError, match="has no split 'validation', it has training, test"):
+        datalist(path, "validation")
 
 
 @pytest.mark.parametrize(

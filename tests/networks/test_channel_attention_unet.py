@@ -25,7 +25,11 @@ def test_levels_are_built_as_the_paper_says():
     network = ChannelAttentionUNet(widths=NARROW)
     kernels = [[m.kernel_size for m in block.modules() if isinstance(m, torch.nn.Conv2d)] for block in network.encoder]
     assert kernels == [[(1, 1), (3, 3), (3, 3)]] * 5
-    assert [m.kernel_size for m in network.level6.modules() if isinstance(m, torch.nn.Conv2d)] == [(2, 2), (3, 3), (3, 3)]
+    assert [m.kernel_size for m in network.level6.modules() if isinstance(m, torch.nn.Conv2d)] == [
+        (2, 2),
+        (3, 3),
+        (3, 3),
+    ]
     assert [m.kernel_size for m in network.level7.modules() if isinstance(m, torch.nn.Conv2d)] == [(2, 2)]
     ups = [m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d)]
     assert len(ups) == 6

@@ -49,7 +49,12 @@ def test_heat_peaks_at_the_centre_of_whole_bodies_only():
     # one slice up is 3 mm off: exp(-9 / 72)
     assert heat[4, 4, 10] == pytest.approx(np.exp(-9 / 72))
     assert heat[4, 4, 1] < 0.01
-    assert set(target[0].unique().tolist()) == {0, VertebraLevel.T8.label, VertebraLevel.L1.label, VertebraLevel.L2.label}
+    assert set(target[0].unique().tolist()) == {
+        0,
+        VertebraLevel.T8.label,
+        VertebraLevel.L1.label,
+        VertebraLevel.L2.label,
+    }
     with pytest.raises(ValueError, match="sd_mm must be positive"):
         CentreHeatd("label", sd_mm=0)
 
