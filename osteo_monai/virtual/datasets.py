@@ -211,6 +211,8 @@ class VirtualVolumeDataset(Dataset[dict[str, Any]]):
         length, seed: as in ``VirtualSliceDataset``.
         size: voxels along x, y, z.
         spacing_mm: isotropic voxel size.
+        views: scans of the same person with other coverage and noise, which cost less than other people; with more
+            than one, an item is a list, which MONAI's loader flattens.
 
     Items:
         ``image`` float32 (1, X, Y, Z) in HU; outside the scanned range it is air.
@@ -221,56 +223,76 @@ class VirtualVolumeDataset(Dataset[dict[str, Any]]):
     HEAT_SD_MM = 6.0
 
     def __init__(
-        self, length: int, seed: int, size: tuple[int, int, int] = (80, 64, 96), spacing_mm: float = 4.0
+        self,
+        length: int,
+        seed: int,
+        size: tuple[int, int, int] = (80, 64, 96),
+        spacing_mm: float = 4.0,
+        views: int = 1,
     ) -> None:
-        if length < 1 or min(size) < 8 or spacing_mm <= 0:
-            raise ValueError(f"length, size and spacing_mm must be positive, got {length}, {tuple(size)}, {spacing_mm}")
-        self.length, self.seed, self.spacing_mm = length, seed, spacing_mm
+        if length < 1 or min(size) < 8 or spacing_mm <= 0 or views < 1:
+            raise ValueError(
+                "length, size, spacing_mm and views must be positive, "
+                f"got {length}, {tuple(size)}, {spacing_mm}, {views}"
+            )
+        self.length, self.seed, self.spacing_mm, self.views = length, seed, spacing_mm, views
         self.size = (int(size[0]), int(size[1]), int(size[2]))
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any] | list[dict[str, Any]]:
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index, 12])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         anatomy, palette = _random_person(rng), _random_palette(rng)
-        step, (nx, ny, nz) = self.spacing_mm, self.size
         zs = {v.level: float(v.centre[2]) for v in anatomy.vertebrae}
-        if rng.random() < 0.12:  # chests that end above the levels of interest
-            high = float(rng.uniform(zs[_L.T4], zs[_L.T1] + 40))
-            low = float(rng.uniform(zs[_L.T12], zs[_L.T8]))
-        else:
-            middle_z = float(rng.uniform(zs[_L.L4], zs[_L.T10]))
-            length = float(rng.uniform(90, 0.97 * nz * step))
-            low, high = middle_z - 0.5 * length, middle_z + 0.5 * length
-        low = max(low, high - 0.97 * nz * step)
-        span = 0.5 * step * (np.array([nx, ny, nz]) - 1)
-        middle = np.array([*anatomy.trunk_centre[:2], 0.5 * (low + high)])
-        spine_y = float(np.interp(middle[2], sorted(zs.values()), [v.centre[1] for v in anatomy.vertebrae]))
-        centre = middle + [rng.normal(0, 18), 0, rng.uniform(-1, 1) * (span[2] - 0.5 * (high - low))]
-        # the window is shallower than a large trunk: keep the spine, cut in front
-        centre[1] = float(np.clip(middle[1] + rng.normal(0, 18), None, spine_y + span[1] - 48))
-        origin = centre - span
-        warp = SmoothWarp(rng, float(rng.uniform(0, 8)))
-        pose = _random_pose(rng, middle, (7, 5, 6), 0.07)
-        canvas = Canvas(origin, [step] * 3, self.size, pose=pose, warp=warp, reach=warp.reach, softness=step * 0.9)
-        if rng.random() < 0.6:
-            paint_table(canvas, float(anatomy.trunk_centre[1] - anatomy.half_depth))
-        anatomy.paint(canvas, palette)
-        hu = _degrade(canvas.value.clamp(max=4500), rng, step, generator)
+        reach = 0.5 * self.spacing_mm * self.size[2]
+        chest = rng.random() < 0.12  # chests that end above the levels of interest
+        middle_z = zs[_L.T6] if chest else rng.uniform(zs[_L.L4], zs[_L.T10])
+        canvas = self._paint(anatomy, palette, float(middle_z), rng)
         classes = canvas.label.float()
         for level in list(_L)[: list(_L).index(_L.T8)]:
             classes[canvas.label == level.label] = UPPER_LABEL
-        z = canvas.axes[2]
-        outside = (z < low) | (z > high)
-        hu[:, :, outside] = -1000.0
-        classes[:, :, outside] = 0.0
-        heat = self._heat(anatomy, canvas)
-        heat[:, :, outside] = 0.0
-        return {"image": hu.clamp(-1024, 3071)[None].contiguous(), "label": torch.stack([classes, heat])}
+        label = torch.stack([classes, self._heat(anatomy, canvas)])
+        views = []
+        for _ in range(self.views):
+            length = float(rng.uniform(90, 1.94 * reach))
+            centre = float(rng.uniform(-1, 1)) * max(0.97 * reach - 0.5 * length, 0.0) * (1 if chest else 0.6)
+            views.append(self._view(canvas, label, float(middle_z) + centre, length, rng))
+        return views[0] if self.views == 1 else views
+
+    def _paint(self, anatomy: Anatomy, palette: CTPalette, middle_z: float, rng: np.random.Generator) -> Canvas:
+        """Paint the whole window about height ``middle_z``."""
+        step = self.spacing_mm
+        span = 0.5 * step * (np.array(self.size) - 1)
+        middle = np.array([*anatomy.trunk_centre[:2], middle_z])
+        column = anatomy.vertebrae
+        spine_y = float(np.interp(middle_z, [v.centre[2] for v in column], [v.centre[1] for v in column]))
+        # the window is shallower than a large trunk: keep the spine, cut in front
+        y = float(np.clip(middle[1] + rng.normal(0, 18), None, spine_y + span[1] - 48))
+        centre = np.array([middle[0] + rng.normal(0, 18), y, middle_z])
+        warp = SmoothWarp(rng, float(rng.uniform(0, 8)))
+        pose = _random_pose(rng, middle, (7, 5, 6), 0.07)
+        canvas = Canvas(
+            centre - span, [step] * 3, self.size, pose=pose, warp=warp, reach=warp.reach, softness=step * 0.9
+        )
+        if rng.random() < 0.6:
+            paint_table(canvas, float(anatomy.trunk_centre[1] - anatomy.half_depth))
+        anatomy.paint(canvas, palette)
+        canvas.value.clamp_(max=4500)
+        return canvas
+
+    def _view(
+        self, canvas: Canvas, label: Tensor, middle_z: float, length: float, rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """One scan of what was painted: ``length`` mm about ``middle_z``, degraded; air beyond."""
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        hu = _degrade(canvas.value, rng, self.spacing_mm, generator)
+        outside = (canvas.axes[2] - middle_z).abs() > 0.5 * length
+        label = label.clone()
+        hu[:, :, outside], label[..., outside] = -1000.0, 0.0
+        return {"image": hu.clamp(-1024, 3071)[None].contiguous(), "label": label}
 
     def _heat(self, anatomy: Anatomy, canvas: Canvas) -> Tensor:
         heat = torch.zeros(canvas.shape)
