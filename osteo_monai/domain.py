@@ -48,6 +48,9 @@ LEVEL_LABELS: dict[VertebraLevel, int] = {
 }
 """VerSe numbering: T1-T12 = 8-19, L1-L6 = 20-25, sacrum 26, T13 28 (Sekuboyina 2021)."""
 
+RIB_LABEL = 50
+"""The integer that stands for all ribs in label maps; VerSe numbering has none."""
+
 SPLIT_PATTERN = r"^(training|validation|test|external_[a-z0-9_]+)$"
 """What a split may be called, in data manifests and in cohort recipes."""
 

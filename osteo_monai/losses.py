@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from osteo_monai.domain import VertebraLevel
+from osteo_monai.domain import RIB_LABEL, VertebraLevel
 from osteo_monai.transforms.vertebra_decoding import (
     BODY_CHANNEL,
     FIRST_NAME_CHANNEL,
@@ -13,8 +13,6 @@ from osteo_monai.transforms.vertebra_decoding import (
     RIB_CHANNEL,
     SACRUM_CHANNEL,
 )
-
-_RIB_LABEL = 50
 
 
 class VertebraLocalizationLoss(nn.Module):
@@ -57,7 +55,7 @@ class VertebraLocalizationLoss(nn.Module):
 
         names = self.index[classes]
         body = names >= 0
-        masks = torch.stack([body, classes == VertebraLevel.SACRUM.label, classes == _RIB_LABEL], 1).float()
+        masks = torch.stack([body, classes == VertebraLevel.SACRUM.label, classes == RIB_LABEL], 1).float()
         logits = prediction[:, [BODY_CHANNEL, SACRUM_CHANNEL, RIB_CHANNEL]]
         loss = loss + functional.binary_cross_entropy_with_logits(logits, masks)
         p = torch.sigmoid(logits)

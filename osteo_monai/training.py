@@ -86,6 +86,8 @@ class GradientClipping:
 class Progress:
     """Log one line per epoch: mean loss, learning rate, items per second, and the time that is left.
 
+    A loss that is not finite ends the run with an error: it would go on for hours without learning.
+
     The mean loss is also put into ``engine.state.metrics["train_loss_epoch"]``.
     """
 
@@ -112,7 +114,10 @@ class Progress:
 
     def _step(self, engine: Engine) -> None:
         output: Any = engine.state.output
-        self._loss += float(output["loss"].detach())
+        loss = float(output["loss"].detach())
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss became {loss} at iteration {engine.state.iteration}: the training is lost")
+        self._loss += loss
         self._items += len(output["image"])
         self._steps += 1
 

@@ -76,8 +76,8 @@ def test_surface_distance_is_in_mm_and_skips_missing_contours():
     label[1, 0, 5:10, 5:10] = 1
     metric = evaluation.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
     metric.update((prediction, label))
-    # Of the label's 16 edge pixels, in pixels: its far row 5 x 2; the row next to it 2 x 1; its near row lies inside the
-    # prediction, whose sides are 0, 1, 2, 1, 0 away; the rest 0. 16 in all, and the same the other way round: 1 pixel.
+    # The label's 16 edge pixels, in pixels: its far row 5 x 2; the row next to it 2 x 1; its near row lies inside the
+    # prediction, 0, 1, 2, 1, 0 from its sides; the rest 0. 16 in all, and the same the other way round: 1 pixel.
     assert metric.compute() == pytest.approx(1.5)
     same = evaluation.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
     same.update((label, label))

@@ -47,7 +47,7 @@ class QualityLimits:
     metal_hu: float = _limit(2500.0, f"{_CUSTOM}: above cortical bone, 1200 +- 250 HU (Michalski 2020)")
     metal_volume_mm3: float = _limit(20.0, f"{_CUSTOM}: a few voxels, so that one noisy voxel is not an implant")
     dense_maximum_cm3: float = _limit(0.5, f"{_CUSTOM}: a ball of 10 mm; vertebroplasty leaves several cm3")
-    aorta_certainty_minimum: float = _limit(0.5, "measurement.tissues: below 0.5 an aorta is not to be used")
+    aorta_certainty_minimum: float = _limit(0.2, "measurement.tissues: enough for a warning, not for calibration")
     aorta_enhanced_hu: float = _limit(100.0, "rule of thumb, native blood is 40-60 HU; unverified, so it only warns")
     kvp_reference: float = _limit(120.0, "Pan 2024: all studies at 120 kVp")
     kvp_minimum: float = _limit(80.0, "lowest tube voltage with a computed calibration factor")

@@ -9,13 +9,13 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from osteo_monai.domain import VertebraLevel
+from osteo_monai.domain import RIB_LABEL, VertebraLevel
 from osteo_monai.transforms.vertebra_decoding import NAMED_LEVELS
 
 __all__ = ["CLASS_NAMES", "NAME_LABELS", "RIBS_LABEL", "LocalizationClassesd"]
 
-RIBS_LABEL = 50
-"""Label of all ribs in the localiser's training labels; VerSe numbering has none."""
+RIBS_LABEL = RIB_LABEL
+"""Label of all ribs in the localiser's training labels: ``osteo_monai.domain.RIB_LABEL``."""
 
 NAME_LABELS: tuple[int, ...] = tuple(level.label for level in NAMED_LEVELS)
 """Labels of the name channels 4 to 15 of the localiser: T8 (standing for T8 or above), T9 ... T13, L1 ... L6."""

@@ -14,12 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import MineralStandard, Sex, VertebraLevel
+from osteo_monai.domain import RIB_LABEL, MineralStandard, Sex, VertebraLevel
 from osteo_monai.virtual.canvas import Box, Canvas, capsule, ellipsoid, smooth_max, smooth_min
 from osteo_monai.virtual.person import Person, Variant
-
-RIB_LABEL = 50
-"""Label of ribs in painted label maps; bodies and sacrum carry ``VertebraLevel.label``."""
 
 L = VertebraLevel
 Positions = tuple[Tensor, Tensor, Tensor]
@@ -605,7 +602,7 @@ class Anatomy:
             def distance(p: Positions) -> Tensor:
                 x, y, z = p[0] - float(self._middle[0]), p[1] - float(self._middle[1]), p[2]
                 scale = 1.0 - taper * torch.exp(-(((z - waist_z) / 70) ** 2))
-                shoulder = ((z - (top - 110)) / 110).clamp(min=0)
+                shoulder = ((z - (top - 110)) / 110).clamp(0.0, 1.3)
                 scale = scale * (1.0 - 0.35 * shoulder * shoulder)
                 reach = ((x.abs() / (a * scale)) ** power + (y.abs() / (b * scale)) ** power).clamp(min=1e-6)
                 return (x * x + y * y).sqrt() * (1.0 - reach ** (-1 / power))

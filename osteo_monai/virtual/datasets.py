@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.virtual.anatomy import RIB_LABEL, Anatomy, reached
+from osteo_monai.virtual.anatomy import Anatomy, reached
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import ContrastPhase, CTPalette, add_noise, gaussian_blur, paint_table
 from osteo_monai.virtual.person import Variant, draw_person
@@ -123,7 +123,6 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
         spacing_mm: pixel size.
         boundary: ``periosteal`` labels the whole body, ``endosteal`` what lies inside the cortex, which is where
             Pan 2024 drew the line.
-        field_mm: width of the imaged field; the window is cut from it. Smaller than the window: air around it.
 
     Items:
         ``image`` float32 (1, size, size) in HU; ``label`` float32 (1, size, size), 1 in the body.
@@ -307,4 +306,4 @@ class VirtualVolumeDataset(Dataset[dict[str, Any]]):
         return heat
 
 
-__all__ = ["RIB_LABEL", "TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset"]
+__all__ = ["TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset"]

@@ -1,4 +1,4 @@
-"""Each bundle, up the ladder: metadata, references, properties, network, one tracked epoch, evaluation, inference, export.
+"""Each bundle, up the ladder: metadata, references, properties, a tracked epoch, evaluation, inference, export.
 
 One process, so that MONAI is imported once; only the distributed run starts others.
 """
@@ -18,6 +18,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 
+from osteo_monai.evaluation import training_size_curve
 from osteo_monai.inferers import export_weights, load_bundle
 from osteo_monai.inferers.bundle import merge_inference_config
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
@@ -139,7 +140,7 @@ def test_metadata_follows_the_schema(name):
     assert all(isinstance(reference, str) for reference in metadata["references"])
     for side in ("inputs", "outputs"):
         for tensor in metadata["network_data_format"][side].values():
-            assert TENSOR <= set(tensor)
+            assert set(tensor) >= TENSOR
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -441,3 +442,12 @@ def test_a_manifest_is_another_source_of_data(name, manifest, tmp_path):
     _run(name, scores, "evaluate", checkpoint=weights, data_source=str(manifest), num_workers=0, amp=False)
     with (scores / "metrics.csv").open() as file:
         assert {row[0] for row in csv.reader(file)} == METRICS[name]
+
+
+def test_curve_of_dice_over_training_images(tmp_path):
+    small = {**SMALL[SEGMENTATION], **TINY_RUN, "test_items": 2, "track": False}
+    rows = training_size_curve(BUNDLES / SEGMENTATION, [2, 4], tmp_path, small)
+    assert [row["images"] for row in rows] == [2, 4]
+    assert (tmp_path / "training_size.png").stat().st_size > 1000
+    with (tmp_path / "training_size.csv").open() as file:
+        assert [float(row["mean"]) for row in csv.DictReader(file)] == [row["mean"] for row in rows]

@@ -1,0 +1,224 @@
+"""Accuracy of the screening on a virtual cohort that no training has seen, by variant and acquisition.
+
+    python benchmarks/virtual_screening.py [--recipe FILE] [--limit N] [--workers 2] [--device cpu]
+
+Each person is scanned and screened in memory. Prints a table and writes ``benchmarks/results/virtual_screening_DATE.json``
+with one row a scan. These are numbers on virtual patients: they measure the software, not diagnostic accuracy.
+"""
+
+import argparse
+import json
+import logging
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds, VertebraLevel
+from osteo_monai.virtual.anatomy import Anatomy
+from osteo_monai.virtual.cohort import person_of, scan
+from osteo_monai.virtual.ct import VirtualCT
+from osteo_monai.virtual.person import STANDARD
+from osteo_monai.virtual.recipe import SubjectPlan, plan_cohort, read_recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "data_manifests" / "recipes" / "virtual_segmentation_test.json"
+SAME_BODY_MM = 10.0
+"""A located centre nearer than this to a true one belongs to that body."""
+
+_MODELS: Any = None
+
+
+def _start(device: str) -> None:
+    global _MODELS
+    import torch
+
+    from osteo_monai.screening.pipeline import load_models
+
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    _MODELS = load_models(device)
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float | None:
+    total = int(a.sum()) + int(b.sum())
+    return None if total == 0 else 2.0 * int((a & b).sum()) / total
+
+
+def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
+    """Scan one person, screen the scan, and compare with the truth."""
+    from osteo_monai.screening.pipeline import screen_volume
+
+    started = time.perf_counter()
+    ct = scan(Anatomy(person_of(plan)), plan.scans[number])
+    made = time.perf_counter()
+    result, images = screen_volume(ct.volume(), _MODELS, study=plan.subject_id)
+    row: dict[str, Any] = {
+        "subject": plan.subject_id,
+        "acquisition": plan.scans[number].acquisition,
+        "variants": sorted(plan.variants),
+        "seconds_making": round(made - started, 2),
+        "seconds_screening": round(time.perf_counter() - made, 2),
+        "verdict": result.verdict,
+        "refusals": [f.code for f in result.findings if f.severity == "refusal"],
+        "warnings": [f.code for f in result.findings if f.severity == "warning"],
+        "screenable": set(SCREENED_LEVELS) <= set(ct.complete_levels),
+    }
+    row.update(_levels(ct, result))
+    if result.density is not None:
+        person = ct.anatomy.person
+        row["density_error_mg_cm3"] = round(result.density.mg_cm3 - person.mean_density, 2)
+        row["inside_interval"] = result.density.interval_low <= person.mean_density <= result.density.interval_high
+        row["true_status"] = str(DensityThresholds().status(person.mean_density, STANDARD))
+        row["status"] = str(result.status)
+        row["levels"] = {str(m.level): _body(ct, m, images.bodies) for m in result.levels}
+    return row
+
+
+def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
+    """Compare located and true bodies."""
+    low, high = ct.affine[2, 3], ct.affine[2, 3] + ct.affine[2, 2] * (ct.hu.shape[2] - 1)
+    true = {v.level: v.centre for v in ct.anatomy.vertebrae if low + 5 < v.centre[2] < high - 5}
+    right = wrong = spurious = 0
+    distances, found = [], set()
+    for located in result.levels_found:
+        gaps = {level: float(np.linalg.norm(c - located.centre_mm)) for level, c in true.items()}
+        nearest = min(gaps, key=gaps.__getitem__) if gaps else None
+        if nearest is None or gaps[nearest] > SAME_BODY_MM:
+            spurious += 1
+            continue
+        found.add(nearest)
+        distances.append(gaps[nearest])
+        upper = located.level == VertebraLevel.T8 and nearest in list(VertebraLevel)[:8]
+        right, wrong = right + (located.level == nearest or upper), wrong + (located.level != nearest and not upper)
+    measured_right = all(
+        float(np.linalg.norm(ct.anatomy.vertebra(m.level).centre - m.centre_mm)) <= SAME_BODY_MM
+        if any(v.level == m.level for v in ct.anatomy.vertebrae)
+        else False
+        for m in result.levels
+    )
+    return {
+        "bodies": len(true),
+        "found": len(found),
+        "named_right": right,
+        "named_wrong": wrong,
+        "spurious": spurious,
+        "centre_error_mm": round(float(np.mean(distances)), 2) if distances else None,
+        "measured_levels_right": measured_right if result.levels else None,
+    }
+
+
+def _body(ct: VirtualCT, measured: Any, bodies: np.ndarray) -> dict[str, Any]:
+    """Compare one measured body with the truth."""
+    if all(v.level != measured.level for v in ct.anatomy.vertebrae):
+        return {"error": "this spine has no such level"}
+    truth = ct.labels == measured.level.label
+    ours = bodies == measured.level.label
+    slices = np.flatnonzero(truth.any((0, 1)))
+    third = len(slices) // 3
+    middle = slices[third : len(slices) - third]
+    v = ct.anatomy.vertebra(measured.level)
+    return {
+        "dice": _dice(ours, truth),
+        "dice_middle_third": _dice(ours[:, :, middle], truth[:, :, middle]),
+        "hu_error": round(measured.hu.median - ct.true_hu(measured.level), 2),
+        "density_error_mg_cm3": round(measured.density.mg_cm3 - v.density, 2),
+        "height_loss": v.fracture,
+    }
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of a group of scans."""
+    bodies = [b for r in rows for b in r.get("levels", {}).values() if "error" not in b]
+    screenable = [r for r in rows if r["screenable"]]
+    measured = [r for r in rows if "density_error_mg_cm3" in r]
+    named = sum(r["named_right"] + r["named_wrong"] for r in rows)
+
+    def mean(values: list[float]) -> float | None:
+        return round(float(np.mean(values)), 3) if values else None
+
+    def sd(values: list[float]) -> float | None:
+        return round(float(np.std(values, ddof=1)), 3) if len(values) > 1 else None
+
+    hu = [b["hu_error"] for b in bodies]
+    density = [r["density_error_mg_cm3"] for r in measured]
+    return {
+        "scans": len(rows),
+        "screenable": len(screenable),
+        "measured": len(measured),
+        "measured_though_level_wrong": sum(r["measured_levels_right"] is False for r in rows),
+        "bodies_found": mean([r["found"] / r["bodies"] for r in rows if r["bodies"]]),
+        "level_accuracy": round(sum(r["named_right"] for r in rows) / named, 4) if named else None,
+        "spurious_bodies": sum(r["spurious"] for r in rows),
+        "centre_error_mm": mean([r["centre_error_mm"] for r in rows if r["centre_error_mm"] is not None]),
+        "dice": mean([b["dice"] for b in bodies if b["dice"] is not None]),
+        "dice_sd": sd([b["dice"] for b in bodies if b["dice"] is not None]),
+        "dice_middle_third": mean([b["dice_middle_third"] for b in bodies if b["dice_middle_third"] is not None]),
+        "hu_bias": mean(hu),
+        "hu_mae": mean([abs(e) for e in hu]),
+        "density_bias_mg_cm3": mean(density),
+        "density_mae_mg_cm3": mean([abs(e) for e in density]),
+        "density_sd_mg_cm3": sd(density),
+        "interval_coverage": mean([float(r["inside_interval"]) for r in measured]),
+        "status_agreement": mean([float(r["status"] == r["true_status"]) for r in measured]),
+        "seconds_making": mean([r["seconds_making"] for r in rows]),
+        "seconds_screening": mean([r["seconds_screening"] for r in rows]),
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--limit", type=int, default=None, help="so many people at most")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    recipe = read_recipe(arguments.recipe)
+    plans = plan_cohort(recipe)[: arguments.limit]
+    jobs = [(plan, i) for plan in plans for i in range(len(plan.scans))]
+    with ProcessPoolExecutor(arguments.workers, initializer=_start, initargs=(arguments.device,)) as pool:
+        futures = [pool.submit(measure_scan, *job) for job in jobs]
+        rows = [f.result() for f in track(futures, description="Screening virtual patients")]
+    groups = {"all": rows, "no variant": [r for r in rows if not r["variants"]]}
+    for variant in sorted({v for r in rows for v in r["variants"]}):
+        groups[variant] = [r for r in rows if variant in r["variants"]]
+    for name in sorted({r["acquisition"] for r in rows}):
+        groups[name] = [r for r in rows if r["acquisition"] == name]
+    summary = {name: summarise(group) for name, group in groups.items()}
+    shown = ("scans", "measured", "measured_though_level_wrong", "level_accuracy", "dice", "dice_middle_third", "hu_bias",
+             "hu_mae", "density_bias_mg_cm3", "density_mae_mg_cm3", "status_agreement")  # fmt: skip
+    table = Table("group", *(s.replace("_", " ") for s in shown), title=f"Virtual patients: {recipe.name}")
+    for name, figures in summary.items():
+        table.add_row(name, *("" if figures[s] is None else f"{figures[s]:g}" for s in shown))
+    Console(width=190).print(table)
+    now = datetime.now(UTC)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / f"virtual_screening_{now:%Y-%m-%d}.json"
+    weights = {m: (ROOT / "bundles" / m / "models" / "model.pt") for m in ("vertebra_localization_ct", "vertebral_body_segmentation_ct")}
+    from osteo_monai.tracking import file_sha256
+
+    content = {
+        "date": f"{now:%Y-%m-%d}",
+        "what": "virtual patients, never trained on; not diagnostic accuracy",
+        "recipe": recipe.name,
+        "people": len(plans),
+        "weights_sha256": {m: file_sha256(p) for m, p in weights.items()},
+        "summary": summary,
+        "scans": rows,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    Console().print(f"Written: {path.name}")
+
+
+if __name__ == "__main__":
+    main()
