@@ -18,15 +18,15 @@ from osteo_monai.transforms.vertebra_decoding import (
 class VertebraLocalizationLoss(nn.Module):
     """Finding the bodies and naming them, as two separate questions.
 
-    Finding: a weighted squared error on the centre heat map, and binary cross-entropy plus Dice on bodies, sacrum and
-    ribs. Naming: cross-entropy of the level over the voxels of bodies alone, each body weighing the same.
+    Finding: weighted binary cross-entropy on the centre heat map, and binary cross-entropy plus Dice on bodies, sacrum
+    and ribs. Naming: cross-entropy of the level over the voxels of bodies alone, each body weighing the same.
 
     Args:
         heat_weight, name_weight: of the two parts beside the masks.
         positive_weight: how much more an error at a body's centre counts than one in the background.
     """
 
-    def __init__(self, heat_weight: float = 1.0, name_weight: float = 1.0, positive_weight: float = 40.0) -> None:
+    def __init__(self, heat_weight: float = 5.0, name_weight: float = 1.0, positive_weight: float = 20.0) -> None:
         super().__init__()
         self.heat_weight, self.name_weight, self.positive_weight = heat_weight, name_weight, positive_weight
         index = torch.full((256,), -1, dtype=torch.long)
@@ -48,10 +48,11 @@ class VertebraLocalizationLoss(nn.Module):
                 f"got {prediction.shape[1]} and {target.shape[1]}"
             )
         prediction = prediction.float()
-        classes, heat = target[:, 0].long(), target[:, 1]
-        found = torch.sigmoid(prediction[:, HEAT_CHANNEL])
-        weight = 1.0 + self.positive_weight * heat
-        loss = self.heat_weight * 10.0 * (weight * (found - heat) ** 2).mean()
+        classes, heat = target[:, 0].round().long(), target[:, 1]
+        near = functional.binary_cross_entropy_with_logits(
+            prediction[:, HEAT_CHANNEL], heat, weight=1.0 + self.positive_weight * heat
+        )
+        loss = self.heat_weight * near
 
         names = self.index[classes]
         body = names >= 0

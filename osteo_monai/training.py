@@ -107,9 +107,11 @@ class Progress:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish_epoch)
 
     def _start(self, engine: Engine) -> None:
-        self._started, self._first_epoch = time.monotonic(), engine.state.epoch
+        self._started, self._first_epoch = time.monotonic(), -1
 
     def _start_epoch(self, engine: Engine) -> None:
+        if self._first_epoch < 0:  # a resumed run knows its epoch only now
+            self._first_epoch = engine.state.epoch - 1
         self._loss, self._items, self._steps, self._epoch_started = 0.0, 0, 0, time.monotonic()
 
     def _step(self, engine: Engine) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import pixel_array
+from pydicom.pixels import get_decoder, pixel_array
 
 from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import age_in_years, sex_of
@@ -186,6 +186,12 @@ def _decode(grid: Grid) -> Iterator[tuple[int, NDArray[np.integer]]]:
                 claim = wrong_size(dataset.PixelData, members[0][1].instance.frames, rows, columns)
                 if claim:
                     raise UnusableInputError(f"A compressed image claims {claim} pixels, its header {(rows, columns)}.")
+                syntax = dataset.file_meta.TransferSyntaxUID
+                if not get_decoder(syntax).is_available:  # the JPEG codec is GPL and so an extra
+                    raise UnusableInputError(
+                        f"The images are compressed ({syntax.name}) and its codec is not installed: "
+                        "pip install 'osteo-monai[jpeg]'."
+                    )
             pixels = pixel_array(dataset, decoding_plugin=DECODING_PLUGIN)
         if members[0][1].instance.frames == 1:
             yield members[0][0], pixels

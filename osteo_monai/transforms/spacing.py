@@ -35,17 +35,29 @@ def resize_volume(image: Tensor, size: Sequence[int], mode: str = "bilinear") ->
                 x = x.index_select(axis, centres.long().clamp_(max=x.shape[axis] - 1))
         return x
     x = x.float()
-    if x.shape[3] != nz:
-        identity = torch.eye(x.shape[3], device=x.device)[None, None]
-        weights = functional.interpolate(identity, (x.shape[3], nz), mode="bilinear", antialias=True)[0, 0]
-        x = x @ weights
-    if (nx, ny) != tuple(x.shape[1:3]):
-        # z as channels in channels-last order: the memory as it lies, without a copy
-        planes = [
-            functional.interpolate(c[None].permute(0, 3, 1, 2), (nx, ny), mode="bilinear", antialias=True) for c in x
-        ]
-        x = torch.cat([p.permute(0, 2, 3, 1) for p in planes])
+    # whichever step leaves less to do comes first
+    steps = [_resize_planes, _resize_slices] if nx * ny < x.shape[1] * x.shape[2] else [_resize_slices, _resize_planes]
+    for step in steps:
+        x = step(x, (nx, ny, nz))
     return x.contiguous()
+
+
+def _resize_slices(x: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Resize along Z."""
+    if x.shape[3] == size[2]:
+        return x
+    identity = torch.eye(x.shape[3], device=x.device)[None, None]
+    weights = functional.interpolate(identity, (x.shape[3], size[2]), mode="bilinear", antialias=True)[0, 0]
+    return x @ weights
+
+
+def _resize_planes(x: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Resize along X and Y."""
+    if tuple(x.shape[1:3]) == size[:2]:
+        return x
+    # z as channels in channels-last order: the memory as it lies, without a copy
+    planes = [functional.interpolate(c[None].permute(0, 3, 1, 2), size[:2], mode="bilinear", antialias=True) for c in x]
+    return torch.cat([p.permute(0, 2, 3, 1) for p in planes])
 
 
 class AxisAlignedSpacing(InvertibleTransform):

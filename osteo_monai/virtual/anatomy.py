@@ -109,6 +109,11 @@ class Vertebra:
     fracture: float
     """Fraction of the anterior height that is lost; 0 for an intact body."""
 
+    @property
+    def trabecular_density(self) -> float:
+        """What the trabecular bone has in mg/cm3 K2HPO4: a collapsed body's is compacted."""
+        return self.density * (1.0 + 0.5 * self.fracture)
+
     def world(self, u: float, v: float, w: float) -> Vec:
         """Position in RAS+ mm of a point of the body's frame."""
         position: Vec = self.centre + self.frame @ np.array([u, v, w])
@@ -475,7 +480,7 @@ class Anatomy:
         texture = self._uniform(0.08, 0.22) + 0.14 * float(np.clip((120 - v.density) / 120, 0, 1))
         coarse, fine = self._uniform(3.5, 7.0), self._uniform(1.4, 2.4)
         rise, shift, tint = self._uniform(0.05, 0.45), self._uniform(0, 40), self._uniform(-0.12, 0.12)
-        density = v.density * (1.0 + 0.5 * v.fracture)
+        density = v.trabecular_density
         half = v.height / 2
         central = self._central_points(v)
 

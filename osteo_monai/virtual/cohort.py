@@ -1,5 +1,6 @@
 """Cohorts of virtual patients, from a recipe to files and a manifest."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,16 @@ def write_cohort(recipe_path: Path, output: Path, *, report: Callable[[Person, V
     for plan in track(plan_cohort(recipe), description=f"Making {recipe.name}"):
         person = person_of(plan)
         anatomy = Anatomy(person)
+        made: Counter[str] = Counter()
         for planned in plan.scans:
+            made[planned.acquisition] += 1
+            repeat = made[planned.acquisition]
+            stem = f"{plan.subject_id}/{planned.acquisition}" + (f"_{repeat}" if repeat > 1 else "")
             ct = scan(anatomy, planned)
             if report is not None:
                 report(person, ct)
             splits.setdefault(plan.split, []).extend(
-                Record(**fields) for fields in _write_scan(ct, plan, planned, output, recipe.formats)
+                Record(**fields) for fields in _write_scan(ct, planned, output, stem, recipe.formats)
             )
     source = f"recipe {recipe_path.name}, osteo_monai {__version__}"
     header = Header(name=recipe.name, description=recipe.description, virtual=True, source=source)
@@ -126,18 +131,18 @@ def write_cohort(recipe_path: Path, output: Path, *, report: Callable[[Person, V
 
 
 def _write_scan(
-    ct: VirtualCT, plan: SubjectPlan, planned: ScanPlan, output: Path, formats: tuple[str, ...]
+    ct: VirtualCT, planned: ScanPlan, output: Path, stem: str, formats: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Write one scan in each format and return the fields of its records."""
-    person, stem = ct.anatomy.person, f"{plan.subject_id}/{planned.acquisition}"
-    (output / plan.subject_id).mkdir(parents=True, exist_ok=True)
+    """Write one scan in each format, as ``subject/acquisition``, and return the fields of its records."""
+    person, subject_id = ct.anatomy.person, stem.split("/")[0]
+    (output / subject_id).mkdir(parents=True, exist_ok=True)
     write_truth(ct, output / f"{stem}_truth.json")
     write_nifti(ct, output / f"{stem}.nii.gz", output / f"{stem}_labels.nii.gz")
     images = {"nifti": f"{stem}.nii.gz", "dicom": f"{stem}_dicom"}
     if "dicom" in formats:
-        write_dicom_series(ct, output / images["dicom"], subject_id=plan.subject_id)
+        write_dicom_series(ct, output / images["dicom"], subject_id=subject_id)
     common: dict[str, Any] = {
-        "subject_id": plan.subject_id,
+        "subject_id": subject_id,
         "label": f"{stem}_labels.nii.gz",
         "truth": f"{stem}_truth.json",
         "age": person.age_years,

@@ -206,11 +206,13 @@ class VirtualCT:
     affine: NDArray[np.float64]
     anatomy: Anatomy
     protocol: CTProtocol
-    palette: "CTPalette"
+    palette: CTPalette
+    seed: int = 0
+    """Of the noise."""
 
     def true_hu(self, level: VertebraLevel) -> float:
         """HU that the trabecular bone of ``level`` has at this tube voltage and phase, without noise."""
-        return float(self.palette.bone(self.anatomy.vertebra(level).density))
+        return float(self.palette.bone(self.anatomy.vertebra(level).trabecular_density))
 
     @property
     def complete_levels(self) -> tuple[VertebraLevel, ...]:
@@ -219,7 +221,7 @@ class VirtualCT:
         high = low + self.affine[2, 2] * (self.hu.shape[2] - 1)
         found = []
         for v in self.anatomy.vertebrae:
-            reach = 0.5 * v.height + abs(v.frame[2, 1]) * v.front
+            reach = 0.5 * v.height + abs(v.frame[2, 1]) * v.front + abs(v.frame[2, 0]) * v.half_width
             if low <= v.centre[2] - reach and v.centre[2] + reach <= high:
                 found.append(v.level)
         return tuple(found)
@@ -291,7 +293,7 @@ def acquire(
     hu, labels, affine = simulate(
         anatomy, palette, protocol, z_range=z_range, centre_xy=centre_xy, seed=seed, device=device
     )
-    return VirtualCT(hu, labels, affine, anatomy, protocol, palette)
+    return VirtualCT(hu, labels, affine, anatomy, protocol, palette, seed)
 
 
 def simulate(

@@ -19,11 +19,13 @@ _INTERCEPT = -1024
 def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[Path]:
     """Write a scan as a DICOM CT series, one file a slice, head first supine, and return the files.
 
-    The unique identifiers follow from ``subject_id`` and the protocol, so that the same scan is written alike.
+    The unique identifiers follow from ``subject_id``, the protocol, the grid and the seed of the noise, so that the
+    same scan is written alike and no other one has its identifiers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     person, protocol = ct.anatomy.person, ct.protocol
-    key = f"osteo_monai/{subject_id}/{person.seed}/{protocol}"
+    grid = (ct.hu.shape, np.round(ct.affine, 3).tolist())
+    key = f"osteo_monai/{subject_id}/{person.seed}/{protocol}/{grid}/{ct.seed}"
     study, series, frame = (generate_uid(entropy_srcs=[key, part]) for part in ("study", "series", "frame"))
     nx, ny, nz = ct.hu.shape
     dx, dy, _ = (float(ct.affine[i, i]) for i in range(3))

@@ -97,6 +97,10 @@ def _density_by_level(mean: float, rng: np.random.Generator) -> dict[VertebraLev
     values = mean * trend + sd * deviation
     lumbar = [levels.index(VertebraLevel.L1), levels.index(VertebraLevel.L2)]
     values += mean - values[lumbar].mean()
+    # near the limits L1 and L2 come closer to each other rather than lose their mean
+    room = min(mean - _SMALLEST_DENSITY, _LARGEST_DENSITY - mean)
+    if np.abs(values[lumbar] - mean).max() > room:
+        values[lumbar] = mean + np.clip(values[lumbar] - mean, -room, room)
     return {
         level: float(np.clip(value, _SMALLEST_DENSITY, _LARGEST_DENSITY))
         for level, value in zip(levels, values, strict=True)
@@ -115,9 +119,17 @@ def draw_person(
 
     Args:
         seed: of everything that is drawn, the anatomy included.
-        mean_density: mean of L1 and L2 in mg/cm3 K2HPO4; default Pan 2024, Table 1, by age and sex.
+        mean_density: mean of L1 and L2 in mg/cm3 K2HPO4, 5 to 300; default Pan 2024, Table 1, by age and sex.
         variants: the variants themselves (a set) or how often each occurs (a mapping).
+
+    Raises:
+        ValueError: there is no norm for the age, the density is out of range, or ``variants`` holds two that change
+            the number of levels or ribs.
     """
+    if mean_density is not None and not _SMALLEST_DENSITY <= mean_density <= _LARGEST_DENSITY:
+        raise ValueError(
+            f"mean_density must lie in {_SMALLEST_DENSITY:g} to {_LARGEST_DENSITY:g} mg/cm3, got {mean_density}"
+        )
     rng = np.random.default_rng([seed, 1])
     drawn_sex = Sex.MALE if rng.random() < MALE_FRACTION else Sex.FEMALE
     sex = sex or drawn_sex
@@ -135,4 +147,6 @@ def draw_person(
         chosen = [v for v in Variant if rng.random() < frequency.get(v, 0.0)]
         numbered = [v for v in chosen if v in _EXCLUSIVE]
         frequency = frozenset(v for v in chosen if v not in numbered[1:])
+    elif len(rivals := sorted(v for v in frequency if v in _EXCLUSIVE)) > 1:
+        raise ValueError(f"variants must hold at most one of {', '.join(sorted(_EXCLUSIVE))}, got {', '.join(rivals)}")
     return Person(seed, sex, age, height, weight, _density_by_level(density, rng), frequency)

@@ -1,0 +1,335 @@
+"""What is asked of a fitted model: bootstrap, leave-one-out, small-study effects, subgroups and covariates."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+from scipy.stats import chi2
+from scipy.stats import t as t_distribution
+
+from osteo_monai.statistics.meta_analysis.bivariate import (
+    BivariateFit,
+    Refitter,
+    SummaryPoint,
+    auc_of_curve,
+    checked_tables,
+    fit_bivariate,
+)
+from osteo_monai.statistics.meta_analysis.likelihood import cholesky_factor
+from osteo_monai.statistics.proportions import Interval
+
+Array = NDArray[np.float64]
+
+__all__ = [
+    "Bootstrap",
+    "Deeks",
+    "LikelihoodRatioTest",
+    "Omission",
+    "Subgroups",
+    "bootstrap",
+    "compare_subgroups",
+    "deeks",
+    "leave_one_out",
+    "meta_regression",
+]
+
+
+# --- bootstrap ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Refits of a model to resampled studies.
+
+    Attributes:
+        means: (r, 2) logits of sensitivity and specificity of the usable replicates.
+        tau2: (r, 2) their between-study variances.
+        auc: (r,) their areas under the SROC curve; ``nan`` where a replicate's curve has no slope.
+        asked: replicates asked for; those missing had no finite estimate.
+    """
+
+    kind: Literal["parametric", "studies"]
+    means: Array
+    tau2: Array
+    auc: Array
+    asked: int
+    level: float
+
+    def _percentiles(self, values: Array, estimate: float) -> Interval:
+        usable = values[np.isfinite(values)]
+        if len(usable) < 0.5 * self.asked:
+            return Interval(estimate, math.nan, math.nan)
+        tail = 50 * (1 - self.level)
+        low, high = np.percentile(usable, [tail, 100 - tail])
+        return Interval(estimate, float(low), float(high))
+
+    def auc_interval(self, fit: BivariateFit) -> Interval:
+        """Percentile interval of the area; without bounds where over half of the replicates have no area."""
+        return self._percentiles(self.auc, fit.auc)
+
+    def sensitivity_interval(self, fit: BivariateFit) -> Interval:
+        """Percentile interval of the summary sensitivity."""
+        return self._percentiles(expit(self.means[:, 0]), fit.summary().sensitivity.value)
+
+    def specificity_interval(self, fit: BivariateFit) -> Interval:
+        """Percentile interval of the summary specificity."""
+        return self._percentiles(expit(self.means[:, 1]), fit.summary().specificity.value)
+
+
+def bootstrap(
+    fit: BivariateFit,
+    replicates: int = 2000,
+    seed: int = 1,
+    clusters: Sequence[object] | None = None,
+    nodes: int | None = None,
+) -> Bootstrap:
+    """Refit the model to resampled studies.
+
+    Without ``clusters`` each replicate is drawn from the fitted model: true logits from N(mean, Psi), counts from their
+    binomials with the studies' own numbers of subjects. With ``clusters`` whole clusters are drawn with replacement
+    instead, since the fitted model knows nothing of their dependence.
+
+    Args:
+        fit: a model without covariates.
+        replicates: number of resamples, at least 100.
+        seed: of the random numbers.
+        clusters: a label per table; tables that share one are drawn together.
+        nodes: quadrature nodes per dimension of the refits; by default 7, and 5 from 200 studies on.
+    """
+    if replicates < 100:
+        raise ValueError(f"replicates must be at least 100, got {replicates}")
+    rng = np.random.default_rng(seed)
+    k = fit.n_studies
+    refit = Refitter(fit, nodes or (7 if k < 200 else 5))
+    draw = _model_sampler(fit, rng) if clusters is None else _cluster_sampler(fit.tables, clusters, rng)
+    found = [pair for pair in (refit(draw()) for _ in range(replicates)) if pair is not None]
+    means = np.array([mean for mean, _ in found]).reshape(-1, 2)
+    tau2 = np.array([np.diag(psi) for _, psi in found]).reshape(-1, 2)
+    kind: Literal["parametric", "studies"] = "parametric" if clusters is None else "studies"
+    blocks = [auc_of_curve(m, np.sqrt(t)) for m, t in zip(_blocks(means), _blocks(tau2), strict=True)]
+    return Bootstrap(kind, means, tau2, np.concatenate(blocks), replicates, fit.level)
+
+
+def _blocks(rows: Array) -> list[Array]:
+    return np.array_split(rows, max(1, math.ceil(len(rows) / 256)))
+
+
+def _model_sampler(fit: BivariateFit, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+    l11, l21, l22 = cholesky_factor(fit.psi)
+    factor = np.array([[l11, 0.0], [l21, l22]])
+    mean = fit.summary().mean
+    tp, fp, fn, tn = fit.tables.astype(np.int64).T
+    diseased, healthy = tp + fn, fp + tn
+
+    def draw() -> Array:
+        p = expit(mean + rng.standard_normal((len(tp), 2)) @ factor.T)
+        hits, correct = rng.binomial(diseased, p[:, 0]), rng.binomial(healthy, p[:, 1])
+        return np.stack([hits, healthy - correct, diseased - hits, correct], axis=1).astype(np.float64)
+
+    return draw
+
+
+def _cluster_sampler(tables: Array, clusters: Sequence[object], rng: np.random.Generator):  # type: ignore[no-untyped-def]
+    if len(clusters) != len(tables):
+        raise ValueError(f"clusters must have a label for each of the {len(tables)} tables, got {len(clusters)}")
+    _, index = np.unique(np.array([str(c) for c in clusters]), return_inverse=True)
+    members = [np.flatnonzero(index == g) for g in range(index.max() + 1)]
+    if len(members) < 3:
+        raise ValueError(f"clusters must be at least 3, got {len(members)}")
+
+    def draw() -> Array:
+        return tables[np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])]
+
+    return draw
+
+
+# --- leave one out ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Omission:
+    """The summary without one study (all of its tables); ``summary`` is ``None`` where it then has no estimate."""
+
+    omitted: str
+    summary: SummaryPoint | None
+    tau2: Array | None
+    reason: str = ""
+
+
+def leave_one_out(fit: BivariateFit, labels: Sequence[object] | None = None) -> list[Omission]:
+    """Refit without each study.
+
+    Args:
+        fit: a model without covariates.
+        labels: a label per table; tables that share one leave together. By default tables leave one by one.
+    """
+    if fit.design.shape[1] != 1:
+        raise ValueError("leave_one_out needs a model without covariates")
+    names = [str(n) for n in (labels if labels is not None else range(1, fit.n_studies + 1))]
+    if len(names) != fit.n_studies:
+        raise ValueError(f"labels must have a label for each of the {fit.n_studies} tables, got {len(names)}")
+    found = []
+    for name in dict.fromkeys(names):
+        kept = fit.tables[[n != name for n in names]]
+        try:
+            one = fit_bivariate(kept, fit.method, fit.correction if fit.method != "binomial" else "all",
+                                nodes=fit.nodes or 15, level=fit.level)  # fmt: skip
+        except ValueError as error:
+            found.append(Omission(name, None, None, str(error)))
+            continue
+        reason = "" if one.converged else " ".join(one.messages)
+        found.append(Omission(name, one.summary(), one.tau2, reason))
+    return found
+
+
+# --- small-study effects ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deeks:
+    """Deeks' regression test of funnel asymmetry, with the points of the funnel.
+
+    ``log_dor`` and ``ess`` (k,): log diagnostic odds ratio and effective sample size; ``fitted`` = intercept + slope /
+    sqrt(ess).
+    """
+
+    slope: float
+    slope_se: float
+    intercept: float
+    intercept_se: float
+    df: int
+    log_dor: Array
+    ess: Array
+
+    @property
+    def t(self) -> float:
+        """Slope over its standard error."""
+        return self.slope / self.slope_se
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value of the slope."""
+        return float(2 * t_distribution.sf(abs(self.t), self.df))
+
+
+def deeks(tables: ArrayLike) -> Deeks:
+    """Return Deeks' test (Deeks, Macaskill and Irwig 2005): lnDOR on 1 / sqrt(ESS) with weight ESS.
+
+    ESS = 4 n1 n2 / (n1 + n2); tables with an empty cell get 0.5 in each cell first, in the ESS as well (as midas does).
+
+    Raises:
+        ValueError: with fewer than 3 tables, or where all have the same effective sample size.
+    """
+    cells = corrected_single(checked_tables(tables))
+    tp, fp, fn, tn = cells.T
+    log_dor = np.log(tp * tn / (fp * fn))
+    n1, n2 = tp + fn, fp + tn
+    ess = 4 * n1 * n2 / (n1 + n2)
+    x = np.stack([np.ones_like(ess), 1 / np.sqrt(ess)], axis=1)
+    if np.ptp(x[:, 1]) < 1e-12:
+        raise ValueError("Deeks' test needs studies of different sizes")
+    # scaling to unit weights by sqrt(ESS): the slope's column becomes one, the intercept's sqrt(ESS)
+    inverse = np.linalg.inv(x.T @ (ess[:, None] * x))
+    intercept, slope = inverse @ (x.T @ (ess * log_dor))
+    residual = log_dor - intercept - slope * x[:, 1]
+    df = len(ess) - 2
+    variance = float((ess * residual**2).sum()) / df
+    se = np.sqrt(variance * np.diag(inverse))
+    return Deeks(float(slope), float(se[1]), float(intercept), float(se[0]), df, log_dor, ess)
+
+
+def corrected_single(cells: Array) -> Array:
+    """Return the tables with 0.5 added to those that have an empty cell."""
+    return cells + 0.5 * (cells == 0).any(axis=1, keepdims=True)
+
+
+# --- covariates ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LikelihoodRatioTest:
+    """A likelihood-ratio test of the joint model against the one without the covariate.
+
+    ``midas_i2`` is what midas prints as I2 of a covariate: max(0, (chi2 - df) / chi2), in other words nothing but the
+    test statistic on another scale.
+    """
+
+    chi2: float
+    df: int
+
+    @property
+    def p(self) -> float:
+        """Probability of a larger chi2."""
+        return float(chi2.sf(self.chi2, self.df))
+
+    @property
+    def midas_i2(self) -> float:
+        """The test statistic as midas prints it."""
+        return max(0.0, (self.chi2 - self.df) / self.chi2) if self.chi2 > 0 else 0.0
+
+
+def meta_regression(
+    tables: ArrayLike, covariates: ArrayLike, method: Literal["binomial", "ml"] = "binomial", level: float = 0.95
+) -> tuple[BivariateFit, LikelihoodRatioTest]:
+    """Fit the model with covariates on both logits, and test them jointly.
+
+    Args:
+        tables: (k, 4).
+        covariates: (k, q); numbers are best centred, categories given as indicator columns.
+        method: REML is left out: its likelihoods with different covariates cannot be compared.
+
+    Returns:
+        The joint model, and the test with 2q degrees of freedom.
+    """
+    if method not in ("binomial", "ml"):
+        raise ValueError(f"method must be 'binomial' or 'ml' for a likelihood-ratio test, got '{method}'")
+    x = np.asarray(covariates, dtype=np.float64)
+    x = x[:, None] if x.ndim == 1 else x
+    null = fit_bivariate(tables, method, level=level)
+    joint = fit_bivariate(tables, method, covariates=x, level=level)
+    gain = 2 * (joint.log_likelihood - null.log_likelihood)
+    return joint, LikelihoodRatioTest(max(gain, 0.0), 2 * x.shape[1])
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """Summary per level of a category from one joint model (common Psi), and its likelihood-ratio test."""
+
+    name: str
+    levels: tuple[str, ...]
+    counts: tuple[int, ...]
+    summaries: tuple[SummaryPoint, ...]
+    test: LikelihoodRatioTest
+    converged: bool
+
+
+def compare_subgroups(
+    tables: ArrayLike,
+    categories: Sequence[str],
+    name: str = "subgroup",
+    method: Literal["binomial", "ml"] = "binomial",
+    level: float = 0.95,
+) -> Subgroups:
+    """Compare the summary sensitivity and specificity of subgroups; both differ at once, so df = 2 (levels - 1).
+
+    Raises:
+        ValueError: with fewer than two levels, or fewer than 2 tables in one.
+    """
+    cells = checked_tables(tables)
+    if len(categories) != len(cells):
+        raise ValueError(f"categories must have a label for each of the {len(cells)} tables, got {len(categories)}")
+    levels = tuple(sorted(set(categories)))
+    counts = tuple(sum(c == one for c in categories) for one in levels)
+    if len(levels) < 2 or min(counts) < 2:
+        raise ValueError(
+            f"'{name}' needs at least two levels with 2 tables each, got "
+            + ", ".join(f"{one}: {n}" for one, n in zip(levels, counts, strict=True))
+        )
+    indicators = np.array([[float(c == one) for one in levels[1:]] for c in categories])
+    joint, test = meta_regression(cells, indicators, method, level)
+    rows = np.vstack([np.zeros(len(levels) - 1), np.eye(len(levels) - 1)])
+    return Subgroups(name, levels, counts, tuple(joint.summary(row) for row in rows), test, joint.converged)
