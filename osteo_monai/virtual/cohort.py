@@ -9,7 +9,7 @@ import numpy as np
 from rich.progress import track
 
 from osteo_monai import __version__
-from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel
+from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.files import write_dicom_series, write_nifti, write_truth
@@ -136,7 +136,7 @@ def _write_scan(
     """Write one scan in each format, as ``subject/acquisition``, and return the fields of its records."""
     person, subject_id = ct.anatomy.person, stem.split("/")[0]
     (output / subject_id).mkdir(parents=True, exist_ok=True)
-    write_truth(ct, output / f"{stem}_truth.json")
+    known = write_truth(ct, output / f"{stem}_truth.json")
     write_nifti(ct, output / f"{stem}.nii.gz", output / f"{stem}_labels.nii.gz")
     images = {"nifti": f"{stem}.nii.gz", "dicom": f"{stem}_dicom"}
     if "dicom" in formats:
@@ -152,7 +152,9 @@ def _write_scan(
         "bmd_mg_cm3": person.mean_density,
         "level_bmd_mg_cm3": {level: person.density[level] for level in (_L.L1, _L.L2)},
         "bmd_standard": STANDARD,
-        "bone_status": DensityThresholds().status(person.mean_density, STANDARD),
+        "bone_status": known["bone_status"],
+        "areal_bmd_g_cm2": known["areal_density_g_cm2"],
+        "t_score": known["t_score"],
         "centre": "virtual",
         "kvp": planned.kvp,
         "kernel": planned.kernel,

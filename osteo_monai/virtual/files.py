@@ -9,8 +9,9 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from osteo_monai.domain import DensityThresholds, VertebraLevel
+from osteo_monai.domain import DensityThresholds
 from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, ContrastPhase, VirtualCT
+from osteo_monai.virtual.dxa import areal_density
 from osteo_monai.virtual.person import STANDARD
 
 _INTERCEPT = -1024
@@ -94,6 +95,7 @@ def truth(ct: VirtualCT) -> dict[str, Any]:
     """Everything that is known of a virtual person in a scan, for JSON."""
     person = ct.anatomy.person
     complete = set(ct.complete_levels)
+    dxa = areal_density(ct.anatomy)
     return {
         "seed": person.seed,
         "sex": str(person.sex),
@@ -104,6 +106,8 @@ def truth(ct: VirtualCT) -> dict[str, Any]:
         "density_standard": str(STANDARD),
         "mean_density_mg_cm3": person.mean_density,
         "bone_status": str(DensityThresholds().status(person.mean_density, STANDARD)),
+        "areal_density_g_cm2": round(dxa.g_cm2, 4),
+        "t_score": round(dxa.t_score, 2),
         "levels": {
             str(v.level): {
                 "centre_mm": [round(float(c), 3) for c in v.centre],
@@ -127,11 +131,8 @@ def truth(ct: VirtualCT) -> dict[str, Any]:
     }
 
 
-def write_truth(ct: VirtualCT, path: Path) -> None:
-    """Write ``truth`` as JSON."""
-    path.write_text(json.dumps(truth(ct), indent=1) + "\n", encoding="utf-8")
-
-
-def screened(ct: VirtualCT) -> bool:
-    """Whether L1 and L2 lie wholly in the scan, so that the person can be screened from it."""
-    return {VertebraLevel.L1, VertebraLevel.L2} <= set(ct.complete_levels)
+def write_truth(ct: VirtualCT, path: Path) -> dict[str, Any]:
+    """Write ``truth`` as JSON and return it."""
+    content = truth(ct)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return content

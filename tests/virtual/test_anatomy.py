@@ -1,0 +1,297 @@
+"""The body of a virtual person: levels in order, sizes of the literature, densities exact, variants as named."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from osteo_monai.domain import RIB_LABEL, Sex, VertebraLevel
+from osteo_monai.virtual.anatomy import BODY_SIZE_MM, FEMALE_SCALE, Anatomy, Noise, Vertebra, reached, sequence
+from osteo_monai.virtual.canvas import Canvas
+from osteo_monai.virtual.ct import CTPalette, VirtualCT
+from osteo_monai.virtual.person import Variant
+
+L = VertebraLevel
+ALL = (slice(None),) * 3
+THORACIC = [VertebraLevel(f"T{n}") for n in range(12, 0, -1)]
+LUMBAR = [VertebraLevel(f"L{n}") for n in range(5, 0, -1)]
+
+Grow = Callable[..., Anatomy]
+Scan = Callable[..., VirtualCT]
+
+
+def frame_coordinates(ct: VirtualCT, v: Vertebra) -> NDArray[np.float64]:
+    """Coordinates u, v, w of every voxel in the frame of a body: (3, X, Y, Z)."""
+    voxels = np.indices(ct.hu.shape).reshape(3, -1)
+    world = ct.affine[:3, :3] @ voxels + ct.affine[:3, 3:]
+    return (v.frame.T @ (world - v.centre[:, None])).reshape(3, *ct.hu.shape)
+
+
+def central(ct: VirtualCT, v: Vertebra) -> NDArray[np.bool_]:
+    """The middle half of the height and 0.7 of the width and depth, where densities are defined."""
+    u, y, w = frame_coordinates(ct, v)
+    depth, middle = 0.5 * (v.front + v.back), 0.5 * (v.front - v.back)
+    return ((u / (0.7 * v.half_width)) ** 2 + ((y - middle) / (0.7 * depth)) ** 2 < 1) & (abs(w) < 0.25 * v.height)
+
+
+def body_volume_ml(anatomy: Anatomy, level: VertebraLevel) -> float:
+    v = anatomy.vertebra(level)
+    canvas = Canvas(v.centre - 40, (1.6,) * 3, (51,) * 3)
+    return float((anatomy.body_distance(v, canvas.positions(ALL)) < 0).sum()) * 1.6**3 / 1000
+
+
+# --- the column -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        (None, LUMBAR + THORACIC),
+        (Variant.LUMBARISED, [L.L6, *LUMBAR, *THORACIC]),
+        (Variant.SACRALISED, LUMBAR[1:] + THORACIC),
+        (Variant.ELEVEN_RIBS, LUMBAR + THORACIC),
+        (Variant.THIRTEEN_RIBS, [*LUMBAR, L.T13, *THORACIC]),
+        (Variant.SCOLIOSIS, LUMBAR + THORACIC),
+        (Variant.SCREWS, LUMBAR + THORACIC),
+    ],
+)
+def test_levels_from_the_lowest_up(grow: Grow, variant: Variant | None, expected: list[VertebraLevel]) -> None:
+    variants = () if variant is None else (variant,)
+    assert sequence(frozenset(variants)) == expected
+    anatomy = grow(5, *variants)
+    assert [v.level for v in anatomy.vertebrae] == expected
+    rise = np.diff([v.centre[2] for v in anatomy.vertebrae])
+    assert (rise > 12).all()
+    assert anatomy.vertebrae[0].centre[2] > 0  # the origin is the sacral end plate
+    for v in anatomy.vertebrae:
+        assert v.frame @ v.frame.T == pytest.approx(np.eye(3), abs=1e-12)
+        assert np.linalg.det(v.frame) == pytest.approx(1)
+
+
+def test_a_level_that_is_not_there(grow: Grow) -> None:
+    with pytest.raises(KeyError, match="this spine has no L5"):
+        grow(5, Variant.SACRALISED).vertebra(L.L5)
+
+
+def test_neighbours_leave_room_for_a_disc(man: Anatomy) -> None:
+    for below, above in zip(man.vertebrae, man.vertebrae[1:], strict=False):
+        end_plate = below.world(0, 0, below.height / 2)
+        other = above.world(0, 0, -above.height / 2)
+        assert np.linalg.norm(other - end_plate) == pytest.approx(above.disc_below, abs=1e-9)
+        assert 1.5 < above.disc_below < 14
+
+
+def test_scoliosis_bends_sideways(grow: Grow) -> None:
+    def sway(anatomy: Anatomy) -> float:
+        return max(abs(float(np.degrees(np.arcsin(v.frame[0, 2])))) for v in anatomy.vertebrae)
+
+    assert sway(grow(5, Variant.SCOLIOSIS)) > 2 * sway(grow(5))
+
+
+def test_volumes_are_those_of_the_literature(grow: Grow) -> None:
+    men = np.array([[body_volume_ml(grow(seed), level) for level in (L.L1, L.L2)] for seed in range(6)])
+    women = np.array(
+        [[body_volume_ml(grow(seed, sex=Sex.FEMALE), level) for level in (L.L1, L.L2)] for seed in range(6)]
+    )
+    assert 25 < men.mean() < 45
+    assert men.min() > 20
+    assert (men[:, 1] > men[:, 0]).all()
+    # the same seed gives a smaller woman: the cube of the linear size and of what statures differ by
+    assert women.mean() / men.mean() == pytest.approx(FEMALE_SCALE**3, abs=0.02)
+
+
+def test_sizes_grow_downwards() -> None:
+    widths = [BODY_SIZE_MM[level][0] for level in BODY_SIZE_MM if level >= L.T4 or level.startswith("L")]
+    assert BODY_SIZE_MM[L.T8][0] < BODY_SIZE_MM[L.T12][0] < BODY_SIZE_MM[L.L1][0] < BODY_SIZE_MM[L.L5][0]
+    assert min(widths) >= 27
+
+
+# --- the bone -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("density", [40.0, 120.0, 220.0])
+def test_median_hu_is_that_of_the_density(grow: Grow, scan_bodies: Scan, density: float) -> None:
+    anatomy = grow(5, density=density)
+    ct = scan_bodies(anatomy)
+    for level in (L.L1, L.L2):
+        v = anatomy.vertebra(level)
+        expected = float(ct.palette.bone(v.density))
+        assert ct.true_hu(level) == pytest.approx(expected)
+        # 2 %, or 1.5 HU where bone is hardly denser than water: HU are whole numbers
+        assert np.median(ct.hu[central(ct, v)]) == pytest.approx(expected, rel=0.02, abs=1.5)
+
+
+def test_the_trabecular_pattern_has_a_mean_of_one(man: Anatomy) -> None:
+    """Painted without blur, islands or the cortex; the basivertebral vein is painted later."""
+    v = man.vertebra(L.L1)
+    shape = next(s for s in man.shapes if s.label == L.L1.label)
+    axis = torch.linspace(-1, 1, 15)
+    u, y, w = torch.meshgrid(axis, axis, axis, indexing="ij")
+    disc = u * u + y * y < 1
+    local = torch.stack([0.7 * v.half_width * u, 0.7 * 0.5 * (v.front + v.back) * y + 0.5 * (v.front - v.back),
+                         0.25 * v.height * w])[:, disc]  # fmt: skip
+    world = torch.as_tensor(v.frame).float() @ local + torch.as_tensor(v.centre).float()[:, None]
+    palette = CTPalette(120.0)
+    painted = shape.value(palette, (world[0], world[1], world[2]), torch.full((world.shape[1],), -9.0))
+    assert isinstance(painted, torch.Tensor)
+    assert painted.mean().item() == pytest.approx(float(palette.bone(v.density)), rel=1e-3)
+    assert painted.std() > 5
+
+
+def test_a_body_is_one_piece_with_a_dense_shell(man: Anatomy, clean: VirtualCT) -> None:
+    for level in (L.L1, L.L2):
+        v = man.vertebra(level)
+        body = clean.labels == level.label
+        _, pieces = ndimage.label(body)
+        assert pieces == 1
+        shell = body & ~ndimage.binary_erosion(body, iterations=1)
+        assert clean.hu[shell].mean() > clean.hu[central(clean, v)].mean() + 30
+        assert 0.4 < man.cortex_thickness(level) < 1.6
+
+
+def test_body_distance_and_label_agree(man: Anatomy) -> None:
+    v = man.vertebra(L.L2)
+    canvas = Canvas(v.centre - 36, (2.0,) * 3, (37,) * 3)
+    man.paint(canvas, CTPalette(120.0))
+    label = canvas.label == L.L2.label
+    inside = man.body_distance(v, canvas.positions(ALL)) < 0
+    assert torch.equal(label, inside)
+    box = reached(canvas, v)
+    assert box is not None
+    assert label[box].sum() == label.sum() > 2000
+
+
+def test_the_grid_does_not_change_the_body(man: Anatomy) -> None:
+    v = man.vertebra(L.L1)
+    volumes, values = [], []
+    for step in (1.0, 2.1):
+        n = int(76 / step)
+        canvas = Canvas(v.centre - 38 + 0.3 * step, (step,) * 3, (n,) * 3)
+        man.paint(canvas, CTPalette(120.0))
+        body = canvas.label == L.L1.label
+        volumes.append(float(body.sum()) * step**3)
+        values.append(float(canvas.value[body].median()))
+    assert volumes[0] == pytest.approx(volumes[1], rel=0.03)
+    assert values[0] == pytest.approx(values[1], rel=0.03)
+
+
+def test_a_person_is_painted_the_same_every_time(man: Anatomy) -> None:
+    canvases = [Canvas((-60, -60, 60), (3.0,) * 3, (40, 40, 40)) for _ in range(2)]
+    for anatomy, canvas in zip((man, Anatomy(man.person)), canvases, strict=True):
+        anatomy.paint(canvas, CTPalette(120.0))
+    assert torch.equal(canvases[0].value, canvases[1].value)
+    assert torch.equal(canvases[0].label, canvases[1].label)
+
+
+def test_soft_and_hard_parts_make_the_whole(man: Anatomy) -> None:
+    whole, parts = (Canvas((-60, -60, 60), (3.0,) * 3, (40, 40, 30)) for _ in range(2))
+    man.paint(whole, CTPalette(120.0))
+    man.paint_soft(parts, CTPalette(120.0))
+    assert parts.label.max() == 0
+    man.paint_hard(parts, CTPalette(120.0))
+    assert torch.equal(whole.value, parts.value)
+    assert torch.equal(whole.label, parts.label)
+
+
+# --- what variants do -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variant", "last"),
+    [(None, L.T12), (Variant.ELEVEN_RIBS, L.T11), (Variant.THIRTEEN_RIBS, L.T13), (Variant.SACRALISED, L.T12)],
+)
+def test_the_last_rib(grow: Grow, variant: Variant | None, last: VertebraLevel) -> None:
+    for seed in (2, 5):
+        anatomy = grow(seed, *(() if variant is None else (variant,)))
+        for v in anatomy.vertebrae[1:9]:
+            # the knuckle, where a rib leaves the transverse process: those of other levels pass far from it
+            for side in (-1, 1):
+                knuckle = v.world(side * (v.half_width + 14), -v.back - 22, 2.0)
+                canvas = Canvas(knuckle - 7, (1.4,) * 3, (11,) * 3)
+                anatomy.paint_hard(canvas, CTPalette(120.0))
+                has_rib = bool((canvas.label == RIB_LABEL).any())
+                assert has_rib == (v.level.startswith("T") and v.centre[2] >= anatomy.vertebra(last).centre[2])
+
+
+def test_a_wedge_fracture_lowers_the_front_and_compacts_the_bone(grow: Grow, scan_bodies: Scan) -> None:
+    found = 0
+    for seed in range(12):
+        anatomy = grow(seed, Variant.WEDGE_FRACTURE)
+        broken = [v for v in anatomy.vertebrae if v.fracture]
+        assert len(broken) == 1
+        v = broken[0]
+        assert 0.25 <= v.fracture <= 0.45
+        if v.level not in (L.L1, L.L2) or found == 2:
+            continue
+        found += 1
+        whole = grow(seed).vertebra(v.level)
+        canvas = Canvas(v.centre - 30, (1.0,) * 3, (61,) * 3)
+        u, y, w = v.local(canvas.positions(ALL))
+        inside = anatomy.body_distance(v, canvas.positions(ALL)) < 0
+
+        def height(at: float, u=u, y=y, w=w, inside=inside) -> float:
+            column = inside & (u.abs() < 3) & ((y - at).abs() < 1.5)
+            return float(w[column].max() - w[column].min())
+
+        front, back = height(0.75 * v.front), height(-0.75 * v.back)
+        assert front < 0.85 * back
+        assert front < 0.85 * whole.height
+        assert back > 0.75 * whole.height
+        assert v.trabecular_density == pytest.approx(v.density * (1 + 0.5 * v.fracture))
+        ct = scan_bodies(anatomy)
+        # the collapsed body is thin: its lower half is bone for certain
+        middle = central(ct, v) & (frame_coordinates(ct, v)[2] < 0) & (frame_coordinates(ct, v)[1] < 0)
+        assert np.median(ct.hu[middle]) == pytest.approx(ct.true_hu(v.level), rel=0.1)
+        assert ct.true_hu(v.level) > float(ct.palette.bone(v.density)) + 5
+    assert found
+
+
+def test_cement_and_screws_are_bright(grow: Grow) -> None:
+    plain, cemented, screwed = grow(5), grow(5, Variant.CEMENT), grow(5, Variant.SCREWS)
+
+    def brightest(anatomy: Anatomy) -> tuple[float, int]:
+        canvas = Canvas((-45, -60, 0), (3.0,) * 3, (30, 36, 70))
+        anatomy.paint_hard(canvas, CTPalette(120.0))
+        return float(canvas.value.max()), int((canvas.value > 2500).sum())
+
+    value, metal = brightest(plain)
+    assert value < 1600
+    assert metal == 0
+    cement, _ = brightest(cemented)
+    assert 1000 < cement < 2500
+    titanium, metal = brightest(screwed)
+    assert titanium > 3071
+    assert metal > 50
+
+
+def test_osteophytes_widen_the_rim_alone(grow: Grow) -> None:
+    ratio = [
+        body_volume_ml(grow(seed, Variant.OSTEOPHYTES), L.L2) / body_volume_ml(grow(seed), L.L2) for seed in range(6)
+    ]
+    assert 1.0 < np.mean(ratio) < 1.15
+
+
+def test_the_trunk_follows_the_weight(man: Anatomy, grow: Grow) -> None:
+    people = [grow(seed) for seed in range(8)]
+    bmi = [a.person.weight_kg / (a.person.height_cm / 100) ** 2 for a in people]
+    assert np.corrcoef(bmi, [a.half_depth for a in people])[0, 1] > 0.8
+    assert all(115 <= a.half_width <= 240 and 80 <= a.half_depth <= 190 for a in people)
+    # the column lies in the back half of the trunk
+    assert man.vertebra(L.L1).centre[1] < man.trunk_centre[1]
+
+
+# --- random fields --------------------------------------------------------------------------------------------------
+
+
+def test_noise_is_a_field_of_its_seed() -> None:
+    x = torch.linspace(-200, 200, 4000)
+    p = (x, 0.3 * x, -x)
+    assert torch.equal(Noise(3)(p, 4.0), Noise(3)(p, 4.0))
+    assert not torch.equal(Noise(3)(p, 4.0), Noise(4)(p, 4.0))
+    # at its nodes the variance is one, and a small step changes it little
+    nodes = torch.arange(46.0)
+    assert Noise(1)(torch.meshgrid(nodes, nodes, nodes, indexing="ij"), 1.0).std().item() == pytest.approx(1, rel=0.02)
+    assert (Noise(3)(p, 40.0) - Noise(3)(tuple(c + 0.1 for c in p), 40.0)).abs().max() < 0.1
