@@ -2,8 +2,9 @@
 
     python benchmarks/virtual_screening.py [--recipe FILE] [--limit N] [--workers 2] [--device cpu]
 
-Each person is scanned and screened in memory. Prints a table and writes ``benchmarks/results/virtual_screening_DATE.json``
-with one row a scan. These are numbers on virtual patients: they measure the software, not diagnostic accuracy.
+Each person is scanned and screened in memory. Prints a table and writes one row a scan to
+``benchmarks/results/virtual_screening_DATE.json``. These are numbers on virtual patients: they
+measure the software, not diagnostic accuracy.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds, VertebraLevel
+from osteo_monai.tracking import file_sha256
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan
 from osteo_monai.virtual.ct import VirtualCT
@@ -195,8 +197,19 @@ def main() -> None:
     for name in sorted({r["acquisition"] for r in rows}):
         groups[name] = [r for r in rows if r["acquisition"] == name]
     summary = {name: summarise(group) for name, group in groups.items()}
-    shown = ("scans", "measured", "measured_though_level_wrong", "level_accuracy", "dice", "dice_middle_third", "hu_bias",
-             "hu_mae", "density_bias_mg_cm3", "density_mae_mg_cm3", "status_agreement")  # fmt: skip
+    shown = (
+        "scans",
+        "measured",
+        "measured_though_level_wrong",
+        "level_accuracy",
+        "dice",
+        "dice_middle_third",
+        "hu_bias",
+        "hu_mae",
+        "density_bias_mg_cm3",
+        "density_mae_mg_cm3",
+        "status_agreement",
+    )
     table = Table("group", *(s.replace("_", " ") for s in shown), title=f"Virtual patients: {recipe.name}")
     for name, figures in summary.items():
         table.add_row(name, *("" if figures[s] is None else f"{figures[s]:g}" for s in shown))
@@ -204,15 +217,13 @@ def main() -> None:
     now = datetime.now(UTC)
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / f"virtual_screening_{now:%Y-%m-%d}.json"
-    weights = {m: (ROOT / "bundles" / m / "models" / "model.pt") for m in ("vertebra_localization_ct", "vertebral_body_segmentation_ct")}
-    from osteo_monai.tracking import file_sha256
-
+    bundles = ("vertebra_localization_ct", "vertebral_body_segmentation_ct")
     content = {
         "date": f"{now:%Y-%m-%d}",
         "what": "virtual patients, never trained on; not diagnostic accuracy",
         "recipe": recipe.name,
         "people": len(plans),
-        "weights_sha256": {m: file_sha256(p) for m, p in weights.items()},
+        "weights_sha256": {m: file_sha256(ROOT / "bundles" / m / "models" / "model.pt") for m in bundles},
         "summary": summary,
         "scans": rows,
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import osteo_monai
 from osteo_monai.domain import (
     DensityThresholds,
     ScanRefusedError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from osteo_monai.screening.pipeline import ScreeningOptions
     from osteo_monai.screening.result import ScreeningResult
+    from osteo_monai.statistics.meta_analysis import EvidenceOptions
 
 EXIT_UNEXPECTED, EXIT_UNUSABLE, EXIT_REFUSED = 1, 2, 3
 
@@ -179,10 +181,10 @@ def _check_device(device: str) -> None:
         raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got '{device}'")
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool, products: Sequence[str] = ("result.json", "summary.csv")) -> None:
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output must be a folder, got the file '{output}'")
-    held = [name for name in ("result.json", "summary.csv") if (output / name).exists()]
+    held = [name for name in products if (output / name).exists()]
     if held and not overwrite:
         raise ValueError(f"--output '{output}' holds a {held[0]} already; --overwrite replaces it")
 
@@ -311,11 +313,111 @@ def virtual_cohort(
     typer.echo(f"Manifest: {path}")
 
 
+# --- evidence -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def evidence(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report, tables and figures.")],
+    studies: Annotated[
+        Path | None, typer.Argument(help="CSV of 2 x 2 tables: study, model, TP, FP, FN, TN, ...")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="osteoporosis, osteopenia or normal; all of the table where not given.")
+    ] = None,
+    own_counts: Annotated[str | None, typer.Option(help="Your model's test set: TP,FP,FN,TN.")] = None,
+    own_predictions: Annotated[
+        Path | None, typer.Option(help="CSV of your model's predictions: truth, prediction.")
+    ] = None,
+    own_name: Annotated[str, typer.Option(help="What your model is called.")] = "own model",
+    method: Annotated[str, typer.Option(help="binomial (exact), reml or ml (normal approximation).")] = "binomial",
+    prevalence: Annotated[float, typer.Option(help="Pre-test probability in your population.")] = 0.20,
+    covariate: Annotated[
+        list[str] | None, typer.Option(help="Column to test; repeatable; all where not given.")
+    ] = None,
+    replicates: Annotated[int, typer.Option(help="Bootstrap replicates; 0 for none.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1,
+    quadas: Annotated[Path | None, typer.Option(help="CSV of QUADAS-2 judgements.")] = None,
+    prisma: Annotated[Path | None, typer.Option(help="JSON of PRISMA counts.")] = None,
+    track: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; OUTPUT/mlflow.db where not given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there already.")] = False,
+) -> None:
+    """Pool published 2 x 2 tables (bivariate model), and show where your model stands among them.
+
+    Writes report.html, evidence.json, tables as CSV and LaTeX, and figures as SVG and PNG. Exit code 2: unusable input.
+    """
+    from osteo_monai.statistics.meta_analysis import EvidenceOptions, evidence_facts, write_evidence
+
+    with _wrong_argument():
+        options = EvidenceOptions(
+            studies=studies,
+            target=target,
+            own_counts=own_counts,
+            own_predictions=own_predictions,
+            own_name=own_name,
+            method=method,  # type: ignore[arg-type]  # checked by the options themselves
+            prevalence=prevalence,
+            covariates=tuple(covariate) if covariate else None,
+            replicates=replicates,
+            seed=seed,
+            quadas=quadas,
+            prisma=prisma,
+        )
+        _check_output(output, overwrite, ("report.html", "evidence.json"))
+    console = _console()
+    with console.status("Reading") as status:
+        found = write_evidence(
+            options, output, osteo_monai.__version__, lambda stage: status.update(stage.capitalize())
+        )
+        facts = evidence_facts(found)
+        if track:
+            status.update("Logging to MLflow")
+            _track_evidence(options, facts, output, tracking_uri)
+    for name, one in found.targets.items():
+        if one.fit is None:
+            words = " ".join(one.notes)
+        else:
+            se, sp = one.fit.summary().sensitivity, one.fit.summary().specificity
+            words = (
+                f"{len(one.studies)} tables, sensitivity {se.value:.3f} ({se.low:.3f} to {se.high:.3f}), "
+                f"specificity {sp.value:.3f} ({sp.low:.3f} to {sp.high:.3f})"
+            )
+        console.print(f"{name}: {words}", highlight=False, markup=False)
+    for name, own in found.own.items():
+        words = f"sensitivity {own.sensitivity.value:.3f}, specificity {own.specificity.value:.3f}"
+        console.print(f"{own.name}, {name}: {words}", highlight=False, markup=False)
+    console.print(f"Report: {output / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _track_evidence(
+    options: "EvidenceOptions", facts: "dict[str, float]", output: Path, tracking_uri: str | None
+) -> None:
+    from osteo_monai import tracking
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each table it makes
+    inputs = {"studies": options.studies, "own_predictions": options.own_predictions}
+    parameters = {
+        "method": options.method,
+        "prevalence": options.prevalence,
+        "replicates": options.replicates,
+        "seed": options.seed,
+        "own_counts": options.own_counts or "",
+        **{f"{name}_sha256": tracking.file_sha256(path) for name, path in inputs.items() if path is not None},
+    }
+    tracking.log_finished_run(
+        tracking_uri or tracking.sqlite_uri(output / "mlflow.db"),
+        "evidence",
+        tracking.unique_run_name("evidence"),
+        parameters,
+        facts,
+        [output / "report.html", output / "evidence.json", output / "figures"],
+    )
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
-    import osteo_monai
-
     typer.echo(osteo_monai.__version__)
 
 

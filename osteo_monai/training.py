@@ -45,9 +45,12 @@ def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
 
     def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
         n = int(count)
+        if not old.is_floating_point():
+            return new
         return old.lerp(new, 1 - min(decay, (1 + n) / (10 + n)))
 
-    return AveragedModel(network, avg_fn=average, use_buffers=False)
+    # running statistics belong to the weights they were gathered with: averaged weights need averaged statistics
+    return AveragedModel(network, avg_fn=average, use_buffers=True)
 
 
 class WeightAveraging:
@@ -62,9 +65,6 @@ class WeightAveraging:
 
     def __call__(self, engine: Engine) -> None:
         self.average.update_parameters(self.network)
-        # running statistics of a batch normalisation are averages already
-        for ours, theirs in zip(self.average.module.buffers(), self.network.buffers(), strict=True):
-            ours.copy_(theirs)
 
 
 class GradientClipping:

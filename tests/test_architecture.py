@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"domain", "transforms"},
     "evaluation": {"domain", "imaging", "transforms"},
     "inferers": {"domain", "networks", "transforms", "tracking"},
+    "statistics": {"domain", "imaging"},
     "measurement": {"domain", "norms", "imaging"},
     "virtual": {"domain", "norms", "manifests", "imaging"},
     # screening.screen ends by having the report written; reporting itself knows the result and nothing else of it

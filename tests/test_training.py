@@ -50,6 +50,19 @@ def test_average_warms_up_and_then_decays():
         averaged_copy(network, 1.0)
 
 
+def test_running_statistics_are_averaged_like_the_weights():
+    network = nn.BatchNorm1d(1)
+    average = averaged_copy(network, 0.75)
+    averaging = WeightAveraging(average, network)
+    expected = []
+    for mean in (8.0, 16.0):
+        network.running_mean.fill_(mean)
+        averaging(None)
+        expected.append(float(average.module.running_mean))
+    # the first step is taken over whole, the next keeps min(0.75, 2/11) of it
+    assert expected == pytest.approx([8.0, 16.0 - 8.0 * 2 / 11])
+
+
 def test_averaging_follows_each_step_and_copies_buffers():
     network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
     average = averaged_copy(network, 0.0)

@@ -110,22 +110,30 @@ def longest_column(centres: NDArray[np.float64], spacing: float, weight: NDArray
     return chain[::-1]
 
 
-def _hidden_bodies(gaps_mm: Sequence[float]) -> list[tuple[float, tuple[int, ...]]]:
-    """Ways of how many bodies (0 or 1) were missed in each gap, with their log-probabilities.
+def _missed(ratio: float) -> NDArray[np.float64]:
+    """Probabilities that 0, 1 or 2 bodies were missed in a gap ``ratio`` times as wide as those next to it.
 
-    A gap half as wide again as its neighbours is a toss-up: positions err by 3 mm, so ratios by 0.2, and few bodies
-    are missed. The clear gaps are settled here, the others (at most six) are left to the names.
+    Positions err by 3 mm, so ratios by 0.2; one body in twenty is missed.
     """
-    ratio = np.array([gap / _usual_gap(gaps_mm, i) for i, gap in enumerate(gaps_mm)])
-    missed = 1.0 / (1.0 + np.exp(-25.0 * (ratio - 1.62)))
-    unclear = [int(i) for i in np.argsort(np.abs(missed - 0.5))[:6] if 0.01 < missed[i] < 0.99]
-    ways = []
-    for choice in product((0, 1), repeat=len(unclear)):
-        hidden = (missed > 0.5).astype(int)
-        hidden[unclear] = choice
-        log_p = sum(np.log(missed[i] if one else 1.0 - missed[i]) for i, one in zip(unclear, choice, strict=True))
-        ways.append((float(log_p), tuple(hidden.tolist())))
-    return ways
+    count = np.arange(3)
+    weight = np.exp(-0.5 * ((ratio - 1 - count) / 0.2) ** 2 + count * np.log(0.05))
+    # beyond every hypothesis all weights are zero: the widest one is meant
+    return weight / weight.sum() if weight.sum() > 0 else (count == (2 if ratio > 2 else 0)).astype(float)
+
+
+def _hidden_bodies(gaps_mm: Sequence[float]) -> list[tuple[float, tuple[int, ...]]]:
+    """Ways of how many bodies were missed in each gap, with their log-probabilities.
+
+    Clear gaps are settled here, doubtful ones (the six most doubtful) are left to the names.
+    """
+    chances = [_missed(gap / _usual_gap(gaps_mm, i)) for i, gap in enumerate(gaps_mm)]
+    doubtful = sorted(range(len(chances)), key=lambda i: chances[i].max())[:6]
+    options = [
+        [k for k in range(3) if p[k] > (0.01 if i in doubtful else 0.99 * p.max())] for i, p in enumerate(chances)
+    ]
+    return [
+        (float(sum(np.log(p[k]) for p, k in zip(chances, hidden, strict=True))), hidden) for hidden in product(*options)
+    ]
 
 
 def _usual_gap(gaps_mm: Sequence[float], index: int) -> float:
@@ -282,8 +290,9 @@ class DecodeVertebraed(MapTransform):
         n = len(world)
         bottom, top = affine[2, 3], affine[2, 3] + spacing * (shape[2] - 1)
         gaps = np.linalg.norm(np.diff(world, axis=0), axis=1).tolist()
-        # a gap that hides a body must not give its half to the bodies that were found
-        part = [min(0.5, 0.6 * _usual_gap(gaps, i) / gap) for i, gap in enumerate(gaps)]
+        # half of a gap that hides a body would reach the middle of that body
+        ratio = [gap / _usual_gap(gaps, i) for i, gap in enumerate(gaps)]
+        part = [0.5 / (1 + hidden) if (hidden := int(_missed(r).argmax())) else min(0.5, 0.6 / r) for r in ratio]
         found = []
         for i in range(n):
             above = part[i] * (world[i + 1] - world[i]) if i + 1 < n else None

@@ -203,7 +203,7 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
         return (inside.mean(-1) >= 0.5).float()
 
 
-class VirtualVolumeDataset(Dataset[dict[str, Any]]):
+class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
     """Coarse volumes of any coverage for finding and naming vertebrae.
 
     Args:

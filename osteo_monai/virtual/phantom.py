@@ -60,7 +60,8 @@ class SpinePhantom:
             mineral = density if inset else CORTEX_MG_CM3
             label = None if inset else level.label
             value: Value = lambda palette, p, d: palette.mineral(mineral, STANDARD)  # noqa: E731
-            return Shape((-r, -25 - r, z0 - HEIGHT_MM / 2 - 1), (r, r - 25, z0 + HEIGHT_MM / 2 + 1), distance, value, label)
+            low, high = (-r, -25 - r, z0 - HEIGHT_MM / 2 - 1), (r, r - 25, z0 + HEIGHT_MM / 2 + 1)
+            return Shape(low, high, distance, value, label)
 
         self.shapes += [body(0.0, 0.0), body(cortex, END_PLATE_MM)]
 

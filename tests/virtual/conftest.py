@@ -28,9 +28,7 @@ def grow() -> Callable[..., Anatomy]:
 
     @cache
     def grown(seed: int = 5, *variants: Variant, sex: Sex = Sex.MALE, density: float = 120.0) -> Anatomy:
-        return Anatomy(
-            draw_person(seed, sex=sex, age_years=55.0, mean_density=density, variants=frozenset(variants))
-        )
+        return Anatomy(draw_person(seed, sex=sex, age_years=55.0, mean_density=density, variants=frozenset(variants)))
 
     return grown
 

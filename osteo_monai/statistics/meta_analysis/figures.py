@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,7 +37,7 @@ BLUE, ORANGE, GREEN, PURPLE = "#1d5f97", "#c2570c", "#2c7048", "#6b3fa0"
 JUDGEMENT_COLOURS = {"low": "#3a9d5d", "unclear": "#f2c230", "high": "#b3271e", "not stated": "#d9dfe4"}
 JUDGEMENT_SIGNS = {"low": "+", "unclear": "?", "high": "\N{MINUS SIGN}", "not stated": ""}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -123,15 +125,15 @@ def forest_figure(
     label_axis.text(0, -0.9, "Study", va="center", fontsize=7.5, color=SOFT)
     for i, (name, row) in enumerate(zip(labels, cells, strict=True)):
         label_axis.text(0, i, _shortened(name, 36), va="center", fontsize=7.5)
-        for x, n in zip((0.66, 0.77, 0.88, 0.99), row, strict=True):
-            label_axis.text(x, i, f"{n:.0f}", ha="right", va="center", fontsize=7.5)
+        for place, count in zip((0.66, 0.77, 0.88, 0.99), row, strict=True):
+            label_axis.text(place, i, f"{count:.0f}", ha="right", va="center", fontsize=7.5)
     pairs = ((cells[:, 0], cells[:, 0] + cells[:, 2]), (cells[:, 3], cells[:, 1] + cells[:, 3]))
-    for which, (axis, (x, n)) in enumerate(zip(sides, pairs, strict=True)):
-        found = [wilson(a, b) for a, b in zip(x, n, strict=True)]
-        sizes = 14 + 40 * np.sqrt(n / n.max())
+    for which, (axis, (events, totals)) in enumerate(zip(sides, pairs, strict=True)):
+        found = [wilson(x, n) for x, n in zip(events, totals, strict=True)]
+        sizes = 14 + 40 * np.sqrt(totals / totals.max())
         for i, interval in enumerate(found):
             axis.plot([interval.low, interval.high], [i, i], color=SOFT, lw=1)
-            axis.scatter(interval.value, i, s=sizes[i], marker="s", color=BLUE, zorder=3, lw=0)
+            axis.scatter(interval.value, i, s=sizes[i], marker="s", color=BLUE, zorder=3, lw=0, clip_on=False)
         texts = [_text(interval) for interval in found]
         y = len(cells)
         if fit is not None:
@@ -142,12 +144,15 @@ def forest_figure(
             axis.axvline(pooled.value, color=ORANGE, lw=0.8, ls=(0, (4, 3)), zorder=0)
             texts += [_text(pooled), f"       ({predicted.low:.2f}\N{EN DASH}{predicted.high:.2f})"]
             y += 2
-        for j, reference in enumerate(references):
-            _diamond(axis, reference[1 + which], y + j, PURPLE, filled=False)
-            texts.append(_text(reference[1 + which]))
+        theirs = [(se, sp)[which] for _, se, sp in references]
+        for j, reference in enumerate(theirs):
+            _diamond(axis, reference, y + j, PURPLE, filled=False)
+            texts.append(_text(reference))
         for i, text in enumerate(texts):
             axis.text(1.07, i, text, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5)
-        lows = [f.low for f in found]
+        lows = [f.low for f in found] + [r.low for r in theirs]
+        if fit is not None:
+            lows.append(predicted.low)
         axis.set_xlim(max(0.0, math.floor(10 * min(lows) - 0.2) / 10), 1.0)
         axis.set_title(("Sensitivity", "Specificity")[which], fontsize=9, fontweight="bold", loc="left", pad=2)
         axis.text(1.07, -0.9, "estimate (95 % CI)", transform=axis.get_yaxis_transform(), fontsize=7.5, color=SOFT,
@@ -168,7 +173,7 @@ def forest_figure(
     return figure
 
 
-def _diamond(axis, i: Interval, y: float, colour: str, filled: bool) -> None:  # type: ignore[no-untyped-def]
+def _diamond(axis: Axes, i: Interval, y: float, colour: str, filled: bool) -> None:
     axis.fill([i.low, i.value, i.high, i.value], [y, y - 0.33, y, y + 0.33], facecolor=colour if filled else "white",
               edgecolor=colour, lw=1.1, zorder=3)  # fmt: skip
 
@@ -199,7 +204,16 @@ def sroc_figure(
     if tables is not None and len(np.asarray(tables)):
         tp, fp, fn, tn = np.asarray(tables, dtype=np.float64).T
         size = 16 + 110 * (tp + fp + fn + tn) / (tp + fp + fn + tn).max()
-        axis.scatter(fp / (fp + tn), tp / (tp + fn), s=size, facecolor="#1d5f9733", edgecolor=BLUE, lw=0.8, zorder=3)
+        axis.scatter(
+            fp / (fp + tn),
+            tp / (tp + fn),
+            s=size,
+            facecolor="#1d5f9733",
+            edgecolor=BLUE,
+            lw=0.8,
+            zorder=3,
+            clip_on=False,
+        )
         handles.append(_handle("o", BLUE, "studies (area: subjects)", filled=False))
     if fit is not None:
         handles += _draw_fit(axis, fit, auc)
@@ -219,10 +233,29 @@ def sroc_figure(
         axis.scatter(one_minus.value, se.value, marker="*", s=150, color=GREEN, zorder=6, lw=0)
         handles.append(_handle("*", GREEN, f"{_shortened(own.name, 34)}, 95 % CI", filled=True))
     axis.plot([0, 1], [0, 1], color=RULE, lw=0.8, zorder=0)
-    axis.set(xlim=(-0.01, 1), ylim=(0, 1.01), xlabel="1 \N{MINUS SIGN} specificity", ylabel="Sensitivity")
+    wide = _leaves_the_corner(tables, fit, own)
+    end, start = (1.0, 0.0) if wide else (0.5, 0.5)
+    axis.set(
+        xlim=(-0.01 * end, end),
+        ylim=(start, 1 + 0.01 * end),
+        xlabel="1 \N{MINUS SIGN} specificity",
+        ylabel="Sensitivity",
+    )
     axis.set_aspect("equal")
     axis.legend(handles=handles, loc="lower right", frameon=False, fontsize=8)
     return figure
+
+
+def _leaves_the_corner(tables: ArrayLike | None, fit: BivariateFit | None, own: OwnPoint | None) -> bool:
+    """Whether anything lies outside the upper left quarter, where good tests are and the figure looks closer."""
+    rows = [np.asarray(tables, dtype=np.float64).reshape(-1, 4)] if tables is not None else []
+    cells = np.vstack([*rows, *([own.counts[None]] if own is not None else [])])
+    tp, fp, fn, tn = cells.T
+    outside = (fp / (fp + tn) > 0.45).any() or (tp / (tp + fn) < 0.55).any()
+    if fit is not None:
+        x, y = fit.region("prediction").T
+        outside = outside or x.max() > 0.5 or y.min() < 0.5
+    return bool(outside)
 
 
 def _handle(marker: str, colour: str, label: str, filled: bool) -> Line2D:
@@ -230,7 +263,7 @@ def _handle(marker: str, colour: str, label: str, filled: bool) -> Line2D:
                   markerfacecolor=colour if filled else "white")  # fmt: skip
 
 
-def _draw_fit(axis, fit: BivariateFit, auc: Interval | None) -> list[Line2D | Rectangle]:  # type: ignore[no-untyped-def]
+def _draw_fit(axis: Axes, fit: BivariateFit, auc: Interval | None) -> list[Line2D | Rectangle]:
     handles: list[Line2D | Rectangle] = []
     if np.isfinite(fit.auc):
         _, fp, _, tn = fit.tables.T
@@ -247,7 +280,9 @@ def _draw_fit(axis, fit: BivariateFit, auc: Interval | None) -> list[Line2D | Re
         handles.append(Line2D([], [], color=ORANGE, lw=width, ls=style, label=f"95 % {kind} region"))
     s = fit.summary()
     axis.scatter(1 - s.specificity.value, s.sensitivity.value, marker="s", s=48, color=ORANGE, zorder=5, lw=0)
-    handles.insert(0, _handle("s", ORANGE, f"summary: Se {s.sensitivity.value:.2f}, Sp {s.specificity.value:.2f}", True))
+    handles.insert(
+        0, _handle("s", ORANGE, f"summary: Se {s.sensitivity.value:.2f}, Sp {s.specificity.value:.2f}", True)
+    )
     return handles
 
 
@@ -298,7 +333,7 @@ def likelihood_figure(tables: ArrayLike, points: Sequence[tuple[str, str, str, I
 
 
 _PROBABILITIES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9)
-_RATIOS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_RATIOS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000)
 
 
 @mpl.rc_context(_STYLE)
@@ -312,7 +347,7 @@ def fagan_figure(prevalence: float, summary: SummaryPoint, title: str = "") -> F
     axis = figure.add_subplot()
     axis.axis("off")
     limit = float(logit(0.9992))
-    axis.set(xlim=(-0.34, 1.36), ylim=(-limit - 0.35, limit + 0.8))
+    axis.set(xlim=(-0.5, 1.5), ylim=(-limit - 0.35, limit + 1.9))
     for x in (0.0, 0.5, 1.0):
         axis.plot([x, x], [-limit, limit] if x != 0.5 else [math.log(r) / 2 for r in (0.001, 1000)], color=INK, lw=1)
     for percent in _PROBABILITIES:
@@ -334,11 +369,16 @@ def fagan_figure(prevalence: float, summary: SummaryPoint, title: str = "") -> F
         text = f"{word}: {_percent(post.value)}\n({_percent(post.low)} to {_percent(post.high)})"
         axis.text(1.17, np.clip(y, -limit + 0.3, limit - 0.3), text, color=colour, va="center", fontsize=8)
     axis.scatter([0], [start], color=INK, s=22, zorder=5)
-    axis.text(-0.17, start, _percent(prevalence), ha="right", va="center", fontsize=8, fontweight="bold")
-    for x, words in ((0.0, "Pre-test\nprobability (%)"), (0.5, "Likelihood\nratio"), (1.0, "Post-test\nprobability (%)")):
+    text = f"prevalence\n{_percent(prevalence)}"
+    axis.text(-0.17, start, text, ha="right", va="center", fontsize=8, fontweight="bold")
+    for x, words in (
+        (0.0, "Pre-test\nprobability (%)"),
+        (0.5, "Likelihood\nratio"),
+        (1.0, "Post-test\nprobability (%)"),
+    ):
         axis.text(x, limit + 0.25, words, ha="center", va="bottom", fontsize=8.5)
     if title:
-        axis.set_title(title, fontsize=9.5, pad=10)
+        axis.text(0.5, limit + 1.35, title, ha="center", va="bottom", fontsize=9, fontweight="bold")
     return figure
 
 
@@ -410,15 +450,19 @@ def quadas_figure(table: QuadasTable) -> Figure:
     """Return QUADAS-2 as a bar per domain (share of the studies) above a traffic light per study and domain."""
     k = len(table.studies)
     show_concern = any(value != "not stated" for row in table.concern for value in row)
-    groups = [("Risk of bias", QUADAS_DOMAINS, table.risk)]
+    groups: list[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]] = [
+        ("Risk of bias", QUADAS_DOMAINS, table.risk)
+    ]
     if show_concern:
         groups.append(("Applicability concerns", QUADAS_CONCERNS, table.concern))
-    columns = [(group, domain, [row[i] for row in rows]) for group, names, rows in groups for i, domain in enumerate(names)]
-    top, lights = 0.26 * len(columns) + 0.75, 0.235 * k + 1.5
+    columns = [
+        (group, domain, [row[i] for row in rows]) for group, names, rows in groups for i, domain in enumerate(names)
+    ]
+    top, lights = 0.26 * len(columns) + 0.6, 0.235 * k + 1.1
     figure = _figure(6.8, top + lights + 0.5)
     total = top + lights + 0.5
     bars = figure.add_axes((0.36, 1 - (top - 0.3) / total, 0.62, (top - 0.55) / total))
-    for y, (group, domain, values) in enumerate(columns):
+    for y, (_, _, values) in enumerate(columns):
         left = 0.0
         for judgement in JUDGEMENTS:
             share = sum(v == judgement for v in values) / k
@@ -433,7 +477,7 @@ def quadas_figure(table: QuadasTable) -> Figure:
     bars.xaxis.set_major_formatter(PercentFormatter(1.0))
     bars.tick_params(axis="y", length=0)
     bars.spines["left"].set_visible(False)
-    grid = figure.add_axes((0.36, 0.3 / total, 0.62, (lights - 1.05) / total))
+    grid = figure.add_axes((0.36, 0.3 / total, 0.62, (lights - 0.75) / total))
     for x, (_, _, values) in enumerate(columns):
         for y, value in enumerate(values):
             grid.scatter(x, y, s=92, color=JUDGEMENT_COLOURS[value], lw=0)
@@ -469,8 +513,8 @@ def prisma_figure(flow: PrismaFlow) -> Figure:
          [f"Records excluded: {sum(flow.excluded.values())}", *listed(flow.excluded)]),
         ("Eligibility", [f"Full texts assessed: {flow.assessed}"],
          [f"Full texts excluded: {sum(flow.excluded_full_text.values())}", *listed(flow.excluded_full_text)]),
-        ("Included", [f"Studies in the review: {flow.included}", f"Studies in the meta-analysis: {flow.in_meta_analysis}"],
-         []),
+        ("Included", [f"Studies in the review: {flow.included}",
+                      f"Studies in the meta-analysis: {flow.in_meta_analysis}"], []),
     ]  # fmt: skip
     line, pad, gap = 0.2, 0.2, 0.34
     heights = [max(len(left), len(right)) * line + pad for _, left, right in stages]
@@ -496,9 +540,11 @@ def prisma_figure(flow: PrismaFlow) -> Figure:
 _ARROW = {"arrowstyle": "-|>", "color": SOFT, "lw": 1, "shrinkA": 0, "shrinkB": 0}
 
 
-def _box(axis, x: float, top: float, width: float, height: float, lines: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
+def _box(axis: Axes, x: float, top: float, width: float, height: float, lines: Sequence[str]) -> None:
     axis.add_patch(FancyBboxPatch((x, top - height), width, height, boxstyle="round,pad=0,rounding_size=0.05",
                                   facecolor="white", edgecolor=SOFT, lw=0.9))  # fmt: skip
     for i, text in enumerate(lines):
         middle = top - height / 2 + (len(lines) / 2 - i - 0.5) * 0.2
-        axis.text(x + 0.12, middle, _shortened(text, 46), va="center", fontsize=8, fontweight="bold" if i == 0 else None)
+        axis.text(
+            x + 0.12, middle, _shortened(text, 46), va="center", fontsize=8, fontweight="bold" if i == 0 else None
+        )

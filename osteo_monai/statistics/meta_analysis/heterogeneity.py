@@ -112,5 +112,3 @@ def midas_auc_interval(auc: float, level: float = 0.95) -> Interval:
     It depends on no study at all and is **not** a sampling interval. For comparison with papers only.
     """
     return wilson(auc * 500, 500, level)
-
-

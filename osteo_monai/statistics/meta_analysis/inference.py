@@ -1,7 +1,7 @@
 """What is asked of a fitted model: bootstrap, leave-one-out, small-study effects, subgroups and covariates."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,7 +118,7 @@ def _blocks(rows: Array) -> list[Array]:
     return np.array_split(rows, max(1, math.ceil(len(rows) / 256)))
 
 
-def _model_sampler(fit: BivariateFit, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+def _model_sampler(fit: BivariateFit, rng: np.random.Generator) -> Callable[[], Array]:
     l11, l21, l22 = cholesky_factor(fit.psi)
     factor = np.array([[l11, 0.0], [l21, l22]])
     mean = fit.summary().mean
@@ -133,7 +133,7 @@ def _model_sampler(fit: BivariateFit, rng: np.random.Generator):  # type: ignore
     return draw
 
 
-def _cluster_sampler(tables: Array, clusters: Sequence[object], rng: np.random.Generator):  # type: ignore[no-untyped-def]
+def _cluster_sampler(tables: Array, clusters: Sequence[object], rng: np.random.Generator) -> Callable[[], Array]:
     if len(clusters) != len(tables):
         raise ValueError(f"clusters must have a label for each of the {len(tables)} tables, got {len(clusters)}")
     _, index = np.unique(np.array([str(c) for c in clusters]), return_inverse=True)

@@ -1,7 +1,7 @@
 r"""The two log-likelihoods of the bivariate model and their gradients.
 
-Both see study i as theta_i = mu_i + L b_i with b_i ~ N(0, I): theta holds the logits of sensitivity and specificity, mu_i
-is linear in the covariates, and Psi = L L' is the between-study covariance. L (lower triangular, l11, l21, l22) is
+Both see study i as theta_i = mu_i + L b_i with b_i ~ N(0, I): theta holds the logits of sensitivity and specificity,
+mu_i is linear in the covariates, and Psi = L L' is the between-study covariance. L (lower triangular, l11, l21, l22) is
 left unconstrained, so that every covariance is reached, singular ones included: tau = 0 and correlation 1 are points
 like others, not limits at infinity.
 """

@@ -81,14 +81,14 @@ WANG_2025_CONTRADICTIONS: tuple[tuple[str, str, str], ...] = (
     ("Figure 7", "post-test probability 80 %",
      "Se 0.88 and Sp 0.94 as printed give 78.6 %; 80 % is reached only at the edge of their rounding. 3 % agrees."),
     ("AUC intervals", "0.93-0.97, 0.92-0.96, 0.96-0.99",
-     "All three equal a Wilson interval of 500 curve points, which no study enters; not a sampling interval (inferred)."),
+     "All three equal a Wilson interval of 500 curve points, which no study enters; no sampling interval (inferred)."),
     ("Table 1", "20 studies pooled", "Only 19 rows carry the footnote of pooled studies; the text cites 10."),
     ("Results", "20 studies used single-center data", "The list has 19, with one multicentre study among them."),
     ("Results", "19 studies used axial images", "The list has 20."),
     ("Results", "segmentation automated in 18, manual in 5 studies", "These are 23 of 24."),
     ("Methods", "39 models treated as independent",
      "They come from 20 studies: intervals are too narrow. Two studies share authors and a test set of 418."),
-    ("Statistics", "Higgins I2", "midas prints Pearson's I2 on the proportion scale, which reads higher than Higgins'."),
+    ("Statistics", "Higgins I2", "midas prints Pearson's I2 on the proportion scale, which is higher than Higgins'."),
 )  # fmt: skip
 """Where, what is printed, and what stands against it."""
 
@@ -145,7 +145,8 @@ def printed_as(p: float) -> str:
 def subgroup_checks() -> list[SubgroupCheck]:
     """Recompute the review's table of subgroup tests."""
     return [
-        SubgroupCheck(name, p, i2, LikelihoodRatioTest(value, 2)) for name, (p, i2, value) in WANG_2025_SUBGROUPS.items()
+        SubgroupCheck(name, p, i2, LikelihoodRatioTest(value, 2))
+        for name, (p, i2, value) in WANG_2025_SUBGROUPS.items()
     ]
 
 

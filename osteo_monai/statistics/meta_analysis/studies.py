@@ -91,8 +91,8 @@ def _refuse(path: Path, problems: Sequence[str]) -> None:
         raise UnusableInputError("\n  - ".join([head, *lines]))
 
 
-def _read_rows(path: Path, required: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the header and the rows with their line numbers; lines that start with # and empty ones are comments."""
+def _read_rows(path: Path, required: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[str]]:
+    """Return the header, the rows with their line numbers, and problems; empty lines and those with # are comments."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -121,8 +121,7 @@ def _read_rows(path: Path, required: Sequence[str]) -> tuple[list[str], list[tup
             continue
         padded = [*cells, *[""] * (len(header) - len(cells))]
         rows.append((line, {name: cell.strip() for name, cell in zip(header, padded, strict=True)}))
-    _refuse(path, problems)
-    return header, rows
+    return header, rows, problems
 
 
 def _count(text: str) -> int | str:
@@ -151,13 +150,13 @@ def read_studies(path: Path) -> StudyTable:
     """Read a table of studies; ``docs/evidence.md`` describes the columns.
 
     Needed are ``study``, ``TP``, ``FP``, ``FN``, ``TN``; ``model`` and ``target`` are known by name
-    (``target`` is osteoporosis where there is no such column); ``year``, ``doi``, ``source``, ``note`` and ``derivation`` document; every other column is a covariate.
+    (``target`` is osteoporosis where there is no such column); ``year``, ``doi``, ``source``, ``note`` and
+    ``derivation`` document; every other column is a covariate.
 
     Raises:
         UnusableInputError: with everything that is wrong, line by line.
     """
-    header, rows = _read_rows(path, ("study", *COUNT_COLUMNS))
-    problems: list[str] = []
+    header, rows, problems = _read_rows(path, ("study", *COUNT_COLUMNS))
     seen: dict[tuple[str, str, str], int] = {}
     keys, tables = [], []
     for line, row in rows:
@@ -173,7 +172,7 @@ def read_studies(path: Path) -> StudyTable:
         problems += [f"line {line}: {what}" for what in wrong]
         keys.append(key)
         tables.append([counts[name] for name in COUNT_COLUMNS])
-    if not rows:
+    if not rows and not problems:
         problems.append("no study below the header")
     _refuse(path, problems)
     known = {"study", "model", "target", *COUNT_COLUMNS, *NOTE_COLUMNS, ""}
@@ -197,8 +196,8 @@ def parse_counts(text: str) -> Array:
 def read_predictions(path: Path, target: str = BoneStatus.OSTEOPOROSIS.value) -> dict[str, Array]:
     """Count the 2 x 2 tables of one's own model from a file with one row per subject.
 
-    Columns ``truth`` and ``prediction`` (any others are ignored, but a ``subject_id`` must not repeat): either the class
-    names normal, osteopenia, osteoporosis, which gives three one-versus-rest tables, or 0 and 1 for ``target``.
+    Columns ``truth`` and ``prediction`` (any others are ignored, but a ``subject_id`` must not repeat): either the
+    class names normal, osteopenia, osteoporosis, which gives three one-versus-rest tables, or 0 and 1 for ``target``.
 
     Returns:
         Target to (4,) TP, FP, FN, TN. A class without cases, or with nothing else, is left out.
@@ -206,11 +205,11 @@ def read_predictions(path: Path, target: str = BoneStatus.OSTEOPOROSIS.value) ->
     Raises:
         UnusableInputError: with everything that is wrong, line by line; no subject identifier is quoted.
     """
-    header, rows = _read_rows(path, ("truth", "prediction"))
+    header, rows, problems = _read_rows(path, ("truth", "prediction"))
     classes, binary = {status.value for status in BoneStatus}, {"0", "1"}
     used = {row[name].lower() for _, row in rows for name in ("truth", "prediction")}
     allowed = classes if used & classes else binary
-    problems, seen = [], {}
+    seen: dict[str, int] = {}
     for line, row in rows:
         for name in ("truth", "prediction"):
             if row[name].lower() not in allowed:
@@ -220,7 +219,7 @@ def read_predictions(path: Path, target: str = BoneStatus.OSTEOPOROSIS.value) ->
             if row["subject_id"] in seen:
                 problems.append(f"line {line}: the same subject as line {seen[row['subject_id']]}")
             seen.setdefault(row["subject_id"], line)
-    if not rows:
+    if not rows and not problems:
         problems.append("no subject below the header")
     _refuse(path, problems)
     truth = np.array([row["truth"].lower() for _, row in rows])
@@ -258,8 +257,7 @@ def read_quadas(path: Path) -> QuadasTable:
         UnusableInputError: with everything that is wrong, line by line.
     """
     concerns = tuple(f"applicability_{name}" for name in QUADAS_CONCERNS)
-    _, rows = _read_rows(path, ("study", *QUADAS_DOMAINS, *concerns))
-    problems: list[str] = []
+    _, rows, problems = _read_rows(path, ("study", *QUADAS_DOMAINS, *concerns))
     for line, row in rows:
         problems += [
             f"line {line}: {name} must be low, unclear, high or empty, got '{row[name][:40]}'"
@@ -268,7 +266,7 @@ def read_quadas(path: Path) -> QuadasTable:
         ]
     names = [row["study"] for _, row in rows]
     problems += [f"study '{name}' stands twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    if not rows:
+    if not rows and not problems:
         problems.append("no study below the header")
     _refuse(path, problems)
 

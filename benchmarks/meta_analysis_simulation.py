@@ -1,0 +1,163 @@
+"""Bias and interval coverage of the bivariate model on simulated meta-analyses, and its speed.
+
+    python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200] [--skip-speed]
+
+The truth is chosen near the review's osteoporosis figures: sensitivity 0.88, specificity 0.94, between-study variances
+0.5 and 0.8 of the logits, correlation -0.4. Counts are binomial; sizes are log-normal, 40 diseased and 150 healthy
+in the median. Scenarios: 39 and 20 studies, 6 studies, and 39 tables of 20 studies that share three quarters of their
+between-study variance (the review's situation). Writes ``benchmarks/results/meta_analysis_simulation_DATE.json``.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+from scipy.special import expit, logit
+
+from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, leave_one_out
+from osteo_monai.statistics.meta_analysis.bivariate import auc_of_curve
+
+RESULTS = Path(__file__).parent / "results"
+MEAN = logit(np.array([0.88, 0.94]))
+TAU2 = np.array([0.5, 0.8])
+RHO = -0.4
+SHARED = 0.75
+SCENARIOS = (
+    ("20 studies", 20, 20),
+    ("39 tables of 20 studies", 20, 39),
+    ("39 studies", 39, 39),
+    ("6 studies", 6, 6),
+)
+AUC = float(auc_of_curve(MEAN, np.sqrt(TAU2)))
+
+
+def draw(rng: np.random.Generator, studies: int, tables: int) -> tuple[np.ndarray, list[int]]:
+    """Return one meta-analysis, (tables, 4), and the study of each table."""
+    covariance = RHO * np.sqrt(TAU2.prod())
+    factor = np.linalg.cholesky(np.array([[TAU2[0], covariance], [covariance, TAU2[1]]]))
+    study = np.arange(tables) % studies
+    effect = rng.standard_normal((tables, 2))
+    if tables > studies:
+        effect = np.sqrt(SHARED) * rng.standard_normal((studies, 2))[study] + np.sqrt(1 - SHARED) * effect
+    diseased = np.maximum(10, rng.lognormal(np.log(40), 0.7, studies)).astype(int)[study]
+    healthy = np.maximum(15, rng.lognormal(np.log(150), 0.8, studies)).astype(int)[study]
+    p = expit(MEAN + effect @ factor.T)
+    tp, tn = rng.binomial(diseased, p[:, 0]), rng.binomial(healthy, p[:, 1])
+    return np.stack([tp, healthy - tn, diseased - tp, tn], axis=1), study.tolist()
+
+
+def simulate(count: int, studies: int, tables: int, with_bootstrap: int, seed: int) -> dict[str, Any]:
+    """Fit ``count`` meta-analyses by each method; the first ``with_bootstrap`` of the exact fits get 200 replicates."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[dict[str, float]]] = {"binomial": [], "reml": [], "ml": []}
+    failures = dict.fromkeys(rows, 0)
+    started = time.perf_counter()
+    for number in range(count):
+        cells, study = draw(rng, studies, tables)
+        for method, kept in rows.items():
+            try:
+                fit = fit_bivariate(cells, method)  # type: ignore[arg-type]
+            except ValueError:
+                failures[method] += 1
+                continue
+            if not fit.converged:
+                failures[method] += 1
+                continue
+            s = fit.summary()
+            row = {
+                "logit_se": s.mean[0] - MEAN[0],
+                "logit_sp": s.mean[1] - MEAN[1],
+                "tau2_se": fit.tau2[0] - TAU2[0],
+                "tau2_sp": fit.tau2[1] - TAU2[1],
+                "rho": fit.correlation - RHO,
+                "auc": fit.auc - AUC,
+                "se_covered": float(expit(MEAN[0]) in s.sensitivity),
+                "sp_covered": float(expit(MEAN[1]) in s.specificity),
+                "boundary": float(any(m.startswith("Boundary") for m in fit.messages)),
+            }
+            if tables > studies:
+                robust = fit.summary(clusters=study)
+                row["se_covered_clustered"] = float(expit(MEAN[0]) in robust.sensitivity)
+                row["sp_covered_clustered"] = float(expit(MEAN[1]) in robust.specificity)
+            if number < with_bootstrap and method == "binomial":
+                again = bootstrap(fit, 200, seed=number, clusters=study if tables > studies else None)
+                interval = again.auc_interval(fit)
+                if np.isfinite(interval.low):
+                    row["auc_covered"] = float(AUC in interval)
+                row["se_covered_bootstrap"] = float(expit(MEAN[0]) in again.sensitivity_interval(fit))
+                row["sp_covered_bootstrap"] = float(expit(MEAN[1]) in again.specificity_interval(fit))
+            kept.append(row)
+    found = {}
+    for method, kept in rows.items():
+        entry: dict[str, Any] = {"fitted": len(kept), "no_estimate": failures[method]}
+        for name in dict.fromkeys(key for row in kept for key in row):
+            values = np.array([row[name] for row in kept if name in row and np.isfinite(row[name])])
+            what = "" if name == "boundary" or "covered" in name else "_bias"
+            entry[name + what] = round(float(values.mean()), 4)
+            entry[name + what + "_mc_se"] = round(float(values.std(ddof=1) / np.sqrt(len(values))), 4)
+            if "covered" in name:
+                entry[name + "_n"] = len(values)
+        found[method] = entry
+    return {
+        "studies": studies,
+        "tables": tables,
+        "seed": seed,
+        "seconds": round(time.perf_counter() - started, 1),
+    } | found
+
+
+def speed() -> dict[str, dict[str, float]]:
+    """Wall and CPU seconds of the project's bars: 500 studies fitted in 5, a bootstrap of 2,000 in 60."""
+    seconds: dict[str, dict[str, float]] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        seconds[name] = {key: round(value, 3) for key, value in taken.items()}
+        return result
+
+    many, few = (draw(np.random.default_rng(3), k, k)[0] for k in (500, 39))
+    for name, cells in (("500 studies", many), ("39 studies", few)):
+        for method in ("binomial", "reml"):
+            fit = timed(f"fit of {name}, {method}", lambda c=cells, m=method: fit_bivariate(c, m))
+            timed(f"bootstrap of 2000, {name}, {method}", lambda f=fit: bootstrap(f, 2000))
+    timed("leave-one-out of 39 studies, binomial", lambda: leave_one_out(fit_bivariate(few)))
+    return seconds
+
+
+def main() -> None:
+    """Run the scenarios, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--meta-analyses", type=int, default=1000)
+    parser.add_argument("--bootstrap-meta-analyses", type=int, default=200)
+    parser.add_argument("--skip-speed", action="store_true")
+    given = parser.parse_args()
+    result: dict[str, Any] = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
+        "truth": {"sensitivity": 0.88, "specificity": 0.94, "tau2": TAU2.tolist(), "rho": RHO, "auc": round(AUC, 6)},
+        "meta_analyses": given.meta_analyses,
+        "speed_seconds": {} if given.skip_speed else speed(),
+        "scenarios": {},
+    }
+    print(json.dumps(result["speed_seconds"], indent=2), flush=True)
+    path = RESULTS / f"meta_analysis_simulation_{datetime.now(UTC):%Y%m%d}.json"
+    path.parent.mkdir(exist_ok=True)
+    n, b = given.meta_analyses, given.bootstrap_meta_analyses
+    for name, studies, tables in SCENARIOS:
+        result["scenarios"][name] = simulate(n, studies, tables, b, seed=tables + studies)
+        print(name, json.dumps(result["scenarios"][name], indent=2), flush=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")  # after each, so that a stopped run leaves what it has
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

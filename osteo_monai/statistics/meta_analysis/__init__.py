@@ -1,0 +1,55 @@
+"""Meta-analysis of diagnostic accuracy: the bivariate model, what is asked of it, and the evidence report.
+
+>>> from osteo_monai.statistics.meta_analysis import fit_bivariate
+>>> fit = fit_bivariate([[47, 101, 9, 738], [126, 272, 51, 1543], [19, 12, 10, 192], [36, 78, 3, 276]])
+>>> fit.summary().sensitivity, fit.auc  # doctest: +SKIP
+"""
+
+from osteo_monai.statistics.meta_analysis.bivariate import (
+    METHODS,
+    BivariateFit,
+    NotEstimableError,
+    SummaryPoint,
+    fit_bivariate,
+)
+from osteo_monai.statistics.meta_analysis.evidence import Evidence, EvidenceOptions, build_evidence, evidence_facts
+from osteo_monai.statistics.meta_analysis.heterogeneity import (
+    higgins,
+    midas_auc_interval,
+    midas_pearson,
+    zhou_dendukuri,
+)
+from osteo_monai.statistics.meta_analysis.inference import (
+    bootstrap,
+    compare_subgroups,
+    deeks,
+    leave_one_out,
+    meta_regression,
+)
+from osteo_monai.statistics.meta_analysis.report import write_evidence
+from osteo_monai.statistics.meta_analysis.studies import StudyTable, read_predictions, read_studies
+
+__all__ = [
+    "METHODS",
+    "BivariateFit",
+    "Evidence",
+    "EvidenceOptions",
+    "NotEstimableError",
+    "StudyTable",
+    "SummaryPoint",
+    "bootstrap",
+    "build_evidence",
+    "compare_subgroups",
+    "deeks",
+    "evidence_facts",
+    "fit_bivariate",
+    "higgins",
+    "leave_one_out",
+    "meta_regression",
+    "midas_auc_interval",
+    "midas_pearson",
+    "read_predictions",
+    "read_studies",
+    "write_evidence",
+    "zhou_dendukuri",
+]

@@ -1,0 +1,229 @@
+"""Cutting a spine into named vertebrae: one hidden semi-Markov model over the slices of the column.
+
+Along z the column is a row of segments, one a vertebra with its half discs. A segment has a level and a length; levels
+follow one another in one of the few orders that spines have, lengths scatter about what anatomy says. The network tells,
+a slice, how well each level would explain it, and how near to a body's centre it lies. All ways of cutting and naming
+are weighed at once (forward-backward, Rabiner 1989, with explicit durations): the best one is the answer, and how much
+of the whole weight agrees with a name is its certainty. So finding and naming help one another, and neither can be
+right by accident: where only the count could tell and the scan shows neither end to count from, certainty is shared.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from osteo_monai.domain import VertebraLevel
+
+L = VertebraLevel
+NAMED_LEVELS: tuple[VertebraLevel, ...] = (
+    L.T8, L.T9, L.T10, L.T11, L.T12, L.T13, L.L1, L.L2, L.L3, L.L4, L.L5, L.L6,
+)  # fmt: skip
+"""Levels that the network names; the first stands for T8 and everything above it."""
+
+SPINES: Mapping[str, tuple[float, tuple[VertebraLevel, ...]]] = {
+    "normal": (0.86, (L.T9, L.T10, L.T11, L.T12, L.L1, L.L2, L.L3, L.L4, L.L5)),
+    "six lumbar": (0.05, (L.T9, L.T10, L.T11, L.T12, L.L1, L.L2, L.L3, L.L4, L.L5, L.L6)),
+    "four lumbar": (0.05, (L.T9, L.T10, L.T11, L.T12, L.L1, L.L2, L.L3, L.L4)),
+    "thirteen ribbed": (0.04, (L.T9, L.T10, L.T11, L.T12, L.T13, L.L1, L.L2, L.L3, L.L4, L.L5)),
+}
+"""Orders of levels and how often each is expected; transitional anatomy is found in several percent of people."""
+
+PITCH_MM: Mapping[VertebraLevel, float] = {
+    L.T8: 23.5, L.T9: 24.5, L.T10: 25.5, L.T11: 27.0, L.T12: 29.0, L.T13: 30.5, L.L1: 32.0, L.L2: 33.5, L.L3: 35.0,
+    L.L4: 35.5, L.L5: 34.0, L.L6: 32.0,
+}  # fmt: skip
+"""Usual height of a body and its two half discs along z; lumbar bodies 20-30 mm high, discs 5-12 mm."""
+_PITCH_SD_MM = 5.0
+_SHORTEST_MM, _LONGEST_MM = 12.0, 52.0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Slices ``first`` to ``stop`` (exclusive) of the column, which belong to ``level``.
+
+    Attributes:
+        posterior: probability of each level at the segment's centre.
+    """
+
+    level: VertebraLevel
+    first: int
+    stop: int
+    posterior: Mapping[VertebraLevel, float]
+
+
+def cut_column(
+    evidence: NDArray[np.float64],
+    heat: NDArray[np.float64],
+    spacing: float,
+    *,
+    heat_sd_mm: float,
+    open_below: bool,
+    open_above: bool,
+    lowest_is_last: float,
+    trust: float = 0.35,
+) -> list[Segment]:
+    """Cut a column of slices, lowest first, into vertebrae.
+
+    Args:
+        evidence: (n, 12) mean log-probability of each of ``NAMED_LEVELS`` in each slice.
+        heat: (n,) how near to the centre of a body each slice lies, 0 to 1.
+        spacing: distance between slices in mm.
+        heat_sd_mm: SD of the heat about a centre.
+        open_below, open_above: the scan, not the spine, ends there, so that the outer body may be cut.
+        lowest_is_last: probability that the lowest segment is the last one above the sacrum.
+        trust: of one slice's evidence; neighbouring slices say nearly the same, so less than 1.
+
+    Returns:
+        The best cutting, lowest first; empty if the column is shorter than any vertebra.
+    """
+    n = len(evidence)
+    if n * spacing < _SHORTEST_MM:
+        return []
+    longest = max(2, min(n, round(_LONGEST_MM / spacing)))
+    model = _Model(evidence * trust, _heat_scores(heat, spacing, heat_sd_mm, longest), spacing, open_below, open_above)
+    readings = []
+    for prior, order in SPINES.values():
+        states = (*order[::-1], L.T8)
+        start = np.full(len(states), np.log(max(1.0 - lowest_is_last, 1e-3) / (len(states) - 1)))
+        start[0] = np.log(max(lowest_is_last, 1e-3))
+        readings.append((np.log(prior), states, start))
+    runs = [model.run(states, start) for _, states, start in readings]
+    weights = np.array([prior + run.total for (prior, _, _), run in zip(readings, runs, strict=True)])
+    if not np.isfinite(weights).any():
+        return []
+    weights = np.exp(weights - logsumexp(weights))
+    marginal = np.zeros((n, len(NAMED_LEVELS)))
+    for weight, (_, states, _), run in zip(weights, readings, runs, strict=True):
+        for j, level in enumerate(states):
+            marginal[:, NAMED_LEVELS.index(level)] += weight * run.marginal[:, j]
+    best = max(range(len(runs)), key=lambda i: readings[i][0] + runs[i].best_score)
+    segments = []
+    for j, first, stop in runs[best].best_path:
+        at = marginal[(first + stop - 1) // 2 : (first + stop) // 2 + 1].mean(0)
+        posterior = {level: float(p) for level, p in zip(NAMED_LEVELS, at, strict=True) if p > 1e-6}
+        segments.append(Segment(readings[best][1][j], first, stop, posterior))
+    return segments
+
+
+def _heat_scores(heat: NDArray[np.float64], spacing: float, sd_mm: float, longest: int) -> NDArray[np.float64]:
+    """Score (n + 1, longest + 1) of the segment that ends before slice b and has d slices: does the heat peak in it?"""
+    n = len(heat)
+    h = np.clip(heat, 0.03, 0.97)
+    hot, cold = np.log(h), np.log1p(-h)
+    scores = np.zeros((n + 1, longest + 1))
+    for d in range(1, longest + 1):
+        z = (np.arange(d) - 0.5 * (d - 1)) * spacing
+        peak = np.exp(-0.5 * (z / sd_mm) ** 2)
+        windows = n - d + 1
+        if windows < 1:
+            break
+        index = np.arange(windows)[:, None] + np.arange(d)
+        scores[d:, d] = (peak * hot[index] + (1 - peak) * cold[index]).sum(1)
+    return 0.5 * scores
+
+
+@dataclass(frozen=True)
+class _Run:
+    total: float
+    marginal: NDArray[np.float64]
+    best_score: float
+    best_path: list[tuple[int, int, int]]
+
+
+class _Model:
+    """The semi-Markov model of one column; ``run`` weighs one order of levels."""
+
+    def __init__(
+        self,
+        evidence: NDArray[np.float64],
+        heat: NDArray[np.float64],
+        spacing: float,
+        open_below: bool,
+        open_above: bool,
+    ) -> None:
+        self.n, self.longest, self.spacing = len(evidence), heat.shape[1] - 1, spacing
+        self.evidence = np.concatenate([np.zeros((1, evidence.shape[1])), np.cumsum(evidence, 0)])
+        self.heat, self.open_below, self.open_above = heat, open_below, open_above
+
+    def _segments(self, states: Sequence[VertebraLevel]) -> NDArray[np.float64]:
+        """Score (n + 1, longest + 1, states) of a segment by its end, its length and its level; -inf: not possible."""
+        n, length = self.n, np.arange(self.longest + 1) * self.spacing
+        columns = [NAMED_LEVELS.index(level) for level in states]
+        scores = np.full((n + 1, self.longest + 1, len(states)), -np.inf)
+        pitch = np.array([PITCH_MM[level] for level in states])
+        usual = -0.5 * ((length[:, None] - pitch) / _PITCH_SD_MM) ** 2
+        usual[(length < _SHORTEST_MM) | (length > _LONGEST_MM)] = -np.inf
+        # a body that the scan cuts may be as short as one likes, but no longer than it is
+        cut = np.where(length[:, None] < pitch, -0.7, usual)
+        cut[0] = -np.inf
+        for d in range(1, self.longest + 1):
+            ends = np.arange(d, n + 1)
+            if len(ends) == 0:
+                break
+            emitted = self.evidence[ends][:, columns] - self.evidence[ends - d][:, columns]
+            value = emitted + self.heat[ends, d][:, None] + usual[d]
+            if self.open_below:
+                value[0] = emitted[0] + cut[d] + self.heat[d, d]
+            if self.open_above:
+                value[-1] = emitted[-1] + self.heat[n, d] + cut[d]
+            scores[ends, d] = value
+        return scores
+
+    def run(self, states: Sequence[VertebraLevel], start: NDArray[np.float64]) -> _Run:
+        """Weigh all cuttings whose levels follow ``states`` upwards; the last state may repeat."""
+        scores, n, m = self._segments(states), self.n, len(states)
+        forward, entering = np.full((n + 1, m), -np.inf), np.full((n + 1, m), -np.inf)
+        viterbi, chosen = np.full((n + 1, m), -np.inf), np.zeros((n + 1, m), int)
+        viterbi_in, repeats = np.full((n + 1, m), -np.inf), np.zeros(n + 1, bool)
+        entering[0], viterbi_in[0] = start, start
+        for b in range(1, n + 1):
+            d = np.arange(1, min(b, self.longest) + 1)
+            forward[b] = logsumexp(scores[b, d] + entering[b - d], axis=0)
+            options = scores[b, d] + viterbi_in[b - d]
+            chosen[b] = options.argmax(0)
+            viterbi[b] = options.max(0)
+            chosen[b] += 1
+            entering[b] = self._next(forward[b], np.logaddexp)
+            viterbi_in[b] = self._next(viterbi[b], np.maximum)
+            repeats[b] = viterbi[b, m - 1] >= viterbi[b, m - 2]
+        total = float(logsumexp(forward[n]))
+        j = int(viterbi[n].argmax())
+        best, path, b = float(viterbi[n, j]), [], n
+        while b > 0 and np.isfinite(best):
+            d = int(chosen[b, j])
+            path.append((j, b - d, b))
+            b -= d
+            if b > 0 and not (j == m - 1 and repeats[b]):
+                j -= 1
+        marginal = np.zeros((n, m))
+        if np.isfinite(total):
+            marginal = self._marginal(scores, entering, total)
+        return _Run(total, marginal, best, path[::-1])
+
+    @staticmethod
+    def _next(finished: NDArray[np.float64], add: np.ufunc) -> NDArray[np.float64]:
+        """Weight of entering each state after the segments that have just ended: the next one up, or the last again."""
+        entering = np.full_like(finished, -np.inf)
+        entering[1:] = finished[:-1]
+        entering[-1] = add(entering[-1], finished[-1])
+        return entering
+
+    def _marginal(self, scores: NDArray[np.float64], entering: NDArray[np.float64], total: float) -> NDArray[np.float64]:
+        """Probability (n, states) of each level at each slice."""
+        n, m = self.n, scores.shape[2]
+        backward = np.full((n + 1, m), -np.inf)  # of what follows a segment that ended in a state
+        backward[n] = 0.0
+        change = np.zeros((n + 1, m))
+        for a in range(n - 1, -1, -1):
+            ends = np.arange(a + 1, min(n, a + self.longest) + 1)
+            ahead = scores[ends, ends - a] + backward[ends]
+            weight = np.exp(np.minimum(entering[a] + ahead - total, 0.0))
+            change[a] += weight.sum(0)
+            np.subtract.at(change, ends, weight)
+            onward = logsumexp(ahead, axis=0)
+            backward[a, :-1] = onward[1:]
+            backward[a, -1] = onward[-1]
+        return np.clip(np.cumsum(change, 0)[:n], 0.0, 1.0)

@@ -1,0 +1,169 @@
+"""The localiser's loss: least where the prediction is right, finite everywhere, each body of equal weight."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from osteo_monai.domain import RIB_LABEL, VertebraLevel
+from osteo_monai.losses import VertebraLocalizationLoss
+from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
+
+L = VertebraLevel
+CHANNELS = FIRST_NAME_CHANNEL + len(NAMED_LEVELS)
+SMOOTHING = 0.02
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def target() -> Tensor:
+    """Two images (2, 2, 12, 12, 24): L1 and a much smaller L2 in the first, sacrum, ribs and T8 in the second."""
+    y = torch.zeros(2, 2, 12, 12, 24)
+    y[0, 0, 2:10, 2:10, 2:10] = L.L1.label
+    y[0, 0, 4:6, 4:6, 14:16] = L.L2.label
+    y[0, 1, 6, 6, 6] = y[0, 1, 5, 5, 15] = 1.0
+    y[1, 0, 2:8, 2:8, 2:8] = L.SACRUM.label
+    y[1, 0, 2:8, 9:11, 10:20] = RIB_LABEL
+    y[1, 0, 4:9, 3:8, 16:22] = L.T8.label
+    y[1, 1, 6, 5, 19] = 1.0
+    return y
+
+
+def perfect(y: Tensor, sure: float = 12.0) -> Tensor:
+    """Logits that say what the target says; names as sure as label smoothing wants them."""
+    x = torch.zeros(len(y), CHANNELS, *y.shape[2:])
+    classes = y[:, 0].long()
+    x[:, 0] = torch.where(y[:, 1] > 0.5, sure, -sure)
+    names = torch.zeros_like(classes, dtype=torch.bool)
+    for i, level in enumerate(NAMED_LEVELS):
+        here = classes == level.label
+        names |= here
+        right, wrong = 1 - SMOOTHING + SMOOTHING / 12, SMOOTHING / 12
+        x[:, FIRST_NAME_CHANNEL + i] = torch.where(here, right, wrong).log()
+    for channel, mask in ((1, names), (2, classes == L.SACRUM.label), (3, classes == RIB_LABEL)):
+        x[:, channel] = torch.where(mask, sure, -sure)
+    return x
+
+
+def entropy_of_smoothing() -> float:
+    right, wrong = 1 - SMOOTHING + SMOOTHING / 12, SMOOTHING / 12
+    p = torch.tensor([right, *([wrong] * 11)])
+    return float(-(p * p.log()).sum())
+
+
+def loss(x: Tensor, y: Tensor, **weights: float) -> float:
+    return float(VertebraLocalizationLoss(**weights)(x, y))
+
+
+def test_a_perfect_prediction_leaves_what_label_smoothing_leaves() -> None:
+    y = target()
+    assert entropy_of_smoothing() == pytest.approx(0.1355, abs=1e-3)
+    assert loss(perfect(y), y) == pytest.approx(entropy_of_smoothing(), abs=0.01)
+    assert loss(perfect(y), y, name_weight=0.0) == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.parametrize("part", ["heat", "body", "sacrum", "ribs", "names"])
+def test_every_part_counts(part: str) -> None:
+    y = target()
+    x, best = perfect(y), loss(perfect(y), y)
+    channel = {"heat": 0, "body": 1, "sacrum": 2, "ribs": 3}
+    if part == "names":
+        x[:, FIRST_NAME_CHANNEL:] = x[:, FIRST_NAME_CHANNEL:].roll(1, dims=1)
+    else:
+        x[:, channel[part]] = -12.0  # nothing seen
+    worse = loss(x, y)
+    assert worse > best + 0.3
+    # half-way is better than all wrong
+    assert best < loss(0.5 * (x + perfect(y)), y) < worse
+
+
+def test_the_closer_the_lower() -> None:
+    y = target()
+    values = [loss(perfect(y, sure), y) for sure in (0.0, 1.0, 2.0, 4.0, 8.0)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_missed_centre_costs_more_than_a_false_one() -> None:
+    y = target()
+    missed, false = perfect(y), perfect(y)
+    missed[0, 0, 6, 6, 6] = -12.0
+    false[0, 0, 1, 1, 20] = 12.0
+    best = loss(perfect(y), y)
+    assert loss(missed, y) - best > 5 * (loss(false, y) - best) > 0
+
+
+def test_small_bodies_weigh_as_much_as_large_ones() -> None:
+    """L2 has 8 voxels, L1 512: a wrong name costs the same."""
+    y = target()
+    best = loss(perfect(y), y)
+    cost = []
+    for level in (L.L1, L.L2):
+        x = perfect(y)
+        here = y[0, 0] == level.label
+        x[0, FIRST_NAME_CHANNEL:, here] = x[0, FIRST_NAME_CHANNEL:, here].roll(1, dims=0)
+        cost.append(loss(x, y) - best)
+    assert cost[0] == pytest.approx(cost[1], rel=1e-4)
+    # a third of the bodies: log(right / wrong) times the difference of their shares, over three
+    ratio = torch.log(torch.tensor((1 - SMOOTHING + SMOOTHING / 12) / (SMOOTHING / 12)))
+    assert cost[0] == pytest.approx(float(ratio) * (1 - SMOOTHING) / 3, rel=1e-3)
+
+
+def test_gradients_are_finite_and_point_downhill() -> None:
+    y = target()
+    torch.manual_seed(0)
+    x = torch.randn(2, CHANNELS, 12, 12, 24).mul_(3).requires_grad_()
+    value = VertebraLocalizationLoss()(x, y)
+    value.backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+    assert all(x.grad[:, c].abs().max() > 0 for c in range(CHANNELS))
+    assert loss(x.detach() - 0.5 * x.grad, y) < value.item()
+    # where there is no body, names are free
+    outside = ~torch.isin(y[:, 0].int(), torch.tensor([level.label for level in NAMED_LEVELS]).int())
+    assert (x.grad[:, FIRST_NAME_CHANNEL:].movedim(1, -1)[outside] == 0).all()
+
+
+@pytest.mark.parametrize("extreme", [-200.0, 0.0, 200.0])
+def test_extreme_logits_stay_finite(extreme: float) -> None:
+    y = target()
+    x = torch.full((2, CHANNELS, 12, 12, 24), extreme, requires_grad=True)
+    value = VertebraLocalizationLoss()(x, y)
+    value.backward()
+    assert torch.isfinite(value)
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
+def test_an_image_without_any_body() -> None:
+    y = torch.zeros(1, 2, 8, 8, 8)
+    x = torch.zeros(1, CHANNELS, 8, 8, 8, requires_grad=True)
+    value = VertebraLocalizationLoss()(x, y)
+    value.backward()
+    assert torch.isfinite(value)
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+    assert loss(perfect(y), y) == pytest.approx(0.0, abs=0.01)
+
+
+def test_half_precision_is_widened() -> None:
+    y = target()
+    x = perfect(y)
+    assert loss(x.bfloat16(), y) == pytest.approx(loss(x, y), abs=0.02)
+
+
+def test_labels_that_rounding_has_touched() -> None:
+    y = target()
+    assert loss(perfect(y), y - 1e-4 * (y > 1)) == pytest.approx(loss(perfect(y), y), abs=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "targets"), [(15, 2), (CHANNELS, 1), (CHANNELS, 3)])
+def test_wrong_channels(channels: int, targets: int) -> None:
+    with pytest.raises(ValueError, match=f"must have 16 channels and target 2, got {channels} and {targets}"):
+        VertebraLocalizationLoss()(torch.zeros(1, channels, 4, 4, 4), torch.zeros(1, targets, 4, 4, 4))

@@ -1,0 +1,143 @@
+"""From a recipe to files and a manifest that stands every check, the same every time."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from osteo_monai.domain import VertebraLevel
+from osteo_monai.imaging import read_ct
+from osteo_monai.manifests import read_manifest
+from osteo_monai.virtual.anatomy import Anatomy
+from osteo_monai.virtual.cohort import person_of, scan, write_cohort, write_virtual_study, z_range
+from osteo_monai.virtual.ct import VirtualCT
+from osteo_monai.virtual.person import Person
+from osteo_monai.virtual.recipe import plan_cohort, read_recipe
+
+L = VertebraLevel
+RECIPE = {
+    "name": "tiny",
+    "description": "Two people",
+    "seed": 9,
+    "subjects": 2,
+    "splits": {"training": 0.5, "test": 0.5},
+    "variants": {"wedge_fracture": 0.5},
+    "acquisitions": [
+        {"name": "abdomen_80", "matrix": 64, "pixel": [3.9, 3.9], "noise_hu": [9, 9], "slice_thickness": 6,
+         "slice_step": 6, "kvp": 80, "coverage": "abdomen", "phase": "arterial"},
+    ],
+    "scans_per_subject": 2,
+    "formats": ["nifti", "dicom"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.json"
+    path.write_text(json.dumps(RECIPE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cohort(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Person, VirtualCT]]]:
+    """The manifest and what ``report`` was told."""
+    seen: list[tuple[Person, VirtualCT]] = []
+    manifest = write_cohort(
+        recipe, tmp_path_factory.mktemp("cohort"), report=lambda person, ct: seen.append((person, ct))
+    )
+    return manifest, seen
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+def test_the_manifest_stands_every_check(cohort: tuple[Path, list]) -> None:
+    path, seen = cohort
+    manifest = read_manifest(path)
+    assert manifest.header.virtual
+    assert manifest.header.source is not None
+    assert manifest.header.source.startswith("recipe tiny.json, osteo_monai ")
+    records = [record for _, _, record in manifest.records()]
+    assert len(seen) == 2 * 2
+    assert len(records) == 2 * 2 * 2
+    assert {split for split, _, _ in manifest.records()} == {"training", "test"}
+    assert len({r.image for r in records}) == len(records)
+    for record in records:
+        assert record.subject_id in ("tiny_001", "tiny_002")
+        assert record.centre == "virtual"
+        assert (record.acquisition, record.contrast_phase, record.kvp) == ("abdomen_80", "arterial", 80)
+
+
+def test_every_scan_has_files_of_its_own(cohort: tuple[Path, list]) -> None:
+    path, seen = cohort
+    records = [r for _, _, r in read_manifest(path).records() if str(r.image).endswith(".nii.gz")]
+    made = {hashlib.sha256(ct.hu.astype(np.int16).tobytes()).hexdigest() for _, ct in seen}
+    read = {
+        hashlib.sha256(read_ct(path.parent / str(r.image)).hu.astype(np.int16).tobytes()).hexdigest() for r in records
+    }
+    assert len(made) == 4
+    assert read == made
+    names = sorted(str(r.image) for r in records if r.subject_id == "tiny_001")
+    assert names == ["tiny_001/abdomen_80.nii.gz", "tiny_001/abdomen_80_2.nii.gz"]
+
+
+def test_dicom_and_nifti_are_the_same_scan(cohort: tuple[Path, list]) -> None:
+    path, _ = cohort
+    by_label: dict[str, list[str]] = {}
+    for _, _, record in read_manifest(path).records():
+        by_label.setdefault(str(record.label), []).append(str(record.image))
+    nifti, dicom = sorted(next(iter(by_label.values())), key=lambda name: not name.endswith(".nii.gz"))
+    a, b = read_ct(path.parent / nifti), read_ct(path.parent / dicom)
+    np.testing.assert_array_equal(a.hu, b.hu)
+    np.testing.assert_allclose(a.affine, b.affine, atol=2e-3)
+
+
+def test_the_same_recipe_gives_the_same_bytes(cohort: tuple[Path, list], recipe: Path, tmp_path: Path) -> None:
+    again = write_cohort(recipe, tmp_path)
+    assert fingerprint(again.parent) == fingerprint(cohort[0].parent)
+
+
+def test_a_cohort_is_not_written_over_another(cohort: tuple[Path, list], recipe: Path) -> None:
+    before = fingerprint(cohort[0].parent)
+    with pytest.raises(ValueError, match="holds a manifest already: choose another folder or remove it"):
+        write_cohort(recipe, cohort[0].parent)
+    assert fingerprint(cohort[0].parent) == before
+
+
+def test_a_person_can_be_made_alone(cohort: tuple[Path, list], recipe: Path) -> None:
+    plan = plan_cohort(read_recipe(recipe))[1]
+    person, made = cohort[1][2]
+    assert person_of(plan) == person
+    alone = scan(Anatomy(person_of(plan)), plan.scans[0])
+    np.testing.assert_array_equal(alone.hu, made.hu)
+    np.testing.assert_array_equal(alone.labels, made.labels)
+
+
+@pytest.mark.parametrize("coverage", ["chest", "abdomen", "thoracolumbar"])
+def test_every_coverage_holds_l1_and_l2(man: Anatomy, coverage: str) -> None:
+    for seed in range(20):
+        low, high = z_range(man, coverage, np.random.default_rng(seed))  # type: ignore[arg-type]
+        lowest, highest = man.vertebra(L.L2), man.vertebra(L.L1 if coverage == "chest" else L.T11)
+        assert low < lowest.centre[2] - lowest.height / 2 - 10
+        assert high >= highest.centre[2] + highest.height / 2
+        if coverage != "chest":
+            assert low < 0  # the sacrum, whose end plate lies at 0
+
+
+def test_one_study_with_its_truth(tmp_path: Path) -> None:
+    folder = write_virtual_study(tmp_path, seed=2, mean_density=70.0, matrix=128)
+    assert folder == tmp_path / "dicom"
+    scan = read_ct(folder)
+    assert scan.hu.shape == (128, 128, 150)
+    truth = json.loads((tmp_path / "truth" / "truth.json").read_text())
+    assert truth["bone_status"] == "osteoporosis"
+    assert truth["levels"]["L1"]["complete"]
+    assert truth["levels"]["L2"]["complete"]
+    np.testing.assert_array_equal(read_ct(tmp_path / "truth" / "ct.nii.gz").hu, scan.hu)

@@ -1,0 +1,194 @@
+"""Endless training data: the same item for the same index, and labels that fit the image."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from osteo_monai.domain import RIB_LABEL, VertebraLevel
+from osteo_monai.virtual.datasets import SmoothWarp, VirtualSliceDataset, VirtualVolumeDataset
+
+L = VertebraLevel
+BODIES = {level.label for level in L if level is not L.SACRUM} - {level.label for level in list(L)[:7]}
+SLICES, VOLUMES = 16, 6
+
+
+@pytest.fixture(scope="module")
+def slices() -> list[dict[str, Tensor]]:
+    data = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4)
+    return [data[i] for i in range(SLICES)]
+
+
+@pytest.fixture(scope="module")
+def volumes() -> list[dict[str, Tensor]]:
+    data = VirtualVolumeDataset(1000, seed=3, size=(56, 48, 64), spacing_mm=5.0)
+    return [data[i] for i in range(VOLUMES)]  # type: ignore[misc]
+
+
+# --- slices ---------------------------------------------------------------------------------------------------------
+
+
+def test_slices_have_shape_type_and_range(slices: list[dict[str, Tensor]]) -> None:
+    for item in slices:
+        image, label = item["image"], item["label"]
+        assert image.shape == label.shape == (1, 96, 96)
+        assert image.dtype == label.dtype == torch.float32
+        assert -1024 <= image.min() < -300
+        assert 0 < image.max() <= 3071
+        assert set(label.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_most_slices_cut_one_body(slices: list[dict[str, Tensor]]) -> None:
+    area = torch.tensor([item["label"].sum() * 2.4**2 / 100 for item in slices])  # cm2
+    assert (area > 0).float().mean() >= 0.6  # the others pass through discs
+    full = area[area > 6]
+    assert len(full) >= SLICES // 2
+    assert 8 < full.median() < 18
+
+
+def test_the_body_is_no_air(slices: list[dict[str, Tensor]]) -> None:
+    inside = torch.cat([item["image"][item["label"] > 0] for item in slices])
+    assert inside.median() > 20
+    assert (inside < -300).float().mean() < 0.02
+
+
+def test_a_slice_follows_from_seed_and_index(slices: list[dict[str, Tensor]]) -> None:
+    same = VirtualSliceDataset(5, seed=3, size=96, spacing_mm=2.4)
+    assert torch.equal(same[4]["image"], slices[4]["image"])
+    assert torch.equal(same[4]["label"], slices[4]["label"])
+    assert not torch.equal(slices[4]["image"], slices[5]["image"])
+    other = VirtualSliceDataset(5, seed=4, size=96, spacing_mm=2.4)
+    assert not torch.equal(other[4]["image"], slices[4]["image"])
+    # the global generators play no part
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    again = same[4]["image"]
+    assert torch.equal(again, slices[4]["image"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_endosteal_label_lies_within_the_periosteal(slices: list[dict[str, Tensor]]) -> None:
+    inner = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4, boundary="endosteal")
+    checked = 0
+    for i in range(6):
+        item = inner[i]
+        assert torch.equal(item["image"], slices[i]["image"])
+        outer = slices[i]["label"]
+        assert (item["label"] <= outer).all()
+        if outer.sum() > 100:
+            checked += 1
+            assert 0.6 * outer.sum() < item["label"].sum() < outer.sum()
+    assert checked
+
+
+# --- volumes --------------------------------------------------------------------------------------------------------
+
+
+def test_volumes_have_shape_type_and_range(volumes: list[dict[str, Tensor]]) -> None:
+    seen: set[int] = set()
+    for item in volumes:
+        image, label = item["image"], item["label"]
+        assert (image.shape, label.shape) == ((1, 56, 48, 64), (2, 56, 48, 64))
+        assert image.dtype == label.dtype == torch.float32
+        assert image.min() >= -1024
+        assert image.max() <= 3071
+        assert label[1].min() >= 0
+        assert label[1].max() <= 1
+        seen |= {int(v) for v in label[0].unique()}
+    # T1 to T7 count as T8
+    assert seen <= BODIES | {0, L.SACRUM.label, RIB_LABEL}
+    assert {L.L1.label, L.T12.label, RIB_LABEL, L.SACRUM.label} <= seen
+
+
+def test_heat_peaks_at_the_labelled_bodies(volumes: list[dict[str, Tensor]]) -> None:
+    checked = 0
+    for item in volumes:
+        classes, heat = item["label"]
+        for level in (L.T12, L.L1, L.L2, L.L3):
+            body = classes == level.label
+            if body.sum() < 0.9 * 25000 / 125:  # cut: less than most of 25 ml
+                continue
+            checked += 1
+            middle = torch.nonzero(body).float().mean(0)
+            where = torch.where(body, heat, 0.0)
+            peak = torch.tensor(np.unravel_index(int(where.argmax()), where.shape)).float()
+            # a voxel of 5 mm: the centre is at most half a diagonal (4.3 mm) off, which costs a quarter
+            assert where.max() > 0.75
+            assert (peak - middle).norm() * 5 < 8
+        assert heat[classes == 0].max() < 0.75
+    assert checked >= 4
+
+
+def test_outside_the_scan_is_air_without_labels(volumes: list[dict[str, Tensor]]) -> None:
+    cut = 0
+    for item in volumes:
+        outside = (item["image"][0] == -1000).all(0).all(0)
+        inside = torch.nonzero(~outside).flatten()
+        assert inside.max() - inside.min() + 1 == len(inside) > 10  # one range
+        cut += int(outside.any())
+        assert (item["label"][:, :, :, outside] == 0).all()
+    assert cut >= VOLUMES // 2
+
+
+def test_a_volume_follows_from_seed_and_index(volumes: list[dict[str, Tensor]]) -> None:
+    again = VirtualVolumeDataset(3, seed=3, size=(56, 48, 64), spacing_mm=5.0)[2]
+    assert isinstance(again, dict)
+    assert torch.equal(again["image"], volumes[2]["image"])
+    assert torch.equal(again["label"], volumes[2]["label"])
+
+
+def test_views_are_scans_of_one_person(volumes: list[dict[str, Tensor]]) -> None:
+    views = VirtualVolumeDataset(3, seed=3, size=(56, 48, 64), spacing_mm=5.0, views=3)[2]
+    assert isinstance(views, list)
+    assert len(views) == 3
+    assert torch.equal(views[0]["image"], volumes[2]["image"])
+    assert not torch.equal(views[0]["image"], views[1]["image"])
+    both = [(v["image"][0] != -1000).any(0).any(0) for v in views]
+    common = both[0] & both[1] & both[2]
+    assert common.any()
+    for view in views[1:]:
+        assert torch.equal(view["label"][..., common], views[0]["label"][..., common])
+
+
+# --- both -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [-1, 2, 10**6])
+def test_indices_end_where_the_set_does(index: int) -> None:
+    for data in (VirtualSliceDataset(2, seed=0, size=16), VirtualVolumeDataset(2, seed=0)):
+        assert len(data) == 2
+        with pytest.raises(IndexError):
+            data[index]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"length": 0}, {"length": 3, "size": 4}, {"length": 3, "spacing_mm": 0.0}, {"length": -1}]
+)
+def test_wrong_arguments_of_slices(arguments: dict) -> None:
+    with pytest.raises(ValueError, match="length, size and spacing_mm must be positive, got"):
+        VirtualSliceDataset(**{"seed": 1, **arguments})
+
+
+def test_an_unknown_boundary() -> None:
+    with pytest.raises(ValueError, match="boundary must be 'periosteal' or 'endosteal', got 'cortical'"):
+        VirtualSliceDataset(1, seed=1, boundary="cortical")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"length": 0}, {"length": 3, "size": (64, 4, 64)}, {"length": 3, "spacing_mm": -1}, {"length": 3, "views": 0}],
+)
+def test_wrong_arguments_of_volumes(arguments: dict) -> None:
+    with pytest.raises(ValueError, match="length, size, spacing_mm and views must be positive, got"):
+        VirtualVolumeDataset(**{"seed": 1, **arguments})
+
+
+def test_a_warp_stays_within_its_reach_and_is_smooth() -> None:
+    warp = SmoothWarp(np.random.default_rng(1), 6.0)
+    axes = torch.arange(0.0, 200.0, 4.0)
+    p = torch.stack(torch.meshgrid(axes, axes, axes, indexing="ij"))
+    shift = warp(p) - p
+    assert 2 < shift.abs().max() <= 6.0 + 1e-4
+    # waves of at least 45 mm bend by at most 2 pi / 45 of their height a mm
+    assert (shift[:, 1:] - shift[:, :-1]).abs().max() <= 4 * 6 * 2 * np.pi / 45
+    assert torch.equal(SmoothWarp(np.random.default_rng(1), 0.0)(p), p)
