@@ -9,8 +9,14 @@ from scipy import ndimage
 
 from osteo_monai.domain import VertebraLevel
 
-SLAB_MARGIN_MM = 12.0
+DISC_SEARCH_MM = 14.0
+"""How far a disc is looked for from where the localiser puts it; less than half the distance to the next disc."""
+SLAB_MARGIN_MM = DISC_SEARCH_MM + 10.0
 """Slices kept beyond the disc planes: a body 35 mm deep, tilted by 30 degrees, reaches 9 mm beyond them."""
+NO_DISC_SHARE = 0.8
+"""Where the mask nowhere falls below this share of its full area there is no disc to be seen."""
+COLUMN_RADIUS_MM = 32.0
+"""What lies farther from the axis is no vertebral body; the largest are 55 mm wide."""
 SPECK_FRACTION = 0.1
 """A component smaller than this share of the largest one between the same planes is a speck, never the body."""
 
@@ -64,9 +70,10 @@ def separate_bodies(
 ) -> NDArray[np.uint8]:
     """Label each vertebra's body in a mask of bodies.
 
-    A voxel belongs to a vertebra when it lies between the planes through its superior and inferior point, both
-    perpendicular to the line that joins them; where the wedges of two neighbours overlap the nearer centre wins.
-    Of what is left the connected part (6 neighbours) nearest to the centre is the body.
+    A voxel belongs to a vertebra when it lies between the planes through the discs above and below, both perpendicular
+    to the line that joins its superior and inferior point; where the wedges of two neighbours overlap the nearer centre
+    wins. The planes lie where the mask is thinnest, near where the localiser has them: it works on coarse voxels, the
+    mask sees the discs. Of what is left the connected part (6 neighbours) nearest to the centre is the body.
 
     Args:
         mask: (X, Y, Z) all bodies, no matter which.
@@ -89,9 +96,18 @@ def separate_bodies(
         length = float(np.linalg.norm(axis))
         if length == 0:
             raise ValueError(f"superior_mm and inferior_mm of {vertebra.level} are the same point")
-        along = (points - inferior) @ (axis / length)
-        distance = np.linalg.norm(points - np.asarray(vertebra.centre_mm), axis=1)
-        take = (along >= 0) & (along <= length) & (distance < nearest)
+        axis = axis / length
+        along = (points - inferior) @ axis
+        across = np.linalg.norm(points - inferior - along[:, None] * axis, axis=1)
+        heights = along[across < COLUMN_RADIUS_MM]
+        step = float(np.linalg.norm(affine[:3, 2]))
+        bottom, top = (thinnest(heights, at, step) for at in (0.0, length))
+        centre = inferior + 0.5 * (bottom + top) * axis
+        centre += (
+            np.asarray(vertebra.centre_mm) - inferior - ((np.asarray(vertebra.centre_mm) - inferior) @ axis) * axis
+        )
+        distance = np.linalg.norm(points - centre, axis=1)
+        take = (along >= bottom) & (along <= top) & (distance < nearest)
         owner[take], nearest[take] = n, distance[take]
     for n, vertebra in enumerate(vertebrae):
         own = np.flatnonzero(owner == n)
@@ -99,6 +115,26 @@ def separate_bodies(
             kept = own[_component_nearest_centre(index[own], nearest[own])]
             labels[tuple(index[kept].T)] = vertebra.level.label
     return labels
+
+
+def thinnest(heights: NDArray[np.float64], at: float, step: float) -> float:
+    """Return the height near ``at`` where a column has the smallest cross-section: the middle of a disc.
+
+    Args:
+        heights: position along the column of each of its voxels, mm.
+        at: where the disc is expected, mm.
+        step: distance between slices in mm, which the voxels' positions are scattered by.
+
+    Returns:
+        ``at`` itself where no disc shows.
+    """
+    grid = np.arange(-DISC_SEARCH_MM, DISC_SEARCH_MM + 0.25, 0.5)
+    counts, _ = np.histogram(heights - at, np.append(grid - 0.25, grid[-1] + 0.25))
+    area = ndimage.gaussian_filter1d(counts.astype(float), max(1.5, 0.7 * step) / 0.5, mode="nearest")
+    if area.max() == 0 or area.min() > NO_DISC_SHARE * area.max():
+        return at
+    # of two places equally thin the nearer one
+    return at + float(grid[np.argmin(area / area.max() + 0.15 * (grid / DISC_SEARCH_MM) ** 2)])
 
 
 def _component_nearest_centre(index: NDArray[np.intp], distance: NDArray[np.float64]) -> NDArray[np.bool_]:

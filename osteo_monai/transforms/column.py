@@ -1,10 +1,10 @@
 """Cutting a spine into named vertebrae: one hidden semi-Markov model over the slices of the column.
 
-Along z the column is a row of segments, one a vertebra with its half discs. A segment has a level and a length; levels
-follow one another in one of the few orders that spines have, lengths scatter about what anatomy says. The network tells,
-a slice, how well each level would explain it, and how near to a body's centre it lies. All ways of cutting and naming
-are weighed at once (forward-backward, Rabiner 1989, with explicit durations): the best one is the answer, and how much
-of the whole weight agrees with a name is its certainty. So finding and naming help one another, and neither can be
+Along z the column is a row of segments, one a vertebra with its half discs. A segment has a level and a length; the
+levels follow one another in one of the few orders that spines have, lengths scatter about what anatomy says. The network
+tells, a slice, how well each level would explain it, and how near to a body's centre it lies. All ways of cutting and
+naming are weighed at once (forward-backward, Rabiner 1989, with explicit durations): the best one is the answer, and how
+much of the whole weight agrees with a name is its certainty. So finding and naming help one another, and neither can be
 right by accident: where only the count could tell and the scan shows neither end to count from, certainty is shared.
 """
 
@@ -211,7 +211,9 @@ class _Model:
         entering[-1] = add(entering[-1], finished[-1])
         return entering
 
-    def _marginal(self, scores: NDArray[np.float64], entering: NDArray[np.float64], total: float) -> NDArray[np.float64]:
+    def _marginal(
+        self, scores: NDArray[np.float64], entering: NDArray[np.float64], total: float
+    ) -> NDArray[np.float64]:
         """Probability (n, states) of each level at each slice."""
         n, m = self.n, scores.shape[2]
         backward = np.full((n + 1, m), -np.inf)  # of what follows a segment that ended in a state

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.screening.bodies import separate_bodies, shifted, slab, stand_in
+from osteo_monai.screening.bodies import separate_bodies, shifted, slab, stand_in, thinnest
 
 L1, L2 = VertebraLevel.L1, VertebraLevel.L2
 MM = np.eye(4)
@@ -26,12 +26,12 @@ def column() -> tuple[At, At]:
 
 
 def test_slab_holds_both_levels_and_the_margin():
-    # z 0 to 60 mm with 12 mm on either side is -12 to 72, cut to 0 .. 70 of the volume; in slices of 2 mm 0 .. 37
+    # z 0 to 60 mm with 24 mm on either side is -24 to 84, cut to 0 .. 70 of the volume; in slices of 2 mm 0 .. 43
     assert slab(column(), MM, 70) == slice(0, 70)
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
-    assert slab(column(), affine, 100) == slice(0, 37)
+    assert slab(column(), affine, 100) == slice(0, 43)
     affine[2, 3] = -50.0
-    assert slab(column(), affine, 100) == slice(19, 62)
+    assert slab(column(), affine, 100) == slice(13, 68)
 
 
 def test_slab_outside_the_volume_still_holds_one_slice():
@@ -130,3 +130,26 @@ def test_stand_in_at_the_border_is_cut():
     mask = stand_in(At(L1, (0, 0, 0), (0, 0, 15), (0, 0, -15)), (50, 50, 50), MM)
     assert mask[0, 0, 0]
     assert mask.shape == (50, 50, 50)
+
+
+@pytest.mark.parametrize("error_mm", [-11.0, -4.0, 0.0, 7.0, 11.0])
+def test_planes_move_to_the_discs(error_mm: float):
+    """Bodies of 24 mm with discs of 6 mm: a localiser that is off by a third of a body still gives whole bodies."""
+    mask = np.zeros((30, 30, 130), bool)
+    for start in range(5, 130, 30):
+        mask[5:25, 5:25, start : start + 24] = True
+    at = [At(level, (15, 15, z + error_mm), (15, 15, z + 15 + error_mm), (15, 15, z - 15 + error_mm))
+          for level, z in ((L1, 77.0), (L2, 47.0))]  # fmt: skip
+    labels = separate_bodies(mask, MM, at)
+    for level, first in ((L1, 65), (L2, 35)):
+        assert np.flatnonzero((labels == level.label).any((0, 1)))[[0, -1]].tolist() == [first, first + 23]
+
+
+def test_without_a_disc_the_plane_stays():
+    assert thinnest(np.repeat(np.arange(100.0), 50), 41.0, 1.0) == 41.0
+    assert thinnest(np.zeros(0), 41.0, 1.0) == 41.0
+
+
+def test_the_thinnest_place_is_the_disc():
+    heights = np.concatenate([np.repeat(np.arange(0.0, 40), 50), np.repeat(np.arange(46.0, 90), 50)])
+    assert thinnest(heights, 36.0, 1.0) == pytest.approx(42.5, abs=1)

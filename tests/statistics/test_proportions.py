@@ -1,0 +1,57 @@
+"""Intervals of a proportion, against base R and by hand."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from osteo_monai.statistics.proportions import agresti_coull, clopper_pearson, proportion, wald, wilson
+
+ORACLE = json.loads((Path(__file__).parent / "oracle" / "proportions.json").read_text())["proportion_ci"]
+METHODS = {"wilson": wilson, "clopper_pearson": clopper_pearson, "agresti_coull": agresti_coull, "wald": wald}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("row", ORACLE, ids=lambda r: f"{r['x']} of {r['n']}")
+def test_intervals_equal_those_of_base_r(row, name):
+    found = METHODS[name](row["x"], row["n"], 0.95)
+    assert found.value == pytest.approx(row["p"], abs=1e-15)
+    assert (found.low, found.high) == pytest.approx(row[name], abs=1e-10)
+
+
+def test_wilson_by_hand():
+    # z = 1.959964, w = z^2 / 10 = 0.384146: centre (0.5 + w / 2) / (1 + w) = 0.5
+    found = wilson(5, 10)
+    half = 1.959963984540054 * math.sqrt(0.25 / 10 + 0.3841458820694124 / 40) / 1.3841458820694124
+    assert found.low == pytest.approx(0.5 - half, abs=1e-12)
+    assert found.high == pytest.approx(0.5 + half, abs=1e-12)
+
+
+@pytest.mark.parametrize("function", [wilson, clopper_pearson])
+def test_bounds_at_none_and_all_are_exact(function):
+    assert function(0, 10).low == 0.0
+    assert function(10, 10).high == 1.0
+    assert 0.6 < function(10, 10).low < 0.8
+
+
+@pytest.mark.parametrize(("x", "n"), [(-1, 3), (4, 3), (0, 0), (math.nan, 3), (1, math.inf)])
+def test_what_is_no_proportion_is_refused(x, n):
+    with pytest.raises(ValueError, match="a proportion needs"):
+        wilson(x, n)
+
+
+def test_nobody_gives_no_number():
+    found = proportion(0, 0)
+    assert math.isnan(found.value)
+    assert math.isnan(found.low)
+
+
+def test_level_is_checked():
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, got 95"):
+        wilson(1, 2, 95)
+
+
+def test_interval_knows_what_it_holds():
+    assert 0.5 in wilson(5, 10)
+    assert 0.99 not in wilson(5, 10)
