@@ -1,11 +1,12 @@
 """Cutting a spine into named vertebrae: one hidden semi-Markov model over the slices of the column.
 
 Along z the column is a row of segments, one a vertebra with its half discs. A segment has a level and a length; the
-levels follow one another in one of the few orders that spines have, lengths scatter about what anatomy says. The network
-tells, a slice, how well each level would explain it, and how near to a body's centre it lies. All ways of cutting and
-naming are weighed at once (forward-backward, Rabiner 1989, with explicit durations): the best one is the answer, and how
-much of the whole weight agrees with a name is its certainty. So finding and naming help one another, and neither can be
-right by accident: where only the count could tell and the scan shows neither end to count from, certainty is shared.
+levels follow one another in one of the few orders that spines have, lengths scatter about what anatomy says. The
+network tells, a slice, how well each level would explain it, and how near to a body's centre it lies. All ways of
+cutting and naming are weighed at once (forward-backward, Rabiner 1989, with explicit durations): the best one is the
+answer, and how much of the whole weight agrees with a name is its certainty. So finding and naming help one another,
+and neither can be right by accident: where only the count could tell and the scan shows neither end to count from,
+certainty is shared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -191,13 +192,15 @@ class _Model:
             repeats[b] = viterbi[b, m - 1] >= viterbi[b, m - 2]
         total = float(logsumexp(forward[n]))
         j = int(viterbi[n].argmax())
-        best, path, b = float(viterbi[n, j]), [], n
-        while b > 0 and np.isfinite(best):
-            d = int(chosen[b, j])
-            path.append((j, b - d, b))
-            b -= d
-            if b > 0 and not (j == m - 1 and repeats[b]):
+        best = float(viterbi[n, j])
+        path: list[tuple[int, int, int]] = []
+        stop = n
+        while stop > 0 and np.isfinite(best):
+            first = stop - int(chosen[stop, j])
+            path.append((j, first, stop))
+            if first > 0 and not (j == m - 1 and repeats[first]):
                 j -= 1
+            stop = first
         marginal = np.zeros((n, m))
         if np.isfinite(total):
             marginal = self._marginal(scores, entering, total)

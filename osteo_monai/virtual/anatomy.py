@@ -132,11 +132,8 @@ class Noise:
     def __init__(self, seed: int, size: int = 48) -> None:
         generator = torch.Generator().manual_seed(seed)
         cube = torch.randn((size,) * 3, generator=generator)
-        cube[-1], cube[:, -1], cube[:, :, -1] = (
-            cube[0],
-            cube[:, 0],
-            cube[:, :, 0],
-        )  # no seam from one period to the next
+        for axis in range(3):  # no seam from one period to the next
+            cube.select(axis, -1).copy_(cube.select(axis, 0))
         self._size = size
         self._cube = cube[None, None]
 
