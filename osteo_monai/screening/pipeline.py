@@ -326,7 +326,16 @@ class _Screening:
             self._add(
                 quality.body_inside_volume(v.level, body, volume.valid, limits),
                 quality.body_volume(v.level, voxels * voxel_cm3, limits),
+                self._level_offset(v, body),
             )
+
+    def _level_offset(self, vertebra: Any, body: NDArray[np.bool_]) -> Finding | None:
+        """Compare where the outline and the localiser have a vertebra, along the column."""
+        centre = np.argwhere(body).mean(0) @ self.volume.affine[:3, :3].T + self.volume.affine[:3, 3]
+        axis = np.subtract(vertebra.superior_mm, vertebra.inferior_mm)
+        step = float(np.linalg.norm(axis))
+        offset = float((centre - vertebra.centre_mm) @ axis) / step
+        return quality.level_offset(vertebra.level, offset, step, self.options.limits)
 
     def measure(self) -> None:
         """Measure each body, leave out the fractured ones, calibrate, and judge the numbers."""

@@ -32,6 +32,8 @@ class QualityLimits:
     The unit stands in the name; a name without a unit is a fraction or a count.
     """
 
+    level_offset_warning: float = _limit(0.25, f"{_CUSTOM}: a quarter of the way to the next vertebra")
+    level_offset_refusal: float = _limit(0.45, f"{_CUSTOM}: nearly half-way, where the next vertebra is as likely")
     certainty_minimum: float = _limit(0.8, f"{_CUSTOM}: posterior of the level's name, 4 to 1 against all others")
     centre_distance_minimum_mm: float = _limit(18.0, f"{_CUSTOM}: below the height of a small lumbar body")
     centre_distance_maximum_mm: float = _limit(55.0, f"{_CUSTOM}: body of 30 mm and disc of 15 mm, with room")
@@ -296,6 +298,26 @@ def consecutive_levels(
     where = f"{distance:.0f} mm apart" if below else "in the wrong order"
     message = f"{upper} and {lower} are not neighbours: their centres lie {where}."
     return _finding("levels_not_consecutive", Severity.REFUSAL, message)
+
+
+def level_offset(
+    level: VertebraLevel, offset_mm: float, step_mm: float, limits: QualityLimits = LIMITS
+) -> Finding | None:
+    """Judge how far the outlined body lies from where the localiser saw the level; half a step is the next vertebra.
+
+    Args:
+        offset_mm: distance along the column from the localiser's centre to the body's.
+        step_mm: distance from one vertebra to the next.
+    """
+    share = abs(offset_mm) / step_mm
+    if share < limits.level_offset_warning:
+        return None
+    message = (
+        f"The body outlined as {level} lies {abs(offset_mm):.0f} mm from where the level was localised, "
+        f"{share:.0%} of the way to the next vertebra: the name may be one level off."
+    )
+    refused = share >= limits.level_offset_refusal
+    return _finding("level_offset", Severity.REFUSAL if refused else Severity.WARNING, message)
 
 
 def named_once(found: Sequence[VertebraLevel], wanted: Sequence[VertebraLevel]) -> Finding | None:

@@ -68,8 +68,8 @@ def test_phantom_is_measured(make_volume, make_models):
 def test_only_the_slices_of_the_levels_are_segmented(make_volume, make_models):
     models = make_models()
     screen_volume(make_volume(), models)
-    # L1 and L2 with their discs are 72 mm, and 12 mm on either side: 96 mm = 48 slices of the 90
-    assert models.segmentation.slices == [pytest.approx(49, abs=2)]
+    # L1 and L2 with their discs are 72 mm, and 24 mm on either side: 120 mm = 60 slices of the 90
+    assert models.segmentation.slices == [pytest.approx(61, abs=2)]
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_contrast_in_the_header_warns():
 
 def test_enhanced_aorta_warns():
     check(quality.aorta_enhancement(180.0, 0.9), "contrast_enhanced", Severity.WARNING)
-    assert quality.aorta_enhancement(180.0, 0.3) is None
+    assert quality.aorta_enhancement(180.0, 0.1) is None
     assert quality.aorta_enhancement(45.0, 0.9) is None
     assert quality.aorta_enhancement(100.0, 0.9) is None
     assert quality.aorta_enhancement(None, 0.0) is None
@@ -344,3 +344,12 @@ def test_verdict_is_the_worst_finding():
     assert quality.verdict([of(Severity.INFO)]) == "accepted"
     assert quality.verdict([of(Severity.INFO), of(Severity.WARNING)]) == "accepted_with_warnings"
     assert quality.verdict([of(Severity.WARNING), of(Severity.REFUSAL)]) == "refused"
+
+
+@pytest.mark.parametrize(("offset_mm", "severity"), [(3.0, None), (-7.5, None), (-12.0, "warning"), (16.0, "refusal")])
+def test_a_body_far_from_where_its_level_was_seen(offset_mm: float, severity: str | None):
+    finding = quality.level_offset(L1, offset_mm, 33.0)
+    assert (finding.severity if finding else None) == severity
+    if finding:
+        assert finding.code == "level_offset"
+        assert f"{abs(offset_mm):.0f} mm" in finding.message
