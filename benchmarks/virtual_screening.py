@@ -131,7 +131,7 @@ def _body(ct: VirtualCT, measured: Any, bodies: np.ndarray) -> dict[str, Any]:
         "dice": _dice(ours, truth),
         "dice_middle_third": _dice(ours[:, :, middle], truth[:, :, middle]),
         "hu_error": round(measured.hu.median - ct.true_hu(measured.level), 2),
-        "density_error_mg_cm3": round(measured.density.mg_cm3 - v.density, 2),
+        "density_error_mg_cm3": round(measured.density.mg_cm3 - v.trabecular_density, 2),
         "height_loss": v.fracture,
     }
 

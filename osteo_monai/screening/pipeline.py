@@ -420,19 +420,19 @@ class _Screening:
         return [v for v in self.found if v.level in self.options.levels]
 
     def _flag_contrast(self) -> None:
-        """Look at the aorta beside the lowest thoracolumbar vertebra in view when no body will be outlined."""
-        near = [v for v in self.found if v.level in AORTA_LEVELS]
-        if not near:
-            return
-        volume, beside = self.volume, near[-1]
-        cut = slab([beside], volume.affine, volume.hu.shape[2])
-        hu, affine = volume.hu[:, :, cut], shifted(volume.affine, cut.start)
-        valid = None if volume.valid is None else volume.valid[:, :, cut]
-        try:
-            aorta = tissues.find_aorta(hu, affine, stand_in(beside, hu.shape, affine), valid)
-        except ValueError:  # too little of the vertebra is in view to look beside it
-            return
-        self._add(quality.aorta_enhancement(*_aorta(aorta), self.options.limits))
+        """Look at the aorta beside the thoracolumbar vertebrae in view, the lowest first, when none will be outlined."""
+        volume = self.volume
+        for beside in reversed([v for v in self.found if v.level in AORTA_LEVELS]):
+            cut = slab([beside], volume.affine, volume.hu.shape[2])
+            hu, affine = volume.hu[:, :, cut], shifted(volume.affine, cut.start)
+            valid = None if volume.valid is None else volume.valid[:, :, cut]
+            try:
+                aorta = tissues.find_aorta(hu, affine, stand_in(beside, hu.shape, affine), valid)
+            except ValueError:  # too little of the vertebra is in view to look beside it
+                continue
+            if aorta is not None:
+                self._add(quality.aorta_enhancement(*_aorta(aorta), self.options.limits))
+                return
 
     def _judge_bodies(self, bodies: Mapping[VertebraLevel, "_Body"]) -> None:
         limits = self.options.limits

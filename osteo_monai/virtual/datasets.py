@@ -77,15 +77,21 @@ class SmoothWarp:
 
 
 def _random_pose(
-    rng: np.random.Generator, pivot: NDArray[np.float64], degrees: tuple[float, float, float], scale: float
+    rng: np.random.Generator,
+    pivot: NDArray[np.float64],
+    degrees: tuple[float, float, float],
+    scale: float,
+    stretch: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Turn and scale about ``pivot``: a (4, 4) map from scanner to person."""
+    """Turn, scale and stretch along z about ``pivot``: a (4, 4) map from scanner to person; SDs of logarithms."""
     a, b, c = np.deg2rad(rng.normal(0, degrees))
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
     matrix = np.eye(4)
     matrix[:3, :3] = about_x @ about_y @ about_z * float(np.exp(rng.normal(0, scale)))
+    if stretch:
+        matrix[:3, 2] *= float(np.exp(rng.normal(0, stretch)))
     matrix[:3, 3] = pivot - matrix[:3, :3] @ pivot
     return matrix
 
@@ -272,7 +278,8 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
         y = float(np.clip(middle[1] + rng.normal(0, 18), None, spine_y + span[1] - 48))
         centre = np.array([middle[0] + rng.normal(0, 18), y, middle_z])
         warp = SmoothWarp(rng, float(rng.uniform(0, 8)))
-        pose = _random_pose(rng, middle, (7, 5, 6), 0.07)
+        # trunks differ in their proportions: what is named must be seen, not measured off
+        pose = _random_pose(rng, middle, (7, 5, 6), 0.07, stretch=0.09)
         canvas = Canvas(
             centre - span, [step] * 3, self.size, pose=pose, warp=warp, reach=warp.reach, softness=step * 0.9
         )

@@ -61,7 +61,8 @@ class Population(_Model):
 class AcquisitionRecipe(_Model):
     """One way of scanning, in the words of ``osteo_monai.virtual.ct.CTProtocol``. Lengths in mm."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
+    """Becomes part of file names."""
     weight: float = Field(default=1.0, gt=0)
     """How often this one is taken, relative to the weights of the others."""
     kvp: Literal[80, 100, 120, 140] = 120

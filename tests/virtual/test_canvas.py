@@ -62,6 +62,27 @@ def test_box_holds_all_of_a_shape(posed: bool, warped: bool) -> None:
             assert covered[:, axis].max() < box[axis].stop
 
 
+def test_box_leaves_room_for_edges_displacements_and_turns() -> None:
+    def covered_within_box(distance: Tensor, canvas: Canvas, low: tuple, high: tuple) -> bool:
+        covered = canvas.coverage(distance.expand(canvas.shape)) > 0
+        box = canvas.box(low, high)
+        assert box is not None
+        assert covered.any()
+        return bool(covered[box].sum() == covered.sum())
+
+    grid = {"origin": (-30, -30, -30), "spacing": (1, 1, 1), "shape": (61, 61, 61)}
+    # an edge of 9 mm reaches 4.5 mm beyond the surface
+    soft = Canvas(**grid, softness=9.0)
+    assert covered_within_box(ball(soft, (0, 0, 0), 8.0), soft, (-8, -8, -8), (8, 8, 8))
+    moved = Canvas(**grid, warp=lambda p: p + 7.0, reach=7.0)
+    assert covered_within_box(ball(moved, (0, 0, 0), 8.0), moved, (-8, -8, -8), (8, 8, 8))
+    # a rod along x that a pose turns by 45 degrees reaches as far along y
+    c = math.sqrt(0.5)
+    turned = Canvas(**grid, pose=np.array([[c, -c, 0, 0], [c, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    rod = capsule(turned.positions(ALL), (-20, 0, 0), (20, 0, 0), 2.0)
+    assert covered_within_box(rod, turned, (-22, -2, -2), (22, 2, 2))
+
+
 def test_pose_maps_canvas_to_shape() -> None:
     pose = np.eye(4)
     pose[:3, 3] = (10, 0, -5)

@@ -177,6 +177,21 @@ def test_grid_of_a_scan(man: Anatomy) -> None:
     assert 0.2 < (ct.hu > -200).mean() < 0.8
 
 
+def test_soft_tissue_lies_where_bone_does() -> None:
+    """Soft tissue is painted on coarser pixels: an edge at 3.3 mm must come out at 3.3 mm all the same."""
+
+    class Edge(Block):
+        def paint_soft(self, canvas: Canvas, palette: Palette) -> None:
+            canvas.value[:] = 1000.0 * canvas.coverage(canvas.axes[0] - 3.3)[:, None, None]
+
+        def paint_hard(self, canvas: Canvas, palette: Palette) -> None:
+            pass
+
+    hu = scan_block(Edge(), noise_hu=0.0)
+    # 48 pixels of 1 mm about 0: the first begins at -24 mm
+    assert hu[:, 24, 20].sum() / 1000 == pytest.approx(24 + 3.3, abs=0.05)
+
+
 def test_matrices_may_be_odd(man: Anatomy) -> None:
     odd = acquire(man, CTProtocol(pixel=5.0, matrix=(63, 49), noise_hu=0.0), z_range=(100, 102))
     even = acquire(man, CTProtocol(pixel=5.0, matrix=(65, 51), noise_hu=0.0), z_range=(100, 102))
