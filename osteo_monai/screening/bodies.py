@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from osteo_monai.domain import VertebraLevel
 
-DISC_SEARCH_MM = 14.0
+DISC_SEARCH_MM = 16.0
 """How far a disc is looked for from where the localiser puts it; less than half the distance to the next disc."""
-SLAB_MARGIN_MM = DISC_SEARCH_MM + 10.0
+SLAB_MARGIN_MM = DISC_SEARCH_MM + 8.0
 """Slices kept beyond the disc planes: a body 35 mm deep, tilted by 30 degrees, reaches 9 mm beyond them."""
 NO_DISC_SHARE = 0.8
 """Where the mask nowhere falls below this share of its full area there is no disc to be seen."""

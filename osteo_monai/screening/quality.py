@@ -33,7 +33,7 @@ class QualityLimits:
     """
 
     level_offset_warning: float = _limit(0.25, f"{_CUSTOM}: a quarter of the way to the next vertebra")
-    level_offset_refusal: float = _limit(0.45, f"{_CUSTOM}: nearly half-way, where the next vertebra is as likely")
+    level_offset_refusal: float = _limit(0.5, f"{_CUSTOM}: half-way, where the next vertebra is as likely")
     certainty_minimum: float = _limit(0.8, f"{_CUSTOM}: posterior of the level's name, 4 to 1 against all others")
     centre_distance_minimum_mm: float = _limit(18.0, f"{_CUSTOM}: below the height of a small lumbar body")
     centre_distance_maximum_mm: float = _limit(55.0, f"{_CUSTOM}: body of 30 mm and disc of 15 mm, with room")

@@ -346,7 +346,7 @@ def test_verdict_is_the_worst_finding():
     assert quality.verdict([of(Severity.WARNING), of(Severity.REFUSAL)]) == "refused"
 
 
-@pytest.mark.parametrize(("offset_mm", "severity"), [(3.0, None), (-7.5, None), (-12.0, "warning"), (16.0, "refusal")])
+@pytest.mark.parametrize(("offset_mm", "severity"), [(3.0, None), (-7.5, None), (-12.0, "warning"), (17.0, "refusal")])
 def test_a_body_far_from_where_its_level_was_seen(offset_mm: float, severity: str | None):
     finding = quality.level_offset(L1, offset_mm, 33.0)
     assert (finding.severity if finding else None) == severity
