@@ -83,7 +83,9 @@ def test_tilted_planes_follow_the_axis():
     labels = separate_bodies(mask, MM, [tilted])
     assert labels[30, 30, 10] == L1.label
     assert labels[30, 30, 50] == L1.label
-    mask[30, 5:56, 5:56] = True
+    y, z = np.indices((60, 60)) - 30
+    along = (y + z) / np.sqrt(2)
+    mask[30] = (abs(abs(along) - 15.6) > 2) & (abs(along) < 28)  # a body between two discs, and what lies beyond
     labels = separate_bodies(mask, MM, [tilted])
     assert labels[30, 10, 10] == 0
     assert labels[30, 10, 50] == L1.label
