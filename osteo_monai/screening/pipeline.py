@@ -420,7 +420,7 @@ class _Screening:
         return [v for v in self.found if v.level in self.options.levels]
 
     def _flag_contrast(self) -> None:
-        """Look at the aorta beside the thoracolumbar vertebrae in view, the lowest first, when none will be outlined."""
+        """Look at the aorta beside the vertebrae in view, the lowest first, when none will be outlined."""
         volume = self.volume
         for beside in reversed([v for v in self.found if v.level in AORTA_LEVELS]):
             cut = slab([beside], volume.affine, volume.hu.shape[2])

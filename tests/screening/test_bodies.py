@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.screening.bodies import separate_bodies, shifted, slab, stand_in, thinnest
+from osteo_monai.screening.bodies import separate_bodies, shifted, slab, stand_in, thinnest, without_stray_slices
 
 L1, L2 = VertebraLevel.L1, VertebraLevel.L2
 MM = np.eye(4)
@@ -155,3 +155,12 @@ def test_without_a_disc_the_plane_stays():
 def test_the_thinnest_place_is_the_disc():
     heights = np.concatenate([np.repeat(np.arange(0.0, 40), 50), np.repeat(np.arange(46.0, 90), 50)])
     assert thinnest(heights, 36.0, 1.0) == pytest.approx(42.5, abs=1)
+
+
+def test_a_stray_slice_goes_and_edges_stay():
+    mask = np.zeros((4, 4, 30), bool)
+    mask[..., 5:15] = True
+    wanted = mask.copy()
+    mask[..., 18] = True  # a disc taken for bone
+    np.testing.assert_array_equal(without_stray_slices(mask, 2.0), wanted)
+    np.testing.assert_array_equal(without_stray_slices(mask, 5.0), mask)
