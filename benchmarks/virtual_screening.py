@@ -187,10 +187,17 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     recipe = read_recipe(arguments.recipe)
     plans = plan_cohort(recipe)[: arguments.limit]
+    failed = 0
     jobs = [(plan, i) for plan in plans for i in range(len(plan.scans))]
     with ProcessPoolExecutor(arguments.workers, initializer=_start, initargs=(arguments.device,)) as pool:
         futures = [pool.submit(measure_scan, *job) for job in jobs]
-        rows = [f.result() for f in track(futures, description="Screening virtual patients")]
+        rows = []
+        for job, future in zip(track(jobs, description="Screening virtual patients"), futures, strict=True):
+            try:
+                rows.append(future.result())
+            except Exception as error:  # a defect of ours must not cost the other rows
+                Console().print(f"{job[0].subject_id}: {type(error).__name__}: {error}")
+                failed += 1
     groups = {"all": rows, "no variant": [r for r in rows if not r["variants"]]}
     for variant in sorted({v for r in rows for v in r["variants"]}):
         groups[variant] = [r for r in rows if variant in r["variants"]]
@@ -223,6 +230,7 @@ def main() -> None:
         "what": "virtual patients, never trained on; not diagnostic accuracy",
         "recipe": recipe.name,
         "people": len(plans),
+        "scans_that_failed": failed,
         "weights_sha256": {m: file_sha256(ROOT / "bundles" / m / "models" / "model.pt") for m in bundles},
         "summary": summary,
         "scans": rows,

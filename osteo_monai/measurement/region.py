@@ -153,7 +153,10 @@ def trabecular_region(
     below, above = _gap_to_endplates(frame, own)
     height = np.maximum(below + above, 1e-6)
     level = below / height  # 0 at the lower end plate, 1 at the upper one
-    ahead = _depth_fraction(frame, own)
+    try:
+        ahead = _depth_fraction(frame, own)
+    except ValueError as error:
+        return Region(empty, RULES[-1], 0.0, f"The vertebral body cannot be measured: {error}.")
     matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
     voxel_cm3 = abs(float(np.linalg.det(matrix))) / 1000.0
     voxel_mm = float(np.abs(frame.axes[2] @ matrix).max())  # how far one voxel reaches along the axis
@@ -219,10 +222,16 @@ def _crossing(distance: NDArray[np.float32], at: NDArray[np.intp], step: int) ->
 
 
 def _depth_fraction(frame: BodyFrame, own: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where each point lies between the posterior wall (0) and the anterior one (1) in the mid-sagittal plane."""
+    """Where each point lies between the posterior wall (0) and the anterior one (1) in the mid-sagittal plane.
+
+    Raises:
+        ValueError: the mask has no solid middle, as a shell or a fragment has none.
+    """
     coordinates = [frame.aligned_origin[a] + ALIGNED_STEP_MM * np.arange(n) for a, n in enumerate(frame.aligned.shape)]
     solid = frame.aligned > 0
     middle = solid[np.abs(coordinates[0]) <= 4.0][:, :, np.abs(coordinates[2]) <= 4.0]
     occupied = np.flatnonzero(middle.mean(axis=(0, 2)) >= 0.5)
+    if len(occupied) == 0:
+        raise ValueError("its outline has no solid middle")
     back, front = coordinates[1][occupied[0]], coordinates[1][occupied[-1]]
     return np.asarray((own[:, 1] - back) / max(front - back, 1e-6))

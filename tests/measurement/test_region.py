@@ -116,3 +116,12 @@ def test_arrays_that_do_not_fit_raise(solids) -> None:
         trabecular_region(mask, _flat(mask)[:-1], affine)
     with pytest.raises(ValueError, match="valid must have the shape of hu"):
         trabecular_region(mask, _flat(mask), affine, valid=mask[:-1])
+
+
+def test_a_hollow_body_is_a_reason_not_a_crash() -> None:
+    """A shell, as a bad outline may leave it, has no depth to measure."""
+    x, y, z = np.indices((60, 50, 40)) - np.array([30, 25, 20])[:, None, None, None]
+    shell = (np.hypot(x / 22, y / 17) < 1) & (abs(z) < 14) & (np.hypot(x / 18, y / 13) > 1)
+    region = trabecular_region(shell, np.full(shell.shape, 100, np.float32), np.eye(4))
+    assert not region.usable
+    assert region.reason
