@@ -114,6 +114,11 @@ class Vertebra:
         """What the trabecular bone has in mg/cm3 K2HPO4: a collapsed body's is compacted."""
         return self.density * (1.0 + 0.5 * self.fracture)
 
+    @property
+    def reach_z(self) -> float:
+        """How far the body reaches above and below its centre along z, in mm; a little generous."""
+        return float(0.5 * self.height + abs(self.frame[2, 1]) * self.front + abs(self.frame[2, 0]) * self.half_width)
+
     def world(self, u: float, v: float, w: float) -> Vec:
         """Position in RAS+ mm of a point of the body's frame."""
         position: Vec = self.centre + self.frame @ np.array([u, v, w])
@@ -1005,14 +1010,37 @@ def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> N
     for shape, box in zip(shapes, boxes, strict=True):
         if box is None:
             continue
-        p = canvas.positions(box)
-        distance = shape.distance(p)
+        box, p, distance = _painted(canvas, box, shape.distance(canvas.positions(box)))
+        if box is None:
+            continue
         if shape.shell is None:
             canvas.paint(box, distance, shape.value(palette, p, distance), shape.label)
             continue
         thickness, cortex = shape.shell
         canvas.paint(box, distance, cortex(palette, p, distance), shape.label)
         canvas.paint(box, distance + thickness, shape.value(palette, p, distance))
+
+
+def _painted(canvas: Canvas, box: Box, distance: Tensor) -> tuple[Box | None, Positions, Tensor]:
+    """Shrink ``box`` to what a shape colours: values, with their textures, cost more than distances.
+
+    Nothing outside is coloured, so that the painting stays the same. On a graphics processor looking costs more than
+    it saves.
+    """
+    size = tuple(part.stop - part.start for part in box)
+    if distance.device.type != "cpu" or distance.shape != size:
+        return box, canvas.positions(box), distance
+    some = np.logical_or.reduce
+    near = distance.numpy() < 0.5 * canvas.softness
+    front = some(near, axis=0)
+    inner = []
+    for hit in (some(near.reshape(size[0], -1), axis=1), some(front, axis=1), some(front, axis=0)):
+        found = np.flatnonzero(hit)
+        if not len(found):
+            return None, canvas.positions(box), distance
+        inner.append(slice(int(found[0]), int(found[-1]) + 1))
+    x, y, z = (slice(part.start + found.start, part.start + found.stop) for part, found in zip(box, inner, strict=True))
+    return (x, y, z), canvas.positions((x, y, z)), distance[inner[0], inner[1], inner[2]]
 
 
 def reached(canvas: Canvas, vertebra: Vertebra, margin: float = 6.0) -> Box | None:

@@ -1,24 +1,35 @@
 """Cohorts of virtual patients, from a recipe to files and a manifest."""
 
+import json
+import multiprocessing
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.progress import track
 
 from osteo_monai import __version__
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, VirtualCT, acquire
+from osteo_monai.virtual.dxa import ArealDensity, areal_density
 from osteo_monai.virtual.files import write_dicom_series, write_nifti, write_truth
 from osteo_monai.virtual.person import STANDARD, Person, Variant, draw_person
-from osteo_monai.virtual.recipe import Coverage, ScanPlan, SubjectPlan, plan_cohort, read_recipe
+from osteo_monai.virtual.recipe import CohortRecipe, Coverage, ScanPlan, SubjectPlan, plan_cohort, read_recipe
 
 _L = VertebraLevel
+_Made = list[dict[str, Any]]
+"""The fields of the records of one person's scans."""
 CHEST_LENGTH_MM = 298.0
 """150 slices of 2 mm: from below L2 to the upper chest."""
+SPARE_MM = (4.0, 8.0)
+"""How far a scan of L1 and L2 alone goes beyond their bodies."""
 
 
 def z_range(anatomy: Anatomy, coverage: Coverage, rng: np.random.Generator) -> tuple[float, float]:
@@ -27,6 +38,10 @@ def z_range(anatomy: Anatomy, coverage: Coverage, rng: np.random.Generator) -> t
     if coverage == "chest":
         low = z[_L.L2].centre[2] - 0.5 * z[_L.L2].height - float(rng.uniform(16, 40))
         return float(low), float(low + CHEST_LENGTH_MM)
+    if coverage == "l1_l2":
+        spare = rng.uniform(*SPARE_MM, 2)
+        low, high = z[_L.L2].centre[2] - z[_L.L2].reach_z, z[_L.L1].centre[2] + z[_L.L1].reach_z
+        return float(low - spare[0]), float(high + spare[1])
     top = z[_L.T11] if coverage == "abdomen" else z[_L.T8]
     return float(rng.uniform(-110, -40)), float(top.centre[2] + 0.5 * top.height + rng.uniform(0, 12))
 
@@ -43,8 +58,13 @@ def scan(anatomy: Anatomy, plan: ScanPlan) -> VirtualCT:
         pixel=plan.pixel,
         matrix=plan.matrix,
         phase=ContrastPhase(plan.phase),
+        gain=plan.gain,
+        offset_hu=plan.offset_hu,
     )
     centre = (float(rng.normal(0, 8)), float(rng.normal(0, 8)))
+    if plan.field == "spine":  # who targets a reconstruction looks where the bodies are
+        aim = 0.5 * (anatomy.vertebra(_L.L1).centre + anatomy.vertebra(_L.L2).centre) - anatomy.trunk_centre
+        centre = (float(aim[0]) + 0.4 * centre[0], float(aim[1]) + 0.4 * centre[1])
     return acquire(
         anatomy, protocol, z_range=z_range(anatomy, plan.coverage, rng), centre_xy=centre, seed=plan.seed % 2**31
     )
@@ -89,68 +109,149 @@ def write_virtual_study(
     write_dicom_series(ct, folder, subject_id=f"virtual_{seed}")
     truth_folder = output / "truth"
     truth_folder.mkdir(parents=True, exist_ok=True)
-    write_truth(ct, truth_folder / "truth.json")
+    write_truth(ct, truth_folder / "truth.json", areal_density(anatomy))
     write_nifti(ct, truth_folder / "ct.nii.gz", truth_folder / "labels.nii.gz")
     return folder
 
 
-def write_cohort(recipe_path: Path, output: Path, *, report: Callable[[Person, VirtualCT], None] | None = None) -> Path:
+def write_cohort(
+    recipe_path: Path,
+    output: Path,
+    *,
+    workers: int = 1,
+    report: Callable[[Person, VirtualCT], None] | None = None,
+) -> Path:
     """Write the cohort of a recipe and return its manifest, ``output``/manifest.json.
 
+    The same recipe gives the same bytes, whatever the number of workers. A cohort that was interrupted goes on where
+    it was: people whose files are complete are kept.
+
     Args:
-        report: called with each person and scan, for those who want to measure while it is in memory.
+        workers: processes that make people side by side.
+        report: called with each person and scan that is made, for those who want to measure while it is in memory.
 
     Raises:
-        ValueError: the recipe is not one, or ``output`` holds a manifest already.
+        ValueError: the recipe is not one, ``output`` holds a manifest or the beginning of another cohort, or there is
+            no worker, or more than one with ``report``.
     """
     from osteo_monai.manifests import Header, Manifest, Record, write_manifest
 
+    if workers < 1 or (workers > 1 and report is not None):
+        raise ValueError(f"workers must be 1 or more, and 1 with report, got {workers}")
     recipe = read_recipe(recipe_path)
     manifest_path = output / "manifest.json"
     if manifest_path.exists():
         raise ValueError(f"{output.name} holds a manifest already: choose another folder or remove it")
+    plans = plan_cohort(recipe)
+    marker, begun = _mark(output, recipe)
+    make = partial(_make_person, output=output, formats=recipe.formats, dxa=recipe.dxa, keep=begun, report=report)
     splits: dict[str, list[Record]] = {}
-    for plan in track(plan_cohort(recipe), description=f"Making {recipe.name}"):
-        person = person_of(plan)
-        anatomy = Anatomy(person)
-        made: Counter[str] = Counter()
-        for planned in plan.scans:
-            made[planned.acquisition] += 1
-            repeat = made[planned.acquisition]
-            stem = f"{plan.subject_id}/{planned.acquisition}" + (f"_{repeat}" if repeat > 1 else "")
-            ct = scan(anatomy, planned)
-            if report is not None:
-                report(person, ct)
-            splits.setdefault(plan.split, []).extend(
-                Record(**fields) for fields in _write_scan(ct, planned, output, stem, recipe.formats)
-            )
+    with _each(make, plans, workers) as people:
+        for plan, made in track(zip(plans, people, strict=True), f"Making {recipe.name}", total=len(plans)):
+            splits.setdefault(plan.split, []).extend(Record(**fields) for fields in made)
     source = f"recipe {recipe_path.name}, osteo_monai {__version__}"
     header = Header(name=recipe.name, description=recipe.description, virtual=True, source=source)
     write_manifest(Manifest(header=header, splits=splits), manifest_path)
+    marker.unlink()
     return manifest_path
 
 
+def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
+    """Note which cohort is being made; tell whether the same one was begun here before."""
+    marker = output / ".unfinished.json"
+    content = json.dumps({"version": __version__, "recipe": recipe.model_dump(mode="json")}, sort_keys=True)
+    if marker.exists():
+        if marker.read_text(encoding="utf-8") != content:
+            raise ValueError(f"{output.name} holds an unfinished cohort of another recipe or version: remove it first")
+        return marker, True
+    output.mkdir(parents=True, exist_ok=True)
+    marker.write_text(content, encoding="utf-8")
+    return marker, False
+
+
+@contextmanager
+def _each(
+    make: Callable[[SubjectPlan], _Made], plans: Sequence[SubjectPlan], workers: int
+) -> Iterator[Iterable[_Made]]:
+    """What ``make`` gives for each plan, in order; on one thread a person, since sums differ with their number."""
+    if workers > 1:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield pool.map(make, plans, chunksize=4)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield map(make, plans)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _make_person(
+    plan: SubjectPlan,
+    *,
+    output: Path,
+    formats: tuple[str, ...],
+    dxa: bool,
+    keep: bool,
+    report: Callable[[Person, VirtualCT], None] | None,
+) -> _Made:
+    """Write the scans of one person, or ``keep`` them where all are there, and return the fields of their records."""
+    stems: list[str] = []
+    made: Counter[str] = Counter()
+    for planned in plan.scans:
+        made[planned.acquisition] += 1
+        repeat = made[planned.acquisition]
+        stems.append(f"{plan.subject_id}/{planned.acquisition}" + (f"_{repeat}" if repeat > 1 else ""))
+    # the truth is written last, so that where it stands the scan is complete
+    truths = [output / f"{stem}_truth.json" for stem in stems]
+    if keep and all(path.exists() for path in truths):
+        known = [json.loads(path.read_text(encoding="utf-8")) for path in truths]
+    else:
+        for path in truths:
+            path.unlink(missing_ok=True)
+        person = person_of(plan)
+        anatomy = Anatomy(person)
+        areal = areal_density(anatomy) if dxa else None
+        known = []
+        for planned, stem in zip(plan.scans, stems, strict=True):
+            ct = scan(anatomy, planned)
+            if report is not None:
+                report(person, ct)
+            known.append(_write_scan(ct, areal, output, stem, formats))
+    return [
+        fields
+        for planned, stem, facts in zip(plan.scans, stems, known, strict=True)
+        for fields in _records(plan, planned, stem, facts, formats)
+    ]
+
+
 def _write_scan(
-    ct: VirtualCT, planned: ScanPlan, output: Path, stem: str, formats: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """Write one scan in each format, as ``subject/acquisition``, and return the fields of its records."""
-    person, subject_id = ct.anatomy.person, stem.split("/")[0]
-    (output / subject_id).mkdir(parents=True, exist_ok=True)
-    known = write_truth(ct, output / f"{stem}_truth.json")
+    ct: VirtualCT, areal: ArealDensity | None, output: Path, stem: str, formats: tuple[str, ...]
+) -> dict[str, Any]:
+    """Write one scan in each format, as ``subject/acquisition``, and return its truth."""
     write_nifti(ct, output / f"{stem}.nii.gz", output / f"{stem}_labels.nii.gz")
-    images = {"nifti": f"{stem}.nii.gz", "dicom": f"{stem}_dicom"}
     if "dicom" in formats:
-        write_dicom_series(ct, output / images["dicom"], subject_id=subject_id)
+        write_dicom_series(ct, output / f"{stem}_dicom", subject_id=stem.split("/")[0])
+    return write_truth(ct, output / f"{stem}_truth.json", areal)
+
+
+def _records(plan: SubjectPlan, planned: ScanPlan, stem: str, known: dict[str, Any], formats: tuple[str, ...]) -> _Made:
+    """The fields of the records of one scan, one for each format."""
+    images = {"nifti": f"{stem}.nii.gz", "dicom": f"{stem}_dicom"}
     common: dict[str, Any] = {
-        "subject_id": subject_id,
+        "subject_id": plan.subject_id,
         "label": f"{stem}_labels.nii.gz",
         "truth": f"{stem}_truth.json",
-        "age": person.age_years,
-        "sex": person.sex,
-        "height_cm": round(person.height_cm, 1),
-        "weight_kg": round(person.weight_kg, 1),
-        "bmd_mg_cm3": person.mean_density,
-        "level_bmd_mg_cm3": {level: person.density[level] for level in (_L.L1, _L.L2)},
+        "age": plan.age_years,
+        "sex": plan.sex,
+        "height_cm": known["height_cm"],
+        "weight_kg": known["weight_kg"],
+        "bmd_mg_cm3": known["mean_density_mg_cm3"],
+        "level_bmd_mg_cm3": {level: known["levels"][level]["density_mg_cm3"] for level in (_L.L1, _L.L2)},
         "bmd_standard": STANDARD,
         "bone_status": known["bone_status"],
         "areal_bmd_g_cm2": known["areal_density_g_cm2"],
@@ -161,6 +262,6 @@ def _write_scan(
         "slice_thickness_mm": planned.slice_thickness,
         "contrast_phase": planned.phase,
         "acquisition": planned.acquisition,
-        "variants": tuple(sorted(person.variants)),
+        "variants": tuple(sorted(plan.variants)),
     }
     return [{"image": images[kind], **common} for kind in formats]

@@ -73,6 +73,7 @@ class CTProtocol:
         slice_thickness: full width of the slice profile.
         slice_step: distance between slices.
         pixel: in-plane pixel size; matrix: pixels along x and y.
+        gain, offset_hu: the scanner's own error: h HU are written as ``gain * (h + 1000) - 1000 + offset_hu``.
     """
 
     kvp: float = REFERENCE_KVP
@@ -84,6 +85,8 @@ class CTProtocol:
     matrix: tuple[int, int] = (512, 512)
     phase: ContrastPhase = ContrastPhase.NATIVE
     table: bool = True
+    gain: float = field(default=1.0, repr=False)
+    offset_hu: float = field(default=0.0, repr=False)
 
 
 KERNEL_NAMES = {"soft": "B", "sharp": "YC"}
@@ -211,7 +214,7 @@ class VirtualCT:
     """Of the noise."""
 
     def true_hu(self, level: VertebraLevel) -> float:
-        """HU that the trabecular bone of ``level`` has at this tube voltage and phase, without noise."""
+        """HU of the trabecular bone of ``level`` at this tube voltage and phase, without noise or scanner error."""
         return float(self.palette.bone(self.anatomy.vertebra(level).trabecular_density))
 
     @property
@@ -221,8 +224,7 @@ class VirtualCT:
         high = low + self.affine[2, 2] * (self.hu.shape[2] - 1)
         found = []
         for v in self.anatomy.vertebrae:
-            reach = 0.5 * v.height + abs(v.frame[2, 1]) * v.front + abs(v.frame[2, 0]) * v.half_width
-            if low <= v.centre[2] - reach and v.centre[2] + reach <= high:
+            if low <= v.centre[2] - v.reach_z and v.centre[2] + v.reach_z <= high:
                 found.append(v.level)
         return tuple(found)
 
@@ -331,6 +333,8 @@ def simulate(
     generator = torch.Generator().manual_seed(seed * 7919 + 5)
     along_z = 0.3 * protocol.slice_thickness / protocol.slice_step
     painted = add_noise(painted, protocol.noise_hu * size, [grain, grain, along_z], generator)
+    if (protocol.gain, protocol.offset_hu) != (1.0, 0.0):
+        painted.add_(1000.0).mul_(protocol.gain).add_(protocol.offset_hu - 1000.0)
     hu = painted.round_().clamp_(SMALLEST_HU, LARGEST_HU).numpy()
     affine = np.diag([protocol.pixel, protocol.pixel, protocol.slice_step, 1.0])
     affine[:3, 3] = origin

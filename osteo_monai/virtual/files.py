@@ -1,6 +1,7 @@
 """Virtual scans as files: a DICOM CT series or NIfTI, and the truth beside them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from osteo_monai.domain import DensityThresholds
 from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, ContrastPhase, VirtualCT
-from osteo_monai.virtual.dxa import areal_density
+from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.person import STANDARD
 
 _INTERCEPT = -1024
@@ -26,7 +27,9 @@ def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     person, protocol = ct.anatomy.person, ct.protocol
     grid = (ct.hu.shape, np.round(ct.affine, 3).tolist())
+    error = (protocol.gain, protocol.offset_hu)
     key = f"osteo_monai/{subject_id}/{person.seed}/{protocol}/{grid}/{ct.seed}"
+    key += f"/{error}" if error != (1.0, 0.0) else ""
     study, series, frame = (generate_uid(entropy_srcs=[key, part]) for part in ("study", "series", "frame"))
     nx, ny, nz = ct.hu.shape
     dx, dy, _ = (float(ct.affine[i, i]) for i in range(3))
@@ -91,11 +94,10 @@ def write_nifti(ct: VirtualCT, image: Path, labels: Path) -> None:
         nib.save(nifti, path)
 
 
-def truth(ct: VirtualCT) -> dict[str, Any]:
-    """Everything that is known of a virtual person in a scan, for JSON."""
+def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
+    """Everything that is known of a virtual person in a scan, for JSON; without ``areal`` where DXA is left out."""
     person = ct.anatomy.person
     complete = set(ct.complete_levels)
-    dxa = areal_density(ct.anatomy)
     return {
         "seed": person.seed,
         "sex": str(person.sex),
@@ -106,8 +108,8 @@ def truth(ct: VirtualCT) -> dict[str, Any]:
         "density_standard": str(STANDARD),
         "mean_density_mg_cm3": person.mean_density,
         "bone_status": str(DensityThresholds().status(person.mean_density, STANDARD)),
-        "areal_density_g_cm2": round(dxa.g_cm2, 4),
-        "t_score": round(dxa.t_score, 2),
+        "areal_density_g_cm2": None if areal is None else round(areal.g_cm2, 4),
+        "t_score": None if areal is None else round(areal.t_score, 2),
         "levels": {
             str(v.level): {
                 "centre_mm": [round(float(c), 3) for c in v.centre],
@@ -127,12 +129,16 @@ def truth(ct: VirtualCT) -> dict[str, Any]:
             "pixel_mm": ct.protocol.pixel,
             "noise_hu": ct.protocol.noise_hu,
             "phase": str(ct.protocol.phase),
+            "gain": ct.protocol.gain,
+            "offset_hu": ct.protocol.offset_hu,
         },
     }
 
 
-def write_truth(ct: VirtualCT, path: Path) -> dict[str, Any]:
-    """Write ``truth`` as JSON and return it."""
-    content = truth(ct)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def write_truth(ct: VirtualCT, path: Path, areal: ArealDensity | None) -> dict[str, Any]:
+    """Write ``truth`` as JSON, whole or not at all, and return it."""
+    content = truth(ct, areal)
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
     return content

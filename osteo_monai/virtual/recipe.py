@@ -8,23 +8,30 @@ seed of its own, so that a cohort can be made in any order, by many processes, o
 import hashlib
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from osteo_monai.domain import SPLIT_PATTERN, Sex
-from osteo_monai.virtual.person import MALE_FRACTION, MEAN_AGE, SD_AGE, Variant
+from osteo_monai.domain import SPLIT_PATTERN, BoneStatus, DensityThresholds, Sex
+from osteo_monai.virtual.person import MALE_FRACTION, MEAN_AGE, SD_AGE, STANDARD, Variant, draw_person
+
+_MOST_ATTEMPTS = 1000
+"""So often a person is drawn again for the sake of ``class_counts`` before they are held to be impossible."""
 
 Range = tuple[float, float]
 """Lower and upper limit of a value that is drawn evenly for each scan; equal limits fix it."""
 
+Kvp = Literal[80, 100, 120, 140]
 Kernel = Literal["soft", "sharp"]
 Phase = Literal["native", "arterial", "portal_venous"]
-Coverage = Literal["chest", "abdomen", "thoracolumbar"]
+Coverage = Literal["chest", "abdomen", "thoracolumbar", "l1_l2"]
+FieldOfView = Literal["trunk", "spine"]
 
 
 class _Model(BaseModel):
@@ -35,13 +42,28 @@ EXCLUSIVE_VARIANTS = frozenset({Variant.LUMBARISED, Variant.SACRALISED, Variant.
 """Those that change the number of levels or ribs, of which one person has at most one."""
 
 
+class Stratum(_Model):
+    """So many men and women whose ages are drawn evenly in ``age_min <= age < age_max`` years."""
+
+    age_min: float = Field(ge=18, lt=90)
+    age_max: float = Field(gt=18, le=90)
+    men: int = Field(ge=0)
+    women: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.age_min < self.age_max:
+            raise ValueError(f"age_min must lie below age_max, got {self.age_min} and {self.age_max} years")
+        return self
+
+
 class Population(_Model):
     """Age and sex of the people; density, height and weight follow from these in :mod:`osteo_monai.virtual`.
 
     The defaults are Pan et al. 2024 (doi 10.1186/s12891-024-07297-1): 443 of 1048 subjects are women, age
     51.19 +- 14.35 years (Table 2). The age is drawn from the normal distribution cut off at ``age_min`` and
     ``age_max``; ``age_distribution`` ``uniform`` draws it evenly between the two instead, and then neither mean nor
-    SD is used.
+    SD is used. ``strata`` counts the people of each sex in each age band instead of all these.
     """
 
     female_fraction: float = Field(default=1 - MALE_FRACTION, ge=0, le=1)
@@ -50,23 +72,33 @@ class Population(_Model):
     age_sd: float = Field(default=SD_AGE, gt=0, le=30)
     age_min: float = Field(default=18, ge=18, lt=90)
     age_max: float = Field(default=89.9, ge=18, lt=90)
+    strata: tuple[Stratum, ...] = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if self.strata and (others := sorted(self.model_fields_set - {"strata"})):
+            raise ValueError(f"strata decide age and sex alone and must not stand beside {', '.join(others)}")
         if self.age_min > self.age_max:
             raise ValueError(f"age_min must not exceed age_max, got {self.age_min} and {self.age_max} years")
         return self
 
 
+_CHOICES = ("kvp", "kernel", "phase")
+"""What an acquisition may leave open."""
+
+
 class AcquisitionRecipe(_Model):
-    """One way of scanning, in the words of ``osteo_monai.virtual.ct.CTProtocol``. Lengths in mm."""
+    """One way of scanning, in the words of ``osteo_monai.virtual.ct.CTProtocol``. Lengths in mm.
+
+    Where ``kvp``, ``kernel`` or ``phase`` is a list, each scan takes one of it at random.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
     """Becomes part of file names."""
     weight: float = Field(default=1.0, gt=0)
     """How often this one is taken, relative to the weights of the others."""
-    kvp: Literal[80, 100, 120, 140] = 120
-    kernel: Kernel = "soft"
+    kvp: Kvp | tuple[Kvp, ...] = 120
+    kernel: Kernel | tuple[Kernel, ...] = "soft"
     slice_thickness: float = Field(default=2.0, gt=0, le=10)
     slice_step: float = Field(default=2.0, gt=0, le=10)
     """Distance between slices."""
@@ -75,17 +107,28 @@ class AcquisitionRecipe(_Model):
     """Pixels along x and along y."""
     noise_hu: Range = (8.0, 20.0)
     """Standard deviation in water at the centre of an average trunk, at this slice thickness."""
-    phase: Phase = "native"
+    phase: Phase | tuple[Phase, ...] = "native"
+    gain: Range = (1.0, 1.0)
+    """The scanner's own error: a value of h HU is written as ``gain * (h + 1000) - 1000 + offset_hu``. One per cent is
+    10 HU in water and about 12 HU in trabecular bone."""
+    offset_hu: Range = (0.0, 0.0)
     coverage: Coverage = "chest"
-    """``chest`` ends below L2, ``abdomen`` runs from T11 to the sacrum, ``thoracolumbar`` from T8 to the sacrum."""
+    """``chest`` ends below L2, ``abdomen`` runs from T11 to the sacrum, ``thoracolumbar`` from T8 to the sacrum;
+    ``l1_l2`` is a slab from just above the body of L1 to just below that of L2."""
+    field: FieldOfView = "trunk"
+    """What the field of view is centred on; ``spine``, the bodies of L1 and L2, as in a targeted reconstruction."""
 
     @model_validator(mode="after")
     def _plausible(self) -> Self:
-        limits = {"pixel": (0.2, 4.0), "noise_hu": (0.0, 200.0)}
-        for field, (least, most) in limits.items():
-            low, high = getattr(self, field)
+        limits = {"pixel": (0.2, 4.0), "noise_hu": (0.0, 200.0), "gain": (0.5, 1.5), "offset_hu": (-200.0, 200.0)}
+        for name, (least, most) in limits.items():
+            low, high = getattr(self, name)
             if not least <= low <= high <= most:
-                raise ValueError(f"{field} must satisfy {least} <= low <= high <= {most}, got {low} and {high}")
+                raise ValueError(f"{name} must satisfy {least} <= low <= high <= {most}, got {low} and {high}")
+        for name in _CHOICES:
+            choices = getattr(self, name)
+            if isinstance(choices, tuple) and (not choices or len(set(choices)) < len(choices)):
+                raise ValueError(f"{name} must be one value or a list of different ones, got {list(choices)}")
         return self
 
 
@@ -95,38 +138,79 @@ class CohortRecipe(_Model):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     description: str = Field(min_length=1)
     seed: int = Field(ge=0, lt=2**32)
+    people: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the recipe whose people these are, for scanning them another way; their own where not given. Seed,
+    subjects, population, classes, splits and variants must be those of that recipe."""
     subjects: int = Field(ge=1)
     population: Population = Population()
     splits: dict[str, float] = {"test": 1.0}
-    """Share of the people in each split; they add up to 1. Names as in data manifests."""
+    """Share of the people in each split, adding up to 1, or their number, adding up to ``subjects``. Names as in data
+    manifests."""
+    class_counts: dict[BoneStatus, int] = {}
+    """Number of people of each bone status, as few as possible redrawn at their age and sex; not fixed where empty."""
+    split_classes: dict[str, dict[BoneStatus, int]] = {}
+    """Number of people of each bone status in each split; drawn regardless of it where empty."""
     variants: dict[Variant, float] = {}
     """Share of the people that have each variant; rounded to whole people, who are then drawn at random."""
     acquisitions: tuple[AcquisitionRecipe, ...] = Field(min_length=1)
     scans_per_subject: int = Field(default=1, ge=1)
     """So many acquisitions of each person, different ones as long as there are enough."""
     formats: tuple[Literal["dicom", "nifti"], ...] = Field(default=("nifti",), min_length=1)
+    dxa: bool = True
+    """Whether each person's areal density is simulated too."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for split, share in self.splits.items():
             if not re.match(SPLIT_PATTERN, split):
                 raise ValueError(f"splits must be training, validation, test or external_<centre>, got {split!r}")
-            if not 0 <= share <= 1:
-                raise ValueError(f"splits[{split!r}] must be a share from 0 to 1, got {share}")
-        if not math.isclose(sum(self.splits.values()), 1.0, abs_tol=1e-6):
-            raise ValueError(f"splits must add up to 1, got {sum(self.splits.values())}")
+            if share < 0 or (self.counted and share != int(share)):
+                raise ValueError(f"splits[{split!r}] must be a share from 0 to 1 or a number of people, got {share}")
+        total = sum(self.splits.values())
+        if not self.counted and not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise ValueError(f"splits must add up to 1 or, as numbers, to {self.subjects} subjects, got {total:g}")
+        self._check_counts()
         for variant, share in self.variants.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"variants[{str(variant)!r}] must be a share from 0 to 1, got {share}")
-        if (total := sum(self.variants.get(v, 0.0) for v in EXCLUSIVE_VARIANTS)) > 1:
+        if (share := sum(self.variants.get(v, 0.0) for v in EXCLUSIVE_VARIANTS)) > 1:
             rivals = ", ".join(sorted(EXCLUSIVE_VARIANTS))
-            raise ValueError(f"variants {rivals} exclude one another and must not exceed 1 in all, got {total}")
+            raise ValueError(f"variants {rivals} exclude one another and must not exceed 1 in all, got {share}")
         names = [a.name for a in self.acquisitions]
         if len(set(names)) < len(names):
             raise ValueError(f"acquisitions must have different names, got {names}")
         if len(set(self.formats)) < len(self.formats):
             raise ValueError(f"formats must differ, got {list(self.formats)}")
         return self
+
+    @property
+    def counted(self) -> bool:
+        """Whether ``splits`` are numbers of people; shares may also be written as the whole number 1."""
+        total = sum(self.splits.values())
+        return total == self.subjects and not math.isclose(total, 1.0, abs_tol=1e-6)
+
+    def _check_counts(self) -> None:
+        strata = self.population.strata
+        if strata and (total := sum(s.men + s.women for s in strata)) != self.subjects:
+            raise ValueError(f"population.strata must hold {self.subjects} people, got {total}")
+        if self.class_counts and (total := sum(self.class_counts.values())) != self.subjects:
+            raise ValueError(f"class_counts must add up to {self.subjects} subjects, got {total}")
+        counts = [
+            *self.class_counts.values(),
+            *(n for classes in self.split_classes.values() for n in classes.values()),
+        ]
+        if min(counts, default=0) < 0:
+            raise ValueError(f"class_counts and split_classes must not be negative, got {min(counts)}")
+        if not self.split_classes:
+            return
+        for status in BoneStatus:
+            held = sum(classes.get(status, 0) for classes in self.split_classes.values())
+            if held != (wanted := self.class_counts.get(status, 0)):
+                raise ValueError(f"split_classes must hold {wanted} people of status {status}, got {held}")
+        for split in {**self.splits, **self.split_classes}:
+            held, people = sum(self.split_classes.get(split, {}).values()), self.splits.get(split, 0)
+            if held != people:
+                raise ValueError(f"split_classes[{split!r}] must add up to splits[{split!r}], {people:g}, got {held}")
 
 
 class ScanPlan(_Model):
@@ -145,6 +229,9 @@ class ScanPlan(_Model):
     noise_hu: float
     phase: Phase
     coverage: Coverage
+    field: FieldOfView = "trunk"
+    gain: float = 1.0
+    offset_hu: float = 0.0
 
 
 class SubjectPlan(_Model):
@@ -176,21 +263,35 @@ def read_recipe(path: Path) -> CohortRecipe:
 
 
 def plan_cohort(recipe: CohortRecipe) -> tuple[SubjectPlan, ...]:
-    """Draw the people of a cohort; equal recipes give equal plans on every machine."""
+    """Draw the people of a cohort; equal recipes give equal plans on every machine.
+
+    Raises:
+        ValueError: ``class_counts`` that people of these ages and sexes do not have, however often they are drawn.
+    """
     n = recipe.subjects
     draws = np.random.Generator(np.random.PCG64(recipe.seed))
-    women = _order(draws, n) < round(n * recipe.population.female_fraction)
-    ages = [_age(recipe.population, u) for u in draws.random(n).tolist()]
-    split_names = [name for name, count in _whole(recipe.splits, n).items() for _ in range(count)]
-    splits = [split_names[i] for i in _order(draws, n)]
+    places = _order(draws, n)
+    quantiles: list[float] = draws.random(n).tolist()
+    if recipe.population.strata:
+        slots: list[tuple[Stratum, Sex]] = []
+        for s in recipe.population.strata:
+            slots += [(s, Sex.MALE)] * s.men + [(s, Sex.FEMALE)] * s.women
+        sexes = [slots[i][1] for i in places]
+        ages = [_age_within(slots[i][0], u) for i, u in zip(places, quantiles, strict=True)]
+    else:
+        women = round(n * recipe.population.female_fraction)
+        sexes = [Sex.FEMALE if place < women else Sex.MALE for place in places]
+        ages = [_age(recipe.population, u) for u in quantiles]
+    seeds, classes = _people(recipe, sexes, ages)
+    splits = _splits(recipe, _order(draws, n), classes)
     variants = _variants(recipe, draws)
     width = max(3, len(str(n)))
     return tuple(
         SubjectPlan(
-            subject_id=f"{recipe.name}_{i + 1:0{width}d}",
+            subject_id=f"{recipe.people or recipe.name}_{i + 1:0{width}d}",
             split=splits[i],
-            seed=_seed(recipe, f"person {i}"),
-            sex=Sex.FEMALE if women[i] else Sex.MALE,
+            seed=seeds[i],
+            sex=sexes[i],
             age_years=ages[i],
             variants=variants[i],
             scans=_scans(recipe, draws, i),
@@ -211,6 +312,63 @@ def _whole(shares: dict[str, float], n: int) -> dict[str, int]:
     for name in by_remainder[: n - sum(counts.values())]:
         counts[name] += 1
     return counts
+
+
+def _people(recipe: CohortRecipe, sexes: Sequence[Sex], ages: Sequence[float]) -> tuple[list[int], list[BoneStatus]]:
+    """Seed and bone status of each person; where ``class_counts`` ask for it, some are drawn again.
+
+    Nobody's age or sex changes: who belongs to a class with too many is drawn again, in turn, until somebody of a
+    class with too few comes up. So as few as possible are replaced, and mostly where the wanted class is common.
+    """
+    seeds = [_seed(recipe, f"person {i}") for i in range(recipe.subjects)]
+    if not recipe.class_counts:
+        return seeds, []
+    thresholds = DensityThresholds()
+
+    def status(i: int, seed: int) -> BoneStatus:
+        return thresholds.status(draw_person(seed, sex=sexes[i], age_years=ages[i]).mean_density, STANDARD)
+
+    classes = [status(i, seed) for i, seed in enumerate(seeds)]
+    excess = Counter(classes)
+    excess.subtract(recipe.class_counts)
+    for attempt in range(1, _MOST_ATTEMPTS + 1):
+        if not any(excess.values()):
+            return seeds, classes
+        for i, old in enumerate(classes):
+            if excess[old] <= 0:
+                continue
+            seed = _seed(recipe, f"person {i} again {attempt}")
+            if excess[new := status(i, seed)] < 0:
+                seeds[i], classes[i] = seed, new
+                excess[old] -= 1
+                excess[new] += 1
+    lacking = ", ".join(f"{-n} of status {name}" for name, n in sorted(excess.items()) if n < 0)
+    raise ValueError(
+        f"class_counts cannot be met by people of these ages and sexes: lacking {lacking} after {_MOST_ATTEMPTS} draws"
+    )
+
+
+def _splits(recipe: CohortRecipe, order: NDArray[np.int64], classes: Sequence[BoneStatus]) -> list[str]:
+    """Split of each person: places are handed out in ``order``, within each class where the recipe counts those."""
+    if not recipe.split_classes:
+        total = recipe.subjects if recipe.counted else 1.0
+        whole = _whole({name: share / total for name, share in recipe.splits.items()}, recipe.subjects)
+        names = [name for name, count in whole.items() for _ in range(count)]
+        return [names[i] for i in order]
+    left = {
+        status: [name for name, count in recipe.split_classes.items() for _ in range(count.get(status, 0))]
+        for status in BoneStatus
+    }
+    splits = [""] * recipe.subjects
+    for i in order.tolist():
+        splits[i] = left[classes[i]].pop()
+    return splits
+
+
+def _age_within(stratum: Stratum, u: float) -> float:
+    """Age in years to one decimal, at the share ``u`` of the band, whose upper end belongs to the next one."""
+    age = stratum.age_min + u * (stratum.age_max - stratum.age_min)
+    return math.floor(age * 10) / 10
 
 
 def _age(population: Population, u: float) -> float:
@@ -247,17 +405,27 @@ def _scans(recipe: CohortRecipe, draws: np.random.Generator, person: int) -> tup
         cumulated = np.cumsum([a.weight for a in left])
         at = int(np.searchsorted(cumulated, which * cumulated[-1], side="right"))
         chosen = left.pop(min(at, len(left) - 1))
+        seed = _seed(recipe, f"person {person} scan {number}")
+        # a stream of its own: who is in a cohort, and where, does not depend on what else is drawn for a scan
+        gain, offset, *picks = np.random.Generator(np.random.PCG64([seed, 7])).random(2 + len(_CHOICES)).tolist()
         scans.append(
             ScanPlan(
                 acquisition=chosen.name,
-                seed=_seed(recipe, f"person {person} scan {number}"),
+                seed=seed,
+                gain=round(_within(chosen.gain, gain), 5),
+                offset_hu=round(_within(chosen.offset_hu, offset), 2),
                 pixel=round(_within(chosen.pixel, where), 4),
                 noise_hu=round(_within(chosen.noise_hu, noise), 2),
                 matrix=(chosen.matrix, chosen.matrix),
-                **chosen.model_dump(include={"kvp", "kernel", "slice_thickness", "slice_step", "phase", "coverage"}),
+                **{name: _pick(getattr(chosen, name), u) for name, u in zip(_CHOICES, picks, strict=True)},
+                **chosen.model_dump(include={"slice_thickness", "slice_step", "coverage", "field"}),
             )
         )
     return tuple(scans)
+
+
+def _pick(choices: object, u: float) -> Any:
+    return choices[int(u * len(choices))] if isinstance(choices, tuple) else choices
 
 
 def _within(limits: Range, u: float) -> float:
@@ -266,5 +434,5 @@ def _within(limits: Range, u: float) -> float:
 
 def _seed(recipe: CohortRecipe, what: str) -> int:
     """A seed for a person or a scan, from the cohort's name and seed and a word for what it is for."""
-    digest = hashlib.sha256(f"{recipe.name}/{recipe.seed}/{what}".encode()).digest()
+    digest = hashlib.sha256(f"{recipe.people or recipe.name}/{recipe.seed}/{what}".encode()).digest()
     return int.from_bytes(digest[:6], "big")
