@@ -1,8 +1,18 @@
 """CT volumes: checked readers for DICOM and NIfTI, geometry, and writing back on the original grid."""
 
 from osteo_monai.imaging.acquisition import kernel_is_sharp
-from osteo_monai.imaging.reading import find_studies, read_ct
+from osteo_monai.imaging.nifti import read_label_map
+from osteo_monai.imaging.reading import find_studies, read_acquisition, read_ct
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.imaging.writing import write_label_map
 
-__all__ = ["Acquisition", "CTVolume", "find_studies", "kernel_is_sharp", "read_ct", "write_label_map"]
+__all__ = [
+    "Acquisition",
+    "CTVolume",
+    "find_studies",
+    "kernel_is_sharp",
+    "read_acquisition",
+    "read_ct",
+    "read_label_map",
+    "write_label_map",
+]

@@ -105,7 +105,7 @@ def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
     if match := re.fullmatch(r"\s*(\d{1,3})\s*([DWMY]?)\s*", age.upper()):
         years = int(match.group(1)) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12}.get(match.group(2), 1.0)
         return round(years, 2) if 0 < years <= 120 else None
-    born, seen = _date(birth_date), _date(study_date)
+    born, seen = date_of(birth_date), date_of(study_date)
     if born is None or seen is None:
         return None
     full_years = seen.year - born.year - ((seen.month, seen.day) < (born.month, born.day))
@@ -117,7 +117,8 @@ def sex_of(text: str) -> Sex | None:
     return {"F": Sex.FEMALE, "M": Sex.MALE, "FEMALE": Sex.FEMALE, "MALE": Sex.MALE}.get(text.strip().upper())
 
 
-def _date(text: str) -> date | None:
+def date_of(text: str) -> date | None:
+    """Return the day of a DICOM (``YYYYMMDD``) or ISO date, ``None`` where it is none."""
     digits = re.sub(r"\D", "", text)
     try:
         return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))

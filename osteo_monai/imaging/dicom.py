@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.pixels import get_decoder, pixel_array
 
 from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.acquisition import age_in_years, sex_of
+from osteo_monai.imaging.acquisition import age_in_years, date_of, sex_of
 from osteo_monai.imaging.codestreams import wrong_size
 from osteo_monai.imaging.dicom_headers import (
     PIXEL_TAGS,
@@ -76,6 +76,19 @@ def read_dicom(files: Sequence[Path], source: str) -> CTVolume:
         source=source,
         instance_numbers=_instance_numbers(grid),
     )
+
+
+def read_dicom_acquisition(files: Sequence[Path]) -> Acquisition:
+    """Return the facts of the series that :func:`read_dicom` would read, from the headers alone.
+
+    Raises:
+        UnusableInputError: no file can be read as DICOM.
+        ScanRefusedError: there is no CT among them, or its headers alone say that it cannot be measured.
+    """
+    chosen = choose(group(_ct_images(_read_headers(files)[0])))
+    if chosen.refusals:
+        raise ScanRefusedError(*chosen.refusals)
+    return _acquisition(chosen)
 
 
 def _read_headers(files: Sequence[Path]) -> tuple[list[Instance], int]:
@@ -262,4 +275,5 @@ def _acquisition(series: Series) -> Acquisition:
         series_instance_uid=series.instance.series or None,
         age_years=age_in_years(first.text("PatientAge"), first.text("PatientBirthDate"), study_date),
         sex=sex_of(first.text("PatientSex")),
+        acquired=date_of(study_date),
     )

@@ -2,7 +2,7 @@
 
 A NIfTI carries no acquisition facts; a BIDS-like JSON beside it (``scan.json`` for ``scan.nii.gz``) may state them
 under their DICOM keywords: Modality, KVP, ConvolutionKernel, SliceThickness, Manufacturer, ManufacturersModelName,
-ContrastBolusAgent, SeriesDescription, PatientAge (years or a DICOM age string), PatientSex.
+ContrastBolusAgent, SeriesDescription, PatientAge (years or a DICOM age string), PatientSex, AcquisitionDate.
 """
 
 import json
@@ -15,7 +15,15 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.acquisition import age_in_years, clean_text, contrast_note, kernel_is_sharp, number, sex_of
+from osteo_monai.imaging.acquisition import (
+    age_in_years,
+    clean_text,
+    contrast_note,
+    date_of,
+    kernel_is_sharp,
+    number,
+    sex_of,
+)
 from osteo_monai.imaging.dicom_headers import one_sentence
 from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, MAX_VOXELS, MIN_SLICES
 from osteo_monai.imaging.findings import info, refusal, warning
@@ -57,12 +65,13 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def read_nifti(path: Path, source: str) -> CTVolume:
+def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
     """Read one NIfTI file.
 
     Args:
         path: ``.nii`` or ``.nii.gz``, three-dimensional (or four-dimensional with a single volume), values in HU.
         source: what the caller calls the input, kept in the volume.
+        declared_ct: see :func:`osteo_monai.imaging.read_ct`.
 
     Raises:
         UnusableInputError: the file is damaged or no NIfTI.
@@ -74,7 +83,7 @@ def read_nifti(path: Path, source: str) -> CTVolume:
             raise UnusableInputError("The file is not NIfTI, whatever its name says.")
     shape = _check_array(image)
     affine, refused, notes = _check_geometry(image, shape)
-    acquisition, more = _sidecar(path)
+    acquisition, more = read_sidecar(path)
     notes += more
     with one_sentence("The voxel data of the NIfTI file are damaged or cut short"):
         stored = np.asarray(image.dataobj, dtype=np.float32)  # scl_slope and scl_inter applied
@@ -83,7 +92,7 @@ def read_nifti(path: Path, source: str) -> CTVolume:
         hu = hu.copy(order="F")
     del stored
     valid = _mask_padding(hu, notes)
-    refusals, others = check_values(hu, valid, declared_ct=False)
+    refusals, others = check_values(hu, valid, declared_ct)
     blank_refusals, blank_notes = blank_slices(hu.min(axis=(0, 1)), hu.max(axis=(0, 1)))
     # what the values are comes first: a mask on an oblique grid is refused for being a mask
     if refused := [*(refusals or blank_refusals), *refused]:
@@ -98,6 +107,32 @@ def read_nifti(path: Path, source: str) -> CTVolume:
         findings=(*notes, *others, *blank_notes),
         source=source,
     )
+
+
+def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Read a label map (X, Y, Z) with its affine (4, 4) in canonical orientation, as :func:`read_nifti` has the scan.
+
+    Raises:
+        UnusableInputError: the file is damaged or no NIfTI file.
+        ValueError: it does not hold whole numbers from 0 to 255 in three dimensions.
+    """
+    with one_sentence("The label map is damaged or no NIfTI file"):
+        image = nib.load(path)
+        if not isinstance(image, Nifti1Image):
+            raise UnusableInputError("The label map is not NIfTI, whatever its name says.")
+        stored = np.asarray(image.dataobj)
+    shape = stored.shape[:3]
+    if stored.ndim < 3 or stored.size != np.prod(shape):
+        raise ValueError(f"a label map must be three-dimensional, got shape {stored.shape}")
+    labels = stored.reshape(shape)
+    if labels.dtype != np.uint8:
+        with np.errstate(invalid="ignore"):
+            whole = labels.astype(np.uint8)
+        if not np.array_equal(whole, labels):
+            raise ValueError("a label map must hold whole numbers from 0 to 255, got others")
+        labels = whole
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return to_canonical(labels, affine), canonical_affine(affine, (shape[0], shape[1], shape[2]))
 
 
 def _check_array(image: Nifti1Image) -> tuple[int, int, int]:
@@ -174,8 +209,8 @@ def _mask_padding(hu: NDArray[np.float32], notes: list[Finding]) -> NDArray[np.b
     return ~flagged
 
 
-def _sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
-    """Read the acquisition facts beside the image; unknown facts stay unknown."""
+def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
+    """Read the acquisition facts beside an image, and what is to be said of them; unknown facts stay unknown."""
     beside = path.with_name(stem(path) + ".json")
     unknown = warning(
         "acquisition_unknown",
@@ -211,6 +246,7 @@ def _sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
         series_description=text("SeriesDescription") or None,
         age_years=age if age is not None and 0 < age <= 120 else age_in_years(text("PatientAge"), "", ""),
         sex=sex_of(text("PatientSex")),
+        acquired=date_of(text("AcquisitionDate") or text("StudyDate")),
     )
     notes = []
     if acquisition.kvp is None and acquisition.kernel is None:

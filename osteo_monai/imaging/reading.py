@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from osteo_monai.domain import UnusableInputError
-from osteo_monai.imaging.dicom import read_dicom
+from osteo_monai.imaging.dicom import read_dicom, read_dicom_acquisition
 from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, read_study_uid, walk_files
 from osteo_monai.imaging.findings import info
-from osteo_monai.imaging.nifti import is_nifti, read_nifti
-from osteo_monai.imaging.volume import CTVolume
+from osteo_monai.imaging.nifti import is_nifti, read_nifti, read_sidecar
+from osteo_monai.imaging.volume import Acquisition, CTVolume
 
 
-def read_ct(path: Path) -> CTVolume:
+def read_ct(path: Path, declared_ct: bool = False) -> CTVolume:
     """Read a CT from a DICOM folder (searched with its sub-folders), one DICOM file, or a NIfTI file.
 
     A folder may hold several series of one study and other objects; the series that suits bone density best is
@@ -21,6 +21,8 @@ def read_ct(path: Path) -> CTVolume:
 
     Args:
         path: a folder, a DICOM file (useful for multi-frame CT only) or ``.nii`` / ``.nii.gz``.
+        declared_ct: somebody vouches that a NIfTI is CT in HU, as DICOM says by itself (a data manifest does): a field
+            of view without air, as one targeted at the spine, is then warned of and not refused.
 
     Returns:
         The volume in HU, RAS+, with geometry and acquisition facts; none of its findings is a refusal.
@@ -36,7 +38,7 @@ def read_ct(path: Path) -> CTVolume:
     with one_sentence("The input cannot be read"):
         if path.is_file():
             if is_nifti(path):
-                return read_nifti(path, path.name)
+                return read_nifti(path, path.name, declared_ct)
             if looks_like_dicom(path) or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
                 return read_dicom([path], path.name)
             raise UnusableInputError("The file is neither DICOM nor NIfTI (.nii, .nii.gz).")
@@ -49,10 +51,32 @@ def read_ct(path: Path) -> CTVolume:
                 scan = replace(scan, findings=(*scan.findings, note))
             return scan
         if len(volumes) == 1:
-            return read_nifti(volumes[0], path.name)
+            return read_nifti(volumes[0], path.name, declared_ct)
         if volumes:
             raise UnusableInputError(f"The folder holds {len(volumes)} NIfTI files; give one of them.")
         return read_dicom(files, path.name)
+
+
+def read_acquisition(path: Path) -> Acquisition:
+    """Return how a CT was made without reading its voxels: from the DICOM headers, or from the JSON beside a NIfTI.
+
+    Args:
+        path: as :func:`read_ct` takes it; of a folder that holds DICOM and NIfTI, DICOM is read.
+
+    Raises:
+        UnusableInputError: there is no such path, or nothing in it is DICOM or NIfTI.
+        ScanRefusedError: the headers alone say that it is no CT or cannot be measured.
+    """
+    if not path.exists():
+        raise UnusableInputError("There is no such file or folder.")
+    with one_sentence("The input cannot be read"):
+        if path.is_file() and is_nifti(path):
+            return read_sidecar(path)[0]
+        files = [path] if path.is_file() else [file for _, names in walk_files(path) for file in names]
+        volumes = [file for file in files if is_nifti(file)]
+        if len(volumes) == 1 and not any(looks_like_dicom(file) for file in files):
+            return read_sidecar(volumes[0])[0]
+        return read_dicom_acquisition(files)
 
 
 def find_studies(path: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ class Acquisition:
     series_instance_uid: str | None = None
     age_years: float | None = None
     sex: Sex | None = None
+    acquired: date | None = None
+    """Day of the study, of the series where the study has none."""
 
 
 @dataclass(frozen=True)

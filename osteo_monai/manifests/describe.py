@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from enum import StrEnum
 from statistics import mean, stdev
+
+import pandas as pd
 
 from osteo_monai.domain import BoneStatus, Sex
 from osteo_monai.manifests.manifest import Manifest
@@ -45,6 +48,23 @@ def describe(manifest: Manifest) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def people_frame(manifest: Manifest) -> pd.DataFrame:
+    """Return one row per subject for the tables and figures of :mod:`osteo_monai.statistics.cohort_tables`.
+
+    Columns are ``subject_id``, ``split``, ``age`` (years), ``sex`` (``F``, ``M``), ``bmd_mg_cm3`` and ``bone_status``;
+    each fact is the first that one of the subject's records knows.
+    """
+    people: dict[str, dict[str, object]] = {}
+    for split, _, record in manifest.records():
+        row = people.setdefault(record.subject_id, {"subject_id": record.subject_id, "split": split})
+        for fact in ("age", "sex", "bmd_mg_cm3", "bone_status"):
+            if row.get(fact) is None:
+                value = getattr(record, fact)
+                row[fact] = value.value if isinstance(value, StrEnum) else value
+    columns = ["subject_id", "split", "age", "sex", "bmd_mg_cm3", "bone_status"]
+    return pd.DataFrame(list(people.values()), columns=columns).astype({"age": float, "bmd_mg_cm3": float})
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -14,24 +14,38 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from osteo_monai.domain import SCREENED_LEVELS, SPLIT_PATTERN, DensityThresholds
-from osteo_monai.manifests.record import Record
+from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds
+from osteo_monai.manifests.checks import UNIT_HINTS, contradictions, missing_files, same_content
+from osteo_monai.manifests.record import PATH_FIELDS, Record
 
 SCHEMA_ADDRESS = "manifest.schema.json"
-MEAN_TOLERANCE_MG_CM3 = 0.51
-"""How far a rounded subject density may lie from the mean of its rounded L1 and L2 densities."""
+
+
+_SHOWN = 10
+_NUMBERS_AND_NAMES = re.compile(r"'[^']*'|(?<= file )\S+|-?\d+(\.\d+)?")
+
+
+def _rest(alike: list[str]) -> list[str]:
+    return [f"and {len(alike) - _SHOWN} more like the last {_SHOWN}"] if len(alike) > _SHOWN else []
 
 
 class ManifestError(ValueError):
-    """A manifest that must not be used; ``problems`` holds one sentence for each thing that is wrong."""
+    """A manifest that must not be used; ``problems`` holds one sentence for each thing that is wrong.
+
+    The message shows ten sentences of a kind, those that differ in nothing but numbers and names, and counts the rest.
+    """
 
     def __init__(self, manifest: str, problems: list[str]) -> None:
-        listed = "".join(f"\n  - {problem}" for problem in problems)
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for problem in problems:
+            kinds[_NUMBERS_AND_NAMES.sub("#", problem)].append(problem)
+        shown = [line for alike in kinds.values() for line in (*alike[:_SHOWN], *_rest(alike))]
+        listed = "".join(f"\n  - {line}" for line in shown)
         super().__init__(f"{manifest} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:{listed}")
         self.problems = tuple(problems)
 
@@ -64,6 +78,11 @@ class Manifest(BaseModel):
             for place, record in enumerate(records):
                 yield split, place, record
 
+    def moved(self, old: Path, new: Path) -> "Manifest":
+        """Return the manifest with its paths, relative to the folder ``old`` so far, relative to the folder ``new``."""
+        splits = {split: tuple(r.moved(old, new) for r in records) for split, records in self.splits.items()}
+        return self.model_copy(update={"splits": splits})
+
     def as_json(self) -> dict[str, Any]:
         """The file's content: header and splits side by side, unknown fields left out."""
         content: dict[str, Any] = self.header.model_dump(mode="json", exclude_none=True)
@@ -72,13 +91,16 @@ class Manifest(BaseModel):
         return content
 
 
-def read_manifest(path: Path, thresholds: DensityThresholds | None = None, check_files: bool = True) -> Manifest:
+def read_manifest(
+    path: Path, thresholds: DensityThresholds | None = None, check_files: bool = True, check_content: bool = False
+) -> Manifest:
     """Read a manifest and check all of it.
 
     Args:
         path: the JSON file; paths in it are relative to its folder.
         thresholds: what ``bone_status`` must follow from; default Pan's.
         check_files: also check that every file that is named exists.
+        check_content: also look for images at different paths that hold the same bytes.
 
     Raises:
         ManifestError: listing every problem at once.
@@ -90,9 +112,11 @@ def read_manifest(path: Path, thresholds: DensityThresholds | None = None, check
     except ValueError as error:  # malformed JSON, a key that stands twice, bytes that are not UTF-8
         raise ManifestError(path.name, [f"it is not valid JSON: {error}"]) from error
     manifest, problems = _parse(content)
-    problems += _contradictions(manifest, thresholds or DensityThresholds())
+    problems += contradictions(manifest.splits, thresholds or DensityThresholds(), manifest.header.virtual)
     if check_files:
-        problems += _missing_files(manifest, path.parent)
+        problems += missing_files(manifest.splits, path.parent)
+    if check_content:
+        problems += same_content(manifest.splits, path.parent)
     if problems:
         raise ManifestError(path.name, problems)
     return manifest
@@ -109,7 +133,8 @@ def datalist(
     Args:
         path: the manifest.
         split: one of its splits.
-        keys: fields to pass on; the paths ``image``, ``label`` and ``truth`` come back joined to the manifest's folder.
+        keys: fields to pass on; the paths ``image``, ``label``, ``segmentation`` and ``truth`` come back joined to the
+            manifest's folder.
 
     Raises:
         ManifestError: listing every problem at once.
@@ -126,11 +151,8 @@ def datalist(
             raise ValueError(
                 f"{path.name}: {split}[{place}] must have {', '.join(keys)}, it lacks {', '.join(lacking)}"
             )
-        items.append({key: _joined(path.parent, fields[key]) if key in _PATHS else fields[key] for key in keys})
+        items.append({key: _joined(path.parent, fields[key]) if key in PATH_FIELDS else fields[key] for key in keys})
     return items
-
-
-_PATHS = ("image", "label", "truth")
 
 
 def _joined(base: Path, value: str | list[str]) -> str | list[str]:
@@ -145,7 +167,7 @@ def write_manifest(manifest: Manifest, path: Path, thresholds: DensityThresholds
     Raises:
         ManifestError: listing every problem at once; nothing is written then.
     """
-    if problems := _contradictions(manifest, thresholds or DensityThresholds()):
+    if problems := contradictions(manifest.splits, thresholds or DensityThresholds(), manifest.header.virtual):
         raise ManifestError(path.name, problems)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(manifest.as_json(), indent=1, ensure_ascii=False) + "\n"
@@ -195,7 +217,7 @@ def _parse(content: object) -> tuple[Manifest, list[str]]:
         header = Header.model_validate(heading)
     except ValidationError as error:
         header = Header.model_construct(name="", description="", virtual=False)
-        problems += _sentences("", error)
+        problems += sentences("", error)
     splits: dict[str, tuple[Record, ...]] = {}
     for split in (key for key in content if key not in heading):
         if not isinstance(content[split], list):
@@ -206,80 +228,27 @@ def _parse(content: object) -> tuple[Manifest, list[str]]:
             try:
                 records.append(Record.model_validate(entry))
             except ValidationError as error:
-                problems += _sentences(f"{split}[{place}]", error)
+                problems += sentences(f"{split}[{place}]", error)
         splits[split] = tuple(records)
     if not any(splits.values()) and not problems:
         problems.append("it has no records: expected a split training, validation, test or external_<centre>")
     return Manifest.model_construct(header=header, splits=splits), problems
 
 
-def _sentences(where: str, error: ValidationError) -> list[str]:
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+
+
+def sentences(where: str, error: ValidationError) -> list[str]:
     """One sentence for each complaint of pydantic; values are left out, they may identify a patient."""
-    sentences = []
+    found = []
     for e in error.errors(include_input=False, include_url=False):
         # A union reports once per member; the member's name is no key of the file
         keys = [str(part) for part in e["loc"] if part not in ("str", "tuple[str, ...]")]
         place = ".".join([*([where] if where else []), *keys])
         if e["type"] == "extra_forbidden":
-            sentences.append(f"{place}: this key is unknown")
+            found.append(f"{place}: this key is unknown")
+        elif e["type"] in _BOUNDS and keys and keys[-1] in UNIT_HINTS:
+            found.append(f"{place}: {e['msg']}; {UNIT_HINTS[keys[-1]]}")
         else:
-            sentences.append(f"{place or 'manifest'}: {e['msg'].removeprefix('Value error, ')}")
-    return list(dict.fromkeys(sentences))
-
-
-def _contradictions(manifest: Manifest, thresholds: DensityThresholds) -> list[str]:
-    """What contradicts itself within or between records."""
-    problems: list[str] = []
-    split_of: dict[str, set[str]] = defaultdict(set)
-    seen: dict[tuple[tuple[str, ...], str | None], str] = {}
-    facts: dict[tuple[str, str], tuple[object, str]] = {}
-    for split, place, record in manifest.records():
-        where = f"{split}[{place}]"
-        split_of[record.subject_id].add(split)
-        identity = (tuple(str(PurePosixPath(p)) for p in record.images), record.level)
-        if identity in seen:
-            problems.append(f"{where}: duplicates {seen[identity]}, the same image{_of_level(record)} stands in both")
-        seen.setdefault(identity, where)
-        problems += [f"{where}: {problem}" for problem in _densities(record, thresholds)]
-        for fact in ("sex", "bmd_mg_cm3", "bmd_standard", "bone_status", "level_bmd_mg_cm3"):
-            value = getattr(record, fact)
-            if value is None:
-                continue
-            first, there = facts.setdefault((record.subject_id, fact), (value, where))
-            if first != value:
-                problems.append(f"{where}: {fact} differs from the one of the same subject in {there}")
-    for subject, splits in split_of.items():
-        if len(splits) > 1:
-            problems.append(f"subject {subject!r} stands in more than one split: {', '.join(sorted(splits))}")
-    return problems
-
-
-def _of_level(record: Record) -> str:
-    return "" if record.level is None else f" of level {record.level}"
-
-
-def _densities(record: Record, thresholds: DensityThresholds) -> Iterator[str]:
-    """Disagreement between the subject's density, its levels and its class."""
-    bmd, levels = record.bmd_mg_cm3, record.level_bmd_mg_cm3 or {}
-    if bmd is not None and all(level in levels for level in SCREENED_LEVELS):
-        mean = sum(levels[level] for level in SCREENED_LEVELS) / len(SCREENED_LEVELS)
-        if abs(mean - bmd) > MEAN_TOLERANCE_MG_CM3:
-            yield f"bmd_mg_cm3 is {bmd:g}, but the mean of {' and '.join(SCREENED_LEVELS)} is {mean:g} mg/cm3"
-    if bmd is None or record.bone_status is None or record.bmd_standard is None:
-        return
-    if record.bmd_standard != thresholds.standard:
-        yield (
-            f"bone_status cannot be checked: bmd_mg_cm3 is in mg/cm3 {record.bmd_standard}, "
-            f"the thresholds are in mg/cm3 {thresholds.standard}; convert the density"
-        )
-    elif (expected := thresholds.status(bmd, record.bmd_standard)) != record.bone_status:
-        yield f"bone_status is {record.bone_status}, but {bmd:g} mg/cm3 {record.bmd_standard} means {expected}"
-
-
-def _missing_files(manifest: Manifest, base: Path) -> list[str]:
-    problems = []
-    for split, place, record in manifest.records():
-        for name in record.files:
-            if not (base / name).exists():
-                problems.append(f"{split}[{place}]: there is no file {name}")
-    return problems
+            found.append(f"{place or 'manifest'}: {e['msg'].removeprefix('Value error, ')}")
+    return list(dict.fromkeys(found))

@@ -1,10 +1,16 @@
 """One record of a data manifest: an image, what is known of its subject, and how it was acquired."""
 
+import os
+from datetime import date
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from osteo_monai.domain import BoneStatus, MineralStandard, Sex, VertebraLevel
+
+PATH_FIELDS: tuple[str, ...] = ("image", "label", "segmentation", "truth")
+"""Fields of a record that hold paths."""
 
 Phase = Literal["native", "arterial", "portal_venous", "delayed", "unknown"]
 
@@ -23,7 +29,9 @@ class Record(BaseModel):
     subject_id: str = Field(min_length=1)
     """Pseudonym of the person. Records of one subject never stand in two splits."""
     label: str | tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Label map on the grid of the image, with the integers of ``VertebraLevel.label`` for the bodies."""
+    """Label map on the grid of the image, with the integers of ``VertebraLevel.label`` for the bodies: the truth."""
+    segmentation: str | tuple[str, ...] | None = Field(default=None, min_length=1)
+    """The same as the segmentation bundle predicts it; what the classifiers train on and are evaluated on."""
     truth: str | None = Field(default=None, min_length=1)
     """JSON file with everything else that is known of a virtual person."""
     level: VertebraLevel | None = None
@@ -49,6 +57,8 @@ class Record(BaseModel):
     bone_status: BoneStatus | None = None
     """Class of volumetric QCT; it must follow from ``bmd_mg_cm3`` where that is given."""
 
+    acquired: date | None = None
+    """Day of the acquisition, for temporal splits; shifted days serve as well as long as their order is kept."""
     centre: str | None = None
     manufacturer: str | None = None
     scanner: str | None = None
@@ -79,5 +89,18 @@ class Record(BaseModel):
     @property
     def files(self) -> tuple[str, ...]:
         """Paths of everything that the record names."""
-        label = () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
-        return (*self.images, *label, *(() if self.truth is None else (self.truth,)))
+        named: list[str | tuple[str, ...] | None] = [getattr(self, field) for field in PATH_FIELDS]
+        return tuple(path for paths in named if paths for path in ((paths,) if isinstance(paths, str) else paths))
+
+    def moved(self, old: Path, new: Path) -> Self:
+        """Return the record with its paths, relative to the folder ``old`` so far, relative to the folder ``new``."""
+
+        def path(name: str) -> str:
+            return Path(os.path.relpath((old / name).absolute(), new.absolute())).as_posix()
+
+        changed: dict[str, str | tuple[str, ...]] = {}
+        for field in PATH_FIELDS:
+            value: str | tuple[str, ...] | None = getattr(self, field)
+            if value is not None:
+                changed[field] = path(value) if isinstance(value, str) else tuple(path(v) for v in value)
+        return self.model_copy(update=changed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import ScanRefusedError, Severity, Sex, UnusableInputError
-from osteo_monai.imaging import read_ct
+from osteo_monai.imaging import read_ct, read_label_map
 
 
 def refusals(path: Path) -> set[str]:
@@ -186,3 +186,37 @@ def test_garbage_and_size_bombs(make_nifti, tmp_path):
     data[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()  # dim[1..3]
     path.write_bytes(bytes(data))
     assert refusals(path) == {"too_large"}
+
+
+def test_a_vouched_field_without_air_is_warned_of_and_a_mask_still_refused(make_nifti, canonical_hu):
+    inside = make_nifti(canonical_hu.clip(-110), name="inside.nii.gz")
+    assert refusals(inside) == {"not_hounsfield_units"}
+    assert "no_air" in {f.code for f in read_ct(inside, declared_ct=True).findings}
+    with pytest.raises(ScanRefusedError, match="label map"):
+        read_ct(make_nifti((canonical_hu > 100).astype(np.uint8), name="mask.nii.gz"), declared_ct=True)
+
+
+def test_label_map_is_read_in_the_orientation_of_its_scan(make_nifti, canonical_hu):
+    labels = (canonical_hu > 0).astype(np.int16) * 20
+    image = nib.Nifti1Image(labels, np.diag([0.8, 0.9, 2.5, 1])).as_reoriented([[1, -1], [2, 1], [0, -1]])
+    read, affine = read_label_map(make_nifti(np.asarray(image.dataobj), image.affine))
+    np.testing.assert_array_equal(read, labels)
+    assert read.dtype == np.uint8
+    np.testing.assert_allclose(affine, np.diag([0.8, 0.9, 2.5, 1]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x * 0.5 + 0.25, lambda x: x.astype(np.int16) + 300], ids=["fractions", "too_large"]
+)
+def test_what_is_no_label_map(make_nifti, canonical_hu, change):
+    with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
+        read_label_map(make_nifti(change((canonical_hu > 0).astype(np.float32))))
+
+
+def test_label_map_of_several_volumes_or_damaged(make_nifti, canonical_hu):
+    path = make_nifti(np.stack([canonical_hu, canonical_hu], axis=3))
+    with pytest.raises(ValueError, match="three-dimensional"):
+        read_label_map(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UnusableInputError, match="damaged"):
+        read_label_map(path)

@@ -138,7 +138,8 @@ def test_everything_wrong_is_told_at_once(manifest_file: Any) -> None:
         "training[3].height_m: this key is unknown",
         "training[4]: bmd_standard must be given beside a density in mg/cm3, "
         "expected K2HPO4 or hydroxyapatite, got none",
-        "training[5].age: Input should be greater than or equal to 0",
+        "training[5].age: Input should be greater than or equal to 0; "
+        "expected years; is it in months, in days, or a year of birth?",
         "training[5].sex: Input should be 'F' or 'M'",
         "training[6]: Input should be a valid dictionary or instance of Record",
         "training[1]: duplicates training[0], the same image stands in both",
@@ -240,3 +241,125 @@ def test_the_schema_accepts_and_refuses(manifest_file: Any) -> None:
     for broken in ({**content, "tests": []}, {**content, "test": [{"image": "a"}]}, {"test": []}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, schema)
+
+
+# --- units ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"bmd_mg_cm3": 0.135, "bmd_standard": "K2HPO4"}, "bmd_mg_cm3 is 0.135, which looks like g/cm3"),
+        ({"bmd_mg_cm3": 0.0, "bmd_standard": "K2HPO4"}, "a zero that stands for unknown"),
+        ({"bmd_mg_cm3": 420, "bmd_standard": "K2HPO4"}, "bmd_mg_cm3 is 420, which looks like HU"),
+        ({"level_bmd_mg_cm3": {"L1": 0.98}, "bmd_standard": "K2HPO4"}, "level_bmd_mg_cm3.L1 is 0.98"),
+        ({"bmd_mg_cm3": 1350, "bmd_standard": "K2HPO4"}, "expected mg/cm3 of trabecular bone"),
+        ({"areal_bmd_g_cm2": 985}, "expected g/cm2; is it in mg/cm2"),
+        ({"height_cm": 1.72}, "expected centimetres; is it in metres"),
+        ({"height_cm": 68, "age": 50}, "height_cm is 68, which no adult has; expected centimetres, is it in inches?"),
+        ({"age": 732}, "expected years; is it in months"),
+        ({"kvp": 120000}, "expected kilovolts; is it in volts?"),
+    ],
+)
+def test_another_unit_is_asked_about(manifest_file: Any, fields: dict[str, Any], said: str) -> None:
+    (problem,) = problems_of(manifest_file(test=[record("p", "a.nii", **fields)]))
+    assert said in problem
+
+
+def test_what_people_have_is_let_pass(manifest_file: Any) -> None:
+    people = [(-12.0, 75, 150), (5.7, 90, 120), (295.1, 20, 210), (100, 8, 80)]
+    records = [
+        record(f"p{i}", f"{i}.nii", bmd_mg_cm3=bmd, bmd_standard="K2HPO4", age=age, height_cm=height)
+        for i, (bmd, age, height) in enumerate(people)
+    ]
+    assert read_manifest(manifest_file(test=records))
+
+
+def cohort_of_norms(shift_sd: float, count: int) -> list[dict[str, Any]]:
+    """Women of 62 years, whose norm is 92.36 +- 27.41 mg/cm3, so many standard deviations above it on average."""
+    around = [-0.5, 0.5] * (count // 2)
+    values = [round(92.36 + 27.41 * (shift_sd + step), 1) for step in around]
+    fields = {"bmd_standard": "K2HPO4", "sex": "F", "age": 62}
+    return [record(f"p{i}", f"{i}.nii", bmd_mg_cm3=v, **fields) for i, v in enumerate(values)]
+
+
+def test_a_whole_cohort_in_hu_is_found(manifest_file: Any) -> None:
+    real = {"virtual": False}
+    for shift, count, found in ((1.5, 20, True), (1.0, 20, False), (1.5, 18, False)):
+        path = manifest_file(test=cohort_of_norms(shift, count))
+        path.write_text(json.dumps({**json.loads(path.read_text()), **real}))
+        if found:
+            (problem,) = problems_of(path)
+            assert "1.5 standard deviations above the norm of age and sex in 20 subjects" in problem
+            assert "looks like HU" in problem
+        else:
+            assert read_manifest(path)
+    assert read_manifest(manifest_file(test=cohort_of_norms(3, 40)))  # virtual people may be drawn so
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_image_of_two_people(manifest_file: Any, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    path = manifest_file(test=[record("p", "a.nii", level="L1"), record("q", "x/../a.nii", level="L2")])
+    assert problems_of(path, check_files=False) == ("test[1]: its image is that of another subject in test[0]",)
+
+
+def test_copies_are_found_by_their_bytes(manifest_file: Any, tmp_path: Path) -> None:
+    names = ["a.nii", "copy.nii", "same_size.nii", "other.nii", "middle.nii"]
+    path = manifest_file(test=[record(f"p{i}", name) for i, name in enumerate(names)])
+    # three samples of middle.nii and a.nii are alike; only all of the bytes tell them apart
+    content = bytearray(b"x" * 2**20)
+    for name, offset in (("a.nii", None), ("copy.nii", None), ("same_size.nii", 0), ("middle.nii", 2**18)):
+        changed = bytearray(content)
+        if offset is not None:
+            changed[offset] = 0
+        (tmp_path / name).write_bytes(changed)
+    (tmp_path / "other.nii").write_bytes(b"y")
+    assert read_manifest(path)
+    assert problems_of(path, check_content=True) == (
+        "test[1]: its image copy.nii has the same content as a.nii in test[0]",
+    )
+
+
+def test_copied_folders_are_found(tmp_path: Path) -> None:
+    for folder, contents in {"a": (b"1", b"2"), "b": (b"2", b"1"), "c": (b"1", b"3"), "empty": (), "void": ()}.items():
+        (tmp_path / folder).mkdir()
+        for i, content in enumerate(contents):
+            (tmp_path / folder / f"{folder}{i}.dcm").write_bytes(content)
+    path = tmp_path / "m.json"
+    records = [record(f"p{f}", f) for f in ("a", "b", "c", "empty", "void")]
+    path.write_text(json.dumps({"name": "n", "description": "d", "virtual": True, "training": records}))
+    assert problems_of(path, check_content=True) == (
+        "training[1]: its image b has the same content as a in training[0]",
+    )
+
+
+def test_the_predicted_label_map_is_a_file_too(manifest_file: Any, tmp_path: Path) -> None:
+    path = manifest_file(test=[record("p", "a.nii", segmentation="seg/a.nii", acquired="2021-07-31")])
+    assert problems_of(path) == ("test[0]: there is no file seg/a.nii",)
+    (tmp_path / "seg").mkdir()
+    (tmp_path / "seg" / "a.nii").touch()
+    (item,) = datalist(path, "test", ("segmentation", "acquired"))
+    assert item == {"segmentation": str(tmp_path / "seg" / "a.nii"), "acquired": "2021-07-31"}
+
+
+def test_paths_follow_when_a_manifest_moves(tmp_path: Path) -> None:
+    one = Record(image=("i/a.nii", "i/b.nii"), subject_id="p", label="l.nii", segmentation="../s.nii", truth="t.json")
+    moved = one.moved(tmp_path / "x", tmp_path / "y" / "z")
+    assert moved.images == ("../../x/i/a.nii", "../../x/i/b.nii")
+    assert (moved.label, moved.segmentation, moved.truth) == ("../../x/l.nii", "../../s.nii", "../../x/t.json")
+    assert moved.moved(tmp_path / "y" / "z", tmp_path / "x") == one
+
+
+def test_a_flood_of_one_kind_is_counted(manifest_file: Any) -> None:
+    path = manifest_file(test=[*(record(f"p{i}", f"{i}.nii", age=500 + i) for i in range(30)), record("q", "q", x=1)])
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    assert len(caught.value.problems) == 31
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + 10 + 1 + 1
+    assert "31 problems" in lines[0]
+    assert any("and 20 more like the last 10" in line for line in lines)
+    assert any("x: this key is unknown" in line for line in lines)
