@@ -1,5 +1,33 @@
-"""Statistics of diagnostic accuracy: proportions with their intervals, and meta-analysis of 2 x 2 tables."""
+"""Statistics of diagnostic accuracy: areas under the curve, rates of classes, calibration, agreement of densities,
+decision curves, frozen cut-offs, and meta-analysis of 2 x 2 tables. Resampling is by subject throughout.
 
-from osteo_monai.statistics.proportions import Interval, clopper_pearson, proportion, wilson
+``agreement`` and ``calibration`` are taken from their modules, which have the same names.
+"""
 
-__all__ = ["Interval", "clopper_pearson", "proportion", "wilson"]
+from osteo_monai.statistics.classification import class_performance, compare_rates, confusion_matrix, rates, summarise
+from osteo_monai.statistics.decision import decision_curve
+from osteo_monai.statistics.proportions import Interval, Proportion, clopper_pearson, mcnemar, proportion, wilson
+from osteo_monai.statistics.roc import auc, delong_test, holm, one_versus_rest, roc_band, roc_curve
+from osteo_monai.statistics.thresholds import choose_threshold
+
+__all__ = [
+    "Interval",
+    "Proportion",
+    "auc",
+    "choose_threshold",
+    "class_performance",
+    "clopper_pearson",
+    "compare_rates",
+    "confusion_matrix",
+    "decision_curve",
+    "delong_test",
+    "holm",
+    "mcnemar",
+    "one_versus_rest",
+    "proportion",
+    "rates",
+    "roc_band",
+    "roc_curve",
+    "summarise",
+    "wilson",
+]

@@ -1,4 +1,4 @@
-"""Confidence intervals of a single proportion.
+"""Confidence intervals of a single proportion, and McNemar's tests of two paired ones.
 
 Wilson's score interval is the default everywhere; the exact one is for small counts and regulators. The two others
 are here because papers print them, and are compared, never used.
@@ -8,9 +8,22 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import beta, norm
+from scipy.stats import beta, binomtest, chi2, norm
 
-__all__ = ["Interval", "agresti_coull", "clopper_pearson", "proportion", "wald", "wilson"]
+IntervalMethod = Literal["wilson", "clopper-pearson"]
+
+__all__ = [
+    "Interval",
+    "IntervalMethod",
+    "McNemar",
+    "Proportion",
+    "agresti_coull",
+    "clopper_pearson",
+    "mcnemar",
+    "proportion",
+    "wald",
+    "wilson",
+]
 
 
 @dataclass(frozen=True)
@@ -82,8 +95,65 @@ def wald(x: float, n: float, level: float = 0.95) -> Interval:
     return Interval(p, p - half, p + half)
 
 
-def proportion(x: float, n: float, level: float = 0.95, method: Literal["wilson", "exact"] = "wilson") -> Interval:
-    """Return ``x / n`` with the interval named, or with ``nan`` throughout where ``n`` is 0 (no subject, no number)."""
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan)
-    return wilson(x, n, level) if method == "wilson" else clopper_pearson(x, n, level)
+@dataclass(frozen=True)
+class Proportion(Interval):
+    """``events`` of ``total`` with their interval; 0 of 0 is undefined, ``nan`` throughout, and never 0."""
+
+    events: float
+    total: float
+
+
+def proportion(x: float, n: float, level: float = 0.95, method: IntervalMethod = "wilson") -> Proportion:
+    """Return ``x / n`` with the interval named, or with ``nan`` throughout where ``n`` is 0 (no subject, no number).
+
+    Raises:
+        ValueError: where ``x`` and ``n`` are no proportion, or the method is not known.
+    """
+    if n == 0 and x == 0:
+        return Proportion(math.nan, math.nan, math.nan, 0, 0)
+    methods = {"wilson": wilson, "clopper-pearson": clopper_pearson}
+    if method not in methods:
+        raise ValueError(f"the interval must be one of {', '.join(methods)}, got {method!r}")
+    found = methods[method](x, n, level)
+    return Proportion(found.value, found.low, found.high, x, n)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two paired proportions: only pairs that differ count (McNemar 1947). All p values are two-sided.
+
+    Attributes:
+        first_only: pairs where the first holds and the second does not.
+        second_only: pairs where the second holds and the first does not.
+        chi2: statistic without continuity correction, 1 degree of freedom.
+        p: its p value.
+        chi2_corrected: statistic with Edwards' correction.
+        p_corrected: its p value.
+        p_exact: of the binomial test; the one to report, as it holds for any counts.
+    """
+
+    first_only: int
+    second_only: int
+    chi2: float
+    p: float
+    chi2_corrected: float
+    p_corrected: float
+    p_exact: float
+
+
+def mcnemar(first_only: int, second_only: int) -> McNemar:
+    """Return McNemar's test of ``first_only`` against ``second_only`` discordant pairs; none at all give p = 1.
+
+    Raises:
+        ValueError: counts that are negative or not whole.
+    """
+    b, c = first_only, second_only
+    if b != int(b) or c != int(c) or min(b, c) < 0:
+        raise ValueError(f"discordant pairs must be whole numbers from 0 on, got {b} and {c}")
+    b, c = int(b), int(c)
+    if b + c == 0:
+        return McNemar(0, 0, 0.0, 1.0, 0.0, 1.0, 1.0)
+    plain = (b - c) ** 2 / (b + c)
+    corrected = max(abs(b - c) - 1, 0) ** 2 / (b + c)
+    exact = float(binomtest(b, b + c, 0.5).pvalue)
+    return McNemar(b, c, plain, float(chi2.sf(plain, 1)), corrected, float(chi2.sf(corrected, 1)), exact)

@@ -1,4 +1,4 @@
-"""Intervals of a proportion, against base R and by hand."""
+"""Intervals of a proportion and McNemar's test, against base R and by hand."""
 
 import json
 import math
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from osteo_monai.statistics.proportions import agresti_coull, clopper_pearson, proportion, wald, wilson
+from osteo_monai.statistics.proportions import agresti_coull, clopper_pearson, mcnemar, proportion, wald, wilson
 
-ORACLE = json.loads((Path(__file__).parent / "oracle" / "proportions.json").read_text())["proportion_ci"]
+REFERENCE = json.loads((Path(__file__).parent / "oracle" / "proportions.json").read_text())
+ORACLE, MCNEMAR = REFERENCE["proportion_ci"], REFERENCE["mcnemar"]
 METHODS = {"wilson": wilson, "clopper_pearson": clopper_pearson, "agresti_coull": agresti_coull, "wald": wald}
 
 
@@ -55,3 +56,31 @@ def test_level_is_checked():
 def test_interval_knows_what_it_holds():
     assert 0.5 in wilson(5, 10)
     assert 0.99 not in wilson(5, 10)
+
+
+def test_a_proportion_knows_its_counts_and_method():
+    found = proportion(242, 251, method="clopper-pearson")
+    assert (found.events, found.total) == (242, 251)
+    assert (found.low, found.high) == (clopper_pearson(242, 251).low, clopper_pearson(242, 251).high)
+    with pytest.raises(ValueError, match="must be one of wilson, clopper-pearson, got 'exact'"):
+        proportion(1, 2, method="exact")
+
+
+# --- McNemar ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", MCNEMAR, ids=lambda r: f"{r['b']} against {r['c']}")
+def test_mcnemar_equals_that_of_base_r(row):
+    found = mcnemar(row["b"], row["c"])
+    assert (found.chi2, found.p) == pytest.approx((row["chi2_nocc"], row["p_nocc"]), abs=1e-10)
+    assert (found.chi2_corrected, found.p_corrected) == pytest.approx((row["chi2_cc"], row["p_cc"]), abs=1e-10)
+    assert found.p_exact == pytest.approx(row["p_exact"], abs=1e-10)
+
+
+def test_mcnemar_at_its_edges():
+    assert mcnemar(0, 0).p_exact == mcnemar(0, 0).p == 1
+    equal = mcnemar(4, 4)
+    assert (equal.chi2, equal.chi2_corrected, equal.p_exact) == (0, 0, 1)
+    assert mcnemar(3, 0).p_exact == pytest.approx(2 / 8)
+    with pytest.raises(ValueError, match="whole numbers from 0 on, got -1 and 2"):
+        mcnemar(-1, 2)

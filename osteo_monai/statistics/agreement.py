@@ -1,0 +1,303 @@
+"""Agreement of a predicted with a reference density, in mg/cm3.
+
+Differences are predicted minus reference: a positive bias is an overestimate.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm
+from scipy.stats import t as t_distribution
+
+from osteo_monai.statistics.proportions import Interval, Proportion, proportion
+from osteo_monai.statistics.samples import (
+    RESAMPLES,
+    Array,
+    Flags,
+    Resampler,
+    checked_columns,
+    percentile_interval,
+    subject_codes,
+)
+
+__all__ = ["Agreement", "agreement", "agreement_by"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Predicted against reference density, each number with its interval; what is undefined is ``nan``.
+
+    Attributes:
+        n: cases.
+        subjects: their subjects.
+        bias: mean difference, mg/cm3.
+        sd: standard deviation of the differences (n - 1), mg/cm3.
+        lower_limit: lower limit of agreement, bias - z sd with z for 95 %, mg/cm3.
+        upper_limit: upper limit of agreement, mg/cm3.
+        mae: mean absolute difference, mg/cm3.
+        rmse: root of the mean squared difference, mg/cm3.
+        pearson: correlation coefficient.
+        ccc: Lin's concordance correlation coefficient.
+        slope: of the regression of the difference on the mean of both, mg/cm3 per mg/cm3; 0 where the error does not
+            grow with the density.
+        slope_p: two-sided p value of ``slope``; ``nan`` where subjects are clustered or it is undefined.
+        intercept: of that regression, mg/cm3.
+        coverage: share of references within the predicted interval, bounds included; ``None`` without intervals.
+        nominal: what that share should be.
+        interval_width: mean width of the predicted interval, mg/cm3; ``None`` without intervals.
+        level: confidence level.
+        clustered: whether subjects had several cases, so that every interval is a percentile interval by subject.
+    """
+
+    n: int
+    subjects: int
+    bias: Interval
+    sd: float
+    lower_limit: Interval
+    upper_limit: Interval
+    mae: Interval
+    rmse: Interval
+    pearson: Interval
+    ccc: Interval
+    slope: Interval
+    slope_p: float
+    intercept: Interval
+    coverage: Proportion | None
+    nominal: float
+    interval_width: float | None
+    level: float
+    clustered: bool
+
+
+_LIMIT = float(norm.ppf(0.975))
+"""Limits of agreement hold 95 % of the differences (Bland and Altman 1999), whatever the confidence level."""
+
+
+def agreement(
+    reference: ArrayLike,
+    predicted: ArrayLike,
+    lower: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    *,
+    nominal: float = 0.9,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Agreement:
+    """Compare predicted with reference densities.
+
+    Intervals of independent cases: t for the bias and the regression, Bland and Altman 1999 for the limits, Fisher's z
+    for r, Lin 1989 as corrected in 2000 for the concordance, Wilson for the coverage; MAE and RMSE, and everything
+    where subjects have several cases, by bootstrap of subjects.
+
+    Args:
+        reference: (n,) mg/cm3, at least one case.
+        predicted: (n,) mg/cm3, of the same mineral standard.
+        lower: (n,) lower bounds of predicted intervals, mg/cm3.
+        upper: (n,) upper bounds; both or neither.
+        nominal: share of references that those intervals promise to hold.
+        groups: (n,) the subject of each case, where subjects repeat.
+        level: confidence level.
+        resamples: bootstrap samples.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: columns that do not fit, an interval with one bound or turned round, a level out of range; all at
+            once.
+    """
+    bounds = {name: bound for name, bound in (("lower", lower), ("upper", upper)) if bound is not None}
+    columns: dict[str, ArrayLike] = {"reference": reference, "predicted": predicted, **bounds}
+    problems = [f"an interval needs both bounds, {name} stands alone" for name in bounds if len(bounds) == 1]
+    problems += [
+        f"{name} must lie between 0 and 1, got {share}"
+        for name, share in (("level", level), ("nominal", nominal))
+        if not 0 < share < 1
+    ]
+    numbers: list[Array] = []
+    try:
+        numbers = checked_columns(np.zeros(np.shape(reference)), columns, groups=groups)[1]
+        if len(numbers) == 4 and (numbers[2] > numbers[3]).any():
+            problems.append(f"lower must not lie above upper, as in {int((numbers[2] > numbers[3]).sum())} cases")
+    except ValueError as error:
+        problems.append(str(error).replace("the truth", "reference"))
+    if problems:
+        raise ValueError("; ".join(problems))
+    x, y = numbers[:2]
+    n = x.size
+    subjects = subject_codes(groups, n)
+    count = int(subjects.max()) + 1
+    within = (numbers[2] <= x) & (x <= numbers[3]) if len(numbers) == 4 else None
+    value = {name: float(column[0]) for name, column in _measures(np.ones((1, n)), x, y, within).items()}
+    blocks = [_measures(block, x, y, within) for block in Resampler(subjects, resamples=resamples, seed=seed).weights()]
+    draws = {name: np.concatenate([block[name] for block in blocks]) for name in value}
+    bands = {name: percentile_interval(value[name], draws[name] if count > 1 else [], level) for name in value}
+    slope_p = math.nan
+    if count == n:
+        formulas, slope_p = _by_formula(value, x, y, level)
+        bands |= formulas
+    coverage = None
+    if within is not None:
+        held = proportion(int(within.sum()), n, level)
+        band = held if count == n else bands["coverage"]
+        coverage = Proportion(held.value, band.low, band.high, held.events, held.total)
+    return Agreement(
+        n=n,
+        subjects=count,
+        sd=value["sd"],
+        slope_p=slope_p,
+        coverage=coverage,
+        nominal=nominal,
+        interval_width=float((numbers[3] - numbers[2]).mean()) if within is not None else None,
+        level=level,
+        clustered=count < n,
+        **{name: band for name, band in bands.items() if name not in ("sd", "coverage")},
+    )
+
+
+def _measures(weights: Array, x: Array, y: Array, within: Flags | None) -> dict[str, Array]:
+    """Measures, (samples,) each, of cases that stand ``weights`` (samples, n) times in each sample."""
+    n = weights.sum(1)
+    # moments about the whole sample's middle, so that nothing is lost to rounding
+    a, b = x - x.mean(), y - y.mean()
+    shift = float(y.mean() - x.mean())
+    mx, my = weights @ a / n, weights @ b / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sxx, syy, sxy = weights @ a**2 / n - mx**2, weights @ b**2 / n - my**2, weights @ (a * b) / n - mx * my
+        # a variance that is rounding alone is none
+        sxx, syy = (
+            np.where(s > 1e-12 * max(1.0, float(np.abs(c).max()) ** 2), s, 0.0) for s, c in ((sxx, x), (syy, y))
+        )
+        bias = my - mx + shift
+        d = y - x
+        spread = np.maximum(weights @ (d - shift) ** 2 / n - (bias - shift) ** 2, 0.0)
+        sd = np.sqrt(np.where(n > 1, spread * n / (n - 1), np.nan))
+        # difference on mean: covariance (syy - sxx) / 2, variance of the mean (sxx + syy + 2 sxy) / 4
+        of_mean = (sxx + syy + 2 * sxy) / 4
+        slope = np.where(of_mean > 0, (syy - sxx) / 2 / of_mean, np.nan)
+        middle = (mx + my + x.mean() + y.mean()) / 2
+        found = {
+            "bias": bias,
+            "sd": sd,
+            "lower_limit": bias - _LIMIT * sd,
+            "upper_limit": bias + _LIMIT * sd,
+            "mae": weights @ np.abs(d) / n,
+            "rmse": np.sqrt(weights @ d**2 / n),
+            "pearson": np.clip(sxy / np.sqrt(sxx * syy), -1, 1),
+            "ccc": 2 * sxy / (sxx + syy + bias**2),
+            "slope": slope,
+            "intercept": bias - slope * middle,
+        }
+    if within is not None:
+        found["coverage"] = weights @ within.astype(np.float64) / n
+    return found
+
+
+def _by_formula(value: dict[str, float], x: Array, y: Array, level: float) -> tuple[dict[str, Interval], float]:
+    """Intervals of independent cases, and the p value of the slope."""
+    n = x.size
+    nothing = {
+        name: Interval(value[name], math.nan, math.nan)
+        for name in ("bias", "lower_limit", "upper_limit", "pearson", "ccc", "slope", "intercept")
+    }
+    if n < 3:
+        return nothing, math.nan
+    found = dict(nothing)
+    sd, z = value["sd"], float(norm.ppf(0.5 + level / 2))
+    t = float(t_distribution.ppf(0.5 + level / 2, n - 1))
+    # Bland and Altman 1999: the variance of a limit is that of the mean and of z times the standard deviation
+    of_limit = sd * math.sqrt(1 / n + _LIMIT**2 / (2 * (n - 1)))
+    for name, se in (("bias", sd / math.sqrt(n)), ("lower_limit", of_limit), ("upper_limit", of_limit)):
+        found[name] = Interval(value[name], value[name] - t * se, value[name] + t * se)
+    r, c = value["pearson"], value["ccc"]
+    if n > 3 and abs(r) < 1:
+        found["pearson"] = _fisher(r, z / math.sqrt(n - 3))
+    if abs(r) < 1 and r != 0:
+        u2 = value["bias"] ** 2 / math.sqrt(float(x.var() * y.var()))
+        rest = 1 - c * c
+        variance = (
+            (1 - r * r) * c * c / (rest * r * r)
+            + 2 * c**3 * (1 - c) * u2 / (r * rest**2)
+            - c**4 * u2**2 / (2 * r * r * rest**2)
+        ) / (n - 2)
+        if variance >= 0:
+            found["ccc"] = _fisher(c, z * math.sqrt(variance))
+    mean, d = (x + y) / 2, y - x
+    sxx = float(((mean - mean.mean()) ** 2).sum())
+    if math.isnan(value["slope"]):
+        return found, math.nan
+    residual = d - value["intercept"] - value["slope"] * mean
+    s = math.sqrt(float(residual @ residual) / (n - 2))
+    of_line = {"slope": s / math.sqrt(sxx), "intercept": s * math.sqrt(1 / n + float(mean.mean()) ** 2 / sxx)}
+    t = float(t_distribution.ppf(0.5 + level / 2, n - 2))
+    for name, error in of_line.items():
+        found[name] = Interval(value[name], value[name] - t * error, value[name] + t * error)
+    if of_line["slope"] == 0:
+        return found, math.nan
+    return found, float(2 * t_distribution.sf(abs(value["slope"]) / of_line["slope"], n - 2))
+
+
+def _fisher(value: float, half: float) -> Interval:
+    z = math.atanh(value)
+    return Interval(value, math.tanh(z - half), math.tanh(z + half))
+
+
+def agreement_by(
+    subgroups: Mapping[str, ArrayLike],
+    reference: ArrayLike,
+    predicted: ArrayLike,
+    lower: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    nominal: float = 0.9,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, dict[str, Agreement]]:
+    """Return the agreement within each value of each column of ``subgroups``, such as tube voltage or phase.
+
+    Args:
+        subgroups: (n,) values of each factor; ``None``, ``nan`` and "" are the subgroup "unknown".
+        others: as in ``agreement``.
+
+    Raises:
+        ValueError: as ``agreement``, or a factor that has not one value per case.
+    """
+    columns = [None if c is None else np.asarray(c) for c in (reference, predicted, lower, upper, groups)]
+    n = np.size(reference)
+    short = [f"{name} has {np.size(v)} values for {n} cases" for name, v in subgroups.items() if np.size(v) != n]
+    if short:
+        raise ValueError("; ".join(short))
+    if any(c is not None and c.shape != (n,) for c in columns):
+        # let the columns' own sentences be said before they are cut
+        agreement(reference, predicted, lower, upper, groups=groups, nominal=nominal, level=level, resamples=1)
+    found: dict[str, dict[str, Agreement]] = {}
+    for factor, values in subgroups.items():
+        names = np.array([_name(v) for v in np.asarray(values, dtype=object)])
+        found[factor] = {}
+        for name in sorted(set(names.tolist()), key=_order):
+            x, y, low, high, of = (None if c is None else c[names == name] for c in columns)
+            assert x is not None
+            assert y is not None
+            found[factor][name] = agreement(
+                x, y, low, high, nominal=nominal, groups=of, level=level, resamples=resamples, seed=seed
+            )
+    return found
+
+
+def _name(value: object) -> str:
+    if value is None or value == "" or value != value:  # NaN compares unequal to itself
+        return "unknown"
+    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    """Numbers by size, then words, then what is unknown."""
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1 + (name == "unknown"), 0.0, name

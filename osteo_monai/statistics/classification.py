@@ -1,0 +1,430 @@
+"""Classes called against classes true: confusion matrices, rates of each class, agreement beyond chance."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import chi2
+
+from osteo_monai.statistics.proportions import (
+    Interval,
+    IntervalMethod,
+    McNemar,
+    Proportion,
+    mcnemar,
+    proportion,
+)
+from osteo_monai.statistics.samples import (
+    RESAMPLES,
+    Array,
+    Resampler,
+    checked_columns,
+    percentile_interval,
+    subject_codes,
+)
+
+Counts = NDArray[np.int64]
+
+__all__ = [
+    "BinaryCounts",
+    "ClassPerformance",
+    "PairedRates",
+    "Rates",
+    "Summary",
+    "binary_counts",
+    "class_performance",
+    "compare_rates",
+    "confusion_matrix",
+    "rates",
+    "summarise",
+]
+
+
+class BinaryCounts(NamedTuple):
+    """A 2 x 2 table: called and truly positive, called but not, not called but positive, neither."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+def _codes(values: ArrayLike, classes: Sequence[str], what: str) -> tuple[NDArray[np.intp], str | None]:
+    names = [str(name) for name in np.asarray(values, dtype=object).ravel()]
+    place = {str(name): code for code, name in enumerate(classes)}
+    unknown = sorted(set(names) - set(place))
+    problem = f"{what} must be one of {', '.join(place)}, got {', '.join(unknown)}" if unknown else None
+    return np.array([place.get(name, 0) for name in names], dtype=np.intp), problem
+
+
+def _pairs(truth: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> tuple[NDArray[np.intp], ...]:
+    """Codes of both, in the order of ``classes``; every problem at once."""
+    problems = [] if len(set(classes)) == len(classes) > 1 else ["classes must be at least two different names"]
+    true, unknown_true = _codes(truth, classes, "the true class")
+    called, unknown_called = _codes(predicted, classes, "the predicted class")
+    problems += [p for p in (unknown_true, unknown_called) if p]
+    if true.size != called.size or not true.size:
+        problems.append(f"each case needs a true and a predicted class, got {true.size} and {called.size}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return true, called
+
+
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> Counts:
+    """Return (classes, classes) counts of cases: rows are true, columns predicted, in the order of ``classes``.
+
+    Raises:
+        ValueError: a class that is none of ``classes``, or two columns of different length; all at once.
+    """
+    true, called = _pairs(truth, predicted, classes)
+    k = len(classes)
+    return np.bincount(true * k + called, minlength=k * k).reshape(k, k).astype(np.int64)
+
+
+def binary_counts(matrix: ArrayLike, k: int) -> BinaryCounts:
+    """Return the 2 x 2 table of class ``k`` against all others, of a matrix with true rows and predicted columns."""
+    counts = np.asarray(matrix)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not 0 <= k < counts.shape[0]:
+        raise ValueError(f"class {k} is not in a confusion matrix of shape {counts.shape}")
+    tp, row, column = counts[k, k], counts[k].sum(), counts[:, k].sum()
+    return BinaryCounts(int(tp), int(column - tp), int(row - tp), int(counts.sum() - row - column + tp))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a 2 x 2 table says, each with its interval; a rate of nobody is undefined (``nan``), not 0.
+
+    Attributes:
+        counts: the table.
+        sensitivity: TP / (TP + FN).
+        specificity: TN / (TN + FP).
+        ppv: TP / (TP + FP), at the prevalence of this sample.
+        npv: TN / (TN + FN), at the prevalence of this sample.
+        accuracy: (TP + TN) / all.
+        f1: 2 TP / (2 TP + FP + FN); an interval only from resampling, else ``nan`` bounds.
+        interval: how the intervals of the proportions came about.
+    """
+
+    counts: BinaryCounts
+    sensitivity: Proportion
+    specificity: Proportion
+    ppv: Proportion
+    npv: Proportion
+    accuracy: Proportion
+    f1: Interval
+    interval: Literal["wilson", "clopper-pearson", "bootstrap by subject"]
+
+
+_PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+
+
+def _parts(c: BinaryCounts) -> dict[str, tuple[int, int]]:
+    return {
+        "sensitivity": (c.tp, c.tp + c.fn),
+        "specificity": (c.tn, c.tn + c.fp),
+        "ppv": (c.tp, c.tp + c.fp),
+        "npv": (c.tn, c.tn + c.fn),
+        "accuracy": (c.tp + c.tn, sum(c)),
+    }
+
+
+def _ratio(x: ArrayLike, n: ArrayLike) -> Array:
+    """``x / n`` elementwise, ``nan`` where ``n`` is 0."""
+    top, bottom = np.asarray(x, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom != 0)
+
+
+def rates(
+    tp: int,
+    fp: int,
+    fn: int,
+    tn: int,
+    method: IntervalMethod = "wilson",
+    level: float = 0.95,
+    f1: Interval | None = None,
+) -> Rates:
+    """Return the rates of a 2 x 2 table whose cases are independent.
+
+    Args:
+        tp: called and positive.
+        fp: called, not positive.
+        fn: positive, not called.
+        tn: neither.
+        method: interval of each proportion.
+        level: confidence level.
+        f1: F1 with a bootstrap interval where there is one.
+
+    Raises:
+        ValueError: counts that are negative or not whole, or a method or level that is none.
+    """
+    if any(x != int(x) or x < 0 for x in (tp, fp, fn, tn)):
+        raise ValueError(f"counts must be whole numbers from 0 on, got TP {tp}, FP {fp}, FN {fn}, TN {tn}")
+    counts = BinaryCounts(int(tp), int(fp), int(fn), int(tn))
+    found = {name: proportion(x, n, level, method) for name, (x, n) in _parts(counts).items()}
+    plain = Interval(float(_ratio(2 * tp, 2 * tp + fp + fn)), math.nan, math.nan)
+    return Rates(counts, **found, f1=plain if f1 is None else f1, interval=method)
+
+
+# --- all classes --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ClassPerformance:
+    """Everything that follows from the true and the predicted class of each case.
+
+    Attributes:
+        classes: names, in the order of the matrix.
+        matrix: (classes, classes) counts, rows true, columns predicted.
+        rates: of each class against all others, with a bootstrap interval of F1.
+        accuracy: share of cases on the diagonal.
+        macro_f1: mean of F1 over the classes; undefined where that of a class is (neither true nor predicted).
+        kappa: Cohen's kappa (Cohen 1960); undefined where chance alone agrees fully.
+        quadratic_kappa: with quadratic weights of the distance in the order of ``classes`` (Cohen 1968).
+        subjects: how many subjects were resampled.
+        clustered: whether subjects had several cases, so that every interval is by bootstrap.
+        resamples: how many bootstrap samples were drawn.
+        level: confidence level.
+    """
+
+    classes: tuple[str, ...]
+    matrix: Counts
+    rates: dict[str, Rates]
+    accuracy: Proportion
+    macro_f1: Interval
+    kappa: Interval
+    quadratic_kappa: Interval
+    subjects: int
+    clustered: bool
+    resamples: int
+    level: float
+
+
+def _measures(matrices: Array) -> dict[str, Array]:
+    """Measures of (samples, k, k) matrices: (samples, k) of each class, (samples,) of all."""
+    k = matrices.shape[-1]
+    total = matrices.sum((1, 2))
+    tp = np.diagonal(matrices, axis1=1, axis2=2)
+    row, column = matrices.sum(2), matrices.sum(1)
+    tn = total[:, None] - row - column + tp
+    f1 = _ratio(2 * tp, row + column)
+    expected = row[:, :, None] * column[:, None, :] / total[:, None, None]
+    distance = np.square(np.subtract.outer(np.arange(k), np.arange(k))).astype(np.float64)
+    return {
+        "sensitivity": _ratio(tp, row),
+        "specificity": _ratio(tn, total[:, None] - row),
+        "ppv": _ratio(tp, column),
+        "npv": _ratio(tn, total[:, None] - column),
+        "accuracy": (tp + tn) / total[:, None],
+        "f1": f1,
+        "overall": tp.sum(1) / total,
+        "macro_f1": f1.mean(1),
+        "kappa": _kappa(matrices, expected, (distance > 0).astype(np.float64)),
+        "quadratic_kappa": _kappa(matrices, expected, distance),
+    }
+
+
+def _kappa(observed: Array, expected: Array, weights: Array) -> Array:
+    return 1 - _ratio((observed * weights).sum((1, 2)), (expected * weights).sum((1, 2)))
+
+
+def class_performance(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    classes: Sequence[str],
+    *,
+    groups: ArrayLike | None = None,
+    method: IntervalMethod = "wilson",
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> ClassPerformance:
+    """Return matrix, rates, F1 and kappas of a sample with their intervals.
+
+    Proportions of independent cases get the interval of ``method``; where subjects have several cases, every interval
+    is a percentile interval by subject. F1 and kappa always have the latter, as no formula holds for small classes.
+
+    Args:
+        truth: (n,) true class of each case.
+        predicted: (n,) predicted class.
+        classes: all classes, in their order.
+        groups: (n,) the subject of each case, where subjects repeat.
+        method: interval of a proportion.
+        level: confidence level.
+        resamples: bootstrap samples.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: classes or columns that do not fit; all at once.
+    """
+    true, called = _pairs(truth, predicted, classes)
+    checked_columns(np.zeros(true.size), {}, groups=groups)
+    k = len(classes)
+    cell = np.zeros((true.size, k * k))
+    cell[np.arange(true.size), true * k + called] = 1
+    matrix = cell.sum(0).reshape(k, k)
+    subjects = subject_codes(groups, true.size)
+    count = int(subjects.max()) + 1
+    clustered = count < true.size
+    value = {name: column[0] for name, column in _measures(matrix[None]).items()}
+    blocks = [
+        _measures((block @ cell).reshape(-1, k, k))
+        for block in Resampler(subjects, resamples=resamples, seed=seed).weights()
+    ]
+    draws = {name: np.concatenate([block[name] for block in blocks]) for name in value}
+
+    def band(name: str, at: int | None = None) -> Interval:
+        chosen = draws[name] if at is None else draws[name][:, at]
+        number = value[name] if at is None else value[name][at]
+        return percentile_interval(float(number), chosen if count > 1 else [], level)
+
+    each = {}
+    for at, name in enumerate(classes):
+        found = rates(*binary_counts(matrix, at), method=method, level=level, f1=band("f1", at))
+        each[str(name)] = _by_subject(found, {part: band(part, at) for part in _PROPORTIONS}) if clustered else found
+    overall = proportion(int(np.trace(matrix)), true.size, level, method)
+    if clustered:
+        overall = _bounded(overall, band("overall"))
+    return ClassPerformance(
+        tuple(str(name) for name in classes),
+        matrix.astype(np.int64),
+        each,
+        overall,
+        band("macro_f1"),
+        band("kappa"),
+        band("quadratic_kappa"),
+        count,
+        clustered,
+        resamples,
+        level,
+    )
+
+
+def _bounded(found: Proportion, band: Interval) -> Proportion:
+    return Proportion(found.value, band.low, band.high, found.events, found.total)
+
+
+def _by_subject(found: Rates, bands: dict[str, Interval]) -> Rates:
+    parts = {name: _bounded(getattr(found, name), band) for name, band in bands.items()}
+    return Rates(found.counts, **parts, f1=found.f1, interval="bootstrap by subject")
+
+
+# --- two classifiers ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PairedRate:
+    """One rate of two classifiers on the same cases.
+
+    Attributes:
+        first: rate of the first; ``nan`` where nobody counts for it.
+        second: rate of the second.
+        difference: ``first - second``.
+        test: McNemar's tests of the cases that one calls rightly and the other does not; with clustered subjects it
+            tells the counts and must not be read for its p values.
+        p: two-sided, the one to report: exact, or for clustered subjects that of the clustered statistic
+            (sum of d)^2 / sum of d^2, d = each subject's difference of right calls (Durkalski et al. 2003).
+        clustered: which of the two it is.
+    """
+
+    first: float
+    second: float
+    difference: float
+    test: McNemar
+    p: float
+    clustered: bool
+
+
+@dataclass(frozen=True)
+class PairedRates:
+    """Sensitivity and specificity of two classifiers on the same cases."""
+
+    sensitivity: PairedRate
+    specificity: PairedRate
+
+
+def compare_rates(
+    truth: ArrayLike, first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None
+) -> PairedRates:
+    """Compare what two classifiers called positive.
+
+    Args:
+        truth: (n,) 1 where the condition is present.
+        first: (n,) 1 where the first calls it so.
+        second: (n,) 1 where the second does.
+        groups: (n,) the subject of each case, where subjects repeat.
+
+    Raises:
+        ValueError: columns that do not fit, or calls that are not 0 and 1; all at once.
+    """
+    positive, called = checked_columns(truth, {"first": first, "second": second}, groups=groups)
+    others = [
+        f"{name} must hold 0 and 1 alone"
+        for name, calls in zip(("first", "second"), called, strict=True)
+        if not np.isin(calls, (0, 1)).all()
+    ]
+    if others:
+        raise ValueError("; ".join(others))
+    subjects = subject_codes(groups, positive.size)
+    right = [calls == positive for calls in called]
+    pairs = [_paired(right[0][among], right[1][among], subjects[among]) for among in (positive, ~positive)]
+    return PairedRates(*pairs)
+
+
+def _paired(first: NDArray, second: NDArray, subjects: NDArray[np.intp]) -> PairedRate:
+    gap = first.astype(float) - second
+    test = mcnemar(int((gap > 0).sum()), int((gap < 0).sum()))
+    clustered = bool(np.unique(subjects).size < subjects.size)
+    p = test.p_exact
+    if clustered:
+        sums = np.bincount(subjects, gap)
+        squares = float((sums**2).sum())
+        p = float(chi2.sf(sums.sum() ** 2 / squares, 1)) if squares else 1.0
+    one, two = float(_ratio(first.sum(), first.size)), float(_ratio(second.sum(), second.size))
+    return PairedRate(one, two, one - two, test, p, clustered)
+
+
+# --- numbers per case ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Distribution of a measure over cases (Dice, for one), in the unit of its values.
+
+    Attributes:
+        n: how many values there are.
+        missing: how many cases have none (``nan``): they are counted, not replaced.
+        mean: ``nan`` where there is no value.
+        sd: standard deviation with n - 1; ``nan`` below two values.
+        minimum, q1, median, q3, maximum: quantiles by linear interpolation.
+    """
+
+    n: int
+    missing: int
+    mean: float
+    sd: float
+    minimum: float
+    q1: float
+    median: float
+    q3: float
+    maximum: float
+
+
+def summarise(values: ArrayLike) -> Summary:
+    """Return mean, standard deviation and quartiles of ``values`` (any shape); ``nan`` counts as missing.
+
+    Raises:
+        ValueError: infinite values.
+    """
+    numbers = np.asarray(values, dtype=np.float64).ravel()
+    if np.isinf(numbers).any():
+        raise ValueError(f"values must be finite or nan, {int(np.isinf(numbers).sum())} of {numbers.size} are infinite")
+    held = numbers[~np.isnan(numbers)]
+    missing = numbers.size - held.size
+    if not held.size:
+        return Summary(0, missing, *[math.nan] * 7)
+    sd = float(held.std(ddof=1)) if held.size > 1 else math.nan
+    quantiles = [float(q) for q in np.quantile(held, [0, 0.25, 0.5, 0.75, 1])]
+    return Summary(held.size, missing, float(held.mean()), sd, *quantiles)

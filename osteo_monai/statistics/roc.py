@@ -1,0 +1,437 @@
+"""Receiver operating characteristic: the area under the curve, its uncertainty, and the comparison of two curves.
+
+A larger score speaks for the positive class; nothing is turned round on its own. Areas come from midranks in float64,
+variances from DeLong et al. 1988 by the fast algorithm of Sun and Xu 2014 (O(n log n)); where subjects have several
+cases, from the clustered form of Obuchowski 1997, which is DeLong's where every subject has one.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm, rankdata
+
+from osteo_monai.statistics.proportions import Interval
+from osteo_monai.statistics.samples import (
+    RESAMPLES,
+    Array,
+    Codes,
+    Flags,
+    Resampler,
+    checked_columns,
+    percentile_interval,
+    subject_codes,
+)
+
+__all__ = [
+    "AUC",
+    "DegenerateWarning",
+    "PairedTest",
+    "RocBand",
+    "RocCurve",
+    "auc",
+    "delong_test",
+    "holm",
+    "one_versus_rest",
+    "roc_band",
+    "roc_curve",
+]
+
+
+class DegenerateWarning(UserWarning):
+    """The data give a number, but not the usual statement about it; the same sentence stands in the result."""
+
+
+# --- areas --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AUC:
+    """Area under the ROC curve, without unit.
+
+    Attributes:
+        value: the area, 0 to 1; ``nan`` where a class has no case.
+        variance: of the area; ``None`` where a class has fewer than two cases (or subjects).
+        low: lower bound of the confidence interval, cut at 0; ``None`` as ``variance``.
+        high: upper bound, cut at 1; ``None`` as ``variance``.
+        positives: number of cases of the positive class.
+        negatives: number of the others.
+        level: confidence level.
+        clustered: whether subjects had several cases, so that the variance is Obuchowski's.
+        warning: what must be known to read the interval rightly, or ``None``.
+    """
+
+    value: float
+    variance: float | None
+    low: float | None
+    high: float | None
+    positives: int
+    negatives: int
+    level: float = 0.95
+    clustered: bool = False
+    warning: str | None = None
+
+    @property
+    def se(self) -> float | None:
+        """Standard error."""
+        return None if self.variance is None else math.sqrt(self.variance)
+
+
+@dataclass(frozen=True)
+class _Placements:
+    """Structural components: for each case the share of the other class that it is ranked rightly against."""
+
+    area: float
+    positive: Flags
+    components: Array
+
+
+def _placements(positive: Flags, score: Array) -> _Placements:
+    """Components of DeLong 1988 from midranks (Sun and Xu 2014)."""
+    m, n = int(positive.sum()), int((~positive).sum())
+    ranks = rankdata(score)
+    components = np.empty(score.size)
+    components[positive] = (ranks[positive] - rankdata(score[positive])) / n
+    components[~positive] = 1.0 - (ranks[~positive] - rankdata(score[~positive])) / m
+    return _Placements(float(components[positive].mean()), positive, components)
+
+
+def _cluster_sums(positive: Flags, deviation: Array, subjects: Codes) -> tuple[Array, Array, Codes, Codes]:
+    """Sum of deviations by subject for each class, and how many cases of each class a subject has."""
+    count = int(subjects.max()) + 1
+
+    def total(chosen: Flags) -> Array:
+        return np.bincount(subjects[chosen], deviation[chosen], minlength=count).astype(np.float64)
+
+    def cases(chosen: Flags) -> Codes:
+        return np.bincount(subjects[chosen], minlength=count)
+
+    return total(positive), total(~positive), cases(positive), cases(~positive)
+
+
+def _covariance(first: _Placements, second: _Placements, subjects: Codes) -> float | None:
+    """Covariance of two areas of the same cases (Obuchowski 1997), or ``None`` where it cannot be estimated.
+
+    With one case per subject this is DeLong's S10/m + S01/n; the last term is what subjects with cases of both
+    classes add.
+    """
+    positive = first.positive
+    m, n = int(positive.sum()), int((~positive).sum())
+    p1, n1, has_p, has_n = _cluster_sums(positive, first.components - first.area, subjects)
+    p2, n2, _, _ = _cluster_sums(positive, second.components - second.area, subjects)
+    i10, i01 = int((has_p > 0).sum()), int((has_n > 0).sum())
+    if min(i10, i01) < 2:
+        return None
+    total = i10 / (i10 - 1) * float(p1 @ p2) / m**2 + i01 / (i01 - 1) * float(n1 @ n2) / n**2
+    everyone = has_p.size
+    return total + everyone / (everyone - 1) * float(p1 @ n2 + n1 @ p2) / (m * n)
+
+
+def _quantile(level: float) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    return float(norm.ppf(0.5 + level / 2))
+
+
+def _few(positive: Flags, subjects: Codes, clustered: bool) -> str:
+    word = "subjects" if clustered else "cases"
+    p, n = (np.unique(subjects[chosen]).size for chosen in (positive, ~positive))
+    return f"no confidence interval: each class needs two {word}, there are {p} positive and {n} negative"
+
+
+def _warn(text: str | None) -> str | None:
+    if text is not None:
+        warnings.warn(text, DegenerateWarning, stacklevel=3)
+    return text
+
+
+def auc(y: ArrayLike, score: ArrayLike, level: float = 0.95, *, groups: ArrayLike | None = None) -> AUC:
+    """Return the area under the ROC curve with its normal interval, cut to [0, 1] (as pROC does).
+
+    Args:
+        y: (n,) truth, 1 where the condition is present.
+        score: (n,) finite, larger = more likely.
+        level: confidence level.
+        groups: (n,) the subject of each case, where subjects repeat.
+
+    Raises:
+        ValueError: one sentence per problem of the columns.
+
+    Degenerate cases give a ``DegenerateWarning`` and the same sentence in ``warning``: variance 0 (perfect separation,
+    a constant score) collapses the interval; a class with one case gives no interval, one without a case no area.
+    """
+    positive, (numbers,) = checked_columns(y, {"score": score}, groups=groups)
+    z = _quantile(level)
+    subjects = subject_codes(groups, positive.size)
+    clustered = int(subjects.max()) + 1 < positive.size
+    m, n = int(positive.sum()), int((~positive).sum())
+    if min(m, n) == 0:
+        said = _warn(f"no area: the sample holds no {'negative' if m else 'positive'} case")
+        return AUC(math.nan, None, None, None, m, n, level, clustered, said)
+    placed = _placements(positive, numbers)
+    variance = _covariance(placed, placed, subjects)
+    if variance is None:
+        said = _warn(_few(positive, subjects, clustered))
+        return AUC(placed.area, None, None, None, m, n, level, clustered, said)
+    variance = max(variance, 0.0)  # the mixed term of Obuchowski may round below 0
+    said = None
+    if variance == 0:
+        reason = {1.0: "the classes are separated perfectly", 0.0: "the classes are separated the wrong way round"}
+        said = _warn(
+            f"the interval has no width and says nothing about uncertainty: "
+            f"{reason.get(placed.area, 'the score does not vary between cases of a class')}"
+        )
+    half = z * math.sqrt(variance)
+    low, high = max(0.0, placed.area - half), min(1.0, placed.area + half)
+    return AUC(placed.area, variance, low, high, m, n, level, clustered, said)
+
+
+def one_versus_rest(
+    truth: ArrayLike,
+    scores: ArrayLike | Mapping[str, ArrayLike],
+    classes: Sequence[str],
+    level: float = 0.95,
+    *,
+    groups: ArrayLike | None = None,
+) -> dict[str, AUC]:
+    """Return the area of each class against all others.
+
+    Args:
+        truth: (n,) class of each case.
+        scores: (n, classes) in the order of ``classes``, or one column per class under its name.
+        classes: every class that may occur.
+        level: confidence level.
+        groups: (n,) the subject of each case, where subjects repeat.
+
+    Raises:
+        ValueError: truth that is none of ``classes``, or columns that do not fit.
+    """
+    names = np.asarray(truth)
+    unknown = sorted({str(name) for name in names.ravel()} - {str(name) for name in classes})
+    if unknown:
+        raise ValueError(f"the truth must be one of {', '.join(map(str, classes))}, got {', '.join(unknown)}")
+    if isinstance(scores, Mapping):
+        missing = [str(name) for name in classes if name not in scores]
+        if missing:
+            raise ValueError(f"there is no score for {', '.join(missing)}")
+        columns = [np.asarray(scores[name]) for name in classes]
+    else:
+        table = np.asarray(scores, dtype=np.float64)
+        if table.shape != (names.size, len(classes)):
+            raise ValueError(f"scores must have the shape {(names.size, len(classes))}, got {table.shape}")
+        columns = list(table.T)
+    return {
+        str(name): auc(names == name, column, level, groups=groups)
+        for name, column in zip(classes, columns, strict=True)
+    }
+
+
+# --- the curve ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """The empirical ROC curve, one point per distinct score and (0, 0) before them.
+
+    Attributes:
+        fpr: (points,) false positive rate, rising from 0 to 1.
+        tpr: (points,) true positive rate, rising from 0 to 1.
+        thresholds: (points,) falling; a case is called positive where its score is at or above it. The first is
+            infinity: nobody is called positive.
+    """
+
+    fpr: Array
+    tpr: Array
+    thresholds: Array
+
+
+def roc_curve(y: ArrayLike, score: ArrayLike) -> RocCurve:
+    """Return every point of the ROC curve; its area by trapezoids is exactly ``auc``.
+
+    Raises:
+        ValueError: columns that do not fit, or a class without a case.
+    """
+    positive, (numbers,) = checked_columns(y, {"score": score})
+    m, n = int(positive.sum()), int((~positive).sum())
+    if min(m, n) == 0:
+        raise ValueError(f"a ROC curve needs both classes, there are {m} positive and {n} negative cases")
+    order = np.argsort(-numbers, kind="stable")
+    last = np.append(np.diff(numbers[order]) != 0, True)
+    tpr = np.cumsum(positive[order])[last] / m
+    fpr = np.cumsum(~positive[order])[last] / n
+    return RocCurve(np.append(0.0, fpr), np.append(0.0, tpr), np.append(np.inf, numbers[order][last]))
+
+
+@dataclass(frozen=True)
+class RocBand:
+    """Pointwise bootstrap band of a ROC curve, resampled by subject.
+
+    Attributes:
+        fpr: (points,) grid of false positive rates.
+        tpr: (points,) the curve itself on the grid.
+        low: (points,) lower bound of the true positive rate at each point.
+        high: (points,) upper bound.
+        auc: the area with its percentile interval from the same samples.
+        subjects: how many subjects were resampled.
+        resamples: how many times.
+        level: confidence level.
+    """
+
+    fpr: Array = field(repr=False)
+    tpr: Array = field(repr=False)
+    low: Array = field(repr=False)
+    high: Array = field(repr=False)
+    auc: Interval
+    subjects: int
+    resamples: int
+    level: float
+
+
+def roc_band(
+    y: ArrayLike,
+    score: ArrayLike,
+    groups: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    *,
+    level: float = 0.95,
+    points: int = 101,
+) -> RocBand:
+    """Return the band of the ROC curve on ``points`` even false positive rates, and the bootstrap interval of its area.
+
+    Subjects are drawn with replacement within their class, with all their cases. At a false positive rate where the
+    curve rises straight up, its upper end is taken.
+
+    Raises:
+        ValueError: columns that do not fit, or fewer than two cases (or subjects) of a class.
+    """
+    positive, (numbers,) = checked_columns(y, {"score": score}, groups=groups)
+    subjects = subject_codes(groups, positive.size)
+    if min(np.unique(subjects[chosen]).size for chosen in (positive, ~positive)) < 2:
+        raise ValueError(_few(positive, subjects, int(subjects.max()) + 1 < positive.size))
+    _quantile(level)
+    order = np.argsort(-numbers, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(numbers[order]) != 0))
+    flags = positive[order].astype(np.float64)
+    grid = np.linspace(0, 1, points)
+    curves, areas = [], []
+    for block in Resampler(subjects, positive, resamples, seed).weights():
+        ordered = block[:, order]
+        tp = np.add.reduceat(ordered * flags, starts, axis=1).cumsum(axis=1)
+        fp = np.add.reduceat(ordered * (1 - flags), starts, axis=1).cumsum(axis=1)
+        tpr = np.pad(tp / tp[:, -1:], ((0, 0), (1, 0)))
+        fpr = np.pad(fp / fp[:, -1:], ((0, 0), (1, 0)))
+        areas.append(np.trapezoid(tpr, fpr, axis=1))
+        curves += [np.interp(grid, x, t) for x, t in zip(fpr, tpr, strict=True)]
+    low, high = np.quantile(np.array(curves), [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    curve = roc_curve(positive, numbers)
+    area = percentile_interval(_placements(positive, numbers).area, np.concatenate(areas), level)
+    drawn = int(subjects.max()) + 1
+    return RocBand(grid, np.interp(grid, curve.fpr, curve.tpr), low, high, area, drawn, resamples, level)
+
+
+# --- two curves ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two areas of the same cases, and the test of their difference (DeLong et al. 1988), two-sided.
+
+    Attributes:
+        first: area of the first score.
+        second: area of the second score.
+        difference: ``first - second``.
+        se: standard error of the difference; ``None`` where a class has fewer than two cases (or subjects).
+        low: lower bound of the difference; ``None`` as ``se``.
+        high: upper bound.
+        covariance: of the two areas; ``None`` as ``se``.
+        z: difference over its standard error, positive where the first area is larger; 0 for identical curves;
+            ``None`` as ``se``, and where areas differ but neither varies.
+        p: two-sided; 1 for identical curves; ``None`` as ``z``.
+        positives: number of cases of the positive class.
+        negatives: number of the others.
+        level: confidence level.
+        clustered: whether subjects had several cases (Obuchowski 1997).
+        warning: what must be known to read the numbers rightly, or ``None``.
+    """
+
+    first: float
+    second: float
+    difference: float
+    se: float | None
+    low: float | None
+    high: float | None
+    covariance: float | None
+    z: float | None
+    p: float | None
+    positives: int
+    negatives: int
+    level: float = 0.95
+    clustered: bool = False
+    warning: str | None = None
+
+
+def delong_test(
+    y: ArrayLike, first: ArrayLike, second: ArrayLike, level: float = 0.95, *, groups: ArrayLike | None = None
+) -> PairedTest:
+    """Compare the areas of two scores of the same cases.
+
+    Args:
+        y: (n,) truth, 1 where the condition is present.
+        first: (n,) score, larger = more likely.
+        second: (n,) the other score.
+        level: confidence level of the difference.
+        groups: (n,) the subject of each case, where subjects repeat.
+
+    Raises:
+        ValueError: columns that do not fit, or a class without a case.
+    """
+    positive, (a, b) = checked_columns(y, {"first": first, "second": second}, groups=groups)
+    z_level = _quantile(level)
+    m, n = int(positive.sum()), int((~positive).sum())
+    if min(m, n) == 0:
+        raise ValueError(f"a comparison of areas needs both classes, there are {m} positive and {n} negative cases")
+    subjects = subject_codes(groups, positive.size)
+    clustered = int(subjects.max()) + 1 < positive.size
+    one, two = _placements(positive, a), _placements(positive, b)
+    difference = one.area - two.area
+    covariance = _covariance(one, two, subjects)
+    # the variance of the difference from differences: identical curves give exactly 0
+    gap = _Placements(difference, positive, one.components - two.components)
+    variance = _covariance(gap, gap, subjects)
+    if variance is None:
+        said = _warn(_few(positive, subjects, clustered))
+        return PairedTest(
+            one.area, two.area, difference, None, None, None, None, None, None, m, n, level, clustered, said
+        )
+    said, z, p = None, None, None
+    se = math.sqrt(max(variance, 0.0))
+    if se > 0:
+        z = difference / se
+        p = 2 * float(norm.sf(abs(z)))
+    elif difference == 0:
+        z, p = 0.0, 1.0
+    else:
+        said = _warn("no test: the two areas differ, but neither varies in this sample")
+    low, high = difference - z_level * se, difference + z_level * se
+    return PairedTest(one.area, two.area, difference, se, low, high, covariance, z, p, m, n, level, clustered, said)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return p values adjusted by Holm 1979, in their order; a ``nan`` (a test not made) stays and is not counted.
+
+    Raises:
+        ValueError: a p value outside [0, 1].
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    made = np.flatnonzero(~np.isnan(p))
+    if p.ndim != 1 or ((p[made] < 0) | (p[made] > 1)).any():
+        raise ValueError(f"p values must be one row of numbers between 0 and 1, got {p.tolist()}")
+    order = made[np.argsort(p[made], kind="stable")]
+    adjusted = p.copy()
+    steps = p[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted

@@ -1,0 +1,166 @@
+"""Confusion matrices and what follows from them: Pan 2024's test set, by hand, at the edges."""
+
+import math
+
+import numpy as np
+import pytest
+
+from osteo_monai.statistics.classification import (
+    binary_counts,
+    class_performance,
+    compare_rates,
+    confusion_matrix,
+    rates,
+    summarise,
+)
+from osteo_monai.statistics.proportions import wilson
+
+CLASSES = ("normal", "osteopenia", "osteoporosis")
+# Pan et al. 2024 (doi 10.1186/s12891-024-07297-1), model 1, test set: the one matrix that gives the printed rates
+PAN = np.array([[242, 9, 0], [14, 83, 19], [0, 3, 48]])
+
+
+def cases(matrix):
+    """True and predicted class of every case of a matrix."""
+    rows, columns = np.indices(np.shape(matrix))
+    times = np.ravel(matrix)
+    names = np.array(CLASSES)
+    return names[np.repeat(rows.ravel(), times)], names[np.repeat(columns.ravel(), times)]
+
+
+def test_matrix_holds_true_rows_and_predicted_columns():
+    matrix = confusion_matrix(["a", "a", "b", "c"], ["a", "b", "b", "a"], ("a", "b", "c"))
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+    assert (confusion_matrix(*cases(PAN), CLASSES) == PAN).all()
+
+
+def test_everything_wrong_with_the_classes_is_said_at_once():
+    with pytest.raises(ValueError, match=r"true class must be one of a, b, got c; .* 2 and 1"):
+        confusion_matrix(["a", "c"], ["a"], ("a", "b"))
+    with pytest.raises(ValueError, match="at least two different names"):
+        confusion_matrix(["a"], ["a"], ("a", "a"))
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "printed"),
+    [
+        ("normal", (242, 14, 9, 153), (0.964, 0.916, 0.945, 0.944, 0.945)),
+        ("osteopenia", (83, 12, 33, 290), (0.716, 0.960, 0.874, 0.898, 0.892)),
+        ("osteoporosis", (48, 19, 3, 348), (0.941, 0.948, 0.716, 0.991, 0.947)),
+    ],
+)
+def test_rates_of_pan_2024(name, counts, printed):
+    assert binary_counts(PAN, CLASSES.index(name)) == counts
+    found = rates(*counts)
+    names = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+    assert [round(getattr(found, n).value, 3) for n in names] == list(printed)
+    assert found.sensitivity.low == wilson(counts[0], counts[0] + counts[2]).low
+    assert rates(*counts, method="clopper-pearson").sensitivity.low < found.sensitivity.low
+
+
+def test_rates_of_nobody_are_undefined():
+    found = rates(0, 0, 0, 5)
+    assert math.isnan(found.sensitivity.value)
+    assert math.isnan(found.ppv.low)
+    assert math.isnan(found.f1.value)
+    assert (found.specificity.value, found.specificity.high) == (1.0, 1.0)
+    assert rates(0, 0, 3, 5).f1.value == 0  # cases there are, none was called
+    with pytest.raises(ValueError, match="whole numbers from 0 on, got TP -1"):
+        rates(-1, 0, 0, 5)
+    with pytest.raises(ValueError, match="class 3 is not in a confusion matrix"):
+        binary_counts(PAN, 3)
+
+
+def test_performance_of_pan_2024():
+    found = class_performance(*cases(PAN), CLASSES)
+    assert (found.matrix == PAN).all()
+    assert found.accuracy.value == pytest.approx(373 / 418)
+    assert (found.accuracy.low, found.accuracy.high) == (wilson(373, 418).low, wilson(373, 418).high)
+    f1 = [484 / 507, 166 / 211, 96 / 118]
+    assert [found.rates[name].f1.value for name in CLASSES] == pytest.approx(f1)
+    assert found.macro_f1.value == pytest.approx(sum(f1) / 3)
+    # agreement by chance: (251 x 256 + 116 x 95 + 51 x 67) / 418^2
+    chance = (251 * 256 + 116 * 95 + 51 * 67) / 418**2
+    assert found.kappa.value == pytest.approx((373 / 418 - chance) / (1 - chance))
+    # weights 1 beside the diagonal and 4 in the corners
+    chance = (251 * 95 + 116 * 256 + 116 * 67 + 51 * 95 + 4 * (251 * 67 + 51 * 256)) / 418
+    assert found.quadratic_kappa.value == pytest.approx(1 - (9 + 14 + 19 + 3) / chance)
+    for interval in (found.rates["osteopenia"].f1, found.macro_f1, found.kappa, found.quadratic_kappa):
+        assert interval.low < interval.value < interval.high
+    assert not found.clustered
+    assert found.rates["normal"].interval == "wilson"
+
+
+def test_bootstrap_of_a_proportion_is_near_wilson():
+    # F1 has no formula to compare with; accuracy comes from the same samples when subjects are told
+    truth, called = cases(PAN)
+    groups = np.arange(418)
+    groups[1] = 0  # one pair of the same subject makes every interval a bootstrap
+    found = class_performance(truth, called, CLASSES, groups=groups)
+    assert found.clustered
+    assert found.rates["normal"].interval == "bootstrap by subject"
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((0.859, 0.919), abs=0.01)
+    again = class_performance(truth, called, CLASSES, groups=groups)
+    assert again.macro_f1 == found.macro_f1
+    assert class_performance(truth, called, CLASSES, groups=groups, seed=1).macro_f1 != found.macro_f1
+
+
+def test_images_of_one_subject_add_no_certainty():
+    truth, called = (np.repeat(column, 4) for column in cases(PAN))
+    groups = np.repeat(np.arange(418), 4)
+    once = class_performance(*cases(PAN), CLASSES).macro_f1
+    grouped = class_performance(truth, called, CLASSES, groups=groups).macro_f1
+    loose = class_performance(truth, called, CLASSES).macro_f1
+    assert grouped.high - grouped.low == pytest.approx(once.high - once.low, rel=0.1)
+    assert loose.high - loose.low < 0.6 * (once.high - once.low)
+
+
+def test_classes_without_a_case_are_undefined():
+    found = class_performance(["normal", "osteopenia"] * 5, ["normal", "osteopenia"] * 5, CLASSES)
+    assert math.isnan(found.rates["osteoporosis"].sensitivity.value)
+    assert math.isnan(found.macro_f1.value)
+    assert found.kappa.value == 1
+    alone = class_performance(["normal"] * 3, ["normal"] * 3, CLASSES)
+    assert math.isnan(alone.kappa.value)  # nothing but agreement by chance
+    one = class_performance(["normal", "osteopenia"], ["normal", "normal"], CLASSES, groups=["a", "a"])
+    assert math.isnan(one.accuracy.low)  # a single subject
+
+
+def test_paired_rates_by_hand():
+    truth = [1] * 8 + [0] * 4
+    first = [1, 1, 1, 1, 1, 1, 0, 0] + [0, 0, 1, 0]
+    second = [1, 0, 0, 0, 1, 0, 1, 0] + [0, 0, 1, 0]
+    found = compare_rates(truth, first, second)
+    assert (found.sensitivity.first, found.sensitivity.second) == (6 / 8, 3 / 8)
+    assert (found.sensitivity.test.first_only, found.sensitivity.test.second_only) == (4, 1)
+    assert found.sensitivity.p == pytest.approx(2 * 6 / 32)
+    assert (found.specificity.difference, found.specificity.p) == (0, 1)
+
+
+def test_paired_rates_by_subject():
+    truth, first, second = [1] * 6, [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]
+    alone = compare_rates(truth, first, second, groups=list("abcdef"))
+    assert alone.sensitivity.p == compare_rates(truth, first, second).sensitivity.p
+    # subjects of two cases each: sums 2, 2, 0, so 16 / 8 on 1 degree of freedom
+    pairs = compare_rates(truth, first, second, groups=list("aabbcc"))
+    assert pairs.sensitivity.clustered
+    assert pairs.sensitivity.p == pytest.approx(math.erfc(1.0))
+    assert compare_rates(truth, first, first, groups=list("aabbcc")).sensitivity.p == 1
+
+
+def test_paired_rates_of_nobody():
+    found = compare_rates([0, 0], [0, 1], [0, 0])
+    assert math.isnan(found.sensitivity.first)
+    assert found.sensitivity.p == 1
+    with pytest.raises(ValueError, match="second must hold 0 and 1 alone"):
+        compare_rates([0, 1], [0, 1], [0, 0.4])
+
+
+def test_summary_by_hand():
+    found = summarise([0.8, 0.9, math.nan, 1.0])
+    assert (found.n, found.missing) == (3, 1)
+    assert (found.mean, found.sd, found.median, found.q1, found.maximum) == pytest.approx((0.9, 0.1, 0.9, 0.85, 1))
+    assert math.isnan(summarise([0.5]).sd)
+    assert math.isnan(summarise([math.nan]).mean)
+    with pytest.raises(ValueError, match="1 of 2 are infinite"):
+        summarise([1, math.inf])
