@@ -1,38 +1,280 @@
-"""What the bundles' evaluations report beyond MONAI's own metrics: distances, levels, figures, the size curve."""
+"""What the bundles' evaluations read and report beyond MONAI's own: manifests, predictions, metrics, figures."""
 
 import argparse
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from monai.bundle import run
+from monai.data import CacheDataset
 from monai.handlers import IgniteMetricHandler
-from monai.metrics import SurfaceDistanceMetric
+from monai.metrics import ROCAUCMetric, SurfaceDistanceMetric, compute_roc_auc
+from monai.utils import evenly_divisible_all_gather
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import VertebraLevel
+from osteo_monai.domain import SCREENED_LEVELS, BoneStatus, DensityThresholds, VertebraLevel
+from osteo_monai.manifests import ManifestError, Record, read_manifest
 from osteo_monai.transforms.vertebra_decoding import LocatedVertebra
 
 __all__ = [
+    "DensityReport",
     "LevelReport",
+    "OneVersusRestAUC",
     "OverlayFigures",
+    "PredictionsSaver",
+    "SubjectDataset",
     "SurfaceDistanceMM",
+    "class_columns",
+    "class_outputs",
+    "class_shares",
+    "density_columns",
+    "density_items",
     "match_levels",
+    "sampling_weights",
     "slicewise",
+    "subject_items",
     "training_size_curve",
     "true_centres",
 ]
 
 logger = logging.getLogger(__name__)
+
+
+CLASSES: tuple[BoneStatus, ...] = tuple(BoneStatus)
+"""The classes in the order of the classifier's channels: normal, osteopenia, osteoporosis."""
+
+FACTS = ("bmd_mg_cm3", "age", "sex", "kvp", "contrast_phase", "acquisition")
+"""What a table of predictions repeats of a record, where it is known."""
+
+
+def subject_items(data_source: str, splits: Sequence[str], need_status: bool = True) -> list[dict[str, Any]]:
+    """Return the records of a manifest's splits as a data set of the classifiers wants them.
+
+    Each item holds ``image`` and ``label`` (paths; the latter is the record's ``segmentation``, what the segmentation
+    bundle predicted, never its ground truth), ``status`` (index into ``CLASSES``, -1 where unknown), ``row`` (its place
+    in the returned list), ``record`` (as the manifest has it) and ``facts`` (columns for ``PredictionsSaver``); the
+    last two do not collate, so transforms must drop them. The class is the record's ``bone_status`` or follows from its
+    density.
+
+    Args:
+        data_source: path of a data manifest.
+        splits: such as ``["validation", "test"]``.
+        need_status: whether a record of unknown class is refused.
+
+    Raises:
+        SystemExit: listing all that is wrong; MONAI would bury another exception's sentence under a page of its own.
+    """
+    path = Path(data_source)
+    if not data_source:
+        raise SystemExit("error: --data_source must name a data manifest whose records have a 'segmentation', got none")
+    try:
+        manifest = read_manifest(path)
+    except ManifestError as error:
+        raise SystemExit(f"error: {error}") from None
+    problems = []
+    if not splits or isinstance(splits, str):
+        problems.append(f"splits must be a list such as \"['test']\", got {splits!r}")
+        splits = []
+    items: list[dict[str, Any]] = []
+    for split in splits:
+        records = manifest.splits.get(split, ())
+        if not records:
+            problems.append(f"{path.name} has no records in a split {split!r}, it has {', '.join(manifest.splits)}")
+        if lacking := [place for place, record in enumerate(records) if record.segmentation is None]:
+            problems.append(
+                f"{path.name}: {len(lacking)} of {len(records)} records of {split} have no 'segmentation' "
+                f"(the first is {split}[{lacking[0]}]); make them with `osteo-monai manifest segment`"
+            )
+        statuses = [_status(record) for record in records]
+        if need_status and None in statuses:
+            problems.append(
+                f"{path.name}: {statuses.count(None)} of {len(records)} records of {split} have neither 'bone_status' "
+                f"nor a density that tells it (the first is {split}[{statuses.index(None)}])"
+            )
+        for place, (record, status) in enumerate(zip(records, statuses, strict=True)):
+            if record.segmentation is not None:
+                facts = record.model_dump(mode="json", include=set(FACTS), exclude_none=True)
+                facts |= {"subject_id": record.subject_id, "cohort": split, "virtual": int(manifest.header.virtual)}
+                items.append(
+                    {
+                        "image": _below(path.parent, record.image),
+                        "label": _below(path.parent, record.segmentation),
+                        "status": -1 if status is None else CLASSES.index(status),
+                        "row": len(items),
+                        "place": f"{split}[{place}]",
+                        "record": record,
+                        "facts": facts if status is None else facts | {"bone_status": str(status)},
+                    }
+                )
+    if problems:
+        raise SystemExit("error: " + "\nerror: ".join(problems))
+    return items
+
+
+class SubjectDataset(CacheDataset):
+    """MONAI's ``CacheDataset`` of ``subject_items`` that tells of all scans that cannot be used, not of the first.
+
+    Raises:
+        SystemExit: with a sentence a record (a level that its label map lacks, a file that cannot be read), after all
+            were read.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._problems: dict[int, str] = {}
+        super().__init__(*args, **kwargs)
+        if self._problems:
+            told = "".join(f"\n  - {sentence}" for _, sentence in sorted(self._problems.items()))
+            raise SystemExit(f"error: {len(self._problems)} of {len(self.data)} records cannot be used:{told}")
+
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except RuntimeError as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            if not isinstance(cause, ValueError | KeyError | OSError):
+                raise
+            self._problems[idx] = f"{self.data[idx]['place']}: {cause}"
+            return None
+
+
+def _below(base: Path, paths: str | tuple[str, ...]) -> str | list[str]:
+    return str(base / paths) if isinstance(paths, str) else [str(base / path) for path in paths]
+
+
+def _status(record: Record, thresholds: DensityThresholds | None = None) -> BoneStatus | None:
+    thresholds = thresholds or DensityThresholds()
+    if record.bone_status is None and record.bmd_mg_cm3 is not None and record.bmd_standard == thresholds.standard:
+        return thresholds.status(record.bmd_mg_cm3, record.bmd_standard)
+    return record.bone_status
+
+
+def _class_counts(items: Sequence[Mapping[str, Any]]) -> list[int]:
+    counts = Counter(int(item["status"]) for item in items)
+    if missing := [status.value for index, status in enumerate(CLASSES) if not counts[index]]:
+        raise SystemExit(f"error: the training split must hold every class, it has no {', no '.join(missing)}")
+    return [counts[index] for index in range(len(CLASSES))]
+
+
+def class_shares(items: Sequence[Mapping[str, Any]], balance: float = 0.0) -> list[float]:
+    """Return how common each of ``CLASSES`` is among items drawn with ``sampling_weights``; their sum is 1.
+
+    Args:
+        items: of ``subject_items``.
+        balance: 0 leaves the classes as common as they are (n), 1 makes them equally common, between: n^(1 - balance).
+
+    Raises:
+        SystemExit: when a class has no items.
+    """
+    powers = [count ** (1.0 - balance) for count in _class_counts(items)]
+    return [power / sum(powers) for power in powers]
+
+
+def sampling_weights(items: Sequence[Mapping[str, Any]], balance: float = 0.0) -> list[float]:
+    """Return the weight by which each item is to be drawn; arguments and errors as ``class_shares``."""
+    counts = _class_counts(items)
+    return [counts[int(item["status"])] ** -balance for item in items]
+
+
+def class_outputs(output: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
+    """Return predictions (N, 3) and class indices (N,) of a decollated batch, for metrics."""
+    return torch.stack([item["pred"].float() for item in output]), torch.as_tensor([int(i["label"]) for i in output])
+
+
+class _MeanAUC(ROCAUCMetric):
+    def aggregate(self, average: Any = None) -> float:
+        predicted, truth = self.get_buffer()
+        areas = []
+        for k in range(predicted.shape[1]):
+            one = (truth == k).int()
+            if 0 < int(one.sum()) < len(one):
+                areas.append(float(compute_roc_auc(predicted[:, k], one)))  # type: ignore[arg-type]
+        return float(np.mean(areas)) if areas else 0.0
+
+
+class OneVersusRestAUC(IgniteMetricHandler):
+    """Mean area under the one-versus-rest ROC curves of the classes that occur; 0 where only one does.
+
+    Args:
+        output_transform: gives scores (N, K) and class indices (N,).
+    """
+
+    def __init__(self, output_transform: Any = class_outputs) -> None:
+        super().__init__(metric_fn=_MeanAUC(), output_transform=output_transform, save_details=False)
+
+
+def class_columns(item: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the columns that tell an answer ``pred`` (3,), probabilities by class, in a table of predictions."""
+    probabilities = item["pred"].double()
+    columns: dict[str, float | str] = {
+        f"probability_{status}": round(float(p), 6) for status, p in zip(CLASSES, probabilities, strict=True)
+    }
+    return columns | {"predicted": str(CLASSES[int(probabilities.argmax())])}
+
+
+class PredictionsSaver:
+    """Write what an evaluator answers as a table of predictions (docs/predictions.md), a row an item.
+
+    Args:
+        file: CSV file; its folder is made if missing.
+        items: what the evaluator's data set was made of, each with ``facts``, columns that are known beforehand
+            (``subject_items``). Items of the batch carry ``row``, their place in it.
+        model: name of the model in the table.
+        columns: makes the predicted columns from a decollated item of the output.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        items: Sequence[Mapping[str, Any]],
+        model: str,
+        columns: Callable[[Mapping[str, Any]], Mapping[str, Any]] = class_columns,
+    ) -> None:
+        self.file = Path(file)
+        self.items = items
+        self.model = model
+        self.columns = columns
+        self._answers: dict[int, Mapping[str, Any]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self._answers = {}
+
+    def _collect(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        for known, answer in zip(batch, output, strict=True):
+            self._answers[int(known["row"])] = self.columns(answer)
+
+    def _write(self, engine: Engine) -> None:
+        rows = [
+            {**self.items[row]["facts"], "model": self.model, **answer} for row, answer in sorted(self._answers.items())
+        ]
+        first = ["subject_id", "model", "cohort", "virtual", "bone_status"]
+        columns = dict.fromkeys(key for row in rows for key in row)
+        header = [key for key in first if key in columns] + [key for key in columns if key not in first]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, header, restval="")
+            table.writeheader()
+            table.writerows(rows)
+        logger.info("%d predictions: %s", len(rows), self.file)
 
 
 def slicewise(output: Sequence[Mapping[str, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
@@ -262,6 +504,162 @@ class LevelReport:
         axis.set_xlabel("found")
         axis.set_ylabel("true")
         figure.savefig(self.save_dir / "level_confusion.png", dpi=100)
+
+
+def density_items(
+    data_source: str, splits: Sequence[str], levels: Sequence[str] = SCREENED_LEVELS, need_levels: bool = True
+) -> list[dict[str, Any]]:
+    """Read ``subject_items`` for the density regressor.
+
+    Each item also holds ``kvp`` (NaN where unknown), ``level_bmd`` (L,) and ``study_bmd`` (1,) in mg/cm3 K2HPO4, NaN
+    where unknown; the latter is the record's own density, else the mean over ``levels`` where all are known.
+
+    Args:
+        data_source, splits: see ``subject_items``.
+        levels: in the order wanted.
+        need_levels: whether a record without the density of each level is refused.
+
+    Raises:
+        SystemExit: listing all that is wrong.
+    """
+    items = subject_items(data_source, splits, need_status=False)
+    other, lacking = [], []
+    for item in items:
+        record = item["record"]
+        by_level = record.level_bmd_mg_cm3 or {}
+        item["kvp"] = float("nan") if record.kvp is None else record.kvp
+        item["level_bmd"] = torch.tensor([float(by_level.get(level, torch.nan)) for level in levels])
+        study = item["level_bmd"].mean() if record.bmd_mg_cm3 is None else torch.tensor(record.bmd_mg_cm3)
+        item["study_bmd"] = study.float()[None]
+        if record.bmd_standard not in (None, DensityThresholds().standard):
+            other.append(item["facts"]["cohort"])
+        if not item["level_bmd"].isfinite().all():
+            lacking.append(item["facts"]["cohort"])
+    name, problems = Path(data_source).name, []
+    for split, count in Counter(other).items():
+        problems.append(f"{name}: {count} densities of {split} are not in mg/cm3 {DensityThresholds().standard}")
+    for split, count in Counter(lacking if need_levels else []).items():
+        problems.append(f"{name}: {count} records of {split} lack 'level_bmd_mg_cm3' of {' or '.join(levels)}")
+    if problems:
+        raise SystemExit("error: " + "\nerror: ".join(problems))
+    return items
+
+
+def density_columns(item: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the columns that tell a study's ``density`` (see ``EstimateDensityd``) in a table of predictions."""
+    study = item["density"]["study"]
+    by_level = {
+        f"predicted_bmd_{level}{suffix}": round(values[key], 3)
+        for level, values in item["density"]["levels"].items()
+        for suffix, key in (("_mg_cm3", "bmd_mg_cm3"), ("_lower", "lower"), ("_upper", "upper"))
+    }
+    return {
+        "predicted_bmd_mg_cm3": round(study["bmd_mg_cm3"], 3),
+        "predicted_bmd_lower": round(study["lower"], 3),
+        "predicted_bmd_upper": round(study["upper"], 3),
+        **{f"probability_{status}": round(study["probability"][status], 6) for status in CLASSES},
+        "predicted": study["bone_status"],
+        **by_level,
+    }
+
+
+class DensityReport:
+    """Score predicted bone densities, and calibrate their intervals where that is asked for.
+
+    Adds to ``engine.state.metrics``, over studies whose density is known: ``bias`` (mean of predicted less true,
+    mg/cm3), ``error_sd`` (of the same), ``interval_coverage`` (share of true densities within the interval) and
+    ``interval_width`` (mean, mg/cm3); and over levels ``level_mae`` and ``level_interval_coverage``. Writes
+    ``densities.png``: predicted over true densities with their intervals, and differences over means (Bland and Altman
+    1986).
+
+    Expects an output of items with ``pred`` (L, 2), see ``DensityRegressor``, and true densities ``label`` (L,) and
+    ``study_label`` (1,) in mg/cm3, NaN where unknown.
+
+    Args:
+        network: whose interval factors are used.
+        folder: receives the figure; made if missing. Empty: no figure.
+        calibrate: set the network's factors from these people first; then the coverage found here is the one asked
+            for, and only that of other people means something.
+        coverage: what ``calibrate`` is to reach.
+        levels: in the order of the predictions.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        folder: str = "",
+        calibrate: bool = False,
+        coverage: float = 0.9,
+        levels: Sequence[str] = SCREENED_LEVELS,
+    ) -> None:
+        self.network = network
+        self.folder = Path(folder) if folder else None
+        self.calibrate, self.coverage = calibrate, coverage
+        self.levels = tuple(levels)
+        self._rows: list[Tensor] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _start(self, engine: Engine) -> None:
+        self._rows = []
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for item in output:
+            parts = (item["pred"].flatten(), item["label"], item["study_label"])
+            self._rows.append(torch.cat([part.detach().double().cpu() for part in parts]))
+
+    def _report(self, engine: Engine) -> None:
+        count = len(self.levels)
+        rows = torch.stack(self._rows)
+        if idist.get_world_size() > 1:  # every process has seen a part of the people
+            rows = evenly_divisible_all_gather(rows.to(idist.device()), concat=True).cpu()
+        prediction, truth, study = rows[:, : 2 * count].unflatten(1, (count, 2)), rows[:, 2 * count : -1], rows[:, -1]
+        if self.calibrate:
+            self.network.calibrate(prediction, truth, study, self.coverage)
+        mean, sd = prediction[..., 0], (prediction[..., 1] / 2).exp()
+        factors = [float(getattr(self.network, f"{name}_interval_factor")) for name in ("level", "study")]
+        level_error = (mean - truth).abs()
+        known = truth.isfinite()
+        error, half = mean.mean(1) - study, factors[1] * sd.mean(1)
+        seen = study.isfinite()
+        engine.state.metrics.update(
+            bias=float(error[seen].mean()),
+            error_sd=float(error[seen].std()),
+            interval_coverage=float((error.abs() <= half)[seen].double().mean()),
+            interval_width=float(2 * half.mean()),
+            level_mae=float(level_error[known].mean()),
+            level_interval_coverage=float((level_error <= factors[0] * sd)[known].double().mean()),
+        )
+        if self.folder is not None and seen.any():
+            self._draw(study[seen].numpy(), mean.mean(1)[seen].numpy(), half[seen].numpy())
+
+    def _draw(self, truth: NDArray[np.floating], predicted: NDArray[np.floating], half: NDArray[np.floating]) -> None:
+        figure = Figure(figsize=(10, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        left.errorbar(truth, predicted, half, fmt=".", ms=4, lw=0.5, alpha=0.6)
+        limits = [float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))]
+        left.plot(limits, limits, color="black", lw=1)
+        thresholds = DensityThresholds()
+        for limit in (thresholds.osteoporosis_below, thresholds.normal_above):
+            left.axvline(limit, color="grey", lw=0.8, ls=":")
+            left.axhline(limit, color="grey", lw=0.8, ls=":")
+        left.set_xlabel("true density (mg/cm3)")
+        left.set_ylabel("predicted density with its interval (mg/cm3)")
+        difference = predicted - truth
+        right.plot((predicted + truth) / 2, difference, ".", ms=4, alpha=0.6)
+        spread = 1.96 * float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+        for at, style in ((0.0, "-"), (-spread, "--"), (spread, "--")):
+            right.axhline(float(difference.mean()) + at, color="black", lw=1, ls=style)
+        right.set_xlabel("mean of predicted and true density (mg/cm3)")
+        right.set_ylabel("predicted less true (mg/cm3)")
+        assert self.folder is not None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.folder / "densities.png", dpi=100)
 
 
 def training_size_curve(

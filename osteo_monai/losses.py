@@ -1,5 +1,8 @@
 """Losses that MONAI does not have."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +16,120 @@ from osteo_monai.transforms.vertebra_decoding import (
     RIB_CHANNEL,
     SACRUM_CHANNEL,
 )
+
+
+class BetaGaussianNLLLoss(nn.Module):
+    """Negative log-likelihood of a normal distribution, weighted by variance^beta.
+
+    Source: Seitzer et al. 2022, arXiv 2203.09168.
+
+    With beta = 0 it is the plain likelihood, whose gradient on the mean fades where the variance is large, so that hard
+    cases are given up early; with beta = 1 the mean is learned as by a squared error.
+
+    Args:
+        beta: in [0, 1]; the authors' recommendation is 0.5.
+        scale: unit in which the error is counted, mg/cm3; it only scales the loss.
+    """
+
+    def __init__(self, beta: float = 0.5, scale: float = 50.0) -> None:
+        super().__init__()
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta must lie in [0, 1], got {beta}")
+        if scale <= 0:
+            raise ValueError(f"scale must be positive, got {scale}")
+        self.beta, self.scale = beta, scale
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss over the known targets, 0 where none is known.
+
+        Args:
+            prediction: (..., 2), mean in mg/cm3 and logarithm of the variance in (mg/cm3)^2.
+            target: (...), true densities in mg/cm3, NaN where unknown.
+        """
+        if prediction.shape != (*target.shape, 2):
+            raise ValueError(
+                f"prediction must be the target's shape with a last axis of 2, got {tuple(prediction.shape)} "
+                f"and {tuple(target.shape)}"
+            )
+        known = target.isfinite()
+        mean, log_variance = prediction.float()[known].unbind(-1)
+        log_variance = log_variance - 2 * math.log(self.scale)
+        error = (target[known] - mean) / self.scale
+        likelihood = 0.5 * (error.square() * torch.exp(-log_variance) + log_variance)
+        return (likelihood * (self.beta * log_variance.detach()).exp()).sum() / max(1, int(known.sum()))
+
+
+class OrdinalCrossEntropyLoss(nn.Module):
+    """Cross-entropy of ordered classes that are not equally common.
+
+    The logarithm of the classes' shares in training is added to the logits (Menon et al. 2021, arXiv 2007.07314), so
+    the network itself learns what speaks for a class apart from how common it is, and the shares of another population
+    can be put in afterwards. Smoothing gives a part of the target to the neighbouring classes alone, for those are what
+    a case near a threshold is mistaken for (cf. Diaz and Marathe 2019).
+
+    Args:
+        prior: share of each class among the training items, in order; they are scaled to a sum of 1.
+        smoothing: part of the target, in [0, 1), that neighbours share.
+    """
+
+    def __init__(self, prior: Sequence[float], smoothing: float = 0.05) -> None:
+        super().__init__()
+        share = torch.as_tensor(prior, dtype=torch.float32)
+        if share.ndim != 1 or len(share) < 2 or not bool((share > 0).all()):
+            raise ValueError(f"prior must hold a positive share for each of at least two classes, got {list(prior)}")
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing must lie in [0, 1), got {smoothing}")
+        neighbours = torch.zeros(len(share), len(share))
+        for i in range(len(share)):
+            for j in (i - 1, i + 1):
+                if 0 <= j < len(share):
+                    neighbours[i, j] = 1.0
+        target = (1 - smoothing) * torch.eye(len(share)) + smoothing * neighbours / neighbours.sum(1, keepdim=True)
+        self.register_buffer("log_prior", (share / share.sum()).log(), persistent=False)
+        self.register_buffer("target", target, persistent=False)
+        self.log_prior: Tensor
+        self.target: Tensor
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits (N, K) against class indices (N,)."""
+        logits = prediction.float() + self.log_prior.to(prediction.device)
+        return functional.cross_entropy(logits, self.target.to(prediction.device)[target.long()])
+
+
+class GlobalLocalLoss(nn.Module):
+    """Li's loss (Li et al. 2026, section 1.3): that of the radiograph plus that of its patches.
+
+    Binary cross-entropy each. The paper names a global and a local loss and neither their weights nor the target of a
+    patch; here each patch is asked for the radiograph's answer, and the local part is the mean over the patches.
+
+    Args:
+        local_weight: of the local part; 0 leaves the global one.
+    """
+
+    def __init__(self, local_weight: float = 1.0) -> None:
+        super().__init__()
+        if local_weight < 0:
+            raise ValueError(f"local_weight must be 0 or positive, got {local_weight}")
+        self.local_weight = local_weight
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss over the batch.
+
+        Args:
+            prediction: (N, 1 + P) logits, the radiograph's first; P may be 0.
+            target: (N,), probability of osteoporosis that is true: 0, 1 or between.
+        """
+        if prediction.dim() != 2 or target.shape != prediction.shape[:1]:
+            raise ValueError(
+                f"prediction must be (N, 1 + P) and target (N,), got {tuple(prediction.shape)} and "
+                f"{tuple(target.shape)}"
+            )
+        logits, truth = prediction.float(), target.float()
+        loss = functional.binary_cross_entropy_with_logits(logits[:, 0], truth)
+        if self.local_weight and logits.shape[1] > 1:
+            local = functional.binary_cross_entropy_with_logits(logits[:, 1:], truth[:, None].expand_as(logits[:, 1:]))
+            loss = loss + self.local_weight * local
+        return loss
 
 
 class VertebraLocalizationLoss(nn.Module):

@@ -10,20 +10,21 @@ PACKAGE = Path(__file__).parents[1] / "osteo_monai"
 MAY_IMPORT: dict[str, set[str]] = {
     "domain": set(),
     "norms": {"domain"},
-    "manifests": {"domain"},
+    "manifests": {"domain", "norms", "imaging"},
     "imaging": {"domain"},
     "tracking": {"manifests"},
     "training": set(),
     "networks": set(),
     "transforms": {"domain", "imaging"},
     "losses": {"domain", "transforms"},
-    "evaluation": {"domain", "imaging", "transforms"},
+    "evaluation": {"domain", "imaging", "manifests", "transforms"},
+    "radiographs": {"domain", "manifests", "transforms"},
     "inferers": {"domain", "networks", "transforms", "tracking"},
     "statistics": {"domain", "imaging"},
     "measurement": {"domain", "norms", "imaging"},
     "virtual": {"domain", "norms", "manifests", "imaging"},
     # screening.screen ends by having the report written; reporting itself knows the result and nothing else of it
-    "screening": {"domain", "norms", "imaging", "transforms", "inferers", "measurement", "reporting"},
+    "screening": {"domain", "norms", "manifests", "imaging", "transforms", "inferers", "measurement", "reporting"},
     "reporting": {"domain", "norms", "imaging", "screening"},
 }
 """``cli`` may import everything and nothing may import it."""

@@ -1,5 +1,6 @@
 """The localiser's loss: least where the prediction is right, finite everywhere, each body of equal weight."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
-from osteo_monai.losses import VertebraLocalizationLoss
+from osteo_monai.losses import BetaGaussianNLLLoss, OrdinalCrossEntropyLoss, VertebraLocalizationLoss
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
 
 L = VertebraLevel
@@ -167,3 +168,68 @@ def test_labels_that_rounding_has_touched() -> None:
 def test_wrong_channels(channels: int, targets: int) -> None:
     with pytest.raises(ValueError, match=f"must have 16 channels and target 2, got {channels} and {targets}"):
         VertebraLocalizationLoss()(torch.zeros(1, channels, 4, 4, 4), torch.zeros(1, targets, 4, 4, 4))
+
+
+def test_beta_likelihood_by_hand() -> None:
+    # error 3, variance 4: 0.5 * (9 / 4 + ln 4), weighted by 4^0.5 = 2
+    prediction = torch.tensor([[10.0, math.log(4.0)]])
+    expected = 2 * 0.5 * (9 / 4 + math.log(4))
+    assert BetaGaussianNLLLoss(0.5, scale=1)(prediction, torch.tensor([13.0])).item() == pytest.approx(expected)
+    # unknown truths do not count, and the unit only scales error and SD
+    both = torch.stack([prediction, prediction * 7], 1)
+    truth = torch.tensor([[13.0, math.nan]])
+    assert BetaGaussianNLLLoss(0.5, scale=1)(both, truth).item() == pytest.approx(expected)
+    scaled = 0.5 * (9 / 4 + math.log(4 / 100))
+    assert BetaGaussianNLLLoss(0.0, scale=10)(prediction, torch.tensor([13.0])).item() == pytest.approx(scaled)
+
+
+def test_weight_of_the_likelihood_has_no_gradient() -> None:
+    prediction = torch.tensor([[10.0, math.log(9.0)]], requires_grad=True)
+    BetaGaussianNLLLoss(1.0, scale=1)(prediction, torch.tensor([13.0])).backward()
+    # by the mean: variance * -error / variance; by the log-variance: variance * 0.5 * (1 - error^2 / variance)
+    assert prediction.grad is not None
+    assert prediction.grad[0].tolist() == pytest.approx([-3.0, 0.0], abs=1e-5)
+
+
+def test_nothing_known_gives_no_loss() -> None:
+    prediction = torch.zeros(2, 3, 2, requires_grad=True)
+    loss = BetaGaussianNLLLoss()(prediction, torch.full((2, 3), math.nan))
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_wrong_densities_are_refused() -> None:
+    with pytest.raises(ValueError, match="with a last axis of 2"):
+        BetaGaussianNLLLoss()(torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"beta must lie in \[0, 1\]"):
+        BetaGaussianNLLLoss(beta=2)
+
+
+def test_ordinal_cross_entropy_by_hand():
+    """Logits 0 leave the prior: the loss is its cross-entropy with the smoothed target."""
+    loss = OrdinalCrossEntropyLoss([2.0, 1.0, 1.0], smoothing=0.2)
+    logits = torch.zeros(1, 3)
+    log = [math.log(0.5), math.log(0.25), math.log(0.25)]
+    assert loss(logits, torch.tensor([0])).item() == pytest.approx(-0.8 * log[0] - 0.2 * log[1])
+    assert loss(logits, torch.tensor([1])).item() == pytest.approx(-0.1 * log[0] - 0.8 * log[1] - 0.1 * log[2])
+    assert loss(logits, torch.tensor([2])).item() == pytest.approx(-0.8 * log[2] - 0.2 * log[1])
+
+
+def test_ordinal_cross_entropy_forgives_neighbours_alone():
+    loss = OrdinalCrossEntropyLoss([1.0, 1.0, 1.0], smoothing=0.1)
+    truth = torch.tensor([0])
+    near, far = (loss(torch.tensor([[2.0, *tail]]), truth) for tail in ((1.0, -1.0), (-1.0, 1.0)))
+    assert near < far
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (([1.0, 0.0, 1.0],), "prior must hold a positive share"),
+        (([1.0],), "prior must hold"),
+        (([1.0, 1.0], 1.0), "smoothing must lie in"),
+    ],
+)
+def test_impossible_ordinal_cross_entropy_is_told(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        OrdinalCrossEntropyLoss(*arguments)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,35 +83,50 @@ class InferenceBundle:
         self._network.load_state_dict(state)  # half-precision files are widened to the network's float32
         self._network.to(self.device).eval()
 
-    def __call__(self, image: Tensor) -> dict[str, Any]:
+    def __call__(self, scan: Tensor | Mapping[str, Any]) -> dict[str, Any]:
         """Run the bundle on one scan.
 
         Args:
-            image: ``MetaTensor`` (1, X, Y, Z) in HU with its affine (voxel index to RAS+ mm); any orientation.
+            scan: ``MetaTensor`` (1, X, Y, Z) in HU with its affine (voxel index to RAS+ mm), any orientation; or, for a
+                bundle that wants more, a mapping with that as ``image`` and what else its preprocessing reads, such as
+                a label map ``label`` on the same grid.
 
         Returns:
-            What the bundle's postprocessing left, ``pred`` on the grid of ``image``, on the CPU; ``image`` itself is
-            dropped, since preprocessing scaled and resampled it.
+            What the bundle's postprocessing left, on the CPU; ``pred`` is on the grid of the image where the bundle
+            answers voxel by voxel. What was given is dropped, since preprocessing scaled and resampled it.
 
         Raises:
-            ValueError: when ``image`` is not a ``MetaTensor`` of that shape.
+            ValueError: when an image is not a ``MetaTensor`` of that shape, images differ in shape, or preprocessing
+                cannot use them (a level is missing).
         """
-        if not isinstance(image, MetaTensor) or image.ndim != 4 or image.shape[0] != 1:
-            raise ValueError(
-                f"image must be a MetaTensor of shape (1, X, Y, Z), got {type(image).__name__} {tuple(image.shape)}"
-            )
-        data = self._preprocessing({"image": image})
+        given = dict(scan) if isinstance(scan, Mapping) else {"image": scan}
+        for key, image in given.items():
+            if key != "image" and not (isinstance(image, Tensor) and image.ndim == 4):
+                continue
+            if not isinstance(image, MetaTensor) or image.ndim != 4 or image.shape[0] != 1:
+                raise ValueError(
+                    f"{key} must be a MetaTensor of shape (1, X, Y, Z), got {type(image).__name__} "
+                    f"{tuple(getattr(image, 'shape', ()))}"
+                )
+        if len({tuple(image.shape) for image in given.values() if isinstance(image, MetaTensor)}) != 1:
+            raise ValueError(f"{', '.join(given)} must hold an image, and all images must have its shape")
+        try:
+            data = self._preprocessing(given)
+        except RuntimeError as error:  # MONAI's own, which says which transform failed but not why
+            if isinstance(error.__cause__, ValueError | KeyError):
+                raise ValueError(f"bundle {self.name}: {error.__cause__}") from error
+            raise
         prepared = data["image"]
         with torch.inference_mode():
             batch = prepared[None].to(self.device)
-            data["pred"] = decollate_batch(self._inferer(batch, self._network))[0].cpu()
-            # the batch of one shares its list of operations with nothing else; invert from the image's own
-            data["pred"] = MetaTensor(
-                data["pred"].as_tensor(), meta=prepared.meta, applied_operations=prepared.applied_operations
-            )
+            prediction = decollate_batch(self._inferer(batch, self._network))[0].cpu()
+            plain = prediction.as_tensor() if isinstance(prediction, MetaTensor) else prediction
+            data["pred"] = plain
+            if isinstance(prepared, MetaTensor) and plain.ndim == prepared.ndim:
+                # the batch of one shares its list of operations with nothing else; invert from the image's own
+                data["pred"] = MetaTensor(plain, meta=prepared.meta, applied_operations=prepared.applied_operations)
             result = self._postprocessing(data)
-        result.pop("image", None)
-        return dict(result)
+        return {key: value for key, value in result.items() if key not in given}
 
 
 def _touches_disk(transform: Any) -> bool:

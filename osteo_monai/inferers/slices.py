@@ -58,7 +58,9 @@ class AutocastInferer(SimpleInferer):
         padded = functional.pad(inputs, pad, value=self.padding_value) if any(pad) else inputs
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.enabled):
             result = network(padded, *args, **kwargs)
-        return result[(slice(None), slice(None), *(slice(size) for size in shape))].float()
+        if any(pad):
+            result = result[(slice(None), slice(None), *(slice(size) for size in shape))]
+        return result.float()
 
 
 class AxialSliceInferer(Inferer):

@@ -1,5 +1,19 @@
 """Networks that MONAI does not have, one a file."""
 
 from osteo_monai.networks.channel_attention_unet import ChannelAttention, ChannelAttentionUNet
+from osteo_monai.networks.darknet import DarkNet19
+from osteo_monai.networks.density_regressor import DensityRegressor
+from osteo_monai.networks.patch_transformer import PatchTransformer, load_imagenet_resnet18
+from osteo_monai.networks.radiograph_classifier import radiograph_classifier
+from osteo_monai.networks.slice_classifier import slice_classifier
 
-__all__ = ["ChannelAttention", "ChannelAttentionUNet"]
+__all__ = [
+    "ChannelAttention",
+    "ChannelAttentionUNet",
+    "DarkNet19",
+    "DensityRegressor",
+    "PatchTransformer",
+    "load_imagenet_resnet18",
+    "radiograph_classifier",
+    "slice_classifier",
+]

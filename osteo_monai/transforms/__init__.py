@@ -2,9 +2,13 @@
 
 from osteo_monai.transforms.centre_heat import CentreHeatd
 from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, LocalizationClassesd
+from osteo_monai.transforms.density import DensityInputd, EstimateDensityd, RandAcquisitiond
+from osteo_monai.transforms.heat_maps import HeatMapsd
+from osteo_monai.transforms.radiograph import PatchGridd, RandomisedRadiographs
 from osteo_monai.transforms.saving import SaveVertebraed
 from osteo_monai.transforms.spacing import AxisAlignedSpacing, AxisAlignedSpacingd
 from osteo_monai.transforms.vertebra_decoding import DecodeVertebraed, LocatedVertebra
+from osteo_monai.transforms.vertebral_slices import RandomisedSlices, VertebralSlicesd
 
 __all__ = [
     "CLASS_NAMES",
@@ -13,7 +17,15 @@ __all__ = [
     "AxisAlignedSpacingd",
     "CentreHeatd",
     "DecodeVertebraed",
+    "DensityInputd",
+    "EstimateDensityd",
+    "HeatMapsd",
     "LocalizationClassesd",
     "LocatedVertebra",
+    "PatchGridd",
+    "RandAcquisitiond",
+    "RandomisedRadiographs",
+    "RandomisedSlices",
     "SaveVertebraed",
+    "VertebralSlicesd",
 ]

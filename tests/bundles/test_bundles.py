@@ -25,7 +25,10 @@ from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_L
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
+CLASSIFICATION = "osteoporosis_classification_ct"
 NAMES = [SEGMENTATION, LOCALIZATION]
+"""Bundles that answer voxel by voxel and train on virtual patients; tests of their own have the others."""
+ALL = [*NAMES, CLASSIFICATION]
 
 REQUIRED = {
     "schema": str,
@@ -64,6 +67,7 @@ METRICS = {
         "certain_share",
         "centre_error_mm",
     },
+    CLASSIFICATION: {"val_mean_auc", "val_accuracy"},
 }
 SMALL = {
     SEGMENTATION: {"image_size": 64, "network_def#widths": [2, 2, 2, 2, 2, 2, 2], "batch_size": 2},
@@ -73,6 +77,11 @@ TINY_RUN = {"epochs": 1, "epoch_length": 2, "validation_items": 2, "num_workers"
 OVERLAYS = {
     SEGMENTATION: [[], ["evaluate"], ["multi_gpu_train"], ["pan2024"], ["classical_unet"], ["evaluate", "pan2024"]],
     LOCALIZATION: [[], ["evaluate"], ["multi_gpu_train"]],
+    CLASSIFICATION: [
+        *([overlay] for overlay in ("evaluate", "multi_gpu_train", "pan2024", "l1_only", "quick")),
+        [],
+        ["pan2024", "depth_3_4_6_3", "l1_only", "evaluate"],
+    ],
 }
 
 
@@ -119,7 +128,7 @@ def trained(request, tmp_path_factory):
     return request.param, folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_files_are_there(name):
     folder = BUNDLES / name
     expected = ["metadata", "common", "train", "evaluate", "inference", "inference_overlay", "multi_gpu_train"]
@@ -129,7 +138,7 @@ def test_files_are_there(name):
     assert "Apache License" in (folder / "LICENSE").read_text()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_metadata_follows_the_schema(name):
     metadata = _metadata(name)
     assert {key for key, kind in REQUIRED.items() if not isinstance(metadata.get(key), kind)} == set()
@@ -143,7 +152,7 @@ def test_metadata_follows_the_schema(name):
             assert set(tensor) >= TENSOR
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_metadata_agrees_with_the_network_and_the_evaluation(name):
     metadata, common = _metadata(name), json.loads((BUNDLES / name / "configs" / "common.json").read_text())
     prediction = metadata["network_data_format"]["outputs"]["pred"]
@@ -155,18 +164,18 @@ def test_metadata_agrees_with_the_network_and_the_evaluation(name):
         assert names == ["T8 or above", *(level.value for level in NAMED_LEVELS[1:])]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_inference_config_is_the_merge(name):
     written = json.loads((BUNDLES / name / "configs" / "inference.json").read_text())
     assert written == merge_inference_config(BUNDLES / name), "run python -m osteo_monai.inferers merge bundles/*"
 
 
-@pytest.mark.parametrize(("name", "overlays"), [(name, overlays) for name in NAMES for overlays in OVERLAYS[name]])
+@pytest.mark.parametrize(("name", "overlays"), [(name, overlays) for name in ALL for overlays in OVERLAYS[name]])
 def test_every_reference_resolves(name, overlays):
     _assert_references(name, _files(name, *overlays))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_reference_of_inference_resolves(name):
     _assert_references(name, [str(BUNDLES / name / "configs" / "inference.json")])
 
@@ -186,7 +195,7 @@ def test_a_misspelt_setting_ends_the_run(name, tmp_path):
         _run(name, tmp_path, epochz=4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_network_fits_its_metadata(name):
     common = str(BUNDLES / name / "configs" / "inference.json")
     verify_net_in_out("network_def", meta_file=_meta(name), config_file=common, device="cpu", n=1)

@@ -1,0 +1,75 @@
+"""The classifier of Pan et al. 2024 (doi 10.1186/s12891-024-07297-1, "DCNN classification model construction").
+
+The paper names ResNet-101 and describes stages of 3, 4, 6 and 3 units, which is the depth of ResNet-50 (ResNet-101 has
+3, 4, 23 and 3), and units of two 3 x 3 and one 1 x 1 convolution, which is not the standard bottleneck (1 x 1, 3 x 3,
+1 x 1). Both depths are offered, with MONAI's standard bottleneck; the name that the paper gives is the default.
+A 7 x 7 convolution and a 3 x 3 max pooling, of stride 2 both, come first as in He et al. 2016 (MONAI's own default for
+the former, stride 1, costs four times as much); global average pooling and a linear layer come last.
+"""
+
+from collections.abc import Sequence
+
+from monai.networks.nets import ResNet
+from torch import nn
+
+__all__ = ["DEPTHS", "slice_classifier"]
+
+DEPTHS: dict[str, tuple[str, tuple[int, int, int, int]]] = {
+    "resnet10": ("basic", (1, 1, 1, 1)),
+    "resnet18": ("basic", (2, 2, 2, 2)),
+    "resnet34": ("basic", (3, 4, 6, 3)),
+    "3-4-6-3": ("bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("bottleneck", (3, 4, 23, 3)),
+}
+"""Kind of unit and number of units in the four stages."""
+
+
+def slice_classifier(
+    in_channels: int = 2,
+    out_channels: int = 3,
+    depth: str = "resnet101",
+    widths: Sequence[int] = (64, 128, 256, 512),
+    dropout: float = 0.0,
+) -> ResNet:
+    """Return a residual network from (N, ``in_channels``, X, Y) to logits (N, ``out_channels``), randomly initialised.
+
+    Normalisation is by batch: the brightness of the bone is the very thing to be told, and a normalisation by image
+    would take it away.
+
+    Args:
+        in_channels: slices stacked as channels; L1 and L2, or L1 alone.
+        out_channels: classes.
+        depth: one of ``DEPTHS``.
+        widths: channels of the four stages (four times as many leave a bottleneck stage).
+        dropout: share of the pooled features that is dropped in training.
+
+    Raises:
+        ValueError: listing every argument that is off.
+    """
+    problems = []
+    if depth not in DEPTHS:
+        problems.append(f"depth must be one of {', '.join(DEPTHS)}, got {depth!r}")
+    if len(widths) != 4 or min(widths, default=0) < 1:
+        problems.append(f"widths must be four positive numbers, one per stage, got {tuple(widths)}")
+    if in_channels < 1 or out_channels < 1:
+        problems.append(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
+    if not 0 <= dropout < 1:
+        problems.append(f"dropout must lie in [0, 1), got {dropout}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    block, layers = DEPTHS[depth]
+    network = ResNet(
+        block=block,
+        layers=list(layers),
+        block_inplanes=list(widths),
+        spatial_dims=2,
+        n_input_channels=in_channels,
+        conv1_t_size=7,
+        conv1_t_stride=2,
+        num_classes=out_channels,
+        bias_downsample=False,
+    )
+    # MONAI has no dropout here; without any, the layer keeps its usual name
+    if dropout and network.fc is not None:
+        network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)  # type: ignore[assignment]
+    return network
