@@ -1,5 +1,6 @@
 """From a mask of all vertebral bodies to one mask per level, by the planes through the discs."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -66,7 +67,10 @@ def shifted(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.float64
 
 
 def separate_bodies(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], vertebrae: Sequence[Located]
+    mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    vertebrae: Sequence[Located],
+    planes_are_exact: bool = False,
 ) -> NDArray[np.uint8]:
     """Label each vertebra's body in a mask of bodies.
 
@@ -79,6 +83,7 @@ def separate_bodies(
         mask: (X, Y, Z) all bodies, no matter which.
         affine: (4, 4) voxel index of ``mask`` to RAS+ mm.
         vertebrae: those to label.
+        planes_are_exact: their planes come from a reader and stay where they are.
 
     Returns:
         (X, Y, Z) uint8 with ``VertebraLevel.label`` as values; a vertebra without any voxel is absent.
@@ -98,10 +103,14 @@ def separate_bodies(
             raise ValueError(f"superior_mm and inferior_mm of {vertebra.level} are the same point")
         axis = axis / length
         along = (points - inferior) @ axis
-        across = np.linalg.norm(points - inferior - along[:, None] * axis, axis=1)
-        heights = along[across < COLUMN_RADIUS_MM]
-        step = float(np.linalg.norm(affine[:3, 2]))
-        bottom, top = (thinnest(heights, at, step) for at in (0.0, length))
+        bottom, top = 0.0, length
+        if not planes_are_exact:
+            across = np.linalg.norm(points - inferior - along[:, None] * axis, axis=1)
+            heights = along[across < COLUMN_RADIUS_MM]
+            step = float(np.linalg.norm(affine[:3, 2]))
+            # beyond the last slice nothing is outlined, which is no disc
+            seen = sorted((affine[2, 3] + affine[2, 2] * k - inferior[2]) / axis[2] for k in (0, mask.shape[2] - 1))
+            bottom, top = (thinnest(heights, at, step, (seen[0], seen[1])) for at in (0.0, length))
         centre = inferior + 0.5 * (bottom + top) * axis
         centre += (
             np.asarray(vertebra.centre_mm) - inferior - ((np.asarray(vertebra.centre_mm) - inferior) @ axis) * axis
@@ -133,19 +142,26 @@ def without_stray_slices(mask: NDArray[np.bool_], step: float) -> NDArray[np.boo
     return np.asarray(2 * ndimage.convolve1d(mask.astype(np.int16), kernel, axis=2, mode="nearest") > window)
 
 
-def thinnest(heights: NDArray[np.float64], at: float, step: float) -> float:
+def thinnest(
+    heights: NDArray[np.float64], at: float, step: float, seen: tuple[float, float] = (-math.inf, math.inf)
+) -> float:
     """Return the height near ``at`` where a column has the smallest cross-section: the middle of a disc.
 
     Args:
         heights: position along the column of each of its voxels, mm.
         at: where the disc is expected, mm.
         step: distance between slices in mm, which the voxels' positions are scattered by.
+        seen: first and last height that the scan holds, mm.
 
     Returns:
         ``at`` itself where no disc shows.
     """
     grid = np.arange(-DISC_SEARCH_MM, DISC_SEARCH_MM + 0.25, 0.5)
     counts, _ = np.histogram(heights - at, np.append(grid - 0.25, grid[-1] + 0.25))
+    inside = (at + grid >= seen[0]) & (at + grid <= seen[1])
+    if not inside.any():
+        return at
+    counts, grid = counts[inside], grid[inside]
     area = ndimage.gaussian_filter1d(counts.astype(float), max(1.5, 0.7 * step) / 0.5, mode="nearest")
     if area.max() == 0 or area.min() > NO_DISC_SHARE * area.max():
         return at

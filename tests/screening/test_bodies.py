@@ -152,6 +152,12 @@ def test_without_a_disc_the_plane_stays():
     assert thinnest(np.zeros(0), 41.0, 1.0) == 41.0
 
 
+def test_the_end_of_the_scan_is_no_disc():
+    heights = np.repeat(np.arange(10.0, 60.0), 50)  # a column that the last slice cuts off at 60 mm
+    assert thinnest(heights, 52.0, 1.0) > 60.0
+    assert thinnest(heights, 52.0, 1.0, seen=(10.0, 59.0)) == 52.0
+
+
 def test_the_thinnest_place_is_the_disc():
     heights = np.concatenate([np.repeat(np.arange(0.0, 40), 50), np.repeat(np.arange(46.0, 90), 50)])
     assert thinnest(heights, 36.0, 1.0) == pytest.approx(42.5, abs=1)
