@@ -5,11 +5,13 @@
 The truth is chosen near the review's osteoporosis figures: sensitivity 0.88, specificity 0.94, between-study variances
 0.5 and 0.8 of the logits, correlation -0.4. Counts are binomial; sizes are log-normal, 40 diseased and 150 healthy
 in the median. Scenarios: 39 and 20 studies, 6 studies, and 39 tables of 20 studies that share three quarters of their
-between-study variance (the review's situation). Writes ``benchmarks/results/meta_analysis_simulation_DATE.json``.
+between-study variance (the review's situation). Writes ``benchmarks/results/meta_analysis_simulation_DATE.json`` as it
+goes; with ``--resume FILE`` scenarios that the file holds in full are not run again.
 """
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -32,9 +34,11 @@ SHARED = 0.75
 SCENARIOS = (
     ("20 studies", 20, 20),
     ("39 tables of 20 studies", 20, 39),
-    ("39 studies", 39, 39),
     ("6 studies", 6, 6),
+    ("39 studies", 39, 39),
 )
+REPLICATES = 200
+"""Of each bootstrap in the scenarios; percentiles of so few are coarse, which costs a point of coverage at most."""
 AUC = float(auc_of_curve(MEAN, np.sqrt(TAU2)))
 
 
@@ -53,12 +57,17 @@ def draw(rng: np.random.Generator, studies: int, tables: int) -> tuple[np.ndarra
     return np.stack([tp, healthy - tn, diseased - tp, tn], axis=1), study.tolist()
 
 
-def simulate(count: int, studies: int, tables: int, with_bootstrap: int, seed: int) -> dict[str, Any]:
-    """Fit ``count`` meta-analyses by each method; the first ``with_bootstrap`` of the exact fits get 200 replicates."""
+def simulate(
+    count: int, studies: int, tables: int, with_bootstrap: int, seed: int, save: Callable[[dict[str, Any]], None]
+) -> None:
+    """Fit ``count`` meta-analyses by each method; the first ``with_bootstrap`` of the exact fits get a bootstrap.
+
+    ``save`` is given what was found so far, after every 100 and at the end.
+    """
     rng = np.random.default_rng(seed)
     rows: dict[str, list[dict[str, float]]] = {"binomial": [], "reml": [], "ml": []}
     failures = dict.fromkeys(rows, 0)
-    started = time.perf_counter()
+    started = time.process_time()
     for number in range(count):
         cells, study = draw(rng, studies, tables)
         for method, kept in rows.items():
@@ -87,13 +96,20 @@ def simulate(count: int, studies: int, tables: int, with_bootstrap: int, seed: i
                 row["se_covered_clustered"] = float(expit(MEAN[0]) in robust.sensitivity)
                 row["sp_covered_clustered"] = float(expit(MEAN[1]) in robust.specificity)
             if number < with_bootstrap and method == "binomial":
-                again = bootstrap(fit, 200, seed=number, clusters=study if tables > studies else None)
+                again = bootstrap(fit, REPLICATES, seed=number, clusters=study if tables > studies else None)
                 interval = again.auc_interval(fit)
                 if np.isfinite(interval.low):
                     row["auc_covered"] = float(AUC in interval)
                 row["se_covered_bootstrap"] = float(expit(MEAN[0]) in again.sensitivity_interval(fit))
                 row["sp_covered_bootstrap"] = float(expit(MEAN[1]) in again.specificity_interval(fit))
             kept.append(row)
+        if (number + 1) % 100 == 0 or number + 1 == count:
+            done = {"meta_analyses": number + 1, "studies": studies, "tables": tables, "seed": seed}
+            save(done | {"cpu_seconds": round(time.process_time() - started, 1)} | summarised(rows, failures))
+
+
+def summarised(rows: dict[str, list[dict[str, float]]], failures: dict[str, int]) -> dict[str, Any]:
+    """Return mean and Monte Carlo standard error of each column, by method."""
     found = {}
     for method, kept in rows.items():
         entry: dict[str, Any] = {"fitted": len(kept), "no_estimate": failures[method]}
@@ -105,12 +121,7 @@ def simulate(count: int, studies: int, tables: int, with_bootstrap: int, seed: i
             if "covered" in name:
                 entry[name + "_n"] = len(values)
         found[method] = entry
-    return {
-        "studies": studies,
-        "tables": tables,
-        "seed": seed,
-        "seconds": round(time.perf_counter() - started, 1),
-    } | found
+    return found
 
 
 def speed() -> dict[str, dict[str, float]]:
@@ -139,23 +150,32 @@ def main() -> None:
     parser.add_argument("--meta-analyses", type=int, default=1000)
     parser.add_argument("--bootstrap-meta-analyses", type=int, default=200)
     parser.add_argument("--skip-speed", action="store_true")
+    parser.add_argument("--resume", type=Path, help="result of an earlier run, which is completed in place")
     given = parser.parse_args()
-    result: dict[str, Any] = {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
-        "truth": {"sensitivity": 0.88, "specificity": 0.94, "tau2": TAU2.tolist(), "rho": RHO, "auc": round(AUC, 6)},
-        "meta_analyses": given.meta_analyses,
-        "speed_seconds": {} if given.skip_speed else speed(),
-        "scenarios": {},
-    }
-    print(json.dumps(result["speed_seconds"], indent=2), flush=True)
-    path = RESULTS / f"meta_analysis_simulation_{datetime.now(UTC):%Y%m%d}.json"
-    path.parent.mkdir(exist_ok=True)
     n, b = given.meta_analyses, given.bootstrap_meta_analyses
+    path = given.resume or RESULTS / f"meta_analysis_simulation_{datetime.now(UTC):%Y-%m-%d}.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if given.resume else {"speed_seconds": {}, "scenarios": {}}
+    machine = {"cores": os.cpu_count(), "python": platform.python_version()}
+    result |= {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine | {"numpy": np.__version__, "scipy": scipy.__version__},
+        "truth": {"sensitivity": 0.88, "specificity": 0.94, "tau2": TAU2.tolist(), "rho": RHO, "auc": round(AUC, 6)},
+        "bootstrap_replicates": REPLICATES,
+    }
+    if not given.skip_speed:
+        result["speed_seconds"] = speed()
+        print(json.dumps(result["speed_seconds"], indent=2), flush=True)
+    path.parent.mkdir(exist_ok=True)
+
     for name, studies, tables in SCENARIOS:
-        result["scenarios"][name] = simulate(n, studies, tables, b, seed=tables + studies)
-        print(name, json.dumps(result["scenarios"][name], indent=2), flush=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")  # after each, so that a stopped run leaves what it has
+
+        def save(found: dict[str, Any], name: str = name) -> None:
+            result["scenarios"][name] = found
+            path.write_text(json.dumps(result, indent=2) + "\n")
+            print(f"{name}: {found['meta_analyses']} of {n}", flush=True)
+
+        if result["scenarios"].get(name, {}).get("meta_analyses", 0) < n:
+            simulate(n, studies, tables, b, tables + studies, save)
     print(path)
 
 

@@ -19,8 +19,8 @@ from osteo_monai.statistics.meta_analysis.reference import (
     subgroup_checks,
 )
 from osteo_monai.statistics.meta_analysis.studies import (
+    count_predictions,
     parse_counts,
-    read_predictions,
     read_prisma,
     read_quadas,
     read_studies,
@@ -52,13 +52,15 @@ def test_every_problem_of_a_table_is_in_one_message(tmp_path):
         tmp_path,
         "# a comment\n"
         + HEAD
-        + "A,m,-1,2,3,4\nA,m,1,x,3,4\n\nB,,0,2,0,5\n,q,1,1,1,\nC,,1,2,3,4,5\nD,,1.5,0,2,0\nE,,1,0,2,0\n",
+        + "A,m,-1,2,3,4\nA,m,1,x,3,4\n\nB,,0,2,0,5\n,q,1,1,1,\nC,,1,2,3,4,5\nD,,1.5,0,2,0\nE,,1,0,2,0\n"
+        + '"F\nG",,1,1,1,1\n',
     )
     with pytest.raises(UnusableInputError) as error:
         read_studies(path)
     lines = str(error.value).splitlines()
-    assert lines[0] == "'table.csv' has 9 problems:"
+    assert lines[0] == "'table.csv' has 10 problems:"
     assert [line.removeprefix("  - ") for line in lines[1:]] == [
+        "line 11: a quoted field runs on to line 12",
         "line 8: 7 fields for 6 columns",
         "line 3: TP is negative: -1",
         "line 4: FP is not a whole number: 'x'",
@@ -102,30 +104,105 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path):
     assert found.targets == ("osteoporosis", "osteoporosis")
 
 
+CLASSES = ("normal", "osteopenia", "osteoporosis")
+
+
+def predictions(folder: Path, head: str, rows: list[str]) -> Path:
+    lines = [f"{number},{row}" for number, row in enumerate(rows)]
+    return written(folder, f"subject_id,{head}\n" + "\n".join(lines) + "\n", "ours.csv")
+
+
+def as_lists(found) -> dict[str, list[float]]:
+    return {name: cells.tolist() for name, cells in found.counts.items()}
+
+
 def test_predictions_become_three_tables(tmp_path):
     rows = ["normal,normal"] * 3 + ["normal,osteopenia", "osteopenia,osteopenia", "osteopenia,osteoporosis"]
     rows += ["osteoporosis,osteoporosis"] * 2 + ["osteoporosis,normal"]
-    found = read_predictions(written(tmp_path, "truth,prediction\n" + "\n".join(rows)))
-    assert {name: cells.tolist() for name, cells in found.items()} == {
-        "normal": [3, 1, 1, 4],
-        "osteopenia": [1, 1, 1, 6],
-        "osteoporosis": [2, 1, 1, 5],
-    }
+    path = predictions(tmp_path, "bone_status,predicted", rows)
+    found = count_predictions(path)
+    assert as_lists(found) == {"normal": [3, 1, 1, 4], "osteopenia": [1, 1, 1, 6], "osteoporosis": [2, 1, 1, 5]}
+    assert found.name == "ours"
+    assert found.remarks == ("Cohort 'test', 9 subjects. Classes: as given.",)
+    assert as_lists(count_predictions(path, target="osteopenia")) == {"osteopenia": [1, 1, 1, 6]}
+
+
+def test_the_matrix_of_pan_as_predictions_gives_the_shipped_rows(tmp_path):
+    matrix = [[242, 9, 0], [14, 83, 19], [0, 3, 48]]
+    rows = [f"{t},{p}" for t, row in zip(CLASSES, matrix, strict=True) for p, n in zip(CLASSES, row, strict=True)
+            for _ in range(n)]  # fmt: skip
+    found = as_lists(count_predictions(predictions(tmp_path, "bone_status,predicted", rows)))
+    shipped = read_studies(SHIPPED / "pan2024.csv")
+    due = {t: row.tolist() for t, m, row in zip(shipped.targets, shipped.models, shipped.tables, strict=True)
+           if m.startswith("model 1")}  # fmt: skip
+    assert found == due
 
 
 def test_binary_predictions_become_one(tmp_path):
-    found = read_predictions(written(tmp_path, "truth,prediction\n1,1\n1,0\n0,0\n0,0\n"))
-    assert {name: cells.tolist() for name, cells in found.items()} == {"osteoporosis": [1, 0, 1, 2]}
+    path = predictions(tmp_path, "osteoporosis,probability_osteoporosis", ["1,0.9", "1,0.4", "0,0.45", "0,0.1"])
+    assert as_lists(count_predictions(path)) == {"osteoporosis": [1, 0, 1, 2]}
+    assert as_lists(count_predictions(path, threshold=0.4)) == {"osteoporosis": [2, 1, 0, 1]}
+    with pytest.raises(UnusableInputError, match="has no class 'normal', but osteoporosis"):
+        count_predictions(path, target="normal")
+
+
+def test_scores_need_a_threshold(tmp_path):
+    rows = ["osteoporosis,3.5", "osteoporosis,1", "osteopenia,2", "normal,-4"]
+    path = predictions(tmp_path, "bone_status,score_osteoporosis", rows)
+    with pytest.raises(UnusableInputError, match="has scores and no classes: an own threshold must be given"):
+        count_predictions(path)
+    found = count_predictions(path, threshold=2)
+    assert as_lists(found) == {"osteoporosis": [1, 1, 1, 1]}
+    assert "score of osteoporosis at least 2" in found.remarks[0]
+    with pytest.raises(UnusableInputError, match="has no score of 'normal'"):
+        count_predictions(path, target="normal", threshold=2)
+
+
+def test_density_decides_by_the_class_limits(tmp_path):
+    rows = ["70,79.9", "100,80", "130,121", "90,121", "60,70"]
+    path = predictions(tmp_path, "bmd_mg_cm3,predicted_bmd_mg_cm3", rows)
+    found = count_predictions(path)
+    assert as_lists(found) == {"normal": [1, 1, 0, 3], "osteopenia": [1, 0, 1, 3], "osteoporosis": [2, 0, 0, 3]}
+    assert "cut-offs 80 and 120 mg/cm3" in found.remarks[0]
+
+
+def test_one_model_of_one_cohort_is_chosen(tmp_path):
+    rows = ["a,training,normal,normal", "a,training,osteoporosis,osteoporosis", "b,test,normal,normal"]
+    rows += ["b,test,osteoporosis,normal", "a,external_bonn,normal,osteopenia", "a,external_bonn,osteopenia,normal"]
+    path = predictions(tmp_path, "model,cohort,bone_status,predicted", rows)
+    with pytest.raises(UnusableInputError) as error:
+        count_predictions(path, "ours")
+    assert "holds several models, and the own name must be one of a, b" in str(error.value)
+    assert "has no cohort 'test'; the own cohort must be one of training, external_bonn" in str(error.value)
+    assert as_lists(count_predictions(path, "b"))["osteoporosis"] == [0, 0, 1, 1]
+    found = count_predictions(path, "a", "external_bonn")
+    assert as_lists(found) == {"normal": [0, 1, 1, 0], "osteopenia": [0, 1, 1, 0]}
+    assert "No table for 'osteoporosis': all subjects are alike in it." in found.remarks
+
+
+def test_virtual_patients_are_called_so(tmp_path):
+    rows = ["1,normal,normal", "1,osteoporosis,osteoporosis"]
+    found = count_predictions(predictions(tmp_path, "virtual,bone_status,predicted", rows), "ours")
+    assert found.name == "ours (virtual patients)"
+    assert "tells nothing about real ones" in " ".join(found.remarks)
 
 
 def test_wrong_predictions_are_told_without_identifiers(tmp_path):
-    text = "subject_id,truth,prediction\nMueller,normal,1\nMueller,maybe,normal\n"
+    text = "subject_id,bone_status,predicted\nMueller,normal,1\nMeier,maybe,normal\n"
     with pytest.raises(UnusableInputError) as error:
-        read_predictions(written(tmp_path, text))
-    assert "line 2: prediction must be one of normal, osteopenia, osteoporosis, got '1'" in str(error.value)
-    assert "line 3: truth must be one of" in str(error.value)
-    assert "line 3: the same subject as line 2" in str(error.value)
-    assert "Mueller" not in str(error.value)
+        count_predictions(written(tmp_path, text))
+    assert "line 2: predicted must be one of normal, osteopenia, osteoporosis, got '1'" in str(error.value)
+    assert "line 3: bone_status must be one of" in str(error.value)
+    text = "subject_id,bone_status,predicted\nMueller,normal,normal\nMueller,normal,normal\nMeier,osteopenia,normal\n"
+    with pytest.raises(UnusableInputError) as twice:
+        count_predictions(written(tmp_path, text))
+    assert "has 1 rows of subjects that have one already" in str(twice.value)
+    assert "Mueller" not in str(error.value) + str(twice.value)
+
+
+def test_one_class_alone_compares_with_nothing(tmp_path):
+    with pytest.raises(UnusableInputError, match="subjects of one class only"):
+        count_predictions(predictions(tmp_path, "bone_status,predicted", ["normal,normal", "normal,osteopenia"]))
 
 
 def test_counts_of_one_line():
@@ -264,9 +341,9 @@ def test_three_tables_of_one_study_are_not_pooled_either(tmp_path):
 
 def test_options_name_every_problem():
     with pytest.raises(
-        ValueError, match="must be given; method must be one of.*; prevalence must lie.*; replicates must"
+        ValueError, match="must be given; own threshold needs.*; method must be.*; prevalence must lie.*; replicates"
     ):
-        EvidenceOptions(method="x", prevalence=20, replicates=5)
+        EvidenceOptions(method="x", prevalence=20, replicates=5, own_threshold=1)
 
 
 def test_problems_of_all_files_come_together(tmp_path):
@@ -311,6 +388,7 @@ def test_report_holds_everything_and_refers_to_nothing_outside(tmp_path):
         rows = {row["quantity"]: row for row in csv.DictReader(file)}
     assert float(rows["sensitivity"]["estimate"]) == pytest.approx(fit.summary().sensitivity.value, abs=1e-7)
     latex = (tmp_path / "out" / "own_model.tex").read_text()
-    assert latex.startswith(r"\begin{tabular}")
+    assert r"\begin{tabular}" in latex
     assert latex.count(r"\\") == 3
+    assert (tmp_path / "out" / "own_model.md").read_text().startswith("<b>ours</b> beside the pooled values")
     assert evidence_facts(found)["osteoporosis_converged"] == 1.0

@@ -10,11 +10,21 @@ PAN = Path(__file__).parents[2] / "data_manifests" / "evidence" / "pan2024.csv"
 
 
 def test_shipped_table_with_an_own_model(tmp_path, capsys):
-    words = ["evidence", str(PAN), "-o", str(tmp_path / "out"), "--own-counts", "48,19,3,348", "--no-track"]
+    words = [
+        "evidence",
+        str(PAN),
+        "-o",
+        str(tmp_path / "out"),
+        "--own-counts",
+        "48,19,3,348",
+        "--no-track",
+        "--target",
+        "osteoporosis",
+    ]
     assert cli.run(words) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "osteoporosis: Nothing is pooled: 2 tables" in out
-    assert "own model, osteoporosis: sensitivity 0.941, specificity 0.948" in out
+    assert "own model, osteoporosis: sensitivity 0.941 (0.841 to 0.980), specificity 0.948 (0.921 to 0.967)" in out
     assert (tmp_path / "out" / "report.html").is_file()
     assert not (tmp_path / "out" / "mlflow.db").exists()
     assert cli.run(words) == 2
@@ -40,6 +50,7 @@ def test_bad_input_is_one_message_and_exit_code_2(tmp_path, capsys):
         (["--own-counts", "1,2,3"], "counts must be four whole numbers"),
         (["--own-counts", "1,2,3,4", "--prevalence", "20"], "prevalence must lie between 0 and 1, got 20"),
         ([str(PAN), "--method", "bayes"], "method must be one of binomial, reml, ml, got 'bayes'"),
+        (["--own-counts", "1,2,3,4", "--own-threshold", "1"], "own threshold needs own predictions"),
         ([str(PAN), "--target", "fracture"], "no study has the target 'fracture'"),
         ([str(PAN), "--covariate", "vendor"], "there is no covariate 'vendor'"),
     ],

@@ -21,6 +21,7 @@ from osteo_monai.statistics.meta_analysis import (
     meta_regression,
     midas_auc_interval,
     midas_pearson,
+    univariate,
     zhou_dendukuri,
 )
 from osteo_monai.statistics.meta_analysis.bivariate import Refitter, auc_of_curve, corrected
@@ -66,6 +67,58 @@ def test_normal_approximation_equals_mada(block):
         assert getattr(fit.hsroc, ours) == pytest.approx(target["hsroc"][theirs], abs=1e-5)
 
 
+@pytest.mark.parametrize("block", NORMAL)
+def test_likelihood_of_the_normal_approximation_equals_that_of_mada(block):
+    # mada gives the density of the proportions, ours is that of their logits: d logit(p) / dp = 1 / (p (1 - p))
+    method, correction = NORMAL[block]
+    tp, fp, fn, tn = corrected(AUDIT_C, correction).T
+    change = -np.log(tp * fn / (tp + fn) ** 2).sum() - np.log(tn * fp / (tn + fp) ** 2).sum()
+    fit = fit_bivariate(AUDIT_C, method, correction)
+    assert fit.log_likelihood + change == pytest.approx(ORACLE[block]["logLik_mada"], abs=1e-5)
+
+
+def test_reml_equals_metafor(reml):
+    target = ORACLE["metafor_rma_mv_REML"]
+    assert reml.summary().mean == pytest.approx([target["logit_sens"], -target["logit_fpr"]], abs=1e-5)
+    assert reml.summary().standard_errors == pytest.approx(target["se"], abs=1e-5)
+    assert reml.tau2 == pytest.approx(target["tau2"], abs=1e-5)
+    assert reml.correlation == pytest.approx(-target["rho"], abs=1e-5)
+
+
+def test_exact_likelihood_equals_glmmadaptive(exact):
+    target, s = ORACLE["GLMMadaptive_AGHQ21"], exact.summary()
+    assert s.mean == pytest.approx([target["logit_sens"], target["logit_spec"]], abs=2e-5)
+    assert s.standard_errors == pytest.approx([target["se_logit_sens"], target["se_logit_spec"]], abs=1e-4)
+    assert s.cov[0, 1] == pytest.approx(target["cov"], abs=1e-4)
+    assert (s.sensitivity.value, s.specificity.value) == pytest.approx((target["sens"], target["spec"]), abs=1e-5)
+    assert (s.sensitivity.low, s.sensitivity.high) == pytest.approx(target["sens_ci"], abs=1e-5)
+    assert (s.specificity.low, s.specificity.high) == pytest.approx(target["spec_ci"], abs=1e-5)
+    assert exact.tau2 == pytest.approx([target["tau2_sens"], target["tau2_spec"]], abs=2e-4)
+    assert exact.correlation == pytest.approx(target["rho"], abs=1e-4)
+    assert exact.log_likelihood == pytest.approx(target["logLik"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("estimator", "suffix"), [("dl", "DL"), ("reml", "REML")])
+def test_margins_pooled_apart_equal_metafor(estimator, suffix):
+    for found, name in zip(univariate(AUDIT_C, estimator), ("sens", "spec"), strict=True):
+        target = ORACLE["univariate"][name]
+        assert found.tau2 == pytest.approx(target[f"tau2_{suffix}"], abs=1e-5)
+        assert found.pooled.value == pytest.approx(target[f"pooled_{suffix}"], abs=1e-5)
+        assert (found.pooled.low, found.pooled.high) == pytest.approx(target[f"pooled_{suffix}_ci"], abs=1e-5)
+        i2 = target["I2_REML" if estimator == "reml" else "I2_Higgins_Q"] / 100
+        assert found.i2 == pytest.approx(i2, abs=1e-6)
+
+
+def test_margins_without_variance_pool_to_the_fixed_effect():
+    # 8 tables alike: tau2 = 0, and logit(80.5 / 101) is everybody's
+    for estimator in ("dl", "reml"):
+        first, second = univariate([[80, 10, 20, 90]] * 8, estimator)
+        assert (first.tau2, first.i2, second.tau2) == (0, 0, 0)
+        assert first.pooled.value == pytest.approx(80.5 / 101, abs=1e-12)
+    with pytest.raises(ValueError, match="estimator must be 'reml' or 'dl', got 'hedges'"):
+        univariate(AUDIT_C, "hedges")
+
+
 def test_exact_likelihood_equals_31_node_quadrature(exact):
     s = exact.summary()
     assert exact.converged
@@ -103,6 +156,7 @@ def test_three_definitions_of_i2_equal_the_oracle(exact, reml):
     for found, name in zip(higgins(AUDIT_C), ("sens", "spec"), strict=True):
         target = ORACLE["univariate"][name]
         assert found.q == pytest.approx(target["Q"], rel=1e-12)
+        assert found.df == target["df"]
         assert found.i2.value == pytest.approx(target["I2_Higgins_Q"] / 100, abs=1e-6)
         assert found.p == pytest.approx(target["p"], rel=1e-6, abs=1e-300)
     for found, name in zip(midas_pearson(AUDIT_C), ("sens", "spec"), strict=True):
@@ -235,6 +289,8 @@ def test_one_and_the_same_table_pools_to_itself():
         assert math.isnan(fit.auc)
         assert fit.hsroc is None
         assert sum(m.startswith("Boundary: no variance") for m in fit.messages) == 2
+        area = bootstrap(fit, 100, seed=1).auc_interval(fit)
+        assert all(math.isnan(x) for x in (area.value, area.low, area.high))
         with pytest.raises(NotEstimableError, match="the SROC curve has no slope"):
             fit.sroc([0.1])
 

@@ -17,6 +17,7 @@ from osteo_monai.statistics.meta_analysis.heterogeneity import (
     higgins,
     midas_auc_interval,
     midas_pearson,
+    univariate,
     zhou_dendukuri,
 )
 from osteo_monai.statistics.meta_analysis.inference import (
@@ -27,7 +28,7 @@ from osteo_monai.statistics.meta_analysis.inference import (
     meta_regression,
 )
 from osteo_monai.statistics.meta_analysis.report import write_evidence
-from osteo_monai.statistics.meta_analysis.studies import StudyTable, read_predictions, read_studies
+from osteo_monai.statistics.meta_analysis.studies import OwnTest, StudyTable, count_predictions, read_studies
 
 __all__ = [
     "METHODS",
@@ -35,11 +36,13 @@ __all__ = [
     "Evidence",
     "EvidenceOptions",
     "NotEstimableError",
+    "OwnTest",
     "StudyTable",
     "SummaryPoint",
     "bootstrap",
     "build_evidence",
     "compare_subgroups",
+    "count_predictions",
     "deeks",
     "evidence_facts",
     "fit_bivariate",
@@ -48,8 +51,8 @@ __all__ = [
     "meta_regression",
     "midas_auc_interval",
     "midas_pearson",
-    "read_predictions",
     "read_studies",
+    "univariate",
     "write_evidence",
     "zhou_dendukuri",
 ]

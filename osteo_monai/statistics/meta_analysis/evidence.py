@@ -1,6 +1,5 @@
 """From a table of studies to a report: what the literature says, and where one's own model stands in it."""
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
@@ -22,10 +22,12 @@ from osteo_monai.statistics.meta_analysis.bivariate import (
 )
 from osteo_monai.statistics.meta_analysis.heterogeneity import (
     Homogeneity,
+    Univariate,
     ZhouDendukuri,
     higgins,
     midas_auc_interval,
     midas_pearson,
+    univariate,
     zhou_dendukuri,
 )
 from osteo_monai.statistics.meta_analysis.inference import (
@@ -41,16 +43,19 @@ from osteo_monai.statistics.meta_analysis.inference import (
 )
 from osteo_monai.statistics.meta_analysis.reference import WANG_2025, PooledReference
 from osteo_monai.statistics.meta_analysis.studies import (
+    OwnTest,
     PrismaFlow,
     QuadasTable,
     StudyTable,
+    count_predictions,
     parse_counts,
-    read_predictions,
     read_prisma,
     read_quadas,
     read_studies,
 )
 from osteo_monai.statistics.proportions import Interval, wilson
+from osteo_monai.statistics.publishing import json_ready
+from osteo_monai.statistics.tables import write_table
 
 Array = NDArray[np.float64]
 
@@ -80,8 +85,10 @@ class EvidenceOptions:
         studies: CSV of 2 x 2 tables, or ``None`` for a comparison with the review alone.
         target: restricts the analysis to one target; all targets of the table where ``None``.
         own_counts: one's own test set as ``"TP,FP,FN,TN"`` for ``target`` (osteoporosis where that is ``None``).
-        own_predictions: CSV of one's own predictions instead.
-        own_name: how one's own model is called.
+        own_predictions: CSV of one's own predictions instead (``docs/predictions.md``).
+        own_name: how one's own model is called; which one, where the predictions hold several. Empty: as in the file.
+        own_cohort: which cohort of the predictions; ``test``, or the only one, where ``None``.
+        own_threshold: of the score for ``target``; the predicted classes count where ``None``.
         method: of the bivariate model.
         prevalence: pre-test probability of the user's population.
         covariates: columns to test; every usable one where ``None``.
@@ -97,7 +104,9 @@ class EvidenceOptions:
     target: str | None = None
     own_counts: str | None = None
     own_predictions: Path | None = None
-    own_name: str = "own model"
+    own_name: str = ""
+    own_cohort: str | None = None
+    own_threshold: float | None = None
     method: Method = "binomial"
     prevalence: float = 0.20
     covariates: tuple[str, ...] | None = None
@@ -112,6 +121,11 @@ class EvidenceOptions:
             problems.append("a table of studies, own counts or own predictions must be given")
         if self.own_counts is not None and self.own_predictions is not None:
             problems.append("own counts and own predictions exclude one another")
+        for name in ("own_cohort", "own_threshold"):
+            if getattr(self, name) is not None and self.own_predictions is None:
+                problems.append(f"{name.replace('_', ' ')} needs own predictions")
+        if self.own_threshold is not None and not math.isfinite(self.own_threshold):
+            problems.append(f"own threshold must be a finite number, got {self.own_threshold:g}")
         if self.method not in METHODS:
             problems.append(f"method must be one of {', '.join(METHODS)}, got '{self.method}'")
         if not 0 < self.prevalence < 1:
@@ -134,6 +148,7 @@ class OwnComparison:
         accuracy_ratios: the point from which likelihood ratios and post-test probabilities follow.
         reference: the review's pooled values, where it has this target.
         differences: own minus pooled sensitivity and specificity, Newcombe's interval from the two intervals.
+        remarks: what must be known of the test set, in sentences.
         farther_out: probability that a new study's result lies farther from the summary than this one does, given the
             fitted between-study variance and both sampling errors; ``None`` without a fit.
     """
@@ -147,6 +162,7 @@ class OwnComparison:
     reference: PooledReference | None
     differences: tuple[Interval, Interval] | None
     farther_out: float | None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,7 @@ class TargetEvidence:
     clustered_bootstrap: tuple[Interval, Interval] | None = None
     homogeneity: tuple[Homogeneity, Homogeneity] | None = None
     pearson: tuple[Homogeneity, Homogeneity] | None = None
+    apart: tuple[Univariate, Univariate] | None = None
     zhou: ZhouDendukuri | None = None
     deeks: Deeks | None = None
     omissions: list[Omission] = field(default_factory=list)
@@ -212,15 +229,15 @@ def build_evidence(options: EvidenceOptions) -> Evidence:
         for name in [options.target] if options.target else studies.distinct_targets:
             targets[name] = _analyse(name, studies.of_target(name), options)
     comparisons = {
-        name: compare_own(name, options.own_name, counts, targets[name].fit if name in targets else None)
-        for name, counts in own.items()
+        name: compare_own(name, own.name, counts, targets[name].fit if name in targets else None, own.remarks)
+        for name, counts in sorted(own.counts.items(), key=lambda item: [*WANG_2025, item[0]].index(item[0]))
     }
     return Evidence(options, targets, comparisons, quadas, prisma)
 
 
 def _read_all(
     options: EvidenceOptions,
-) -> tuple[StudyTable | None, dict[str, Array], QuadasTable | None, PrismaFlow | None]:
+) -> tuple[StudyTable | None, OwnTest, QuadasTable | None, PrismaFlow | None]:
     problems: list[str] = []
 
     def read(reader: Any, path: Path | None, *arguments: Any) -> Any:
@@ -232,11 +249,14 @@ def _read_all(
 
     target = options.target or BoneStatus.OSTEOPOROSIS.value
     studies = read(read_studies, options.studies)
-    own = read(read_predictions, options.own_predictions, target) or {}
+    own = read(
+        count_predictions, options.own_predictions, options.own_name, options.own_cohort or "", options.target,
+        options.own_threshold,
+    ) or OwnTest(options.own_name or "own model", {})  # fmt: skip
     quadas, prisma = read(read_quadas, options.quadas), read(read_prisma, options.prisma)
     if options.own_counts is not None:
         try:
-            own = {target: parse_counts(options.own_counts)}
+            own.counts[target] = parse_counts(options.own_counts)
         except ValueError as error:
             problems.append(str(error))
     if studies is not None:
@@ -315,6 +335,7 @@ def _ask_the_fit(found: TargetEvidence, fit: BivariateFit, options: EvidenceOpti
 def _look_at_tables(found: TargetEvidence) -> None:
     tables = found.studies.tables
     found.homogeneity = higgins(tables)
+    found.apart = univariate(tables)
     for name, function in (("pearson", midas_pearson), ("deeks", deeks)):
         try:
             setattr(found, name, function(tables))
@@ -367,7 +388,9 @@ def _regression(name: str, tables: Array, numbers: Sequence[float], method: str)
 # --- one's own model ----------------------------------------------------------------------------------------------
 
 
-def compare_own(target: str, name: str, counts: Array, fit: BivariateFit | None = None) -> OwnComparison:
+def compare_own(
+    target: str, name: str, counts: Array, fit: BivariateFit | None = None, remarks: tuple[str, ...] = ()
+) -> OwnComparison:
     """Compare one test set with the review's pooled values, and with a fitted meta-analysis where there is one.
 
     Args:
@@ -375,6 +398,7 @@ def compare_own(target: str, name: str, counts: Array, fit: BivariateFit | None 
         name: of the model.
         counts: (4,) TP, FP, FN, TN with at least one diseased and one healthy subject.
         fit: of the studies it is compared with; the test set must not be among them.
+        remarks: what must be known of the test set.
     """
     tp, fp, fn, tn = counts
     se, sp = wilson(tp, tp + fn), wilson(tn, tn + fp)
@@ -391,7 +415,7 @@ def compare_own(target: str, name: str, counts: Array, fit: BivariateFit | None 
         gap = own_logits - summary.mean
         farther = float(chi2.sf(gap @ np.linalg.solve(fit.psi + summary.cov + own_cov, gap), 2))
     return OwnComparison(
-        target, name, counts, se, sp, SummaryPoint(own_logits, own_cov), reference, differences, farther
+        target, name, counts, se, sp, SummaryPoint(own_logits, own_cov), reference, differences, farther, remarks
     )
 
 
@@ -428,18 +452,18 @@ def evidence_facts(evidence: Evidence) -> dict[str, float]:
 
 
 def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
-    """Write studies, summaries and own results as CSV and LaTeX (booktabs), and everything in ``evidence.json``."""
-    written = []
-    for name, header, rows in (
-        ("studies", _STUDY_HEADER, list(_study_rows(evidence))),
-        ("summary", _SUMMARY_HEADER, list(_summary_rows(evidence))),
-        ("own_model", _OWN_HEADER, list(_own_rows(evidence))),
-    ):
+    """Write studies, summaries and own results as CSV, Markdown and LaTeX, and everything in ``evidence.json``."""
+    written: list[Path] = []
+    remarks = list(dict.fromkeys(remark for own in evidence.own.values() for remark in own.remarks))
+    for name, header, rows, caption, notes in (
+        ("studies", _STUDY_HEADER, list(_study_rows(evidence)), "Studies with Wilson's 95 % intervals.", []),
+        ("summary", _SUMMARY_HEADER, list(_summary_rows(evidence)), "Summary of the studies.", []),
+        ("own_model", _OWN_HEADER, list(_own_rows(evidence)),
+         f"{next((own.name for own in evidence.own.values()), '')} beside the pooled values of Wang et al. 2025.",
+         remarks),
+    ):  # fmt: skip
         if rows:
-            written += [
-                _write_csv(folder / f"{name}.csv", header, rows),
-                _write_latex(folder / f"{name}.tex", header, rows),
-            ]
+            written += write_table(pd.DataFrame(rows, columns=list(header)), folder / name, caption, notes)
     path = folder / "evidence.json"
     path.write_text(json.dumps(_as_json(evidence), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return [*written, path]
@@ -513,52 +537,6 @@ def _own_rows(evidence: Evidence) -> Iterable[tuple[_Cell, ...]]:
             yield tuple(cells)
 
 
-def _shown(cell: _Cell, digits: int) -> str:
-    if isinstance(cell, float):
-        return "" if math.isnan(cell) else f"{cell:.{digits}g}"
-    return str(cell)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[_Cell]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows([_shown(cell, 8) for cell in row] for row in rows)
-    return path
-
-
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
-
-
-def _write_latex(path: Path, header: Sequence[str], rows: Sequence[Sequence[_Cell]]) -> Path:
-    def line(cells: Iterable[str]) -> str:
-        return " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in cells) + r" \\"
-
-    kinds = ("r" if all(not isinstance(row[i], str) for row in rows) else "l" for i in range(len(header)))
-    body = [line(_shown(cell, 3) for cell in row) for row in rows]
-    names = line(name.replace("_", " ") for name in header)
-    lines = [rf"\begin{{tabular}}{{{''.join(kinds)}}}", r"\toprule", names, r"\midrule", *body, r"\bottomrule",
-             r"\end{tabular}"]  # fmt: skip
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def _clean(value: Any) -> Any:
-    """Turn numpy and NaN into what JSON can hold."""
-    if isinstance(value, dict):
-        return {key: _clean(item) for key, item in value.items()}
-    if isinstance(value, Interval):
-        return _clean({"value": value.value, "low": value.low, "high": value.high})
-    if isinstance(value, np.ndarray):
-        return _clean(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
 def _as_json(evidence: Evidence) -> dict[str, Any]:
     o = evidence.options
     targets = {}
@@ -584,6 +562,7 @@ def _as_json(evidence: Evidence) -> dict[str, Any]:
             }
         if found.homogeneity is not None:
             entry["i2_higgins_logit"] = [h.i2 for h in found.homogeneity]
+            entry["univariate_reml"] = [vars(u) for u in found.apart or ()]
             entry["q"] = [{"q": h.q, "df": h.df, "p": h.p} for h in found.homogeneity]
         if found.pearson is not None:
             entry["i2_midas_pearson"] = [h.i2 for h in found.pearson]
@@ -598,6 +577,8 @@ def _as_json(evidence: Evidence) -> dict[str, Any]:
         targets[name] = entry
     own = {
         name: {
+            "name": one.name,
+            "remarks": one.remarks,
             "counts": one.counts,
             "sensitivity": one.sensitivity,
             "specificity": one.specificity,
@@ -608,4 +589,4 @@ def _as_json(evidence: Evidence) -> dict[str, Any]:
         for name, one in evidence.own.items()
     }
     asked = {"method": o.method, "prevalence": o.prevalence, "replicates": o.replicates, "seed": o.seed}
-    return _clean({"schema": "osteo_monai evidence 1", "options": asked, "targets": targets, "own": own})
+    return json_ready({"schema": "osteo_monai evidence 1", "options": asked, "targets": targets, "own": own})

@@ -1,18 +1,16 @@
-"""The figures of a diagnostic meta-analysis. Each function returns a matplotlib figure; ``save`` writes SVG and PNG."""
+"""The figures of a diagnostic meta-analysis. Each function returns a matplotlib figure."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
@@ -28,29 +26,13 @@ from osteo_monai.statistics.meta_analysis.studies import (
     QuadasTable,
 )
 from osteo_monai.statistics.proportions import Interval, wilson
+from osteo_monai.statistics.publishing import BLUE, GREEN, INK, ORANGE, PURPLE, RULE, SOFT, STYLE, new_figure
 
 Array = NDArray[np.float64]
 
-INK, SOFT, RULE = "#1b242c", "#51606d", "#c3ccd4"
-BLUE, ORANGE, GREEN, PURPLE = "#1d5f97", "#c2570c", "#2c7048", "#6b3fa0"
 # lightness differs as well as hue, so that the three are told apart in grey and by colour-blind readers
 JUDGEMENT_COLOURS = {"low": "#3a9d5d", "unclear": "#f2c230", "high": "#b3271e", "not stated": "#d9dfe4"}
 JUDGEMENT_SIGNS = {"low": "+", "unclear": "?", "high": "\N{MINUS SIGN}", "not stated": ""}
-
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "svg.hashsalt": "osteo_monai",
-    "svg.fonttype": "path",
-}
 
 __all__ = [
     "OwnPoint",
@@ -61,7 +43,6 @@ __all__ = [
     "likelihood_figure",
     "prisma_figure",
     "quadas_figure",
-    "save",
     "sroc_figure",
 ]
 
@@ -74,19 +55,6 @@ class OwnPoint:
     counts: Array
 
 
-def save(figure: Figure, stem: Path) -> None:
-    """Write ``stem``.svg and ``stem``.png (300 dpi); the same figure gives the same SVG again."""
-    with mpl.rc_context(_STYLE):
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight", pad_inches=0.06)
-        figure.savefig(stem.with_suffix(".png"), dpi=300, bbox_inches="tight", pad_inches=0.06)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _text(i: Interval) -> str:
     return f"{i.value:.2f} ({i.low:.2f}\N{EN DASH}{i.high:.2f})"
 
@@ -94,7 +62,7 @@ def _text(i: Interval) -> str:
 # --- forest -------------------------------------------------------------------------------------------------------
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def forest_figure(
     labels: Sequence[str],
     tables: ArrayLike,
@@ -113,7 +81,7 @@ def forest_figure(
     extra = (2 if fit is not None else 0) + len(references)
     rows = len(cells) + extra
     height = 0.9 + 0.235 * (rows + 1)
-    figure = _figure(9.4, height)
+    figure = new_figure(9.4, height)
     label_axis = figure.add_axes((0.0, 0.55 / height, 0.33, 1 - 0.8 / height))
     sides = [figure.add_axes((x, 0.55 / height, 0.185, 1 - 0.8 / height)) for x in (0.335, 0.675)]
     for axis in (label_axis, *sides):
@@ -185,7 +153,7 @@ def _shortened(text: str, length: int) -> str:
 # --- SROC space ---------------------------------------------------------------------------------------------------
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def sroc_figure(
     tables: ArrayLike | None = None,
     fit: BivariateFit | None = None,
@@ -198,7 +166,7 @@ def sroc_figure(
 
     The curve is drawn over the false positive rates of the studies; beyond them it would be extrapolation.
     """
-    figure = _figure(5.6, 5.4)
+    figure = new_figure(5.6, 5.4)
     axis = figure.add_subplot()
     handles: list[Line2D | Rectangle] = []
     if tables is not None and len(np.asarray(tables)):
@@ -289,7 +257,7 @@ def _draw_fit(axis: Axes, fit: BivariateFit, auc: Interval | None) -> list[Line2
 # --- likelihood ratios --------------------------------------------------------------------------------------------
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def likelihood_figure(tables: ArrayLike, points: Sequence[tuple[str, str, str, Interval, Interval]] = ()) -> Figure:
     """Return the scatter of likelihood ratios with its four quadrants (LR+ 10, LR- 0.1).
 
@@ -302,7 +270,7 @@ def likelihood_figure(tables: ArrayLike, points: Sequence[tuple[str, str, str, I
     tp, fp, fn, tn = cells.T
     se, sp = tp / (tp + fn), tn / (tn + fp)
     positive, negative = se / (1 - sp), (1 - se) / sp
-    figure = _figure(5.6, 5.0)
+    figure = new_figure(5.6, 5.0)
     axis = figure.add_subplot()
     axis.set(xscale="log", yscale="log")
     axis.scatter(negative, positive, s=26, facecolor="#1d5f9733", edgecolor=BLUE, lw=0.9, zorder=3)
@@ -336,14 +304,14 @@ _PROBABILITIES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95
 _RATIOS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def fagan_figure(prevalence: float, summary: SummaryPoint, title: str = "") -> Figure:
     """Return Fagan's nomogram: pre-test probability, likelihood ratio, post-test probability on three straight scales.
 
     With the left scale at -logit(pre), the right one at logit(post) and the middle one at half the log ratio, the three
     values of one test lie on a straight line: logit(post) = logit(pre) + ln LR.
     """
-    figure = _figure(4.6, 5.8)
+    figure = new_figure(4.6, 5.8)
     axis = figure.add_subplot()
     axis.axis("off")
     limit = float(logit(0.9992))
@@ -359,14 +327,17 @@ def fagan_figure(prevalence: float, summary: SummaryPoint, title: str = "") -> F
     for ratio in _RATIOS:
         y = math.log(ratio) / 2
         axis.plot([0.49, 0.51], [y] * 2, color=INK, lw=0.8)
-        axis.text(0.525, y, f"{ratio:g}", ha="left", va="center", fontsize=7)
+        number = axis.text(0.525, y, f"{ratio:g}", ha="left", va="center", fontsize=7, zorder=4)
+        number.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # the lines run through the scale
     start = -float(logit(prevalence))
-    found = zip(summary.post_test(prevalence), (ORANGE, BLUE), ("positive", "negative"), strict=True)
-    for post, colour, word in found:
+    ratios = summary.positive_lr.value, summary.negative_lr.value
+    found = zip(summary.post_test(prevalence), (ORANGE, BLUE), ("positive, LR+", "negative, LR\N{MINUS SIGN}"), ratios,
+                strict=True)  # fmt: skip
+    for post, colour, word, ratio in found:
         y, low, high = (float(logit(p)) for p in (post.value, post.low, post.high))
         axis.fill([0, 1, 1], [start, low, high], color=colour, alpha=0.13, lw=0)
         axis.plot([0, 1], [start, y], color=colour, lw=1.8)
-        text = f"{word}: {_percent(post.value)}\n({_percent(post.low)} to {_percent(post.high)})"
+        text = f"{word} {ratio:.2g}\n{_percent(post.value)} ({_percent(post.low)} to {_percent(post.high)})"
         axis.text(1.17, np.clip(y, -limit + 0.3, limit - 0.3), text, color=colour, va="center", fontsize=8)
     axis.scatter([0], [start], color=INK, s=22, zorder=5)
     text = f"prevalence\n{_percent(prevalence)}"
@@ -389,10 +360,10 @@ def _percent(p: float) -> str:
 # --- sensitivity analyses -----------------------------------------------------------------------------------------
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def deeks_figure(test: Deeks) -> Figure:
     """Return Deeks' funnel: diagnostic odds ratio against 1 / sqrt(effective sample size), with the regression."""
-    figure = _figure(4.8, 4.2)
+    figure = new_figure(4.8, 4.2)
     axis = figure.add_subplot()
     inverse = 1 / np.sqrt(test.ess)
     axis.scatter(np.exp(test.log_dor), inverse, s=28, facecolor="#1d5f9733", edgecolor=BLUE, lw=0.9, zorder=3)
@@ -407,12 +378,12 @@ def deeks_figure(test: Deeks) -> Figure:
     return figure
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def leave_one_out_figure(omissions: Sequence[Omission], fit: BivariateFit) -> Figure:
     """Return the summary sensitivity and specificity without each study, against the summary of all (line and band)."""
     rows = len(omissions)
     height = 1.0 + 0.2 * rows
-    figure = _figure(7.2, height)
+    figure = new_figure(7.2, height)
     axes = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=0.34, right=0.99, wspace=0.08, top=1 - 0.3 / height, bottom=0.42 / height)
     for which, (axis, word) in enumerate(zip(axes, ("Sensitivity", "Specificity"), strict=True)):
@@ -445,7 +416,7 @@ _DOMAIN_WORDS = {
 }
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def quadas_figure(table: QuadasTable) -> Figure:
     """Return QUADAS-2 as a bar per domain (share of the studies) above a traffic light per study and domain."""
     k = len(table.studies)
@@ -458,16 +429,16 @@ def quadas_figure(table: QuadasTable) -> Figure:
     columns = [
         (group, domain, [row[i] for row in rows]) for group, names, rows in groups for i, domain in enumerate(names)
     ]
-    top, lights = 0.26 * len(columns) + 0.6, 0.235 * k + 1.1
-    figure = _figure(6.8, top + lights + 0.5)
-    total = top + lights + 0.5
-    bars = figure.add_axes((0.36, 1 - (top - 0.3) / total, 0.62, (top - 0.55) / total))
+    top, lights = 0.26 * len(columns) + 0.55, 0.235 * k + 0.9
+    total = top + lights
+    figure = new_figure(6.8, total)
+    bars = figure.add_axes((0.36, 1 - (top - 0.45) / total, 0.62, (top - 0.55) / total))
     for y, (_, _, values) in enumerate(columns):
         left = 0.0
         for judgement in JUDGEMENTS:
             share = sum(v == judgement for v in values) / k
             bars.barh(y, share, left=left, color=JUDGEMENT_COLOURS[judgement], height=0.72, edgecolor="white", lw=0.8)
-            if share >= 0.06:
+            if share >= 0.03:
                 bars.text(left + share / 2, y, f"{round(share * k)}", ha="center", va="center", fontsize=7.5,
                           color="white" if judgement in ("low", "high") else INK)  # fmt: skip
             left += share
@@ -499,12 +470,13 @@ def quadas_figure(table: QuadasTable) -> Figure:
     return figure
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def prisma_figure(flow: PrismaFlow) -> Figure:
     """Return the PRISMA 2020 flow diagram of database searches."""
 
     def listed(counts: Mapping[str, int]) -> list[str]:
-        return [f"{reason}: {n}" for reason, n in counts.items()]
+        # a single reason needs no number of its own: it is the sum above it
+        return [f"{reason}: {n}" if len(counts) > 1 else reason for reason, n in counts.items()]
 
     stages = [
         ("Identification", [f"Records identified: {sum(flow.identified.values())}", *listed(flow.identified)],
@@ -519,7 +491,7 @@ def prisma_figure(flow: PrismaFlow) -> Figure:
     line, pad, gap = 0.2, 0.2, 0.34
     heights = [max(len(left), len(right)) * line + pad for _, left, right in stages]
     total = sum(heights) + gap * (len(stages) - 1)
-    figure = _figure(6.6, total + 0.1)
+    figure = new_figure(6.6, total + 0.1)
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(0, 6.6), ylim=(0, total + 0.1))
     axis.axis("off")

@@ -1,10 +1,12 @@
-"""Heterogeneity between studies. Three quantities are called I2 in print; each one here carries its name."""
+"""Heterogeneity between studies. Several quantities are called I2 in print; each one here carries its name."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from scipy.stats import chi2, norm
 
 from osteo_monai.statistics.meta_analysis.bivariate import BivariateFit, checked_tables, logits_and_variances
@@ -12,7 +14,16 @@ from osteo_monai.statistics.proportions import Interval, wilson
 
 Array = NDArray[np.float64]
 
-__all__ = ["Homogeneity", "ZhouDendukuri", "higgins", "midas_auc_interval", "midas_pearson", "zhou_dendukuri"]
+__all__ = [
+    "Homogeneity",
+    "Univariate",
+    "ZhouDendukuri",
+    "higgins",
+    "midas_auc_interval",
+    "midas_pearson",
+    "univariate",
+    "zhou_dendukuri",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,64 @@ def higgins(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, Homoge
     q = (w * (y - (w * y).sum(axis=0) / w.sum(axis=0)) ** 2).sum(axis=0)
     first, second = (_homogeneity(float(x), len(y) - 1, level, on_h=True) for x in q)
     return first, second
+
+
+@dataclass(frozen=True)
+class Univariate:
+    """Sensitivity or specificity pooled on its own: the proportion, its between-study variance on the logit scale, I2.
+
+    ``i2`` = tau2 / (tau2 + s2), s2 the typical within-study variance of Higgins and Thompson 2002. With the estimate of
+    DerSimonian and Laird it equals the I2 that follows from Q.
+    """
+
+    pooled: Interval
+    tau2: float
+    i2: float
+
+
+def univariate(
+    tables: ArrayLike, estimator: Literal["reml", "dl"] = "reml", level: float = 0.95
+) -> tuple[Univariate, Univariate]:
+    """Return sensitivity and specificity, each pooled without the other; the bivariate model is the one to report.
+
+    0.5 is added to every cell, as in ``higgins``. ``"reml"``: restricted maximum likelihood by Fisher scoring;
+    ``"dl"``: DerSimonian and Laird 1986. The interval is Wald's on the logit scale.
+
+    Raises:
+        ValueError: on another estimator, or tables that cannot be used.
+    """
+    if estimator not in ("reml", "dl"):
+        raise ValueError(f"estimator must be 'reml' or 'dl', got '{estimator}'")
+    logits, variances = logits_and_variances(checked_tables(tables, at_least=2) + 0.5)
+    z = float(norm.ppf(0.5 + level / 2))
+    found = []
+    for y, v in zip(logits.T, variances.T, strict=True):
+        w = 1 / v
+        spread = float(w.sum() - (w * w).sum() / w.sum())
+        q = float((w * (y - (w * y).sum() / w.sum()) ** 2).sum())
+        tau2 = max(0.0, (q - len(y) + 1) / spread)
+        if estimator == "reml":
+            tau2 = _reml(y, v, tau2)
+        w = 1 / (v + tau2)
+        mean, half = (w * y).sum() / w.sum(), z / math.sqrt(w.sum())
+        value, low, high = (float(expit(mean + s * half)) for s in (0, -1, 1))
+        found.append(Univariate(Interval(value, low, high), tau2, tau2 / (tau2 + (len(y) - 1) / spread)))
+    return found[0], found[1]
+
+
+def _reml(y: Array, v: Array, tau2: float) -> float:
+    """Between-study variance at the maximum of the restricted likelihood; 0 where it falls from there."""
+    for _ in range(1000):
+        w = 1 / (v + tau2)
+        second, third = (w**2).sum() / w.sum(), (w**3).sum() / w.sum()
+        u = w * (y - (w * y).sum() / w.sum())
+        # score over information, both twice: y'PPy - tr P and tr PP with P = W - W11'W / sum w
+        step = ((u * u).sum() - (w.sum() - second)) / ((w**2).sum() - 2 * third + second**2)
+        new = max(0.0, tau2 + float(step))
+        if abs(new - tau2) < 1e-12 * (1 + tau2):
+            return new
+        tau2 = new
+    return tau2
 
 
 def midas_pearson(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, Homogeneity]:

@@ -61,14 +61,14 @@ class Bootstrap:
 
     def _percentiles(self, values: Array, estimate: float) -> Interval:
         usable = values[np.isfinite(values)]
-        if len(usable) < 0.5 * self.asked:
+        if not math.isfinite(estimate) or len(usable) < 0.5 * self.asked:
             return Interval(estimate, math.nan, math.nan)
         tail = 50 * (1 - self.level)
         low, high = np.percentile(usable, [tail, 100 - tail])
         return Interval(estimate, float(low), float(high))
 
     def auc_interval(self, fit: BivariateFit) -> Interval:
-        """Percentile interval of the area; without bounds where over half of the replicates have no area."""
+        """Percentile interval of the area; no bounds where the fit, or over half of the replicates, has no area."""
         return self._percentiles(self.auc, fit.auc)
 
     def sensitivity_interval(self, fit: BivariateFit) -> Interval:

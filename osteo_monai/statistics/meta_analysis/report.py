@@ -1,14 +1,10 @@
 """The evidence report: one self-contained HTML file, with its figures and tables beside it for a paper."""
 
-import base64
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from osteo_monai.statistics.meta_analysis import figures
@@ -30,21 +26,11 @@ from osteo_monai.statistics.meta_analysis.reference import (
     subgroup_checks,
 )
 from osteo_monai.statistics.proportions import Interval
+from osteo_monai.statistics.publishing import Picture, publish_figure, report_template
 
 __all__ = ["write_evidence"]
 
 _EN_DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A figure in the report: its file's stem, what it shows, how to read it, and the drawing as a data URI."""
-
-    name: str
-    alt: str
-    caption: str
-    data_uri: str
-    width: int
 
 
 def write_evidence(
@@ -71,47 +57,15 @@ def write_evidence(
     on_stage("figures")
     pictures = _pictures(evidence, folder)
     on_stage("report")
-    html = _template().render(_context(evidence, pictures, version))
+    template = report_template(
+        "osteo_monai.statistics.meta_analysis", "evidence.html.j2", points=_points, percent=_percent, share=_share
+    )
+    html = template.render(_context(evidence, pictures, version))
     (output / "report.html").write_text(html, encoding="utf-8")
     return evidence
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("osteo_monai.statistics.meta_analysis"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "ci": _ci,
-        "points": _points,
-        "p": _p,
-        "number": _number,
-        "percent": _percent,
-        "share": _share,
-    }
-    return environment.get_template("evidence.html.j2")
-
-
 # --- how numbers are printed --------------------------------------------------------------------------------------
-
-
-def _number(value: float, digits: int = 3) -> str:
-    if not math.isfinite(value):
-        return "not defined"
-    text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:.0f}"
-    return text.replace("-", _MINUS)
-
-
-def _ci(i: Interval, digits: int = 3) -> str:
-    if not math.isfinite(i.value):
-        return "not defined"
-    if not math.isfinite(i.low):
-        return _number(i.value, digits)
-    return f"{_number(i.value, digits)} ({_number(i.low, digits)}{_EN_DASH}{_number(i.high, digits)})"
 
 
 def _percent(i: Interval) -> str:
@@ -125,10 +79,6 @@ def _points(i: Interval) -> str:
     return f"{value} ({low} to {high})"
 
 
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _name(path: Path | None) -> str:
     return path.name if path is not None else "nowhere"
 
@@ -140,14 +90,11 @@ def _share(p: float) -> str:
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
-def _pictures(evidence: Evidence, folder: Path) -> dict[str, _Picture]:
-    drawn: dict[str, _Picture] = {}
+def _pictures(evidence: Evidence, folder: Path) -> dict[str, Picture]:
+    drawn: dict[str, Picture] = {}
 
     def add(name: str, figure: Figure, alt: str, caption: str, width: int) -> None:
-        stem = folder / name
-        figures.save(figure, stem)
-        svg = base64.b64encode(stem.with_suffix(".svg").read_bytes()).decode()
-        drawn[name] = _Picture(name, alt, caption, f"data:image/svg+xml;base64,{svg}", width)
+        drawn[name] = publish_figure(figure, folder, name, alt, caption, width)
 
     prevalence = evidence.options.prevalence
     for target in dict.fromkeys([*evidence.targets, *evidence.own]):
@@ -235,13 +182,13 @@ def _draw_target(
 
 def _verdict(difference: Interval, word: str) -> str:
     if difference.low > 0:
-        return f"{word} lies above the pooled mean"
+        return f"{word} lies above the review's mean"
     if difference.high < 0:
-        return f"{word} lies below the pooled mean"
-    return f"{word} cannot be told from the pooled mean"
+        return f"{word} lies below the review's mean"
+    return f"{word} cannot be told from the review's mean"
 
 
-def _context(evidence: Evidence, pictures: dict[str, _Picture], version: str) -> dict[str, Any]:
+def _context(evidence: Evidence, pictures: dict[str, Picture], version: str) -> dict[str, Any]:
     o = evidence.options
     own = []
     for one in evidence.own.values():
@@ -263,7 +210,7 @@ def _context(evidence: Evidence, pictures: dict[str, _Picture], version: str) ->
         "pictures": pictures,
         "options": o,
         "method_words": METHODS[o.method],
-        "methods": METHODS,
+        "short_methods": {"binomial": "exact binomial", "reml": "normal, REML", "ml": "normal, ML"},
         "wang": WANG_2025,
         "fagan": fagan_check(),
         "subgroup_checks": subgroup_checks(),

@@ -3,7 +3,6 @@
 Every reader looks at the whole file first and then names everything that is wrong with it in one message.
 """
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import BoneStatus, UnusableInputError
+from osteo_monai.statistics.predictions import Predictions, read_predictions
+from osteo_monai.statistics.reading import read_rows, refuse
 
 Array = NDArray[np.float64]
 
@@ -25,18 +26,17 @@ QUADAS_DOMAINS = ("patient_selection", "index_test", "reference_standard", "flow
 QUADAS_CONCERNS = ("patient_selection", "index_test", "reference_standard")
 JUDGEMENTS = ("low", "unclear", "high", "not stated")
 
-_SHOWN_PROBLEMS = 50
-
 __all__ = [
     "COUNT_COLUMNS",
     "JUDGEMENTS",
     "QUADAS_CONCERNS",
     "QUADAS_DOMAINS",
+    "OwnTest",
     "PrismaFlow",
     "QuadasTable",
     "StudyTable",
+    "count_predictions",
     "parse_counts",
-    "read_predictions",
     "read_prisma",
     "read_quadas",
     "read_studies",
@@ -83,47 +83,6 @@ class StudyTable:
         return StudyTable(pick(self.studies), pick(self.models), pick(self.targets), self.tables[rows], covariates)
 
 
-def _refuse(path: Path, problems: Sequence[str]) -> None:
-    if problems:
-        more = len(problems) - _SHOWN_PROBLEMS
-        lines = [*problems[:_SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
-        head = f"'{path.name}' has {len(problems)} problem{'s' if len(problems) > 1 else ''}:"
-        raise UnusableInputError("\n  - ".join([head, *lines]))
-
-
-def _read_rows(path: Path, required: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[str]]:
-    """Return the header, the rows with their line numbers, and problems; empty lines and those with # are comments."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UnusableInputError(f"there is no file '{path}'") from None
-    except (OSError, UnicodeDecodeError):
-        raise UnusableInputError(f"'{path.name}' cannot be read as text (UTF-8)") from None
-    numbered = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip(" ,;\t") and line[0] != "#"]
-    if not numbered:
-        raise UnusableInputError(f"'{path.name}' is empty; it needs the columns {', '.join(required)}")
-    parsed = list(csv.reader([line for _, line in numbered], skipinitialspace=True))
-    if len(parsed) != len(numbered):
-        raise UnusableInputError(f"'{path.name}' has a quoted field that runs over several lines")
-    header = [name.strip() for name in parsed[0]]
-    known = {name.lower(): name for name in required}
-    header = [known.get(name.lower(), name.lower()) for name in header]
-    missing = [name for name in required if name not in header]
-    if missing:
-        hint = " (are the columns separated by commas?)" if len(header) == 1 else ""
-        _refuse(path, [f"no column {name}{hint}" for name in missing])
-    twice = sorted({name for name in header if header.count(name) > 1})
-    _refuse(path, [f"column {name or '(no name)'} stands twice" for name in twice])
-    rows, problems = [], []
-    for (line, _), cells in zip(numbered[1:], parsed[1:], strict=True):
-        if len(cells) > len(header):
-            problems.append(f"line {line}: {len(cells)} fields for {len(header)} columns")
-            continue
-        padded = [*cells, *[""] * (len(header) - len(cells))]
-        rows.append((line, {name: cell.strip() for name, cell in zip(header, padded, strict=True)}))
-    return header, rows, problems
-
-
 def _count(text: str) -> int | str:
     """Return the count, or what is wrong with it."""
     if text == "":
@@ -156,7 +115,7 @@ def read_studies(path: Path) -> StudyTable:
     Raises:
         UnusableInputError: with everything that is wrong, line by line.
     """
-    header, rows, problems = _read_rows(path, ("study", *COUNT_COLUMNS))
+    header, rows, problems = read_rows(path, ("study", *COUNT_COLUMNS))
     seen: dict[tuple[str, str, str], int] = {}
     keys, tables = [], []
     for line, row in rows:
@@ -174,7 +133,7 @@ def read_studies(path: Path) -> StudyTable:
         tables.append([counts[name] for name in COUNT_COLUMNS])
     if not rows and not problems:
         problems.append("no study below the header")
-    _refuse(path, problems)
+    refuse(path, problems)
     known = {"study", "model", "target", *COUNT_COLUMNS, *NOTE_COLUMNS, ""}
     covariates = {name: tuple(row[name] for _, row in rows) for name in header if name not in known}
     studies, models, targets = zip(*keys, strict=True)
@@ -193,47 +152,88 @@ def parse_counts(text: str) -> Array:
     return np.array([int(value) for value in counts.values()], dtype=np.float64)
 
 
-def read_predictions(path: Path, target: str = BoneStatus.OSTEOPOROSIS.value) -> dict[str, Array]:
-    """Count the 2 x 2 tables of one's own model from a file with one row per subject.
+@dataclass(frozen=True)
+class OwnTest:
+    """One's own test set, counted.
 
-    Columns ``truth`` and ``prediction`` (any others are ignored, but a ``subject_id`` must not repeat): either the
-    class names normal, osteopenia, osteoporosis, which gives three one-versus-rest tables, or 0 and 1 for ``target``.
+    Attributes:
+        name: of the model.
+        counts: target to (4,) TP, FP, FN, TN.
+        remarks: sentences that must stand beside the numbers.
+    """
 
-    Returns:
-        Target to (4,) TP, FP, FN, TN. A class without cases, or with nothing else, is left out.
+    name: str
+    counts: dict[str, Array]
+    remarks: tuple[str, ...] = ()
+
+
+def count_predictions(
+    path: Path, name: str = "", cohort: str = "", target: str | None = None, threshold: float | None = None
+) -> OwnTest:
+    """Count the 2 x 2 tables of one's own model from its predictions, one row per subject.
+
+    Args:
+        path: CSV as ``docs/predictions.md`` tells; of three classes each against the two others becomes a table.
+        name: of the model; where the file holds several, which of them.
+        cohort: which of the file's cohorts; ``test``, or the only one, where empty.
+        target: restricts the tables to one class.
+        threshold: a score of the target (osteoporosis where that is ``None``) of at least this is a positive test; the
+            only table then. Without it the predicted classes count.
 
     Raises:
-        UnusableInputError: with everything that is wrong, line by line; no subject identifier is quoted.
+        UnusableInputError: with everything that is wrong; no subject identifier is quoted.
     """
-    header, rows, problems = _read_rows(path, ("truth", "prediction"))
-    classes, binary = {status.value for status in BoneStatus}, {"0", "1"}
-    used = {row[name].lower() for _, row in rows for name in ("truth", "prediction")}
-    allowed = classes if used & classes else binary
-    seen: dict[str, int] = {}
-    for line, row in rows:
-        for name in ("truth", "prediction"):
-            if row[name].lower() not in allowed:
-                wanted = ", ".join(sorted(allowed))
-                problems.append(f"line {line}: {name} must be one of {wanted}, got '{row[name][:40]}'")
-        if "subject_id" in header:
-            if row["subject_id"] in seen:
-                problems.append(f"line {line}: the same subject as line {seen[row['subject_id']]}")
-            seen.setdefault(row["subject_id"], line)
-    if not rows and not problems:
-        problems.append("no subject below the header")
-    _refuse(path, problems)
-    truth = np.array([row["truth"].lower() for _, row in rows])
-    called = np.array([row["prediction"].lower() for _, row in rows])
-    pairs = [(status.value, status.value) for status in BoneStatus] if allowed is classes else [(target, "1")]
-    found = {}
-    for name, positive in pairs:
-        t, c = truth == positive, called == positive
-        if 0 < t.sum() < len(t):
-            cells = [(t & c).sum(), (~t & c).sum(), (t & ~c).sum(), (~t & ~c).sum()]
-            found[name] = np.array(cells, dtype=np.float64)
-    if not found:
+    one = _chosen(path, read_predictions([path]), name, cohort)
+    if one.repeats:
+        several = len(one) - len(np.unique(one.subjects))
+        raise UnusableInputError(
+            f"'{path.name}' has {several} rows of subjects that have one already in cohort '{one.cohort}'; "
+            "a 2 x 2 table counts every subject once"
+        )
+    called: dict[str, NDArray[np.bool_] | None] = {c: one.is_predicted(c) for c in one.reported_classes}
+    decided = one.decided_by
+    if threshold is not None:
+        wanted = target or BoneStatus.OSTEOPOROSIS.value
+        if wanted not in one.scores:
+            raise UnusableInputError(f"'{path.name}' has no score of '{wanted}' that a threshold could cut")
+        called = {wanted: one.scores[wanted] >= threshold}
+        decided = f"score of {wanted} at least {threshold:g}"
+    elif one.predicted is None:
+        raise UnusableInputError(f"'{path.name}' has scores and no classes: an own threshold must be given")
+    if target is not None and target not in called:
+        raise UnusableInputError(f"'{path.name}' has no class '{target}', but {', '.join(called)}")
+    remarks = [f"Cohort '{one.cohort}', {len(one)} subjects. Classes: {decided}."]
+    if one.unanswered:
+        remarks.append(f"{one.unanswered} rows without a prediction are not counted.")
+    if one.virtual:
+        remarks.append("These are virtual patients: the comparison tells nothing about real ones.")
+    counts = {}
+    for label in [target] if target is not None else called:
+        truth, positive = one.is_class(label), called[label]
+        if positive is None or not 0 < truth.sum() < len(truth):
+            remarks.append(f"No table for '{label}': all subjects are alike in it.")
+            continue
+        cells = [(truth & positive).sum(), (~truth & positive).sum(), (truth & ~positive).sum()]
+        counts[label] = np.array([*cells, (~truth & ~positive).sum()], dtype=np.float64)
+    if not counts:
         raise UnusableInputError(f"'{path.name}' has subjects of one class only: nothing can be compared")
-    return found
+    return OwnTest((name or one.model) + (" (virtual patients)" if one.virtual else ""), counts, tuple(remarks))
+
+
+def _chosen(path: Path, held: Sequence[Predictions], name: str, cohort: str) -> Predictions:
+    """Return the predictions of one model in one cohort."""
+    models = list(dict.fromkeys(one.model for one in held))
+    model = name if name in models else models[0]
+    problems = []
+    if len(models) > 1 and name not in models:
+        problems.append(f"'{path.name}' holds several models, and the own name must be one of {', '.join(models)}")
+    cohorts = [one.cohort for one in held if one.model == model]
+    wanted = cohort or ("test" if "test" in cohorts or len(cohorts) > 1 else cohorts[0])
+    if wanted not in cohorts:
+        problems.append(f"'{path.name}' has no cohort '{wanted}'; the own cohort must be one of {', '.join(cohorts)}")
+    if problems:
+        raise UnusableInputError("\n".join(problems))
+    return next(one for one in held if one.model == model and one.cohort == wanted)
 
 
 # --- quality and flow ---------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def read_quadas(path: Path) -> QuadasTable:
         UnusableInputError: with everything that is wrong, line by line.
     """
     concerns = tuple(f"applicability_{name}" for name in QUADAS_CONCERNS)
-    _, rows, problems = _read_rows(path, ("study", *QUADAS_DOMAINS, *concerns))
+    _, rows, problems = read_rows(path, ("study", *QUADAS_DOMAINS, *concerns))
     for line, row in rows:
         problems += [
             f"line {line}: {name} must be low, unclear, high or empty, got '{row[name][:40]}'"
@@ -268,7 +268,7 @@ def read_quadas(path: Path) -> QuadasTable:
     problems += [f"study '{name}' stands twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if not rows and not problems:
         problems.append("no study below the header")
-    _refuse(path, problems)
+    refuse(path, problems)
 
     def judged(columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(row[c].lower() or "not stated" for c in columns) for _, row in rows)
@@ -336,5 +336,5 @@ def read_prisma(path: Path) -> PrismaFlow:
                 problems.append(f"{name} is {held[name]}, but {rule} is {number}")
         if flow.in_meta_analysis > flow.included:
             problems.append(f"in_meta_analysis is {flow.in_meta_analysis}, more than the {flow.included} included")
-    _refuse(path, problems)
+    refuse(path, problems)
     return flow
