@@ -1,11 +1,13 @@
 """Cohorts of virtual patients, from a recipe to files and a manifest."""
 
+import hashlib
 import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,42 @@ import torch
 from rich.progress import track
 
 from osteo_monai import __version__
-from osteo_monai.domain import Sex, VertebraLevel
+from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, Sex, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.dxa import ArealDensity, areal_density
-from osteo_monai.virtual.files import write_dicom_series, write_nifti, write_truth
+from osteo_monai.virtual.files import (
+    radiograph_truth,
+    write_bone_mask,
+    write_dicom_series,
+    write_json,
+    write_nifti,
+    write_radiograph_dicom,
+    write_radiograph_png,
+    write_truth,
+)
 from osteo_monai.virtual.person import STANDARD, Person, Variant, draw_person
-from osteo_monai.virtual.recipe import CohortRecipe, Coverage, ScanPlan, SubjectPlan, plan_cohort, read_recipe
+from osteo_monai.virtual.radiograph import RadiographProtocol, View, draw_protocol, project, usual_protocol
+from osteo_monai.virtual.recipe import (
+    CohortRecipe,
+    Coverage,
+    RadiographPlan,
+    ScanPlan,
+    SubjectPlan,
+    plan_cohort,
+    read_recipe,
+)
 
 _L = VertebraLevel
 _Made = list[dict[str, Any]]
 """The fields of the records of one person's scans."""
 CHEST_LENGTH_MM = 298.0
 """150 slices of 2 mm: from below L2 to the upper chest."""
+_MOST_ATTEMPTS = 2000
+"""So often a person is drawn again for the sake of the planned T-score."""
+_T_SCORE_FIT: dict[Sex, tuple[float, float]] = {Sex.FEMALE: (-6.8, 0.0432), Sex.MALE: (-6.5, 0.0466)}
+"""T-score of an areal density simulated at the spine from the volumetric one: intercept and per mg/cm3, measured on
+these bodies (residual SD 0.4); only to leave out who is far on the wrong side."""
 SPARE_MM = (4.0, 8.0)
 """How far a scan of L1 and L2 alone goes beyond their bodies."""
 
@@ -71,8 +96,94 @@ def scan(anatomy: Anatomy, plan: ScanPlan) -> VirtualCT:
 
 
 def person_of(plan: SubjectPlan) -> Person:
-    """Draw the planned person: density, height and weight follow from the plan's seed."""
-    return draw_person(plan.seed, sex=plan.sex, age_years=plan.age_years, variants=plan.variants)
+    """Draw the planned person: density, height and weight follow from the plan's seed.
+
+    Where osteoporosis is planned, :func:`grow` may have to draw again.
+    """
+    return _redrawn(plan, 0)
+
+
+def _redrawn(plan: SubjectPlan, attempt: int) -> Person:
+    """The planned person, or with ``attempt`` above 0 another one of the same age and sex."""
+    seed = plan.seed
+    if attempt:
+        seed = int.from_bytes(hashlib.sha256(f"{plan.seed}/again {attempt}".encode()).digest()[:6], "big")
+    person = draw_person(seed, sex=plan.sex, age_years=plan.age_years, variants=plan.variants)
+    if plan.body_mass_index is None:
+        return person
+    index = float(np.clip(np.random.default_rng([seed, 9]).normal(*plan.body_mass_index), 15.0, 42.0))
+    return replace(person, weight_kg=index * (person.height_cm / 100.0) ** 2)
+
+
+def grow(plan: SubjectPlan, dxa: bool = True) -> tuple[Anatomy, ArealDensity | None]:
+    """Grow the planned person's body and measure it; where osteoporosis is planned, draw until the T-score agrees.
+
+    Raises:
+        ValueError: people of this age and sex do not have the planned T-score, however often they are drawn.
+    """
+    for attempt in range(_MOST_ATTEMPTS):
+        person = _redrawn(plan, attempt)
+        if plan.osteoporosis is not None:
+            intercept, slope = _T_SCORE_FIT[person.sex]
+            expected = intercept + slope * person.mean_density
+            # a body costs a fifth of a second: who is far on the wrong side is not grown
+            if (
+                (expected > OSTEOPOROSIS_T_SCORE + 1.0)
+                if plan.osteoporosis
+                else (expected < OSTEOPOROSIS_T_SCORE - 1.0)
+            ):
+                continue
+        anatomy = Anatomy(person)
+        areal = areal_density(anatomy) if dxa else None
+        if plan.osteoporosis is None or (areal is not None and areal.osteoporosis == plan.osteoporosis):
+            return anatomy, areal
+    wanted = "at most" if plan.osteoporosis else "above"
+    raise ValueError(
+        f"osteoporosis must be possible: of {_MOST_ATTEMPTS} people ({plan.sex}, {plan.age_years:g} years) none has a "
+        f"T-score {wanted} {OSTEOPOROSIS_T_SCORE}"
+    )
+
+
+def radiograph_protocol(plan: RadiographPlan) -> RadiographProtocol:
+    """Return the planned way of making a radiograph, positioned and collimated as its seed decides."""
+    base = usual_protocol(plan.view, plan.rows)
+    own: dict[str, Any] = {name: value for name, value in plan.values.items() if hasattr(base.processing, name)}
+    rest: dict[str, Any] = {name: value for name, value in plan.values.items() if name not in own}
+    if plan.filtration is not None:
+        rest["filtration"] = plan.filtration
+    base = replace(
+        base,
+        processing=replace(base.processing, **own),
+        bits=plan.bits,
+        photometric=plan.photometric,
+        modality=plan.detector,
+        device=plan.device,
+        **rest,
+    )
+    return draw_protocol(base, np.random.default_rng([plan.seed, 4]))
+
+
+def write_virtual_radiograph(
+    output: Path,
+    seed: int = 1,
+    *,
+    view: View | str = View.CHEST_FRONTAL,
+    sex: Sex | None = None,
+    age_years: float | None = None,
+    mean_density: float | None = None,
+    variants: frozenset[Variant] = frozenset(),
+    rows: int = 1024,
+) -> Path:
+    """Write one virtual radiograph as DICOM and PNG with its truth and bone mask into ``output``; return the DICOM."""
+    anatomy = Anatomy(draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants))
+    protocol = draw_protocol(usual_protocol(view, rows), np.random.default_rng([seed, 4]))
+    made = project(anatomy, protocol, seed)
+    path = output / f"{made.protocol.view}.dcm"
+    write_radiograph_dicom(made, path, subject_id=f"virtual_{seed}")
+    write_radiograph_png(made, path.with_suffix(".png"))
+    write_bone_mask(made, output / f"{path.stem}_bone.png")
+    write_json(radiograph_truth(made, areal_density(anatomy)), output / f"{path.stem}_truth.json")
+    return path
 
 
 def write_virtual_study(
@@ -159,7 +270,11 @@ def write_cohort(
 def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
     """Note which cohort is being made; tell whether the same one was begun here before."""
     marker = output / ".unfinished.json"
-    content = json.dumps({"version": __version__, "recipe": recipe.model_dump(mode="json")}, sort_keys=True)
+    words = recipe.model_dump(mode="json")
+    for holder, name in ((words, "osteoporosis"), (words["population"], "body_mass_index")):
+        if holder[name] is None:  # younger than cohorts that may be under way
+            del holder[name]
+    content = json.dumps({"version": __version__, "recipe": words}, sort_keys=True)
     if marker.exists():
         if marker.read_text(encoding="utf-8") != content:
             raise ValueError(f"{output.name} holds an unfinished cohort of another recipe or version: remove it first")
@@ -213,20 +328,41 @@ def _make_person(
     else:
         for path in truths:
             path.unlink(missing_ok=True)
-        person = person_of(plan)
-        anatomy = Anatomy(person)
-        areal = areal_density(anatomy) if dxa else None
+        anatomy, areal = grow(plan, dxa)
         known = []
         for planned, stem in zip(plan.scans, stems, strict=True):
+            if isinstance(planned, RadiographPlan):
+                known.append(_write_radiograph(anatomy, planned, areal, output, stem, formats))
+                continue
             ct = scan(anatomy, planned)
             if report is not None:
-                report(person, ct)
+                report(anatomy.person, ct)
             known.append(_write_scan(ct, areal, output, stem, formats))
     return [
         fields
         for planned, stem, facts in zip(plan.scans, stems, known, strict=True)
         for fields in _records(plan, planned, stem, facts, formats)
     ]
+
+
+def _write_radiograph(
+    anatomy: Anatomy,
+    planned: RadiographPlan,
+    areal: ArealDensity | None,
+    output: Path,
+    stem: str,
+    formats: tuple[str, ...],
+) -> dict[str, Any]:
+    """Write one radiograph in each format, with its bone mask, and return its truth."""
+    made = project(anatomy, radiograph_protocol(planned), planned.seed % 2**31)
+    if "png" in formats:
+        write_radiograph_png(made, output / f"{stem}.png")
+    if "dicom" in formats:
+        write_radiograph_dicom(made, output / f"{stem}.dcm", subject_id=stem.split("/")[0], centre=planned.centre)
+    write_bone_mask(made, output / f"{stem}_bone.png")
+    truth = radiograph_truth(made, areal)
+    write_json(truth, output / f"{stem}_truth.json")
+    return truth
 
 
 def _write_scan(
@@ -239,29 +375,43 @@ def _write_scan(
     return write_truth(ct, output / f"{stem}_truth.json", areal)
 
 
-def _records(plan: SubjectPlan, planned: ScanPlan, stem: str, known: dict[str, Any], formats: tuple[str, ...]) -> _Made:
+def _records(
+    plan: SubjectPlan, planned: ScanPlan | RadiographPlan, stem: str, known: dict[str, Any], formats: tuple[str, ...]
+) -> _Made:
     """The fields of the records of one scan, one for each format."""
-    images = {"nifti": f"{stem}.nii.gz", "dicom": f"{stem}_dicom"}
-    common: dict[str, Any] = {
+    person: dict[str, Any] = {
         "subject_id": plan.subject_id,
-        "label": f"{stem}_labels.nii.gz",
         "truth": f"{stem}_truth.json",
         "age": plan.age_years,
         "sex": plan.sex,
         "height_cm": known["height_cm"],
         "weight_kg": known["weight_kg"],
         "bmd_mg_cm3": known["mean_density_mg_cm3"],
-        "level_bmd_mg_cm3": {level: known["levels"][level]["density_mg_cm3"] for level in (_L.L1, _L.L2)},
         "bmd_standard": STANDARD,
         "bone_status": known["bone_status"],
         "areal_bmd_g_cm2": known["areal_density_g_cm2"],
         "t_score": known["t_score"],
-        "centre": "virtual",
-        "kvp": planned.kvp,
-        "kernel": planned.kernel,
-        "slice_thickness_mm": planned.slice_thickness,
-        "contrast_phase": planned.phase,
         "acquisition": planned.acquisition,
         "variants": tuple(sorted(plan.variants)),
     }
-    return [{"image": images[kind], **common} for kind in formats]
+    if isinstance(planned, RadiographPlan):
+        images = {"png": f"{stem}.png", "dicom": f"{stem}.dcm"}
+        own: dict[str, Any] = {
+            "bone_mask": f"{stem}_bone.png",
+            "view": planned.view,
+            "kvp": round(known["protocol"]["kvp"], 1),
+            "centre": planned.centre,
+            "scanner": planned.device,
+        }
+    else:
+        images = {"nifti": f"{stem}.nii.gz", "dicom": f"{stem}_dicom"}
+        own = {
+            "label": f"{stem}_labels.nii.gz",
+            "level_bmd_mg_cm3": {level: known["levels"][level]["density_mg_cm3"] for level in (_L.L1, _L.L2)},
+            "centre": "virtual",
+            "kvp": planned.kvp,
+            "kernel": planned.kernel,
+            "slice_thickness_mm": planned.slice_thickness,
+            "contrast_phase": planned.phase,
+        }
+    return [{"image": images[kind], **person, **own} for kind in formats if kind in images]

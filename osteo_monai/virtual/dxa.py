@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osteo_monai.domain import MineralStandard, Sex, VertebraLevel
+from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, MineralStandard, Sex, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.canvas import Canvas
 
@@ -39,6 +39,11 @@ class ArealDensity:
     g_cm2: float
     t_score: float
     levels: tuple[VertebraLevel, ...]
+
+    @property
+    def osteoporosis(self) -> bool:
+        """Whether the T-score, to the two decimals that are reported, is -2.5 or below."""
+        return round(self.t_score, 2) <= OSTEOPOROSIS_T_SCORE
 
 
 def areal_density(anatomy: Anatomy) -> ArealDensity:

@@ -2,18 +2,28 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 from osteo_monai.domain import DensityThresholds
+from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, ContrastPhase, VirtualCT
 from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.person import STANDARD
+from osteo_monai.virtual.radiograph import View, VirtualRadiograph
 
 _INTERCEPT = -1024
 
@@ -94,10 +104,8 @@ def write_nifti(ct: VirtualCT, image: Path, labels: Path) -> None:
         nib.save(nifti, path)
 
 
-def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
-    """Everything that is known of a virtual person in a scan, for JSON; without ``areal`` where DXA is left out."""
-    person = ct.anatomy.person
-    complete = set(ct.complete_levels)
+def _person_truth(anatomy: Anatomy, areal: ArealDensity | None) -> dict[str, Any]:
+    person = anatomy.person
     return {
         "seed": person.seed,
         "sex": str(person.sex),
@@ -110,6 +118,14 @@ def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
         "bone_status": str(DensityThresholds().status(person.mean_density, STANDARD)),
         "areal_density_g_cm2": None if areal is None else round(areal.g_cm2, 4),
         "t_score": None if areal is None else round(areal.t_score, 2),
+    }
+
+
+def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
+    """Everything that is known of a virtual person in a scan, for JSON; without ``areal`` where DXA is left out."""
+    complete = set(ct.complete_levels)
+    return {
+        **_person_truth(ct.anatomy, areal),
         "levels": {
             str(v.level): {
                 "centre_mm": [round(float(c), 3) for c in v.centre],
@@ -135,10 +151,119 @@ def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
     }
 
 
-def write_truth(ct: VirtualCT, path: Path, areal: ArealDensity | None) -> dict[str, Any]:
-    """Write ``truth`` as JSON, whole or not at all, and return it."""
-    content = truth(ct, areal)
+_VIEWS: dict[View, tuple[str, list[str], str, str]] = {
+    View.CHEST_FRONTAL: ("PA", ["L", "F"], "CHEST", "Chest PA"),
+    View.LUMBAR_AP: ("AP", ["L", "F"], "LSPINE", "Lumbar spine AP"),
+    View.LUMBAR_LATERAL: ("LL", ["P", "F"], "LSPINE", "Lumbar spine lateral"),
+}
+"""ViewPosition, PatientOrientation, BodyPartExamined and SeriesDescription of each view."""
+_CR_RANGE = (0.1, 0.9)
+"""A CR plate's picture takes only this part of the grey levels; its window says so."""
+
+
+def write_radiograph_dicom(radiograph: VirtualRadiograph, path: Path, *, subject_id: str, centre: str = "") -> None:
+    """Write a radiograph as DICOM: DX, or CR whose window must be applied; no name and no birth date."""
+    if radiograph.anatomy is None:
+        raise ValueError("radiograph must be of a virtual person to be written as DICOM, got one of a CT volume")
+    person, protocol = radiograph.anatomy.person, radiograph.protocol
+    computed = protocol.modality == "CR"
+    position, orientation, part, description = _VIEWS[protocol.view]
+    key = f"osteo_monai/{subject_id}/{person.seed}/{protocol}/{radiograph.seed}"
+    most = 2**protocol.bits - 1
+    picture = radiograph.pixels
+    low, high = 0, most
+    if computed:
+        picture = _CR_RANGE[0] + (_CR_RANGE[1] - _CR_RANGE[0]) * picture
+        low, high = round(_CR_RANGE[0] * most), round(_CR_RANGE[1] * most)
+    stored = np.clip(np.rint(picture * most), 0, most)
+    inverse = protocol.photometric == "MONOCHROME1"
+    if inverse:
+        stored, low, high = most - stored, most - high, most - low
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", ""] if computed else ["DERIVED", "PRIMARY", ""]
+    ds.SOPClassUID = ComputedRadiographyImageStorage if computed else DigitalXRayImageStorageForPresentation
+    ds.SOPInstanceUID = generate_uid(entropy_srcs=[key, "image"])
+    ds.StudyInstanceUID = generate_uid(entropy_srcs=[f"osteo_monai/{subject_id}/{person.seed}/radiographs"])
+    ds.SeriesInstanceUID = generate_uid(entropy_srcs=[key, "series"])
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20210301"
+    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "090000"
+    ds.AccessionNumber, ds.ReferringPhysicianName, ds.StudyID = "", "", "1"
+    ds.SeriesNumber, ds.InstanceNumber = 1, 1
+    ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = protocol.modality, MANUFACTURER, protocol.device
+    ds.InstitutionName = centre
+    ds.StudyDescription, ds.SeriesDescription = "Virtual patient, no real person", description
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "VIRTUAL", subject_id, "", str(person.sex)
+    ds.PatientAge = f"{int(person.age_years):03d}Y"
+    ds.PatientSize, ds.PatientWeight = round(person.height_cm / 100, 3), round(person.weight_kg, 1)
+    ds.BodyPartExamined, ds.ViewPosition, ds.PatientOrientation = part, position, orientation
+    ds.ImageLaterality, ds.Laterality = "U", ""
+    ds.KVP, ds.DistanceSourceToDetector = round(protocol.kvp, 1), protocol.source_distance
+    ds.ImagerPixelSpacing = [round(radiograph.spacing[0], 5), round(radiograph.spacing[1], 5)]
+    ds.BurnedInAnnotation = "YES" if protocol.marker else "NO"
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, protocol.photometric
+    ds.Rows, ds.Columns = stored.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, protocol.bits, protocol.bits - 1, 0
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
+    ds.WindowCenter, ds.WindowWidth = 0.5 * (low + high + 1), high - low + 1
+    if not computed:
+        ds.PresentationIntentType, ds.PixelIntensityRelationship = "FOR PRESENTATION", "LOG"
+        ds.PixelIntensityRelationshipSign = -1 if inverse else 1
+        ds.PresentationLUTShape = "INVERSE" if inverse else "IDENTITY"
+        ds.LossyImageCompression = "00"
+    ds.PixelData = np.ascontiguousarray(stored.astype("<u2")).tobytes()
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta = meta
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds.save_as(path, enforce_file_format=True)
+
+
+def write_radiograph_png(radiograph: VirtualRadiograph, path: Path) -> None:
+    """Write a radiograph as a 16-bit PNG, bone bright, in the steps of the protocol's bits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    most = 2**radiograph.protocol.bits - 1
+    levels = np.rint(radiograph.stored.astype(np.float64) * (65535.0 / most)).astype(np.uint16)
+    Image.fromarray(levels).save(path)
+
+
+def write_bone_mask(radiograph: VirtualRadiograph, path: Path) -> None:
+    """Write where bone is as an 8-bit PNG, 255 and 0."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(radiograph.bone_mask.astype(np.uint8) * 255).save(path)
+
+
+def radiograph_truth(radiograph: VirtualRadiograph, areal: ArealDensity | None) -> dict[str, Any]:
+    """Everything that is known of a virtual person in a radiograph, for JSON."""
+    if radiograph.anatomy is None:
+        raise ValueError("radiograph must be of a virtual person to have a truth, got one of a CT volume")
+    protocol = radiograph.protocol
+    bodies = {str(v.level): v for v in radiograph.anatomy.vertebrae}
+    return {
+        **_person_truth(radiograph.anatomy, areal),
+        "osteoporosis": None if areal is None else areal.osteoporosis,
+        "levels": {
+            str(level): {
+                "row_column": list(at),
+                "density_mg_cm3": bodies[level].density,
+                "height_loss": bodies[level].fracture,
+            }
+            for level, at in radiograph.landmarks.items()
+        },
+        "protocol": {**asdict(protocol), "view": str(protocol.view)},
+    }
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write JSON, whole or not at all."""
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
+
+
+def write_truth(ct: VirtualCT, path: Path, areal: ArealDensity | None) -> dict[str, Any]:
+    """Write ``truth`` as JSON, whole or not at all, and return it."""
+    content = truth(ct, areal)
+    write_json(content, path)
     return content

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from osteo_monai.domain import SPLIT_PATTERN, BoneStatus, DensityThresholds, Sex
 from osteo_monai.virtual.person import MALE_FRACTION, MEAN_AGE, SD_AGE, STANDARD, Variant, draw_person
@@ -73,6 +73,8 @@ class Population(_Model):
     age_min: float = Field(default=18, ge=18, lt=90)
     age_max: float = Field(default=89.9, ge=18, lt=90)
     strata: tuple[Stratum, ...] = ()
+    body_mass_index: tuple[float, float] | None = None
+    """Mean and SD in kg/m2; those of :mod:`osteo_monai.virtual.person` where not given."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -132,6 +134,83 @@ class AcquisitionRecipe(_Model):
         return self
 
 
+class RadiographAcquisition(_Model):
+    """One way of making radiographs, in the words of ``osteo_monai.virtual.radiograph``. Lengths in mm.
+
+    What is not given is that view's usual way; positioning and collimation differ from one person to the next.
+    """
+
+    modality: Literal["radiograph"]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
+    """Becomes part of file names."""
+    weight: float = Field(default=1.0, gt=0)
+    view: Literal["chest_frontal", "lumbar_ap", "lumbar_lateral"] = "chest_frontal"
+    rows: int = Field(default=1024, ge=64, le=4096)
+    """Of the image; its columns follow from the shape of the view's field."""
+    kvp: Range | None = None
+    filtration: Literal["light", "copper"] | None = None
+    source_distance: Range | None = None
+    photons: Range | None = None
+    """Thousands detected per square mm behind the measuring field."""
+    exposure: Range = (0.7, 1.5)
+    """Factor on these; drawn evenly in its logarithm."""
+    scatter: Range | None = None
+    blur: Range | None = None
+    compression: Range | None = None
+    detail: Range | None = None
+    edges: Range | None = None
+    contrast: Range | None = None
+    dynamic_range: float = Field(default=30.0, ge=2, le=1000)
+    bits: int = Field(default=12, ge=8, le=16)
+    photometric: Literal["MONOCHROME1", "MONOCHROME2"] = "MONOCHROME2"
+    detector: Literal["DX", "CR"] = "DX"
+    device: str = Field(default="Virtual DR 43", min_length=1)
+    centre: str = Field(default="virtual", min_length=1)
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        for name, (least, most) in _RADIOGRAPH_LIMITS.items():
+            limits = getattr(self, name)
+            if limits is not None and not least <= limits[0] <= limits[1] <= most:
+                raise ValueError(
+                    f"{name} must satisfy {least} <= low <= high <= {most}, got {limits[0]} and {limits[1]}"
+                )
+        return self
+
+
+_RADIOGRAPH_LIMITS: dict[str, Range] = {
+    "kvp": (60.0, 145.0),
+    "source_distance": (900.0, 2500.0),
+    "photons": (1.0, 1000.0),
+    "exposure": (0.02, 50.0),
+    "scatter": (0.0, 3.0),
+    "blur": (0.05, 1.0),
+    "compression": (0.0, 0.9),
+    "detail": (0.0, 4.0),
+    "edges": (0.0, 4.0),
+    "contrast": (0.0, 6.0),
+}
+"""What a radiograph's ranges must lie in."""
+
+
+def _kind(value: Any) -> str:
+    modality = value.get("modality") if isinstance(value, dict) else getattr(value, "modality", None)
+    return "radiograph" if modality == "radiograph" else "ct"
+
+
+AnyAcquisition = Annotated[
+    Annotated[AcquisitionRecipe, Tag("ct")] | Annotated[RadiographAcquisition, Tag("radiograph")], Discriminator(_kind)
+]
+
+
+class Osteoporotic(_Model):
+    """The people of a cohort whose T-score is -2.5 or below; the recipe's ``population`` are then the others."""
+
+    share: float = Field(ge=0, le=1)
+    """Of all people; rounded to whole people."""
+    population: Population = Population()
+
+
 class CohortRecipe(_Model):
     """Everything that decides a virtual cohort, apart from the version of the code that makes it."""
 
@@ -152,10 +231,13 @@ class CohortRecipe(_Model):
     """Number of people of each bone status in each split; drawn regardless of it where empty."""
     variants: dict[Variant, float] = {}
     """Share of the people that have each variant; rounded to whole people, who are then drawn at random."""
-    acquisitions: tuple[AcquisitionRecipe, ...] = Field(min_length=1)
+    osteoporosis: Osteoporotic | None = None
+    """How many people have osteoporosis by T-score, and who they are; as it comes where not given."""
+    acquisitions: tuple[AnyAcquisition, ...] = Field(min_length=1)
     scans_per_subject: int = Field(default=1, ge=1)
     """So many acquisitions of each person, different ones as long as there are enough."""
-    formats: tuple[Literal["dicom", "nifti"], ...] = Field(default=("nifti",), min_length=1)
+    formats: tuple[Literal["dicom", "nifti", "png"], ...] = Field(default=("nifti",), min_length=1)
+    """``nifti`` is for CT alone and ``png`` for radiographs alone."""
     dxa: bool = True
     """Whether each person's areal density is simulated too."""
 
@@ -181,6 +263,14 @@ class CohortRecipe(_Model):
             raise ValueError(f"acquisitions must have different names, got {names}")
         if len(set(self.formats)) < len(self.formats):
             raise ValueError(f"formats must differ, got {list(self.formats)}")
+        for kind, own in (("ct", "nifti"), ("radiograph", "png")):
+            if any(_kind(a) == kind for a in self.acquisitions) and not {own, "dicom"} & set(self.formats):
+                raise ValueError(f"formats must hold dicom or {own} for {kind} acquisitions, got {list(self.formats)}")
+        if self.osteoporosis is not None:
+            if self.population.strata or self.osteoporosis.population.strata or self.class_counts:
+                raise ValueError("osteoporosis must not stand beside strata or class_counts, which decide the same")
+            if not self.dxa:
+                raise ValueError("osteoporosis needs dxa, from which it follows, got dxa false")
         return self
 
     @property
@@ -234,6 +324,26 @@ class ScanPlan(_Model):
     offset_hu: float = 0.0
 
 
+class RadiographPlan(_Model):
+    """One radiograph of one person, everything decided; what is not given is the view's usual way."""
+
+    modality: Literal["radiograph"] = "radiograph"
+    acquisition: str
+    """Name of the acquisition in the recipe."""
+    seed: int
+    """Of the noise, the positioning and the collimation; below 2**48."""
+    view: Literal["chest_frontal", "lumbar_ap", "lumbar_lateral"]
+    rows: int
+    values: dict[str, float]
+    """Of ``RadiographProtocol`` and its ``Processing``, by name."""
+    filtration: Literal["light", "copper"] | None = None
+    bits: int = 12
+    photometric: Literal["MONOCHROME1", "MONOCHROME2"] = "MONOCHROME2"
+    detector: Literal["DX", "CR"] = "DX"
+    device: str = "Virtual DR 43"
+    centre: str = "virtual"
+
+
 class SubjectPlan(_Model):
     """What the recipe decides of one person; the rest is drawn from ``seed`` when the person is made."""
 
@@ -244,7 +354,11 @@ class SubjectPlan(_Model):
     sex: Sex
     age_years: float
     variants: frozenset[Variant]
-    scans: tuple[ScanPlan, ...]
+    scans: tuple[ScanPlan | RadiographPlan, ...]
+    osteoporosis: bool | None = None
+    """Whether the person is to have a T-score of -2.5 or below; drawn again until they do. Either where not given."""
+    body_mass_index: tuple[float, float] | None = None
+    """Mean and SD in kg/m2; the usual ones where not given."""
 
 
 def read_recipe(path: Path) -> CohortRecipe:
@@ -256,10 +370,14 @@ def read_recipe(path: Path) -> CohortRecipe:
     try:
         return CohortRecipe.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc']) or 'recipe'}: {e['msg']}" for e in error.errors()
-        )
+        problems = "; ".join(f"{'.'.join(_place(e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
         raise ValueError(f"{path.name} is not a cohort recipe: {problems}") from error
+
+
+def _place(location: tuple[int | str, ...]) -> list[str]:
+    """Where in a recipe something is wrong, without pydantic's word for the kind of acquisition."""
+    parts = [str(part) for part in location]
+    return [p for i, p in enumerate(parts) if not (i == 2 and parts[0] == "acquisitions" and p in ("ct", "radiograph"))]
 
 
 def plan_cohort(recipe: CohortRecipe) -> tuple[SubjectPlan, ...]:
@@ -282,6 +400,9 @@ def plan_cohort(recipe: CohortRecipe) -> tuple[SubjectPlan, ...]:
         women = round(n * recipe.population.female_fraction)
         sexes = [Sex.FEMALE if place < women else Sex.MALE for place in places]
         ages = [_age(recipe.population, u) for u in quantiles]
+    ill: list[bool | None] = [None] * n
+    if recipe.osteoporosis is not None:
+        ill, sexes, ages = _two_populations(recipe, recipe.osteoporosis, places, quantiles)
     seeds, classes = _people(recipe, sexes, ages)
     splits = _splits(recipe, _order(draws, n), classes)
     variants = _variants(recipe, draws)
@@ -295,9 +416,32 @@ def plan_cohort(recipe: CohortRecipe) -> tuple[SubjectPlan, ...]:
             age_years=ages[i],
             variants=variants[i],
             scans=_scans(recipe, draws, i),
+            osteoporosis=ill[i],
+            body_mass_index=_population(recipe, ill[i]).body_mass_index,
         )
         for i in range(n)
     )
+
+
+def _population(recipe: CohortRecipe, ill: bool | None) -> Population:
+    return recipe.osteoporosis.population if ill and recipe.osteoporosis is not None else recipe.population
+
+
+def _two_populations(
+    recipe: CohortRecipe, share: Osteoporotic, places: NDArray[np.int64], quantiles: Sequence[float]
+) -> tuple[list[bool | None], list[Sex], list[float]]:
+    """Who has osteoporosis, and everybody's sex and age: the first places are for those who have it."""
+    n = recipe.subjects
+    count = round(n * share.share)
+    women = {True: round(count * share.population.female_fraction)}
+    women[False] = round((n - count) * recipe.population.female_fraction)
+    ill: list[bool | None] = [bool(place < count) for place in places]
+    sexes = [
+        Sex.FEMALE if place - (0 if has else count) < women[bool(has)] else Sex.MALE
+        for place, has in zip(places, ill, strict=True)
+    ]
+    ages = [_age(_population(recipe, has), u) for has, u in zip(ill, quantiles, strict=True)]
+    return ill, sexes, ages
 
 
 def _order(draws: np.random.Generator, n: int) -> NDArray[np.int64]:
@@ -395,10 +539,10 @@ def _variants(recipe: CohortRecipe, draws: np.random.Generator) -> list[frozense
     return [frozenset(person) for person in chosen]
 
 
-def _scans(recipe: CohortRecipe, draws: np.random.Generator, person: int) -> tuple[ScanPlan, ...]:
+def _scans(recipe: CohortRecipe, draws: np.random.Generator, person: int) -> tuple[ScanPlan | RadiographPlan, ...]:
     """Draw one person's scans by weight; no acquisition is taken twice before each was taken once."""
-    scans: list[ScanPlan] = []
-    left: list[AcquisitionRecipe] = []
+    scans: list[ScanPlan | RadiographPlan] = []
+    left: list[AcquisitionRecipe | RadiographAcquisition] = []
     for number in range(recipe.scans_per_subject):
         left = left or list(recipe.acquisitions)
         which, where, noise = draws.random(3).tolist()
@@ -406,6 +550,9 @@ def _scans(recipe: CohortRecipe, draws: np.random.Generator, person: int) -> tup
         at = int(np.searchsorted(cumulated, which * cumulated[-1], side="right"))
         chosen = left.pop(min(at, len(left) - 1))
         seed = _seed(recipe, f"person {person} scan {number}")
+        if isinstance(chosen, RadiographAcquisition):
+            scans.append(_radiograph(chosen, seed))
+            continue
         # a stream of its own: who is in a cohort, and where, does not depend on what else is drawn for a scan
         gain, offset, *picks = np.random.Generator(np.random.PCG64([seed, 7])).random(2 + len(_CHOICES)).tolist()
         scans.append(
@@ -422,6 +569,23 @@ def _scans(recipe: CohortRecipe, draws: np.random.Generator, person: int) -> tup
             )
         )
     return tuple(scans)
+
+
+def _radiograph(chosen: RadiographAcquisition, seed: int) -> RadiographPlan:
+    draws = np.random.Generator(np.random.PCG64([seed, 7])).random(len(_RADIOGRAPH_LIMITS)).tolist()
+    values: dict[str, float] = {"dynamic_range": chosen.dynamic_range}
+    for (name, _), u in zip(_RADIOGRAPH_LIMITS.items(), draws, strict=True):
+        limits: Range | None = getattr(chosen, name)
+        if limits is None:
+            continue
+        if name == "exposure":
+            values[name] = round(limits[0] * (limits[1] / limits[0]) ** u, 4)
+        else:
+            values[name] = round(_within(limits, u), 4)
+    same = chosen.model_dump(
+        include={"view", "rows", "filtration", "bits", "photometric", "detector", "device", "centre"}
+    )
+    return RadiographPlan(acquisition=chosen.name, seed=seed, values=values, **same)
 
 
 def _pick(choices: object, u: float) -> Any:

@@ -12,7 +12,8 @@ from osteo_monai.domain import RIB_LABEL, Sex, VertebraLevel
 from osteo_monai.virtual.anatomy import BODY_SIZE_MM, FEMALE_SCALE, Anatomy, Noise, Vertebra, reached, sequence
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import CTPalette, VirtualCT
-from osteo_monai.virtual.person import Variant
+from osteo_monai.virtual.dxa import areal_density
+from osteo_monai.virtual.person import Variant, draw_person
 
 L = VertebraLevel
 ALL = (slice(None),) * 3
@@ -295,3 +296,45 @@ def test_noise_is_a_field_of_its_seed() -> None:
     nodes = torch.arange(46.0)
     assert Noise(1)(torch.meshgrid(nodes, nodes, nodes, indexing="ij"), 1.0).std().item() == pytest.approx(1, rel=0.02)
     assert (Noise(3)(p, 40.0) - Noise(3)(tuple(c + 0.1 for c in p), 40.0)).abs().max() < 0.1
+
+
+# --- painting -------------------------------------------------------------------------------------------------------
+
+
+def test_leaving_out_what_a_shape_does_not_reach_changes_nothing(
+    grow: Grow, scan_bodies: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anatomy = grow(3, Variant.WEDGE_FRACTURE)
+    quick = scan_bodies(anatomy)
+    monkeypatch.setattr(
+        "osteo_monai.virtual.anatomy.shapes._painted",
+        lambda canvas, box, distance: (box, canvas.positions(box), distance),
+    )
+    whole = scan_bodies(anatomy)
+    np.testing.assert_array_equal(quick.hu, whole.hu)
+    np.testing.assert_array_equal(quick.labels, whole.labels)
+
+
+def test_reach_along_z_holds_the_body(man: Anatomy, clean: VirtualCT) -> None:
+    for level in (L.L1, L.L2):
+        v = man.vertebra(level)
+        z = clean.affine[2, 3] + clean.affine[2, 2] * np.flatnonzero((clean.labels == level.label).any((0, 1)))
+        assert v.centre[2] - v.reach_z < z.min()
+        assert z.max() < v.centre[2] + v.reach_z
+        assert v.reach_z < 0.5 * v.height + 12
+
+
+@pytest.mark.parametrize(
+    ("seed", "variants", "areal", "shapes"),
+    [
+        (1, (), 0.840777, 1103),
+        (2, ("osteophytes", "wedge_fracture", "scoliosis", "lumbarised"), 1.370988, 1115),
+        (3, ("cement", "screws", "thirteen_ribs"), 0.726615, 1116),
+        (4, ("eleven_ribs", "osteophytes"), 0.806229, 1060),
+    ],
+)
+def test_bodies_stay_what_they_were(seed: int, variants: tuple[str, ...], areal: float, shapes: int) -> None:
+    """Cohorts that exist were made from these bodies: the numbers are those of the first release."""
+    anatomy = Anatomy(draw_person(seed, variants=frozenset(Variant(v) for v in variants)))
+    assert len(anatomy.shapes) == shapes
+    assert areal_density(anatomy).g_cm2 == pytest.approx(areal, abs=2e-6)

@@ -3,9 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.imaging import read_ct
@@ -33,6 +35,21 @@ RECIPE = {
 }  # fmt: skip
 
 
+SLAB = {
+    "name": "slab",
+    "description": "Slabs of L1 and L2",
+    "seed": 3,
+    "subjects": 2,
+    "scans_per_subject": 2,
+    "variants": {"scoliosis": 0.34, "osteophytes": 0.34},
+    "acquisitions": [
+        {"name": "slab", "matrix": 96, "pixel": [1.1, 1.1], "slice_thickness": 3, "slice_step": 3, "noise_hu": [2, 2],
+         "coverage": "l1_l2", "field": "spine", "gain": [0.97, 0.97], "offset_hu": [6, 6]},
+    ],
+    "dxa": False,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.json"
@@ -48,6 +65,21 @@ def cohort(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         recipe, tmp_path_factory.mktemp("cohort"), report=lambda person, ct: seen.append((person, ct))
     )
     return manifest, seen
+
+
+@pytest.fixture(scope="module")
+def slab_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "slab.json"
+    path.write_text(json.dumps(SLAB))
+    return path
+
+
+@pytest.fixture(scope="module")
+def slabs(slab_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[VirtualCT]]:
+    """The manifest of targeted slabs, made in one go by one process, and the scans."""
+    seen: list[VirtualCT] = []
+    folder = tmp_path_factory.mktemp("slabs")
+    return write_cohort(slab_recipe, folder, report=lambda person, ct: seen.append(ct)), seen
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -109,6 +141,87 @@ def test_a_cohort_is_not_written_over_another(cohort: tuple[Path, list], recipe:
     with pytest.raises(ValueError, match="holds a manifest already: choose another folder or remove it"):
         write_cohort(recipe, cohort[0].parent)
     assert fingerprint(cohort[0].parent) == before
+
+
+def test_workers_do_not_change_a_byte(slabs: tuple[Path, list], slab_recipe: Path, tmp_path: Path) -> None:
+    made = write_cohort(slab_recipe, tmp_path, workers=2)
+    assert fingerprint(made.parent) == fingerprint(slabs[0].parent)
+
+
+@pytest.mark.parametrize("fields", [{"workers": 0}, {"workers": 2, "report": lambda person, ct: None}])
+def test_wrong_workers_are_refused(slab_recipe: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="workers must be 1 or more, and 1 with report"):
+        write_cohort(slab_recipe, tmp_path / "out", **fields)
+    assert not (tmp_path / "out").exists()
+
+
+class StoppedError(Exception):
+    """Raised in the middle of a cohort."""
+
+
+def test_an_interrupted_cohort_goes_on(slabs: tuple[Path, list], slab_recipe: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def stop(person: Person, ct: VirtualCT) -> None:
+        told.append("")
+        if len(told) == 4:  # the first person is done, and the first scan of the second one
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        write_cohort(slab_recipe, tmp_path, report=stop)
+    assert not (tmp_path / "manifest.json").exists()
+    (tmp_path / "slab_002" / "slab_truth.json").unlink()
+    (tmp_path / "slab_002" / "slab.nii.gz").write_bytes(b"half a file")
+    again: list[int] = []
+    write_cohort(slab_recipe, tmp_path, report=lambda person, ct: again.append(person.seed))
+    assert len(again) == 2
+    assert len(set(again)) == 1
+    assert fingerprint(tmp_path) == fingerprint(slabs[0].parent)
+
+
+def test_the_beginning_of_another_cohort_is_not_continued(slab_recipe: Path, tmp_path: Path) -> None:
+    def stop(person: Person, ct: VirtualCT) -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        write_cohort(slab_recipe, tmp_path / "out", report=stop)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**SLAB, "seed": 10}))
+    with pytest.raises(ValueError, match="out holds an unfinished cohort of another recipe or version"):
+        write_cohort(other, tmp_path / "out")
+
+
+def test_files_that_were_there_before_are_not_trusted(
+    slabs: tuple[Path, list], slab_recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "slab_001").mkdir()
+    for name in ("slab_truth.json", "slab_2_truth.json"):
+        (tmp_path / "slab_001" / name).write_text("{}")
+    assert fingerprint(write_cohort(slab_recipe, tmp_path).parent) == fingerprint(slabs[0].parent)
+
+
+def test_a_targeted_slab_holds_both_bodies_and_little_else(slabs: tuple[Path, list[VirtualCT]]) -> None:
+    path, seen = slabs
+    assert len(seen) == 4
+    for ct in seen:
+        assert ct.complete_levels == (L.L2, L.L1)
+        edge = np.ones(ct.labels.shape, bool)
+        edge[1:-1, 1:-1, 1:-1] = False
+        for level in (L.L1, L.L2):
+            body = ct.labels == level.label
+            assert body.any()
+            assert not (body & edge).any()
+            inside = ct.hu[ndimage.distance_transform_edt(body, sampling=(1.1, 1.1, 3.0)) > 6]
+            # the scanner's error: 0.97 * (h + 1000) - 1000 + 6
+            assert inside.mean() == pytest.approx(0.97 * (ct.true_hu(level) + 1000) - 994, abs=8)
+        # both bodies with the disc and 4 to 8 mm beyond: far less than a chest
+        assert 60 < 3 * (ct.hu.shape[2] - 1) < 110
+        middle = np.argwhere((ct.labels == L.L1.label) | (ct.labels == L.L2.label)).mean(0)[:2]
+        assert abs(middle - 47.5).max() < 14  # aimed at within 3 mm SD; the trunk's centre is some 50 mm in front
+    for _, _, record in read_manifest(path).records():
+        assert (record.areal_bmd_g_cm2, record.t_score) == (None, None)
+        known = json.loads((path.parent / str(record.truth)).read_text())
+        assert (known["protocol"]["gain"], known["protocol"]["offset_hu"], known["t_score"]) == (0.97, 6.0, None)
 
 
 def test_a_person_can_be_made_alone(cohort: tuple[Path, list], recipe: Path) -> None:

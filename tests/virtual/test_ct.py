@@ -119,6 +119,17 @@ def test_contrast_agent_brightens_the_aorta_in_a_scan(
     )
 
 
+def test_the_scanners_own_error() -> None:
+    # 1.01 * (200 + 1000) - 1000 - 5 = 207; air, 1.01 * 0 - 1000 - 5 = -1005; what is off the scale is clipped after it
+    assert scan_block(Block(200.0), noise_hu=0.0, gain=1.01, offset_hu=-5.0)[24, 24, -1] == 207
+    assert scan_block(Block(-1000.0), noise_hu=0.0, gain=1.01, offset_hu=-5.0)[24, 24, -1] == -1005
+    assert scan_block(Block(3000.0), noise_hu=0.0, gain=1.1)[24, 24, -1] == 3071
+    assert scan_block(Block(-1000.0), noise_hu=0.0, offset_hu=-60.0)[24, 24, -1] == -1024
+    # noise passes through it like everything else
+    exact, off = scan_block(Block(0.0), noise_hu=20.0), scan_block(Block(0.0), noise_hu=20.0, gain=1.1, offset_hu=3.0)
+    np.testing.assert_allclose(off, 1.1 * (exact + 1000) - 997, atol=1.1)
+
+
 # --- the scanner ----------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from osteo_monai.domain import Severity, Sex, VertebraLevel
 from osteo_monai.imaging import read_ct
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, VirtualCT, acquire
+from osteo_monai.virtual.dxa import areal_density
 from osteo_monai.virtual.files import truth, write_dicom_series, write_nifti, write_truth
 from osteo_monai.virtual.person import Variant
 
@@ -77,6 +78,7 @@ def test_identifiers_follow_from_the_scan(ct: VirtualCT, series: Path, tmp_path:
     others: dict = {
         "person": {"subject_id": "v_002"},
         "kvp": {"ct": replace(ct, protocol=replace(PROTOCOL, kvp=80.0))},
+        "error": {"ct": replace(ct, protocol=replace(PROTOCOL, gain=1.01))},
         "noise": {"ct": replace(ct, seed=4)},
         "range": {"ct": replace(ct, hu=ct.hu[:, :, 1:])},
         "place": {"ct": replace(ct, affine=shifted)},
@@ -106,9 +108,12 @@ def test_nifti_round_trip(ct: VirtualCT, tmp_path: Path) -> None:
 
 
 def test_truth_tells_all(ct: VirtualCT, tmp_path: Path) -> None:
-    told = write_truth(ct, tmp_path / "truth.json")
+    areal = areal_density(ct.anatomy)
+    told = write_truth(ct, tmp_path / "truth.json", areal)
     content = json.loads((tmp_path / "truth.json").read_text())
-    assert content == told == truth(ct)
+    assert content == told == truth(ct, areal)
+    assert [path.name for path in tmp_path.iterdir()] == ["truth.json"]
+    assert content["t_score"] == pytest.approx(areal.t_score, abs=0.005)
     assert (content["sex"], content["age_years"], content["variants"]) == ("M", 55.0, [])
     assert (content["mean_density_mg_cm3"], content["density_standard"]) == (pytest.approx(120.0), "K2HPO4")
     assert content["bone_status"] == "osteopenia"
@@ -128,9 +133,19 @@ def test_truth_of_a_broken_body_is_what_was_painted(grow: Callable[..., Anatomy]
     broken = next(v for v in anatomy.vertebrae if v.fracture)
     assert broken.level is L.L2
     scan = acquire(anatomy, replace(PROTOCOL, matrix=(8, 8)), z_range=(0, 10))
-    level = truth(scan)["levels"]["L2"]
+    known = truth(scan, None)
+    level = known["levels"]["L2"]
+    assert (known["areal_density_g_cm2"], known["t_score"]) == (None, None)
     assert level["height_loss"] == broken.fracture
     assert level["hu"] == pytest.approx(
         float(scan.palette.bone(broken.density * (1 + 0.5 * broken.fracture))), abs=0.01
     )
-    assert not any(known["complete"] for known in truth(scan)["levels"].values())
+    assert not any(body["complete"] for body in known["levels"].values())
+
+
+def test_the_scanners_error_stands_in_the_truth_and_leaves_the_bodys_hu_alone(ct: VirtualCT) -> None:
+    off = replace(ct, protocol=replace(PROTOCOL, gain=0.99, offset_hu=-4.0))
+    exact, known = truth(ct, None), truth(off, None)
+    assert (exact["protocol"]["gain"], exact["protocol"]["offset_hu"]) == (1.0, 0.0)
+    assert (known["protocol"]["gain"], known["protocol"]["offset_hu"]) == (0.99, -4.0)
+    assert known["levels"] == exact["levels"]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from osteo_monai.domain import Sex
-from osteo_monai.virtual.person import Variant
-from osteo_monai.virtual.recipe import CohortRecipe, Population, plan_cohort, read_recipe
+from osteo_monai.domain import BoneStatus, DensityThresholds, Sex
+from osteo_monai.virtual.cohort import person_of
+from osteo_monai.virtual.person import STANDARD, Variant
+from osteo_monai.virtual.recipe import CohortRecipe, Population, SubjectPlan, plan_cohort, read_recipe
 
 RECIPES = Path(__file__).parents[2] / "data_manifests" / "recipes"
 
@@ -30,9 +31,44 @@ def test_shipped_recipes(path: Path) -> None:
     assert plans == plan_cohort(read_recipe(path))
 
 
-def test_shipped_recipes_have_different_seeds() -> None:
-    seeds = [read_recipe(path).seed for path in RECIPES.glob("*.json")]
-    assert len(set(seeds)) == len(seeds) >= 2
+def status(plan: SubjectPlan) -> BoneStatus:
+    return DensityThresholds().status(person_of(plan).mean_density, STANDARD)
+
+
+def test_nobody_is_in_two_shipped_cohorts() -> None:
+    shipped = [read_recipe(path) for path in RECIPES.glob("*.json")]
+    people = {r.name: {p.seed for p in plan_cohort(r)} for r in shipped}
+    groups = {r.people or r.name for r in shipped}
+    assert sum(len(people[name]) for name in groups) == len(set.union(*(people[name] for name in groups)))
+    assert len({r.seed for r in shipped if r.name in groups}) == len(groups) >= 7
+    names = [p.subject_id for r in shipped if r.name in groups for p in plan_cohort(r)]
+    assert len(set(names)) == len(names)
+
+
+def test_pans_cohort_is_that_of_the_paper() -> None:
+    plans = plan_cohort(read_recipe(RECIPES / "virtual_pan2024.json"))
+    # Table 1: age band, men, women; the two of 90 and above stand in the last band
+    table = {20: (40, 20), 30: (85, 80), 40: (157, 99), 50: (207, 115), 60: (57, 60), 70: (41, 45), 80: (18, 24)}
+    bands = Counter((int(p.age_years // 10 * 10), p.sex) for p in plans)
+    assert bands == {(band, sex): n for band, row in table.items() for sex, n in zip("MF", row, strict=True)}
+    # Table 2
+    assert Counter((p.split, str(status(p))) for p in plans) == {
+        ("training", "normal"): 310, ("training", "osteopenia"): 150, ("training", "osteoporosis"): 70,
+        ("validation", "normal"): 60, ("validation", "osteopenia"): 30, ("validation", "osteoporosis"): 10,
+        ("test", "normal"): 251, ("test", "osteopenia"): 116, ("test", "osteoporosis"): 51,
+    }  # fmt: skip
+    ages = np.array([p.age_years for p in plans])
+    assert abs(ages.mean() - 51.19) < 1.0
+    assert abs(ages.std() - 14.35) < 1.0
+
+
+def test_pans_people_are_the_same_in_a_small_field() -> None:
+    whole, small = (plan_cohort(read_recipe(RECIPES / f"virtual_pan2024{end}.json")) for end in ("", "_small"))
+    alike = {"matrix": (192, 192), "field": "spine"}
+    scans = [tuple(scan.model_copy(update=alike) for scan in plan.scans) for plan in whole]
+    assert [p.model_copy(update={"scans": s}) for p, s in zip(whole, scans, strict=True)] == list(small)
+    # the bodies, at most 60 mm wide with their osteophytes, and 9 mm (three SD) of aiming beside
+    assert min(s.pixel for p in small for s in p.scans) * 192 > 60 + 4 * 9
 
 
 def test_the_test_cohort_has_a_hundred_people_and_every_variant() -> None:
@@ -66,6 +102,90 @@ def test_even_ages() -> None:
 def test_one_age() -> None:
     plans = plan_cohort(recipe(population={"age_mean": 70, "age_min": 70, "age_max": 70}))
     assert {p.age_years for p in plans} == {70.0}
+
+
+def test_strata_are_counted() -> None:
+    strata = [
+        {"age_min": 20, "age_max": 30, "men": 30, "women": 10},
+        {"age_min": 80, "age_max": 90, "men": 0, "women": 60},
+    ]
+    plans = plan_cohort(recipe(subjects=100, population={"strata": strata}))
+    assert Counter((p.sex, p.age_years >= 50) for p in plans) == {("M", False): 30, ("F", False): 10, ("F", True): 60}
+    ages = np.array([p.age_years for p in plans])
+    assert set(np.histogram(ages, bins=[0, 20, 30, 80, 90, 200])[0]) == {0, 40, 60}
+    assert np.histogram(ages, bins=[80, 82.5, 85, 87.5, 90])[0].min() >= 7  # 15 expected, SD 3.4
+    assert len({p.sex for p in plans[:20]}) == 2  # not in the order of the table
+
+
+def test_classes_are_counted_and_few_people_drawn_again() -> None:
+    population = {"age_distribution": "uniform", "age_min": 50, "age_max": 79}
+    free = plan_cohort(recipe(subjects=60, population=population))
+    before = Counter(status(p) for p in free)
+    wanted = {
+        "normal": before["normal"] - 5,
+        "osteopenia": before["osteopenia"] + 2,
+        "osteoporosis": before["osteoporosis"] + 3,
+    }
+    plans = plan_cohort(recipe(subjects=60, population=population, class_counts=wanted))
+    assert Counter(str(status(p)) for p in plans) == wanted
+    changed = [(a, b) for a, b in zip(free, plans, strict=True) if a != b]
+    assert len(changed) == 5
+    for a, b in changed:
+        assert status(a) == "normal"
+        assert b.model_copy(update={"seed": a.seed}) == a  # age, sex, split, variants and scans stay
+    assert len({p.seed for p in plans}) == 60
+
+
+def test_classes_are_divided_as_asked() -> None:
+    classes = {"normal": 10, "osteopenia": 6, "osteoporosis": 4}
+    split_classes = {
+        "training": {"normal": 7, "osteopenia": 4, "osteoporosis": 1},
+        "test": {"normal": 3, "osteopenia": 2, "osteoporosis": 3},
+    }
+    plans = plan_cohort(recipe(class_counts=classes, split_classes=split_classes, splits={"training": 12, "test": 8}))
+    assert Counter((p.split, str(status(p))) for p in plans) == {
+        (split, name): n for split, counts in split_classes.items() for name, n in counts.items()
+    }
+
+
+def test_classes_that_nobody_has() -> None:
+    young = {"age_distribution": "uniform", "age_min": 20, "age_max": 25, "female_fraction": 1}
+    with pytest.raises(ValueError, match="class_counts cannot be met .* lacking 2 of status osteoporosis"):
+        plan_cohort(recipe(subjects=2, population=young, class_counts={"osteoporosis": 2}))
+
+
+def test_splits_as_numbers_are_splits_as_shares() -> None:
+    shares = plan_cohort(recipe(splits={"training": 0.65, "external_far": 0.35}))
+    assert plan_cohort(recipe(splits={"training": 13, "external_far": 7})) == shares
+    assert plan_cohort(recipe(splits={"test": 20})) == plan_cohort(recipe(splits={"test": 1}))
+
+
+def test_people_of_another_recipe() -> None:
+    own = plan_cohort(recipe(variants={"scoliosis": 0.5}))
+    other = plan_cohort(recipe(name="s", people="r", variants={"scoliosis": 0.5}, acquisitions=[{"name": "b"}]))
+    assert [p.model_copy(update={"scans": ()}) for p in own] == [p.model_copy(update={"scans": ()}) for p in other]
+    assert {s.acquisition for p in other for s in p.scans} == {"b"}
+
+
+def test_the_scanners_error_and_choices_are_drawn_for_each_scan() -> None:
+    acquisition = {
+        "name": "a",
+        "gain": [0.98, 1.02],
+        "offset_hu": [-9, 3],
+        "kvp": [80, 120],
+        "phase": ["native", "arterial"],
+    }
+    plain, varied = plan_cohort(recipe(subjects=300)), plan_cohort(recipe(subjects=300, acquisitions=[acquisition]))
+    scans = [p.scans[0] for p in varied]
+    assert all(0.98 <= s.gain <= 1.02 and -9 <= s.offset_hu <= 3 for s in scans)
+    assert np.histogram([s.gain for s in scans], bins=4, range=(0.98, 1.02))[0].min() > 45  # 75 expected, SD 7.5
+    assert np.histogram([s.offset_hu for s in scans], bins=4, range=(-9, 3))[0].min() > 45
+    counts = Counter((s.kvp, s.phase) for s in scans)
+    assert set(counts) == {(80, "native"), (80, "arterial"), (120, "native"), (120, "arterial")}
+    assert min(counts.values()) > 45
+    # what else a scan draws changes neither people nor the rest of the scan
+    neutral = {"gain": 1.0, "offset_hu": 0.0, "kvp": 120, "phase": "native"}
+    assert [p.model_copy(update={"scans": (p.scans[0].model_copy(update=neutral),)}) for p in varied] == list(plain)
 
 
 def test_variants_have_exactly_their_share_and_exclude_one_another() -> None:
@@ -126,7 +246,27 @@ def test_weights_of_acquisitions() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"splits": {"training": 0.5}}, "splits must add up to 1, got 0.5"),
+        ({"splits": {"training": 0.5}}, "splits must add up to 1 or, as numbers, to 20 subjects, got 0.5"),
+        ({"splits": {"training": 12, "test": 7}}, "splits must add up to 1 or, as numbers, to 20 subjects, got 19"),
+        ({"splits": {"training": 12.5, "test": 7.5}}, "splits['training'] must be a share from 0 to 1 or a number of"),
+        ({"class_counts": {"normal": 19}}, "class_counts must add up to 20 subjects, got 19"),
+        ({"class_counts": {"normal": 21, "osteopenia": -1}}, "must not be negative, got -1"),
+        (
+            {"class_counts": {"normal": 20}, "split_classes": {"test": {"normal": 19}}},
+            "hold 20 people of status normal",
+        ),
+        ({"class_counts": {"normal": 20}, "split_classes": {"training": {"normal": 20}}}, "must add up to splits['te"),
+        ({"population": {"strata": [{"age_min": 20, "age_max": 30, "men": 1, "women": 1}]}}, "hold 20 people, got 2"),
+        (
+            {"population": {"age_min": 30, "strata": [{"age_min": 20, "age_max": 30, "men": 9, "women": 11}]}},
+            "beside age",
+        ),
+        ({"population": {"strata": [{"age_min": 40, "age_max": 30, "men": 9, "women": 11}]}}, "must lie below age_max"),
+        ({"acquisitions": [{"name": "a", "gain": [1.1, 0.9]}]}, "gain must satisfy"),
+        ({"acquisitions": [{"name": "a", "offset_hu": [-300, 0]}]}, "offset_hu must satisfy"),
+        ({"acquisitions": [{"name": "a", "kvp": [120, 120]}]}, "kvp must be one value or a list of different ones"),
+        ({"acquisitions": [{"name": "a", "phase": []}]}, "phase must be one value or a list of different ones"),
+        ({"people": "No Name"}, "people"),
         ({"splits": {"tests": 1.0}}, "training, validation, test or external_<centre>, got 'tests'"),
         ({"variants": {"eleven_ribs": 0.6, "thirteen_ribs": 0.6}}, "must not exceed 1 in all, got 1.2"),
         ({"variants": {"hump": 0.6}}, "variants"),

@@ -1,0 +1,21 @@
+"""The body of a virtual person."""
+
+from osteo_monai.virtual.anatomy.body import Anatomy
+from osteo_monai.virtual.anatomy.column import BODY_SIZE_MM, FEMALE_SCALE, Vertebra, reached, sequence
+from osteo_monai.virtual.anatomy.shapes import Noise, Palette, Positions, Shape, Value, Vec, paint_shapes
+
+__all__ = [
+    "BODY_SIZE_MM",
+    "FEMALE_SCALE",
+    "Anatomy",
+    "Noise",
+    "Palette",
+    "Positions",
+    "Shape",
+    "Value",
+    "Vec",
+    "Vertebra",
+    "paint_shapes",
+    "reached",
+    "sequence",
+]

@@ -1,0 +1,175 @@
+"""What a body is made of: shapes with a distance function and a value, painted in order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from osteo_monai.domain import MineralStandard
+from osteo_monai.virtual.canvas import Box, Canvas, capsule, ellipsoid
+
+Positions = tuple[Tensor, Tensor, Tensor]
+Vec = NDArray[np.float64]
+
+
+class Palette(Protocol):
+    """What a shape is painted with: HU for CT, attenuation or mineral for other acquisitions."""
+
+    def tissue(self, name: str) -> float:
+        """Value of a soft tissue, fluid or gas."""
+
+    def bone(self, density: float | Tensor) -> float | Tensor:
+        """Value of bone whose density is in mg/cm3 K2HPO4 as single-energy QCT at 120 kVp reads it."""
+
+    def mineral(self, density: float, standard: MineralStandard) -> float:
+        """Value of a reference mineral in water, mg/cm3."""
+
+    def solid(self, name: str) -> float:
+        """Value of a foreign material."""
+
+
+Value = Callable[[Palette, Positions, Tensor], "float | Tensor"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One thing in the body: the box it lies in, its distance function, what it is made of and its label."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    distance: Callable[[Positions], Tensor]
+    value: Value
+    label: int | None = None
+    shell: tuple[float, Value] | None = None
+    """Thickness in mm and value of a shell on the inside of the surface (cortex)."""
+    mineral: bool = False
+    """Whether it is calcified though it lies among the soft tissues."""
+
+
+class Noise:
+    """Smooth random fields as functions of position: one periodic cube, sampled at any scale."""
+
+    def __init__(self, seed: int, size: int = 48) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        cube = torch.randn((size,) * 3, generator=generator)
+        for axis in range(3):  # no seam from one period to the next
+            cube.select(axis, -1).copy_(cube.select(axis, 0))
+        self._size = size
+        self._cube = cube[None, None]
+
+    def __call__(self, p: Positions, scale: float | Sequence[float], shift: float = 0.0) -> Tensor:
+        """Sample the field, of unit variance at its nodes, which lie ``scale`` mm apart, at positions ``p``."""
+        scales = (scale,) * 3 if isinstance(scale, int | float) else scale
+        q = torch.broadcast_tensors(*(x / s + shift for x, s in zip(p, scales, strict=True)))
+        n = self._size
+        cells = torch.stack([c.remainder(n - 1) for c in q], -1) * (2.0 / (n - 1)) - 1.0
+        cube = self._cube.to(cells.device)
+        flat = cells.reshape(1, 1, 1, -1, 3)
+        return torch.nn.functional.grid_sample(cube, flat, align_corners=True).reshape(q[0].shape)
+
+
+def fixed(name: str) -> Value:
+    return lambda palette, p, d: palette.tissue(name)
+
+
+class Builder:
+    """Adds shapes to a list, at random but repeatably: what the regions of the body are built with."""
+
+    shapes: list[Shape]
+    _rng: np.random.Generator
+    _noise: Noise
+
+    def _uniform(self, low: float, high: float) -> float:
+        return float(self._rng.uniform(low, high))
+
+    def _add(
+        self,
+        points: Sequence[Sequence[float] | Vec],
+        reach: float,
+        distance: Callable[[Positions], Tensor],
+        value: Value,
+        label: int | None = None,
+        shell: tuple[float, Value] | None = None,
+        mineral: bool = False,
+    ) -> None:
+        low = tuple(float(min(axis)) - reach for axis in zip(*points, strict=True))
+        high = tuple(float(max(axis)) + reach for axis in zip(*points, strict=True))
+        self.shapes.append(Shape(low, high, distance, value, label, shell, mineral))
+
+    def _rod(
+        self,
+        start: Sequence[float] | Vec,
+        end: Sequence[float] | Vec,
+        radius: float,
+        value: Value,
+        *,
+        end_radius: float | None = None,
+        stretch: Sequence[float] = (1.0, 1.0, 1.0),
+        label: int | None = None,
+        shell: tuple[float, Value] | None = None,
+        mineral: bool = False,
+    ) -> None:
+        reach = max(radius, end_radius or 0.0) * max(stretch)
+        a, b = [float(x) for x in start], [float(x) for x in end]
+        self._add([a, b], reach, lambda p: capsule(p, a, b, radius, end_radius, stretch), value, label, shell, mineral)
+
+    def _blob(self, centre: Sequence[float] | Vec, radii: Sequence[float], value: Value) -> None:
+        c, r = [float(x) for x in centre], [float(x) for x in radii]
+        self._add([c], max(r), lambda p: ellipsoid(p, c, r), value)
+
+    def _tube(self, points: Sequence[Vec], radius: Sequence[float], value: Value, **keywords: object) -> None:
+        for a, b, ra, rb in zip(points[:-1], points[1:], radius[:-1], radius[1:], strict=True):
+            self._rod(a, b, ra, value, end_radius=rb, **keywords)  # type: ignore[arg-type]
+
+    def _textured(self, name: str, contrast: float, scale: float) -> Value:
+        shift = self._uniform(0, 40)
+
+        def value(palette: Palette, p: Positions, d: Tensor) -> float | Tensor:
+            if getattr(palette, "smooth", False):  # summed along rays, texture is nothing but time
+                return palette.tissue(name)
+            return palette.tissue(name) + contrast * self._noise(p, scale, shift)
+
+        return value
+
+
+def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> None:
+    """Paint shapes in order, each in its own box."""
+    boxes = canvas.boxes(np.array([s.low for s in shapes]), np.array([s.high for s in shapes]))
+    for shape, box in zip(shapes, boxes, strict=True):
+        if box is None:
+            continue
+        box, p, distance = _painted(canvas, box, shape.distance(canvas.positions(box)))
+        if box is None:
+            continue
+        if shape.shell is None:
+            canvas.paint(box, distance, shape.value(palette, p, distance), shape.label)
+            continue
+        thickness, cortex = shape.shell
+        canvas.paint(box, distance, cortex(palette, p, distance), shape.label)
+        canvas.paint(box, distance + thickness, shape.value(palette, p, distance))
+
+
+def _painted(canvas: Canvas, box: Box, distance: Tensor) -> tuple[Box | None, Positions, Tensor]:
+    """Shrink ``box`` to what a shape colours: values, with their textures, cost more than distances.
+
+    Nothing outside is coloured, so that the painting stays the same. On a graphics processor looking costs more than
+    it saves.
+    """
+    size = tuple(part.stop - part.start for part in box)
+    if distance.device.type != "cpu" or distance.shape != size:
+        return box, canvas.positions(box), distance
+    some = np.logical_or.reduce
+    near = distance.numpy() < 0.5 * canvas.softness
+    front = some(near, axis=0)
+    inner = []
+    for hit in (some(near.reshape(size[0], -1), axis=1), some(front, axis=1), some(front, axis=0)):
+        found = np.flatnonzero(hit)
+        if not len(found):
+            return None, canvas.positions(box), distance
+        inner.append(slice(int(found[0]), int(found[-1]) + 1))
+    x, y, z = (slice(part.start + found.start, part.start + found.stop) for part, found in zip(box, inner, strict=True))
+    return (x, y, z), canvas.positions((x, y, z)), distance[inner[0], inner[1], inner[2]]
