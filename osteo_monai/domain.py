@@ -72,6 +72,10 @@ class MineralStandard(StrEnum):
     HYDROXYAPATITE = "hydroxyapatite"
 
 
+OSTEOPOROSIS_T_SCORE = -2.5
+"""A T-score of DXA of this or less is osteoporosis (WHO Technical Report Series 843, 1994)."""
+
+
 class BoneStatus(StrEnum):
     """The three classes of volumetric QCT."""
 

@@ -23,7 +23,14 @@ from monai.utils import evenly_divisible_all_gather
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import SCREENED_LEVELS, BoneStatus, DensityThresholds, VertebraLevel
+from osteo_monai.domain import (
+    SCREENED_LEVELS,
+    BoneStatus,
+    DensityThresholds,
+    ScanRefusedError,
+    UnusableInputError,
+    VertebraLevel,
+)
 from osteo_monai.manifests import ManifestError, Record, read_manifest
 from osteo_monai.transforms.vertebra_decoding import LocatedVertebra
 
@@ -144,7 +151,7 @@ class SubjectDataset(CacheDataset):
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            if not isinstance(cause, ValueError | KeyError | OSError):
+            if not isinstance(cause, ValueError | KeyError | OSError | UnusableInputError | ScanRefusedError):
                 raise
             self._problems[idx] = f"{self.data[idx]['place']}: {cause}"
             return None

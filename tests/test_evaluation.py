@@ -109,3 +109,24 @@ def test_overlays_show_slices_that_hold_a_body(tmp_path):
 def test_training_size_curve_refuses_no_images(tmp_path):
     with pytest.raises(ValueError, match="sizes must be positive"):
         evaluation.training_size_curve(tmp_path, [0], tmp_path)
+
+
+def test_mean_auc_by_hand():
+    """Normal 1; osteopenia: one of its two rivals is ranked above it, 0.5; osteoporosis 1."""
+    metric = evaluation.OneVersusRestAUC().metric_fn
+    predicted = torch.tensor([[0.5, 0.45, 0.05], [0.3, 0.4, 0.3], [0.2, 0.3, 0.5]])
+    metric(predicted, torch.tensor([0, 1, 2]))
+    assert metric.aggregate() == pytest.approx((1 + 0.5 + 1) / 3)
+    metric.reset()
+    metric(predicted[:2], torch.tensor([0, 0]))
+    assert metric.aggregate() == 0.0
+
+
+def test_balance_of_the_classes_by_hand():
+    items = [{"status": status} for status in [0] * 16 + [1] * 9 + [2] * 4]
+    assert evaluation.class_shares(items, 0.0) == pytest.approx([16 / 29, 9 / 29, 4 / 29])
+    assert evaluation.class_shares(items, 0.5) == pytest.approx([4 / 9, 3 / 9, 2 / 9])
+    assert evaluation.class_shares(items, 1.0) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+    weights = evaluation.sampling_weights(items, 0.5)
+    drawn = [sum(w for w, i in zip(weights, items, strict=True) if i["status"] == k) for k in range(3)]
+    assert [d / sum(drawn) for d in drawn] == pytest.approx(evaluation.class_shares(items, 0.5))

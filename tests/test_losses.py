@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
-from osteo_monai.losses import BetaGaussianNLLLoss, OrdinalCrossEntropyLoss, VertebraLocalizationLoss
+from osteo_monai.losses import BetaGaussianNLLLoss, GlobalLocalLoss, OrdinalCrossEntropyLoss, VertebraLocalizationLoss
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
 
 L = VertebraLevel
@@ -233,3 +233,30 @@ def test_ordinal_cross_entropy_forgives_neighbours_alone():
 def test_impossible_ordinal_cross_entropy_is_told(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         OrdinalCrossEntropyLoss(*arguments)
+
+
+def test_global_local_loss_by_hand() -> None:
+    """One radiograph of two patches: log(1 + exp(-z)) for a true 1, log(1 + exp(z)) for a true 0."""
+    prediction = torch.tensor([[0.0, 2.0, -1.0]])
+    one = math.log(2) + 0.5 * (math.log1p(math.exp(-2)) + math.log1p(math.exp(1)))
+    assert float(GlobalLocalLoss()(prediction, torch.tensor([1.0]))) == pytest.approx(one)
+    none = math.log(2) + 0.25 * (math.log1p(math.exp(2)) + math.log1p(math.exp(-1)))
+    assert float(GlobalLocalLoss(local_weight=0.5)(prediction, torch.tensor([0]))) == pytest.approx(none)
+
+
+def test_global_local_loss_without_patches_and_with_soft_targets() -> None:
+    prediction = torch.tensor([[3.0], [-3.0]])
+    expected = 0.8 * math.log1p(math.exp(-3)) + 0.2 * math.log1p(math.exp(3))
+    assert float(GlobalLocalLoss()(prediction, torch.tensor([0.8, 0.2]))) == pytest.approx(expected)
+    logits = torch.zeros(1, 37, requires_grad=True)
+    GlobalLocalLoss()(logits, torch.tensor([1.0])).backward()
+    assert logits.grad is not None
+    # the global logit weighs as much as all patches together
+    assert float(logits.grad[0, 0]) == pytest.approx(float(logits.grad[0, 1:].sum()))
+
+
+def test_global_local_loss_refuses_other_shapes() -> None:
+    with pytest.raises(ValueError, match=r"must be \(N, 1 \+ P\) and target \(N,\), got \(2, 3\) and \(1,\)"):
+        GlobalLocalLoss()(torch.zeros(2, 3), torch.zeros(1))
+    with pytest.raises(ValueError, match="local_weight must be 0 or positive"):
+        GlobalLocalLoss(-1)

@@ -133,8 +133,8 @@ def datalist(
     Args:
         path: the manifest.
         split: one of its splits.
-        keys: fields to pass on; the paths ``image``, ``label``, ``segmentation`` and ``truth`` come back joined to the
-            manifest's folder.
+        keys: fields to pass on; the paths ``image``, ``label``, ``segmentation``, ``bone_mask`` and ``truth`` come back
+            joined to the manifest's folder.
 
     Raises:
         ManifestError: listing every problem at once.

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from osteo_monai.domain import BoneStatus, MineralStandard, Sex, VertebraLevel
 
-PATH_FIELDS: tuple[str, ...] = ("image", "label", "segmentation", "truth")
+PATH_FIELDS: tuple[str, ...] = ("image", "label", "segmentation", "bone_mask", "truth")
 """Fields of a record that hold paths."""
 
 Phase = Literal["native", "arterial", "portal_venous", "delayed", "unknown"]
+View = Literal["chest_frontal", "chest_lateral", "lumbar_ap", "lumbar_lateral"]
 
 
 class Record(BaseModel):
@@ -32,10 +33,14 @@ class Record(BaseModel):
     """Label map on the grid of the image, with the integers of ``VertebraLevel.label`` for the bodies: the truth."""
     segmentation: str | tuple[str, ...] | None = Field(default=None, min_length=1)
     """The same as the segmentation bundle predicts it; what the classifiers train on and are evaluated on."""
+    bone_mask: str | None = Field(default=None, min_length=1)
+    """Picture on the grid of a radiograph that is not 0 where bone was crossed; virtual patients have it."""
     truth: str | None = Field(default=None, min_length=1)
     """JSON file with everything else that is known of a virtual person."""
     level: VertebraLevel | None = None
     """The level that the image shows, where it shows one alone (a slice)."""
+    view: View | None = None
+    """What a radiograph shows; needed by the bundles for radiographs, absent from CT."""
 
     age: float | None = Field(default=None, ge=0, le=120)
     """Years."""

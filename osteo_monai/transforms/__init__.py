@@ -4,6 +4,7 @@ from osteo_monai.transforms.centre_heat import CentreHeatd
 from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, LocalizationClassesd
 from osteo_monai.transforms.density import DensityInputd, EstimateDensityd, RandAcquisitiond
 from osteo_monai.transforms.heat_maps import HeatMapsd
+from osteo_monai.transforms.load_radiograph import LoadRadiographd
 from osteo_monai.transforms.radiograph import PatchGridd, RandomisedRadiographs
 from osteo_monai.transforms.saving import SaveVertebraed
 from osteo_monai.transforms.spacing import AxisAlignedSpacing, AxisAlignedSpacingd
@@ -20,6 +21,7 @@ __all__ = [
     "DensityInputd",
     "EstimateDensityd",
     "HeatMapsd",
+    "LoadRadiographd",
     "LocalizationClassesd",
     "LocatedVertebra",
     "PatchGridd",

@@ -1,0 +1,382 @@
+"""Reads a radiograph from DICOM: CR, DX for presentation, and with care a secondary capture."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_modality_lut, apply_voi, get_decoder, pixel_array
+from pydicom.tag import Tag
+
+from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
+from osteo_monai.imaging.acquisition import age_in_years, clean_text, number, sex_of
+from osteo_monai.imaging.codestreams import wrong_size
+from osteo_monai.imaging.dicom import DECODING_PLUGIN
+from osteo_monai.imaging.dicom_headers import (
+    LOSSY_SYNTAXES,
+    MAYBE_LOSSY_SYNTAXES,
+    PIXEL_TAGS,
+    Frame,
+    Instance,
+    looks_like_dicom,
+    one_sentence,
+    read_instance,
+)
+from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph, View
+from osteo_monai.imaging.radiograph.pictures import COLOURED, MAX_COLOURED_SHARE, MAX_PIXELS
+
+_CR, _DX, _DX_RAW = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "1.1.1"))
+_SECONDARY = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("7", "7.2", "7.3", "7.4"))
+_MODALITIES = frozenset({"CR", "DX", "RG"})
+
+PLAUSIBLE_SPACING_MM = (0.03, 2.0)
+"""Detectors have 0.1 to 0.2 mm; a picture reduced to 256 pixels has up to 1.7 mm."""
+
+DEVIATION_LIMIT = 3.0
+"""A deviation index beyond +-3 is half or twice the exposure aimed at (AAPM TG-116: consider repeating)."""
+
+MAX_CLIPPED_BY_WINDOW = 0.6
+"""A display window that turns more than this black or white was not made for this picture; the project's choice."""
+
+_KEYWORDS = (
+    "ViewPosition ViewCodeSequence PatientOrientation BodyPartExamined AnatomicRegionSequence SeriesDescription "
+    "StudyDescription ProtocolName AcquisitionDeviceProcessingDescription PixelSpacing ImagerPixelSpacing "
+    "EstimatedRadiographicMagnificationFactor KVP ExposureIndex DeviationIndex PresentationIntentType "
+    "RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter WindowWidth VOILUTFunction VOILUTSequence "
+    "PixelPaddingValue PixelPaddingRangeLimit LossyImageCompression Manufacturer ManufacturerModelName "
+    "PatientAge PatientSex PatientBirthDate StudyDate ConversionType"
+)
+_TAGS: list[Any] = [*PIXEL_TAGS, *(Tag(keyword) for keyword in _KEYWORDS.split())]
+
+_LATERAL = re.compile(r"\bLAT|\bLL\b|\bRL\b|SEITLICH|PROFIL|\bSEITE", re.IGNORECASE)
+_FRONTAL = re.compile(r"\bP\.?A\.?\b|\bA\.?P\.?\b|POSTERO|ANTERO|FRONTAL|DORSO-?VENTR|VENTRO-?DORS", re.IGNORECASE)
+_CHEST = re.compile(r"CHEST|THORA[XC]|LUNG|TORAX|TORACE|POUMON|\bCXR\b", re.IGNORECASE)
+_LUMBAR = re.compile(r"LUMB|L[\s_-]?SPINE|\bLWS\b|LOMB|LENDEN", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One image file of a study, as its header describes it."""
+
+    instance: Instance
+    header: Dataset
+    view: View
+    elsewhere: str
+    refusals: tuple[Finding, ...]
+
+    def rank(self, wanted: View) -> tuple[Any, ...]:
+        """Order of preference, smallest first: usable, of the wanted view, PA before AP, most pixels."""
+        order = [View.CHEST_FRONTAL, View.LUMBAR_AP, View.UNKNOWN, View.LUMBAR_LATERAL, View.CHEST_LATERAL]
+        if wanted is not View.UNKNOWN:
+            order = [wanted, View.UNKNOWN, *(v for v in order if v not in (wanted, View.UNKNOWN))]
+        size = int(self.header.get("Rows") or 0) * int(self.header.get("Columns") or 0)
+        return (
+            len(self.refusals) > 0,
+            order.index(self.view),
+            bool(self.elsewhere),
+            self.instance.sop_class in _SECONDARY,
+            clean_text(self.header.get("ViewPosition")).upper() != "PA",
+            -size,
+        )
+
+
+def read_dicom_radiograph(files: Sequence[Path], wanted: View) -> StoredRadiograph:
+    """Read the radiograph among ``files`` that suits ``wanted`` best (``UNKNOWN``: a frontal chest first).
+
+    Raises:
+        UnusableInputError: no file can be read as DICOM, or the pixel data are damaged.
+        ScanRefusedError: no radiograph, several studies, raw detector data, several frames, colour.
+    """
+    candidates, others, damaged = _candidates(files)
+    if not candidates:
+        kinds = Counter(i.kind for i in others)
+        listed = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(4))
+        raise ScanRefusedError(refusal("not_a_radiograph", f"There is no radiograph here, but: {listed}."))
+    if len({c.instance.study for c in candidates}) > 1:
+        message = "The radiographs belong to different studies; give one study at a time."
+        raise ScanRefusedError(refusal("several_studies", message))
+    chosen = min(candidates, key=lambda c: c.rank(wanted))
+    if chosen.refusals:
+        raise ScanRefusedError(*chosen.refusals)
+    findings = []
+    if damaged:
+        findings.append(warning("damaged_files", f"{damaged} files could not be read and were left out."))
+    if len(candidates) > 1:
+        listed = ", ".join(c.elsewhere or c.view.replace("_", " ") for c in candidates if c is not chosen)
+        message = (
+            f"Of {len(candidates)} radiographs one was read ({chosen.view.replace('_', ' ')}); not read: {listed}."
+        )
+        findings.append(info("view_chosen", message))
+    return _read(chosen, findings)
+
+
+def _candidates(files: Sequence[Path]) -> tuple[list[Candidate], list[Instance], int]:
+    found: list[Candidate] = []
+    others: list[Instance] = []
+    reasons: Counter[str] = Counter()
+    with pydicom.config.disable_value_validation():  # type: ignore[no-untyped-call]
+        for path in files:
+            if not looks_like_dicom(path):
+                continue
+            try:
+                instance = read_instance(path)
+                if _is_radiograph(instance):
+                    found.append(_candidate(instance))
+                else:
+                    others.append(instance)
+            except UnusableInputError as error:
+                reasons[str(error)] += 1
+    if not found and not others:
+        reason = next(iter(reasons), "No DICOM file was found.")
+        raise UnusableInputError(reason)
+    return found, others, sum(reasons.values())
+
+
+def _is_radiograph(instance: Instance) -> bool:
+    if instance.sop_class in (_CR, _DX, _DX_RAW):
+        return instance.modality in _MODALITIES
+    return instance.sop_class in _SECONDARY and instance.modality in _MODALITIES | {"", "OT", "SC"}
+
+
+def _candidate(instance: Instance) -> Candidate:
+    with one_sentence("A DICOM header is damaged"):
+        header = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=_TAGS)
+        for element in header.iterall():
+            element.value  # noqa: B018
+        view, elsewhere = _view(header)
+        return Candidate(instance, header, view, elsewhere, tuple(_refusals(instance, header)))
+
+
+def _refusals(instance: Instance, header: Dataset) -> list[Finding]:
+    found = []
+    if instance.sop_class == _DX_RAW or clean_text(header.get("PresentationIntentType")).upper() == "FOR PROCESSING":
+        message = "The image is raw detector data (for processing); send the image for presentation."
+        found.append(refusal("for_processing", message))
+    if instance.frames != 1:
+        found.append(refusal("several_frames", f"The file holds {instance.frames} frames, a radiograph has one."))
+    rows, columns = (int(header.get(k) or 0) for k in ("Rows", "Columns"))
+    if not 0 < rows * columns <= MAX_PIXELS:
+        found.append(refusal("bad_size", f"Rows and columns are absent or above {MAX_PIXELS} pixels."))
+    photometric = str(header.get("PhotometricInterpretation") or "")
+    if photometric.startswith("MONOCHROME"):
+        bits, high = header.get("BitsStored") or 0, header.get("HighBit")
+        if not 8 <= bits <= 16 or (high is not None and high != bits - 1):
+            message = f"The pixels use {bits} bits up to bit {high}; 8 to 16 bits from bit 0 are read."
+            found.append(refusal("unusual_bits", message))
+    elif instance.sop_class not in _SECONDARY:
+        found.append(refusal("not_greyscale", "The image is not a plain grey-scale image (MONOCHROME1 or 2)."))
+    return found
+
+
+def _view(header: Dataset) -> tuple[View, str]:
+    """Return the view that the header names, and the body part if it is another one."""
+    codes = [i for k in ("ViewCodeSequence", "AnatomicRegionSequence") for i in header.get(k) or ()]
+    meanings = [clean_text(i.get("CodeMeaning")) for i in codes]
+    part = clean_text(header.get("BodyPartExamined"))
+    free = [clean_text(header.get(k)) for k in ("SeriesDescription", "ProtocolName", "StudyDescription")]
+    free.append(clean_text(header.get("AcquisitionDeviceProcessingDescription")))
+    position = clean_text(header.get("ViewPosition")).upper()
+    # the attributes made for it first; free text only where they are silent
+    frontal = lateral = False
+    for text in (position, " ".join(meanings), *free):
+        frontal, lateral = bool(_FRONTAL.search(text)), bool(_LATERAL.search(text))
+        if frontal != lateral:
+            break
+    if position in ("LLD", "RLD"):  # lying on a side, seen from the front
+        frontal, lateral = True, False
+    for text in (part, " ".join(meanings), *free):
+        chest, lumbar = bool(_CHEST.search(text)), bool(_LUMBAR.search(text))
+        if chest != lumbar:
+            break
+        if text == part and part and not re.search(r"SPINE|TRUNK|ABDOMEN", part, re.IGNORECASE):
+            return View.UNKNOWN, part.lower()
+    if chest == lumbar or frontal == lateral:
+        return View.UNKNOWN, ""
+    if chest:
+        return (View.CHEST_FRONTAL if frontal else View.CHEST_LATERAL), ""
+    return (View.LUMBAR_AP if frontal else View.LUMBAR_LATERAL), ""
+
+
+def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
+    instance, header = chosen.instance, chosen.header
+    secondary = instance.sop_class in _SECONDARY
+    if secondary:
+        message = "The image is a secondary capture: how it was made and processed is not known."
+        findings.append(warning("secondary_capture", message))
+    if instance.transfer_syntax in LOSSY_SYNTAXES | MAYBE_LOSSY_SYNTAXES or header.get("LossyImageCompression") == "01":
+        findings.append(info("lossy_compression", "The image was compressed with loss."))
+    deviation = number(header.get("DeviationIndex"))
+    if deviation is not None and abs(deviation) > DEVIATION_LIMIT:
+        code, word = ("underexposed", "less") if deviation < 0 else ("overexposed", "more")
+        message = f"The detector got {10 ** (abs(deviation) / 10):.1f} times {word} than the exposure aimed at."
+        findings.append(warning(code, f"{message[:-1]} (deviation index {deviation:.1f})."))
+    pixels, bits = _pixels(instance, findings)
+    spacing, at_patient = _spacing(header)
+    turns, mirrored = _orientation(header, chosen.view)
+    facts = RadiographFacts(
+        source_format="DICOM",
+        bits=bits,
+        age_years=age_in_years(
+            clean_text(header.get("PatientAge")),
+            clean_text(header.get("PatientBirthDate")),
+            clean_text(header.get("StudyDate")),
+        ),
+        sex=sex_of(clean_text(header.get("PatientSex"))),
+        modality=instance.modality or None,
+        view_position=clean_text(header.get("ViewPosition")).upper() or None,
+        body_part=clean_text(header.get("BodyPartExamined")).lower() or None,
+        manufacturer=clean_text(header.get("Manufacturer")) or None,
+        model=clean_text(header.get("ManufacturerModelName")) or None,
+        kvp=number(header.get("KVP")) or None,
+        exposure_index=number(header.get("ExposureIndex")),
+        deviation_index=deviation,
+        spacing_at_patient=at_patient,
+    )
+    return StoredRadiograph(pixels, spacing, facts, chosen.view, chosen.elsewhere, turns, mirrored, findings)
+
+
+def _pixels(instance: Instance, findings: list[Finding]) -> tuple[NDArray[np.float32], int]:
+    """Decode, and take the values through modality LUT and VOI LUT to 0..1, bright for dense."""
+    with one_sentence("The pixel data of an image are damaged or cannot be decoded"):
+        dataset = pydicom.dcmread(instance.path, specific_tags=_TAGS)
+        if "PixelData" not in dataset:
+            raise UnusableInputError("The image has no pixel data: the file is damaged or cut short.")
+        syntax = dataset.file_meta.TransferSyntaxUID
+        size = int(dataset.Rows), int(dataset.Columns)
+        if syntax.is_encapsulated:
+            claim = wrong_size(dataset.PixelData, 1, *size)
+            if claim:
+                raise UnusableInputError(f"The compressed image claims {claim} pixels, its header {size}.")
+            if not get_decoder(syntax).is_available:  # the JPEG codec is GPL and so an extra
+                raise UnusableInputError(
+                    f"The image is compressed ({syntax.name}) and its codec is not installed: "
+                    "pip install 'osteo-monai[jpeg]'."
+                )
+        stored = pixel_array(dataset, decoding_plugin=DECODING_PLUGIN)
+        if stored.shape[:2] != size:
+            raise UnusableInputError(f"The image decodes to {stored.shape}, the header says {size}.")
+        if stored.ndim == 3:
+            return _grey(stored, dataset)
+        padded = _padding(instance, stored)
+        values = np.asarray(apply_modality_lut(stored, dataset))
+        valid = ~padded if padded is not None and padded.any() and not padded.all() else None
+        shown = _window(values, dataset, valid, findings)
+    if str(dataset.PhotometricInterpretation) == "MONOCHROME1":
+        shown = 1 - shown
+    if valid is not None:
+        shown[~valid] = 0
+        findings.append(info("padding", f"{1 - valid.mean():.1%} of the image is padding and was made black."))
+    return shown, int(dataset.get("BitsStored") or 16)
+
+
+def _grey(stored: NDArray[Any], dataset: Dataset) -> tuple[NDArray[np.float32], int]:
+    bits = int(dataset.get("BitsStored") or 8)
+    colours = stored.astype(np.float32) / ((1 << bits) - 1)
+    if (np.ptp(colours, axis=2) > COLOURED).mean() > MAX_COLOURED_SHARE:
+        raise ScanRefusedError(refusal("coloured", "The image is coloured: this is no radiograph."))
+    return colours.mean(axis=2, dtype=np.float32), bits
+
+
+def _padding(instance: Instance, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return the pixels between the padding value and its limit, after the sign conversion; ``None`` if undeclared."""
+    frame = Frame(instance, 0)
+    first = frame.number("PixelPaddingValue")
+    if first is None:
+        return None
+    last = frame.number("PixelPaddingRangeLimit")
+    ends = np.array([int(v) % (1 << 16) for v in (first, first if last is None else last)], np.uint16)
+    if stored.dtype.itemsize == 1:
+        ends = ends.astype(np.uint8)
+    ends = ends.view(stored.dtype.newbyteorder("="))
+    return np.asarray((stored >= ends.min()) & (stored <= ends.max()))
+
+
+def _window(
+    values: NDArray[Any], dataset: Dataset, valid: NDArray[np.bool_] | None, findings: list[Finding]
+) -> NDArray[np.float32]:
+    """Map values to 0..1 by the VOI LUT or window of the header (DICOM PS3.3 C.11.2), else by their spread."""
+    inside = (values if valid is None else values[valid]).ravel()
+    inside = inside[:: max(1, inside.size // 400_000)]
+    low, high = np.percentile(inside, (0.2, 99.8))
+    plain = np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    if low == high:
+        return plain
+    tables: Any = dataset.get("VOILUTSequence") or ()
+    centres, widths = (np.atleast_1d(np.asarray(dataset.get(k) or [], float)) for k in ("WindowCenter", "WindowWidth"))
+    if len(tables) and number(tables[0].get("LUTDescriptor", [0])[0]) is not None and tables[0].get("LUTData"):
+        mapped = apply_voi(np.rint(values).astype(np.int64), dataset, 0).astype(np.float32)
+        bottom, top = _table_ends(tables[0].LUTData, dataset)
+        shown = np.asarray((mapped - bottom) / max(top - bottom, 1), np.float32)
+    elif centres.size and widths.size and np.isfinite([centres[0], widths[0]]).all() and widths[0] > 0:
+        shown = window(values, float(centres[0]), float(widths[0]), clean_text(dataset.get("VOILUTFunction")).upper())
+    else:
+        findings.append(info("no_window", "The header gives no display window; the full range of the image was taken."))
+        return plain
+    seen = shown if valid is None else shown[valid]
+    clipped = float(((seen <= 0.002) | (seen >= 0.998)).mean())
+    plainly = plain if valid is None else plain[valid]
+    if clipped > MAX_CLIPPED_BY_WINDOW > float(((plainly <= 0.002) | (plainly >= 0.998)).mean()):
+        message = f"The display window in the header cuts {clipped:.0%} of the image off and was not believed."
+        findings.append(warning("window_ignored", message))
+        return plain
+    return np.clip(shown, 0, 1).astype(np.float32)
+
+
+def _table_ends(data: Any, dataset: Dataset) -> tuple[int, int]:
+    """Return the lowest and highest value of a look-up table, whose entries come as numbers or as 16-bit words."""
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, "<u2" if dataset.original_encoding[1] else ">u2")
+    table = np.asarray(data)
+    return int(table.min()), int(table.max())
+
+
+def window(values: NDArray[Any], centre: float, width: float, function: str = "LINEAR") -> NDArray[np.float32]:
+    """Map values to 0..1 by a display window; ``function`` is LINEAR, LINEAR_EXACT or SIGMOID (PS3.3 C.11.2.1.2-3)."""
+    x = values.astype(np.float32)
+    if function == "SIGMOID":
+        return (1 / (1 + np.exp(np.clip(-4 * (x - centre) / width, -60, 60)))).astype(np.float32)
+    if function != "LINEAR_EXACT":  # the linear function counts whole values, so its ends lie half a value inwards
+        centre, width = centre - 0.5, max(width - 1, 1e-3)
+    return np.clip((x - centre) / width + 0.5, 0, 1).astype(np.float32)
+
+
+def _spacing(header: Dataset) -> tuple[tuple[float, float] | None, bool | None]:
+    for keyword, at_patient in (("PixelSpacing", True), ("ImagerPixelSpacing", False)):
+        values = [number(v) for v in header.get(keyword) or ()]
+        if len(values) != 2 or any(v is None for v in values):
+            continue
+        rows, columns = (float(v) for v in values if v is not None)
+        if all(PLAUSIBLE_SPACING_MM[0] <= v <= PLAUSIBLE_SPACING_MM[1] for v in (rows, columns)):
+            imager = [number(v) for v in header.get("ImagerPixelSpacing") or ()]
+            # without a magnification, both entries alike mean that nobody calibrated anything
+            return (rows, columns), at_patient and imager != [rows, columns]
+    return None, None
+
+
+def _orientation(header: Dataset, view: View) -> tuple[int, bool]:
+    """Return the turn and mirroring that bring a frontal view upright, by PatientOrientation (PS3.3 C.7.6.1.1.1)."""
+    if view not in (View.CHEST_FRONTAL, View.LUMBAR_AP, View.UNKNOWN):
+        return 0, False
+    directions = [clean_text(v).upper()[:1] for v in header.get("PatientOrientation") or ()]
+    if len(directions) != 2:
+        return 0, False
+    wanted = np.array([["R", "L"], ["H", "F"]])  # what lies left, right, on top, at the bottom
+    opposite = {"L": "R", "R": "L", "H": "F", "F": "H"}
+    if {*directions, *(opposite.get(d, "") for d in directions)} != {"L", "R", "H", "F"}:
+        return 0, False
+    along, down = directions
+    for turns in range(4):
+        for mirrored in (False, True):
+            right, bottom = (opposite[along] if mirrored else along), down
+            for _ in range(turns):  # a turn counter-clockwise brings what was at the right to the top
+                right, bottom = bottom, opposite[right]
+            if (right, bottom) == (wanted[0, 1], wanted[1, 1]):
+                return turns, mirrored
+    return 0, False

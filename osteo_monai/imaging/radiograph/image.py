@@ -1,0 +1,129 @@
+"""A checked radiograph: grey values for viewing, how it lies, and the facts that its use depends on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osteo_monai.domain import Finding, Sex
+
+
+class View(StrEnum):
+    """What a radiograph shows; frontal is PA or AP, which :attr:`RadiographFacts.view_position` tells apart."""
+
+    CHEST_FRONTAL = "chest_frontal"
+    CHEST_LATERAL = "chest_lateral"
+    LUMBAR_AP = "lumbar_ap"
+    LUMBAR_LATERAL = "lumbar_lateral"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class RadiographFacts:
+    """What the file says about how a radiograph was made. ``None`` means that it does not say.
+
+    Of the patient nothing but age and sex is kept.
+    """
+
+    source_format: str
+    """``DICOM``, ``PNG`` or ``JPEG``."""
+    bits: int
+    """Bits of a stored value that are used."""
+    age_years: float | None = None
+    sex: Sex | None = None
+    modality: str | None = None
+    view_position: str | None = None
+    body_part: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    kvp: float | None = None
+    exposure_index: float | None = None
+    """IEC 62494-1; 100 stands for about 1 uGy at the detector."""
+    deviation_index: float | None = None
+    """IEC 62494-1; 10 log10 of the exposure index over its target."""
+    spacing_at_patient: bool | None = None
+    """Whether the spacing is calibrated to the patient (True) or that of the detector (False)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the pixels of a :class:`Radiograph` came out of the stored ones: cropped, then mirrored, then turned.
+
+    Attributes:
+        shape: rows and columns as stored (pictures: after the turn that their EXIF entry asks for).
+        box: first row, row after the last, first column, column after the last that were kept.
+        quarter_turns: counter-clockwise.
+        mirrored: left to right, before the turn.
+    """
+
+    shape: tuple[int, int]
+    box: tuple[int, int, int, int]
+    quarter_turns: int = 0
+    mirrored: bool = False
+
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Bring an array on the stored grid, such as a bone mask, onto the radiograph's.
+
+        Raises:
+            ValueError: its (rows, columns) are not the stored ones.
+        """
+        if array.shape != self.shape:
+            raise ValueError(f"the array must be on the stored grid {self.shape} (rows, columns), got {array.shape}")
+        top, bottom, left, right = self.box
+        return orient(array[top:bottom, left:right], self.quarter_turns, self.mirrored)
+
+    def then(self, quarter_turns: int, mirrored: bool) -> "Layout":
+        """Return this layout followed by another mirroring and turn."""
+        # mirroring a turned picture is turning the mirrored one the other way
+        turns = quarter_turns + (-self.quarter_turns if mirrored else self.quarter_turns)
+        return Layout(self.shape, self.box, turns % 4, self.mirrored != mirrored)
+
+
+def orient(array: NDArray[Any], quarter_turns: int, mirrored: bool) -> NDArray[Any]:
+    """Mirror ``array`` (rows, columns) left to right if asked, then turn it counter-clockwise by quarter turns."""
+    return np.rot90(array[:, ::-1] if mirrored else array, quarter_turns)
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A radiograph as it is looked at.
+
+    Attributes:
+        pixels: float32 (rows, columns), 0..1, bright where the beam was weakened most (bone). Row 0 is on top, column 0
+            at the viewer's left, which is the person's right on frontal views.
+        spacing_mm: height and width of a pixel; ``None`` where the file does not say.
+        view: what it shows.
+        facts: from the header.
+        findings: what reading noticed and changed (never a refusal: that is raised).
+        layout: from the stored grid to this one.
+        source: name of the file or folder, as the caller gave it.
+    """
+
+    pixels: NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None
+    view: View
+    facts: RadiographFacts
+    layout: Layout
+    findings: Sequence[Finding] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class StoredRadiograph:
+    """What a file holds before its content is looked at; ``turns`` and ``mirrored`` bring it up by the header's word.
+
+    ``pixels`` are as those of :class:`Radiograph`, ``view`` is ``UNKNOWN`` where the header does not say, and
+    ``elsewhere`` is a body part that the header names and that is neither chest nor lumbar spine.
+    """
+
+    pixels: NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None
+    facts: RadiographFacts
+    view: View = View.UNKNOWN
+    elsewhere: str = ""
+    turns: int = 0
+    mirrored: bool = False
+    findings: list[Finding] = field(default_factory=list)

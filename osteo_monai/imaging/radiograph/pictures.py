@@ -1,0 +1,94 @@
+"""Reads radiographs that were exported as PNG or JPEG: 8 or 16 bits, grey, colour that is grey, palettes, alpha."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
+from osteo_monai.imaging.dicom_headers import one_sentence
+from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
+
+FORMATS = ("PNG", "JPEG")
+MAX_PIXELS = 100_000_000
+"""Size cap before anything is decoded: the largest detectors in clinical use have about 20 million pixels."""
+
+COLOURED = 0.12
+"""Channels that differ by more than this (of full scale) make a pixel coloured; JPEG and sepia scans stay below."""
+MAX_COLOURED_SHARE = 0.2
+"""The project's choice: labels and arrows are a few per cent of a picture."""
+
+_DEPTHS = (10, 12, 14, 16)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file begins like a PNG or a JPEG."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8).startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
+    except OSError:
+        return False
+
+
+def read_picture(path: Path) -> StoredRadiograph:
+    """Read a PNG or JPEG.
+
+    Raises:
+        UnusableInputError: damaged, or above ``MAX_PIXELS``.
+        ScanRefusedError: a colour picture, or black and white without grey.
+    """
+    with one_sentence("The picture is damaged or cannot be decoded"), Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UnusableInputError(f"The picture has {image.width} x {image.height} pixels, more than is accepted.")
+        kind = "PNG" if image.format == "PNG" else "JPEG"
+        grey, bits, findings = _grey(image)
+    if kind == "JPEG":
+        findings.append(info("lossy_compression", "The picture was compressed with loss (JPEG)."))
+    return StoredRadiograph(grey, None, RadiographFacts(kind, bits), findings=findings)
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Read a PNG mask as bool (rows, columns): everything but 0 counts.
+
+    Raises:
+        UnusableInputError: damaged, or no one-channel picture.
+    """
+    with one_sentence("The mask is damaged or cannot be decoded"), Image.open(path, formats=("PNG",)) as image:
+        values = np.asarray(image)
+    if values.ndim != 2:
+        raise UnusableInputError("The mask must be a PNG of one channel.")
+    return values > 0
+
+
+def _grey(image: Image.Image) -> tuple[NDArray[np.float32], int, list[Finding]]:
+    findings: list[Finding] = []
+    if image.mode == "1":
+        raise ScanRefusedError(refusal("no_grey_values", "The picture is black and white only, without grey values."))
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):
+        values = np.asarray(turned)
+        top = int(values.max(initial=0))
+        if values.min(initial=0) < 0 or top >= 1 << 16:
+            raise UnusableInputError("The picture's values do not fit into 16 bits.")
+        bits = next(b for b in _DEPTHS if top < 1 << b)
+        if bits < 16:
+            findings.append(
+                info("depth_assumed", f"The 16-bit picture was taken as {bits} bits: its highest is {top}.")
+            )
+        return np.asarray(values / ((1 << bits) - 1), np.float32), bits, findings
+    if turned.mode == "L":
+        return np.asarray(np.asarray(turned) / 255, np.float32), 8, findings
+    colours = np.asarray(turned.convert("RGBA"), np.float32) / 255
+    rgb, alpha = colours[..., :3], colours[..., 3]
+    coloured = float((np.ptp(rgb, axis=2) > COLOURED).mean())
+    if coloured > MAX_COLOURED_SHARE:
+        message = f"{coloured:.0%} of the picture is coloured: this is no radiograph."
+        raise ScanRefusedError(refusal("coloured", message))
+    if coloured > 0.0005:
+        findings.append(warning("annotations", f"{coloured:.1%} of the picture is coloured: it holds annotations."))
+    grey = rgb.mean(axis=2, dtype=np.float32)
+    if np.ptp(alpha) > 0:
+        grey = grey * alpha  # what is transparent is shown on black
+    return np.asarray(grey, np.float32), 8, findings

@@ -1,0 +1,178 @@
+"""The door for radiographs: one path in, one checked radiograph out, or a reason."""
+
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osteo_monai.domain import Finding, ScanRefusedError, Severity, UnusableInputError
+from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, read_study_uid, walk_files
+from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.radiograph.chest import MIN_FIT, fit_chest
+from osteo_monai.imaging.radiograph.content import check_box, check_values, find_box
+from osteo_monai.imaging.radiograph.dicom import read_dicom_radiograph
+from osteo_monai.imaging.radiograph.image import Layout, Radiograph, StoredRadiograph, View
+from osteo_monai.imaging.radiograph.pictures import is_picture, read_picture
+
+
+def read_radiograph(path: Path, view: View | str | None = None, *, check: bool = True) -> Radiograph:
+    """Read a radiograph from a DICOM file or folder (one study; a frontal chest is preferred), a PNG or a JPEG.
+
+    Args:
+        path: a file, or a folder with one study or one picture.
+        view: what the caller needs (``chest_frontal``, ``lumbar_ap``, ...): another view is refused. Without it the
+            view follows from the header, or from the picture for frontal chests, or stays ``unknown``.
+        check: look at the pixels: cut borders off, judge exposure, and find out how a chest lies. ``False`` is for
+            pictures that were checked or made by us: nothing but the header's word is then done.
+
+    Returns:
+        Pixels in 0..1 with bone bright, upright, the person's right at the viewer's left; none of its findings is a
+        refusal.
+
+    Raises:
+        UnusableInputError: nothing can be read: no such path, damaged data, neither DICOM nor PNG nor JPEG.
+        ScanRefusedError: read, but not fit for use; its findings say why.
+    """
+    path = Path(path)
+    try:
+        wanted = View.UNKNOWN if view is None else View(view)
+    except ValueError:
+        raise ValueError(f"view must be one of {', '.join(View)}, got {view!r}") from None
+    stored = _read_stored(path, wanted)
+    declared = stored.view
+    if stored.elsewhere and wanted is not View.UNKNOWN:
+        message = f"The header says that the image shows another part of the body ({stored.elsewhere})."
+        raise ScanRefusedError(refusal("other_body_part", message))
+    if View.UNKNOWN not in (wanted, declared) and wanted != declared:
+        message = f"The header says {_words(declared)}; {_words(wanted)} is needed."
+        raise ScanRefusedError(refusal("other_view", message))
+    findings = list(stored.findings)
+    shown = declared if wanted is View.UNKNOWN else wanted
+    rows, columns = stored.pixels.shape
+    layout = Layout((rows, columns), (0, rows, 0, columns))
+    if check:
+        layout = replace(layout, box=find_box(stored.pixels))
+        _refuse_if(findings, check_box(layout.shape, layout.box))
+    if stored.turns or stored.mirrored:
+        layout = layout.then(stored.turns, stored.mirrored)
+        findings.append(info("turned_by_header", "The image was turned upright as its header says."))
+    pixels = layout.apply(stored.pixels)
+    if check:
+        _refuse_if(findings, check_values(pixels))
+        layout, inverted, shown = _look_for_chest(pixels, layout, shown, declared, bool(stored.elsewhere), findings)
+        pixels = layout.apply(1 - stored.pixels if inverted else stored.pixels)
+    spacing = stored.spacing_mm
+    if spacing and layout.quarter_turns % 2:
+        spacing = spacing[1], spacing[0]
+    return Radiograph(
+        pixels=np.ascontiguousarray(pixels, np.float32),
+        spacing_mm=spacing,
+        view=shown,
+        facts=stored.facts,
+        layout=layout,
+        findings=tuple(findings),
+        source=path.name,
+    )
+
+
+def _look_for_chest(
+    pixels: NDArray[np.float32], layout: Layout, shown: View, declared: View, elsewhere: bool, findings: list[Finding]
+) -> tuple[Layout, bool, View]:
+    """Bring a frontal chest upright, leave other views; return the layout, whether to invert, and the view."""
+    if shown not in (View.CHEST_FRONTAL, View.UNKNOWN) or elsewhere:
+        return layout, False, shown
+    chest = fit_chest(pixels)
+    if chest.fit < MIN_FIT:
+        if declared is View.CHEST_FRONTAL:
+            message = (
+                "The lungs cannot be made out, so that nothing shows that the image is upright as its header says."
+            )
+            findings.append(warning("chest_not_recognised", message))
+        elif shown is View.CHEST_FRONTAL:
+            message = "The picture is not recognised as a frontal chest radiograph."
+            raise ScanRefusedError(refusal("not_a_chest", message), *findings)
+        else:
+            findings.append(warning("view_unknown", "Nothing shows what the picture is a view of."))
+        return layout, False, shown
+    if chest.turns:
+        words = {1: "a quarter turn counter-clockwise", 2: "half a turn", 3: "a quarter turn clockwise"}[chest.turns]
+        findings.append(warning("turned", f"The chest did not lie upright: the picture was given {words}."))
+    elif chest.uncertain:
+        findings.append(warning("orientation_uncertain", "It is not certain that the chest lies upright."))
+    if chest.inverted:
+        findings.append(warning("inverted", "Bone was dark: the grey scale of the picture was inverted."))
+    if chest.mirrored:
+        message = (
+            "The heart lay on the right, so that the picture was taken as mirrored and mirrored back; if it is not, "
+        )
+        findings.append(warning("mirrored", message + "the heart does lie on the right (situs inversus)."))
+    return layout.then(chest.turns, False).then(0, chest.mirrored), chest.inverted, View.CHEST_FRONTAL
+
+
+def _read_stored(path: Path, wanted: View) -> StoredRadiograph:
+    if not path.exists():
+        raise UnusableInputError(f"There is no file or folder '{path}'.")
+    with one_sentence("The input cannot be read"):
+        if path.is_file():
+            if is_picture(path):
+                return read_picture(path)
+            if looks_like_dicom(path):
+                return read_dicom_radiograph([path], wanted)
+            raise UnusableInputError("The file is neither DICOM nor PNG nor JPEG.")
+        files = [file for _, names in walk_files(path) for file in names]
+        if any(looks_like_dicom(file) for file in files):
+            return read_dicom_radiograph(files, wanted)
+        pictures = [file for file in files if is_picture(file)]
+        if len(pictures) == 1:
+            return read_picture(pictures[0])
+        if pictures:
+            raise UnusableInputError(f"The folder holds {len(pictures)} pictures; give one of them.")
+        raise UnusableInputError("Nothing in the folder is DICOM, PNG or JPEG.")
+
+
+def find_radiographs(path: Path) -> list[Path]:
+    """List what :func:`read_radiograph` can be given from a folder tree.
+
+    Each PNG and JPEG stands for itself. DICOM files are told apart by their StudyInstanceUID: a folder that holds one
+    study only is given as the folder, so that the view can be chosen; of folders that mix studies each file is given.
+
+    Raises:
+        UnusableInputError: there is no such path, or nothing in it looks like DICOM, PNG or JPEG.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UnusableInputError(f"There is no file or folder '{path}'.")
+    if path.is_file():
+        return [path]
+    found: list[Path] = []
+    for folder, files in walk_files(path):
+        found += [file for file in files if is_picture(file)]
+        studies: defaultdict[str, list[Path]] = defaultdict(list)
+        for file in files:
+            if not is_picture(file) and looks_like_dicom(file):
+                studies[_study(file)].append(file)
+        alone = len(studies) == 1 and not any(child.is_dir() for child in folder.iterdir())
+        found += [folder] if alone else [file for members in studies.values() for file in members]
+    if not found:
+        raise UnusableInputError("Nothing in the folder is DICOM, PNG or JPEG.")
+    return sorted(found)
+
+
+def _study(file: Path) -> str:
+    try:
+        return read_study_uid(file)
+    except UnusableInputError:
+        return ""
+
+
+def _refuse_if(findings: list[Finding], new: list[Finding]) -> None:
+    """Add what was found; raise if there is a refusal among it."""
+    findings += new
+    if any(f.severity is Severity.REFUSAL for f in new):
+        raise ScanRefusedError(*findings)
+
+
+def _words(view: View) -> str:
+    return view.replace("_", " ").replace(" ap", " AP")

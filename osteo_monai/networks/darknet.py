@@ -1,0 +1,70 @@
+"""DarkNet-19 (Redmon and Farhadi, YOLO9000, 2016, arXiv 1612.08242, Table 6)."""
+
+from torch import Tensor, nn
+
+__all__ = ["DarkNet19"]
+
+_STAGES: tuple[tuple[int, ...], ...] = (
+    (32,),
+    (64,),
+    (128, 64, 128),
+    (256, 128, 256),
+    (512, 256, 512, 256, 512),
+    (1024, 512, 1024, 512, 1024),
+)
+"""Channels of the 18 convolutions before the last; a max pooling of 2 x 2 lies between two stages. Where a stage has
+several, the second and fourth are 1 x 1 (they narrow), all others 3 x 3."""
+
+
+class DarkNet19(nn.Module):
+    """(N, ``in_channels``, H, W) to logits (N, ``out_channels``): 19 convolutions, five max poolings.
+
+    Each convolution has no bias and is followed by batch normalisation and a leaky ReLU of slope 0.1, but for the last:
+    it is 1 x 1, gives the classes and has a bias; its map is averaged. With 3 input channels and 1000 classes the
+    convolutions have 20.8 million weights.
+
+    Args:
+        in_channels: 1 for a radiograph.
+        out_channels: 1 for the logit of a problem with two answers.
+        width: factor on all channels; less than 1 is a reduced-width variant.
+        dropout: share of the last map's input channels that is dropped in training.
+
+    Raises:
+        ValueError: listing every argument that is off.
+    """
+
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, width: float = 1.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        problems = []
+        if in_channels < 1 or out_channels < 1:
+            problems.append(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
+        if not 1 / 32 <= width <= 4:
+            problems.append(f"width must lie between 1/32 and 4, got {width}")
+        if not 0 <= dropout < 1:
+            problems.append(f"dropout must lie in [0, 1), got {dropout}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        channels = in_channels
+        stages: list[nn.Module] = []
+        for number, stage in enumerate(_STAGES):
+            steps: list[nn.Module] = [nn.MaxPool2d(2)] if number else []
+            for place, full in enumerate(stage):
+                kernel = 1 if place % 2 else 3
+                wide = max(1, round(full * width))
+                steps += [
+                    nn.Conv2d(channels, wide, kernel, padding=kernel // 2, bias=False),
+                    nn.BatchNorm2d(wide),
+                    nn.LeakyReLU(0.1),
+                ]
+                channels = wide
+            stages.append(nn.Sequential(*steps))
+        self.features = nn.Sequential(*stages)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classes = nn.Conv2d(channels, out_channels, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.1, mode="fan_out")
+        nn.init.zeros_(self.classes.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classes(self.dropout(self.features(x))).mean((2, 3))

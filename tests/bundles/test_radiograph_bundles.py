@@ -1,0 +1,283 @@
+"""Both bundles for radiographs: training, folds, evaluation, inference, heat maps, refusals, on twelve pictures."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, run
+from PIL import Image
+
+from osteo_monai.inferers import export_weights, load_bundle
+from osteo_monai.inferers.bundle import find_bundle, merge_inference_config
+from osteo_monai.radiographs import cross_validate
+from osteo_monai.statistics.predictions import read_predictions
+
+CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
+NAMES = (CHEST, LUMBAR)
+VIEWS = {CHEST: "chest_frontal", LUMBAR: "lumbar_ap"}
+SMALL = {
+    CHEST: {"patch_size": 32, "network_def#width": 16, "network_def#heads": 2, "network_def#layers": 1},
+    LUMBAR: {"patch_size": [64, 32], "network_def#width": 0.0625},
+}
+TINY_RUN = {"epochs": 2, "batch_size": 3, "amp": False, "cache_workers": 1, "check_images": False}
+
+
+def _configs(name):
+    return find_bundle(name) / "configs"
+
+
+def _run(name, folder, manifest, *overlays, **settings):
+    configs = _configs(name)
+    run(
+        config_file=[str(configs / f"{part}.json") for part in ("common", "train", *overlays)],
+        meta_file=str(configs / "metadata.json"),
+        logging_file=str(configs / "logging.conf"),
+        **{
+            "bundle_root": str(configs.parent),
+            "output_dir": str(folder),
+            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+            "data_source": str(manifest),
+            **SMALL[name],
+            **settings,
+        },
+    )
+
+
+def _table(file):
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Every person has each view: a bright band, masked as bone, broad for a good T-score, narrow for a poor one."""
+    folder = tmp_path_factory.mktemp("cohort")
+    content = {"name": "bands", "description": "bands", "virtual": True}
+    content |= {split: [] for split in ("training", "validation", "test")}
+    for number in range(12):
+        poor = number % 2
+        for view in ("chest_frontal", "lumbar_ap", "lumbar_lateral"):
+            pixels = np.random.default_rng(number).normal(20000, 1000, (72, 60))
+            bone = np.zeros((72, 60), np.uint8)
+            bone[:, 30 : 34 + 12 * (1 - poor)] = 255
+            stem = f"{number}_{view}"
+            Image.fromarray((pixels + 100 * bone).astype(np.uint16)).save(folder / f"{stem}.png")
+            Image.fromarray(bone).save(folder / f"{stem}_bone.png")
+            split = "training" if number < 6 else "validation" if number < 9 else "test"
+            facts = {"age": 60 + number, "sex": "F", "t_score": -3.0 if poor else -1.0}
+            paths = {"image": f"{stem}.png", "bone_mask": f"{stem}_bone.png"}
+            content[split].append({**paths, "view": view, "subject_id": f"p{number}", **facts})
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder / "manifest.json"
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request, manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    environment = pytest.MonkeyPatch()
+    environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+    _run(request.param, folder, manifest, **TINY_RUN)
+    environment.undo()
+    return request.param, folder
+
+
+def test_training_is_tracked_and_leaves_weights(trained):
+    name, folder = trained
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    assert record.info.status == "FINISHED"
+    assert {"train_loss_epoch", "val_auc", "val_accuracy"} <= set(record.data.metrics)
+    assert record.data.params["training_images"] == "6"
+    assert record.data.params["view"] == VIEWS[name]
+    assert len(record.data.params["manifest_sha256"]) == 64
+    assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} == {"config.json", "model.pt"}
+    assert (folder / "checkpoints" / "checkpoint_epoch=2.pt").is_file()
+
+
+def test_evaluation_writes_risks_and_how_much_heat_lies_on_bone(trained, manifest, tmp_path):
+    name, folder = trained
+    weights = f"{folder}/checkpoints/model.pt"
+    splits = ["validation", "test"]
+    _run(name, tmp_path, manifest, "evaluate", **TINY_RUN, checkpoint=weights, splits=splits, heat_maps=True)
+    with (tmp_path / "metrics.csv").open() as file:
+        assert {row[0] for row in csv.reader(file)} == {"val_auc", "val_accuracy"}
+    cohorts = {one.cohort: one for one in read_predictions([tmp_path / "predictions.csv"])}
+    test = cohorts["test"]
+    assert test.virtual
+    assert test.classes == ("no_osteoporosis", "osteoporosis")
+    assert dict(zip(test.subjects.tolist(), test.truth.tolist(), strict=True)) == {"p9": 1, "p10": 0, "p11": 1}
+    rows = _table(tmp_path / "predictions.csv")
+    assert {row["t_score"] for row in rows} == {"-3.0", "-1.0"}
+    for row in rows:
+        wide = row["osteoporosis"] == "0"
+        assert float(row["bone_area"]) == pytest.approx((16 if wide else 4) / 60, abs=0.01)
+        assert ("attention_on_bone" in row) == (name == CHEST)
+        assert 0 <= float(row["heat_on_bone"] or 0) <= 1
+    assert (tmp_path / "heat_maps.png").stat().st_size > 1000
+
+
+def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manifest, tmp_path):
+    name, folder = trained
+    config = merge_inference_config(find_bundle(name)) | {"amp": False, "check_images": False}
+    for key, value in SMALL[name].items():
+        if key.startswith("network_def#"):
+            config["network_def"][key.split("#")[1]] = value
+        else:
+            config[key] = value
+    copy = tmp_path / name
+    (copy / "configs").mkdir(parents=True)
+    (copy / "configs" / "inference.json").write_text(json.dumps(config))
+    (copy / "configs" / "metadata.json").write_text((_configs(name) / "metadata.json").read_text())
+    with pytest.raises(FileNotFoundError, match=r"has no weights: .*model\.pt is missing"):
+        load_bundle(copy)
+    export_weights(folder / "checkpoints" / "model.pt", copy / "models" / "model.pt", half=False)
+    picture = manifest.parent / f"0_{VIEWS[name]}.png"
+    run(
+        config_file=str(copy / "configs" / "inference.json"),
+        meta_file=str(copy / "configs" / "metadata.json"),
+        logging_file=str(_configs(name) / "logging.conf"),
+        bundle_root=str(copy),
+        image=str(picture),
+    )
+    (row,) = _table(copy / "eval" / "predictions.csv")
+    assert row["subject_id"] == picture.stem
+    assert (copy / "eval" / "heat_maps.png").is_file()
+    bundle = load_bundle(copy)
+    image = torch.from_numpy(np.asarray(Image.open(picture)).astype(np.float32))[None]
+    answer = bundle(image)
+    assert set(answer) == {"pred", "heat", *(["attention"] if name == CHEST else [])}
+    assert float(answer["pred"][0]) == pytest.approx(float(row["probability_osteoporosis"]), abs=1e-5)
+    assert answer["heat"].shape == ((1, 192, 192) if name == CHEST else (1, 64, 32))
+    # brightness and contrast are taken out
+    torch.testing.assert_close(bundle(3 * image + 7)["pred"], answer["pred"], atol=1e-4, rtol=0)
+    masked = bundle({"image": image, "bone": torch.ones_like(image)})
+    assert masked["bone_area"] == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"image must be a tensor of shape \(1, rows, columns\), got \(1, 8, 8, 8\)"):
+        bundle(torch.zeros(1, 8, 8, 8))
+    with pytest.raises(ValueError, match="all images must have its shape"):
+        bundle({"image": image, "bone": torch.ones(1, 5, 5)})
+
+
+def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_person(manifest, tmp_path):
+    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "track": False}
+    file = cross_validate(find_bundle(CHEST), tmp_path, str(manifest), folds=3, settings=settings)
+    rows = _table(file)
+    fold = {row["subject_id"]: row["fold"] for row in rows if row["cohort"] == "validation"}
+    assert set(fold) == {f"p{n}" for n in range(9)}
+    assert sorted(fold.values()) == ["0"] * 3 + ["1"] * 3 + ["2"] * 3
+    for number in range(3):
+        single = {row["subject_id"]: row for row in _table(tmp_path / f"fold_{number}" / "predictions.csv")}
+        assert {name for name, at in fold.items() if at == str(number)} == set(single) - {"p9", "p10", "p11"}
+    assert [row["subject_id"] for row in rows if row["cohort"] == "test"] == ["p9", "p10", "p11"]
+    logits = []
+    for number in range(3):
+        p = {
+            r["subject_id"]: float(r["probability_osteoporosis"])
+            for r in _table(tmp_path / f"fold_{number}/predictions.csv")
+        }
+        logits.append(np.log(p["p9"] / (1 - p["p9"])))
+    joined = next(float(row["probability_osteoporosis"]) for row in rows if row["subject_id"] == "p9")
+    assert joined == pytest.approx(1 / (1 + np.exp(-np.mean(logits))), abs=1e-4)
+    assert {one.cohort for one in read_predictions([file])} == {"validation", "test"}
+
+
+def test_lateral_radiographs_with_the_other_architecture(manifest, tmp_path):
+    _run(LUMBAR, tmp_path, manifest, "lateral", **TINY_RUN, track=False)
+    state = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
+    assert state.get("model", state)["classes.weight"].shape == (1, 64, 1, 1)
+    folder = tmp_path / "eval"
+    settings = TINY_RUN | {"checkpoint": f"{tmp_path}/checkpoints/model.pt", "track": False}
+    _run(LUMBAR, folder, manifest, "evaluate", "lateral", **settings)
+    assert {row["model"] for row in _table(folder / "predictions.csv")} == {"darknet19 (lumbar_lateral)"}
+
+
+def test_published_recipes(manifest, tmp_path):
+    _run(CHEST, tmp_path / "li", manifest, "li2026", **TINY_RUN, track=False, num_workers=0)
+    _run(LUMBAR, tmp_path / "boonrod", manifest, "boonrod2025", **TINY_RUN, track=False)
+    for folder in ("li", "boonrod"):
+        assert (tmp_path / folder / "checkpoints" / "model.pt").is_file()
+
+    def settings(name, overlay, *keys):
+        parser = ConfigParser()
+        parser.read_config([str(_configs(name) / f"{part}.json") for part in ("common", "train", overlay)])
+        return [parser[key] for key in keys]
+
+    keys = ("grid", "patch_size", "batch_size", "learning_rate", "target_sd", "network_def#width", "network_def#layers")
+    assert settings(CHEST, "li2026", *keys) == [[6, 6], 256, 8, 0.0001, 0.0, 512, 6]
+    (optimiser,) = settings(CHEST, "li2026", "optimizer")
+    assert (optimiser["_target_"], optimiser["momentum"]) == ("torch.optim.SGD", 0.9)
+    assert settings(LUMBAR, "boonrod2025", "network_def#width", "target_sd") == [1.0, 0.0]
+    assert settings(LUMBAR, "lateral", "view", "architecture") == ["lumbar_lateral", "darknet19"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_wrong_is_told_in_a_sentence(name, manifest, tmp_path):
+    with pytest.raises(SystemExit, match="--data_source must name a data manifest"):
+        _run(name, tmp_path, "", **TINY_RUN, track=False)
+    with pytest.raises(SystemExit, match="unknown setting 'epochz'.*did you mean 'epochs'"):
+        _run(name, tmp_path, manifest, epochz=1)
+    with pytest.raises(SystemExit, match="has no records of the view 'chest_lateral'"):
+        _run(name, tmp_path, manifest, **TINY_RUN, track=False, view="chest_lateral")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_config_is_the_merge_and_metadata_fits(name):
+    configs = _configs(name)
+    assert json.loads((configs / "inference.json").read_text()) == merge_inference_config(configs.parent)
+    metadata = json.loads((configs / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    parser = ConfigParser(json.loads((configs / "inference.json").read_text()))
+    network = parser.get_parsed_content("network_def").eval()
+    formats = metadata["network_data_format"]
+    channels, size = (formats["inputs"]["image"][key] for key in ("num_channels", "spatial_shape"))
+    with torch.no_grad():
+        answer = network(torch.zeros(1, channels, *size))
+    assert answer.shape == (1, formats["outputs"]["pred"]["num_channels"])
+    for part in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        assert len(part["channel_def"]) == part["num_channels"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["train", "infer"])
+def test_monai_finds_every_property(name, kind, manifest, tmp_path):
+    configs = _configs(name)
+    files = [str(configs / "common.json"), str(configs / "train.json")]
+    workflow = ConfigWorkflow(
+        config_file=files if kind == "train" else str(configs / "inference.json"),
+        meta_file=str(configs / "metadata.json"),
+        workflow_type=kind,
+        logging_file=None,
+        bundle_root=str(configs.parent),
+        output_dir=str(tmp_path),
+        **SMALL[name],
+        **({"data_source": str(manifest), **TINY_RUN} if kind == "train" else {}),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(manifest, tmp_path):
+    configs = _configs(CHEST)
+    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": str(manifest), "track": False}
+    settings |= {"output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
+    files = str([str(configs / f"{part}.json") for part in ("common", "train", "multi_gpu_train")])
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
+        + ["monai.bundle", "run", f"--meta_file={configs / 'metadata.json'}", f"--config_file={files}"]
+        + [f"--logging_file={configs / 'logging.conf'}", *(f"--{key}={value}" for key, value in settings.items())],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(configs.parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("osteo_monai.training INFO: epoch 1/1") == 1
+    assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
