@@ -18,6 +18,7 @@ import typer
 import osteo_monai
 from osteo_monai.domain import (
     DensityThresholds,
+    MineralStandard,
     ScanRefusedError,
     Severity,
     Sex,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from osteo_monai.screening.pipeline import ScreeningOptions
     from osteo_monai.screening.result import ScreeningResult
+    from osteo_monai.statistics.evaluation import EvaluationOptions
     from osteo_monai.statistics.meta_analysis import EvidenceOptions
 
 EXIT_UNEXPECTED, EXIT_UNUSABLE, EXIT_REFUSED = 1, 2, 3
@@ -41,8 +43,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-virtual = typer.Typer(help="Make virtual patients: one CT, or a cohort from a recipe.", no_args_is_help=True)
-manifest = typer.Typer(help="Check and describe data manifests.", no_args_is_help=True)
+virtual = typer.Typer(
+    help="Make virtual patients: one CT or radiograph, or a cohort from a recipe.", no_args_is_help=True
+)
+manifest = typer.Typer(help="Build, check, divide and describe data manifests.", no_args_is_help=True)
 app.add_typer(virtual, name="virtual")
 app.add_typer(manifest, name="manifest")
 
@@ -232,29 +236,135 @@ def _print_result(console: "Console", result: "ScreeningResult", output: Path) -
 _ManifestPath = Annotated[Path, typer.Argument(help="A manifest, JSON.")]
 
 
+@manifest.command("build")
+def manifest_build(
+    table: Annotated[
+        Path, typer.Argument(help="CSV or XLSX with a row per subject; docs/manifests.md has the columns.")
+    ],
+    images: Annotated[Path, typer.Option(help="Folder with the DICOM or NIfTI images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest, JSON; the flow is written beside it.")],
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Names in the table, as age=Alter,sex=Geschlecht; repeatable.")
+    ] = None,
+    rules: Annotated[str, typer.Option(help="pan2024: the paper's inclusion and exclusion rules; or none.")] = "none",
+    exclude_unknown: Annotated[
+        bool, typer.Option("--exclude-unknown", help="Also exclude where a rule's fact is not known.")
+    ] = False,
+    standard: Annotated[
+        MineralStandard | None, typer.Option(help="Of the densities, where the table has no column for it.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of all records, where the table has no column for it.")] = "test",
+    name: Annotated[str | None, typer.Option(help="Of the cohort; else that of the table.")] = None,
+    virtual_people: Annotated[bool, typer.Option("--virtual", help="The people are simulated.")] = False,
+    screening: Annotated[
+        Path | None, typer.Option(help="Output of 'screen' on the images: tells field of view, implants, fractures.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest that is there already.")] = False,
+) -> None:
+    """Join a table of subjects with their images, apply a study's rules, and count who is left out and why.
+
+    Beside the manifest: exclusions.csv with a reason for each subject, and the flow diagram flow.png and flow.svg.
+    """
+    from osteo_monai.manifests import BuildOptions, build_manifest, write_manifest
+    from osteo_monai.statistics.cohort_tables import write_flow
+
+    with _wrong_argument():
+        _check_output(output.parent, overwrite, (output.name,))
+        options = BuildOptions(
+            table=table,
+            images=images,
+            folder=output.parent,
+            columns=_pairs(columns or (), "--columns"),
+            rules=rules,
+            exclude_unknown=exclude_unknown,
+            standard=standard,
+            split=split,
+            name=name,
+            virtual=virtual_people,
+            screening=screening,
+        )
+        built = build_manifest(options)
+        checksum = write_manifest(built.manifest, output)
+    built.write_exclusions(output.parent / "exclusions.csv")
+    write_flow(built.stages, output.parent)
+    for stage in built.stages:
+        typer.echo(f"{stage.label}: {stage.count}")
+        for reason, count in stage.excluded:
+            typer.echo(f"  excluded, {reason}: {count}")
+        for what, count in stage.unchecked:
+            typer.echo(f"  not known and kept, {what}: {count}")
+    for note in built.notes:
+        typer.echo(f"Note: {note}")
+    typer.echo(f"Manifest: {output}, sha256 {checksum}")
+
+
+@manifest.command("split")
+def manifest_split(
+    path: _ManifestPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new manifest, JSON.")],
+    ratio: Annotated[str, typer.Option(help="Parts of training, validation and test; Pan's by default.")] = "5:1:4",
+    seed: Annotated[int, typer.Option(help="Another seed gives another division.")] = 0,
+    temporal: Annotated[
+        bool, typer.Option("--temporal", help="Earliest subjects train and validate, the later ones are the test.")
+    ] = False,
+    first: Annotated[
+        int | None, typer.Option(help="With --temporal: how many are the earliest (Pan: 630); else by the ratio.")
+    ] = None,
+    keep_external: Annotated[bool, typer.Option(help="Leave external cohorts as they are.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest that is there already.")] = False,
+) -> None:
+    """Divide a manifest by subject, alike in each class: no subject ever stands in two splits."""
+    from osteo_monai.manifests import SplitPlan, read_manifest, split_manifest, write_manifest
+    from osteo_monai.manifests.split import parse_ratio
+
+    with _wrong_argument():
+        _check_output(output.parent, overwrite, (output.name,))
+        plan = SplitPlan(parse_ratio(ratio), seed, temporal, first, keep_external)
+        divided = split_manifest(read_manifest(path, check_files=False), plan).moved(path.parent, output.parent)
+        checksum = write_manifest(divided, output)
+    for split, records in divided.splits.items():
+        typer.echo(f"{split}: {len({r.subject_id for r in records})} subjects, {len(records)} records")
+    typer.echo(f"Manifest: {output}, sha256 {checksum}")
+
+
 @manifest.command("validate")
 def manifest_validate(
     path: _ManifestPath,
-    files: Annotated[bool, typer.Option(help="Also check that every file named is there.")] = True,
+    files: Annotated[bool, typer.Option(help="Also check files: every one is there, no image is there twice.")] = True,
 ) -> None:
-    """Check a manifest: schema, one split per subject, class against density, files. Exit code 2 if it is wrong."""
+    """Check a manifest: schema, one split per subject, class against density, units, files. Exit code 2 if it is wrong.
+
+    All problems are listed at once.
+    """
     from osteo_monai.manifests import manifest_sha256, read_manifest
 
     with _wrong_argument():
-        checked = read_manifest(path, check_files=files)
+        checked = read_manifest(path, check_files=files, check_content=files)
     count = sum(len(records) for records in checked.splits.values())
     typer.echo(f"{path.name} is a valid manifest of {count} records, sha256 {manifest_sha256(path)}.")
 
 
 @manifest.command("describe")
-def manifest_describe(path: _ManifestPath) -> None:
-    """Show what a manifest holds: subjects, age, sex, density and class by split."""
+def manifest_describe(
+    path: _ManifestPath,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the tables and the figure of a paper.")
+    ] = None,
+    t_test: Annotated[str, typer.Option(help="Between the sexes: welch or student.")] = "welch",
+) -> None:
+    """Show what a manifest holds: subjects, age, sex, density and class by split.
+
+    With --output: baseline characteristics by split with chi-square test and analysis of variance, density by age and
+    sex with t-tests (CSV, Markdown, LaTeX), and its figure (PNG, SVG).
+    """
     from rich.table import Table
 
     from osteo_monai.manifests import read_manifest
-    from osteo_monai.manifests.describe import DESCRIPTION_COLUMNS, describe
+    from osteo_monai.manifests.describe import DESCRIPTION_COLUMNS, describe, people_frame
 
     with _wrong_argument():
+        if t_test not in ("welch", "student"):
+            raise ValueError(f"--t-test must be welch or student, got {t_test!r}")
         checked = read_manifest(path, check_files=False)
     table = Table(*DESCRIPTION_COLUMNS)
     for row in describe(checked):
@@ -262,6 +372,53 @@ def manifest_describe(path: _ManifestPath) -> None:
     console = _console()
     console.print(f"{checked.header.name}: {checked.header.description}", highlight=False, markup=False)
     console.print(table)
+    if output is not None:
+        from osteo_monai.statistics.cohort_tables import write_cohort
+
+        write_cohort(
+            people_frame(checked), output, checked.header.virtual, "student" if t_test == "student" else "welch"
+        )
+        console.print(f"Tables and figure: {output}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
+    """Turn ``a=b,c=d`` into a dictionary."""
+    pairs = [part.partition("=") for word in words for part in word.split(",")]
+    if wrong := [name for name, sign, value in pairs if not (sign and name.strip() and value.strip())]:
+        raise ValueError(f"{option} needs NAME=COLUMN, got {wrong[0]!r} without it")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+@manifest.command("segment")
+def manifest_segment(
+    path: _ManifestPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new manifest, JSON.")],
+    folder: Annotated[Path | None, typer.Option(help="For the label maps; else segmentations/ beside it.")] = None,
+    levels: Annotated[str, typer.Option(help="Levels to outline; a record that lacks one is excluded.")] = "L1,L2",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that outline side by side.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest and outlines.")] = False,
+) -> None:
+    """Outline L1 and L2 of every record with the segmentation bundle, as the classifiers get to see them.
+
+    A record with a ground truth label lends it the place of its levels; one without goes through the whole screening,
+    with its refusals. Records that cannot be used go to excluded.csv with the reason. A run that was cut short goes on.
+    """
+    with _wrong_argument():
+        _check_device(device)
+        wanted = _parse_levels(levels)
+        from osteo_monai.screening.cohort import segment_cohort
+
+        done = segment_cohort(
+            path, output, folder=folder, device=device, levels=wanted, workers=workers, overwrite=overwrite
+        )
+    for level, (mean, sd, count) in done.dice.items():
+        typer.echo(f"Dice of {level} against the label: {mean:.3f} +- {sd:.3f} (n = {count})")
+    reused = f", {done.reused} of them earlier" if done.reused else ""
+    typer.echo(f"{done.segmented} records segmented{reused}, {len(done.excluded)} excluded")
+    if done.excluded:
+        typer.echo(f"Why excluded: {done.folder / 'excluded.csv'}")
+    typer.echo(f"Manifest: {done.manifest}")
 
 
 # --- virtual ------------------------------------------------------------------------------------------------------
@@ -300,17 +457,82 @@ def virtual_ct(
     typer.echo(f"Virtual study: {folder}")
 
 
+@virtual.command("radiograph")
+def virtual_radiograph(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the radiograph.")],
+    view: Annotated[str, typer.Option(help="chest_frontal, lumbar_ap or lumbar_lateral.")] = "chest_frontal",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same person.")] = 1,
+    sex: Annotated[Sex | None, typer.Option(help="Drawn where not given.")] = None,
+    age: Annotated[float | None, typer.Option(help="Years; drawn where not given.")] = None,
+    density: Annotated[float | None, typer.Option(help="Mean of L1 and L2, mg/cm3; drawn where not given.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="What is uncommon in the spine, such as wedge_fracture; repeatable.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Rows of the image.")] = 1024,
+) -> None:
+    """Make one virtual radiograph as DICOM and PNG, with its exact truth and bone mask."""
+    from osteo_monai.virtual.cohort import write_virtual_radiograph
+    from osteo_monai.virtual.person import Variant
+
+    with _wrong_argument():
+        variants = frozenset(Variant(name) for name in variant or ())
+        with _console().status("Making one virtual patient"):
+            path = write_virtual_radiograph(
+                output,
+                seed,
+                view=view,
+                sex=sex,
+                age_years=age,
+                mean_density=density,
+                variants=variants,
+                rows=rows,
+            )
+    typer.echo(f"Virtual radiograph: {path}")
+
+
 @virtual.command("cohort")
 def virtual_cohort(
     recipe: Annotated[Path, typer.Argument(help="A cohort recipe, JSON.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the cohort.")],
+    workers: Annotated[int, typer.Option(help="Processes that make people side by side.")] = 1,
 ) -> None:
-    """Make a virtual cohort from a recipe, with its manifest: seeded, the same on every machine."""
+    """Make a virtual cohort from a recipe, with its manifest: seeded, the same on every machine.
+
+    An interrupted cohort goes on where it was when the same command is given again.
+    """
     from osteo_monai.virtual.cohort import write_cohort
 
     with _wrong_argument():
-        path = write_cohort(recipe, output)
+        path = write_cohort(recipe, output, workers=workers)
     typer.echo(f"Manifest: {path}")
+
+
+# --- measure ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def measure(
+    path: _ManifestPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the predictions tables.")],
+    source: Annotated[str, typer.Option(help="Label map to measure in: segmentation or label.")] = "segmentation",
+    workers: Annotated[int, typer.Option(help="Processes that measure side by side.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace tables that are there already.")] = False,
+) -> None:
+    """Measure a cohort as a radiologist would: HU of L1 with published cut-offs, and density from HU by physics.
+
+    Writes hu_l1_pickhardt.csv and hu_line_bmd.csv, predictions that 'osteo-monai evaluate' reads, and excluded.csv.
+    """
+    from osteo_monai.screening.cohort import MEASURE_FILES, measure_cohort
+
+    with _wrong_argument():
+        if source not in ("segmentation", "label"):
+            raise ValueError(f"--source must be segmentation or label, got '{source}'")
+        _check_output(output, overwrite, MEASURE_FILES)
+        done = measure_cohort(path, output, source=source, workers=workers)  # type: ignore[arg-type]  # checked above
+    for table, count in done.rows.items():
+        typer.echo(f"{table}: {count} records")
+    if done.excluded:
+        typer.echo(f"{len(done.excluded)} excluded, with the reason: {output / 'excluded.csv'}")
 
 
 # --- evidence -----------------------------------------------------------------------------------------------------
@@ -327,9 +549,15 @@ def evidence(
     ] = None,
     own_counts: Annotated[str | None, typer.Option(help="Your model's test set: TP,FP,FN,TN.")] = None,
     own_predictions: Annotated[
-        Path | None, typer.Option(help="CSV of your model's predictions: truth, prediction.")
+        Path | None, typer.Option(help="CSV of your model's predictions, as for `evaluate`.")
     ] = None,
-    own_name: Annotated[str, typer.Option(help="What your model is called.")] = "own model",
+    own_name: Annotated[
+        str, typer.Option(help="What your model is called; which one, where the predictions hold several.")
+    ] = "",
+    own_cohort: Annotated[str | None, typer.Option(help="Cohort of the predictions; test where not given.")] = None,
+    own_threshold: Annotated[
+        float | None, typer.Option(help="A score of at least this is positive; the predicted classes where not given.")
+    ] = None,
     method: Annotated[str, typer.Option(help="binomial (exact), reml or ml (normal approximation).")] = "binomial",
     prevalence: Annotated[float, typer.Option(help="Pre-test probability in your population.")] = 0.20,
     covariate: Annotated[
@@ -356,6 +584,8 @@ def evidence(
             own_counts=own_counts,
             own_predictions=own_predictions,
             own_name=own_name,
+            own_cohort=own_cohort,
+            own_threshold=own_threshold,
             method=method,  # type: ignore[arg-type]  # checked by the options themselves
             prevalence=prevalence,
             covariates=tuple(covariate) if covariate else None,
@@ -385,7 +615,11 @@ def evidence(
             )
         console.print(f"{name}: {words}", highlight=False, markup=False)
     for name, own in found.own.items():
-        words = f"sensitivity {own.sensitivity.value:.3f}, specificity {own.specificity.value:.3f}"
+        se, sp = own.sensitivity, own.specificity
+        words = (
+            f"sensitivity {se.value:.3f} ({se.low:.3f} to {se.high:.3f}), "
+            f"specificity {sp.value:.3f} ({sp.low:.3f} to {sp.high:.3f})"
+        )
         console.print(f"{own.name}, {name}: {words}", highlight=False, markup=False)
     console.print(f"Report: {output / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
@@ -412,6 +646,85 @@ def _track_evidence(
         parameters,
         facts,
         [output / "report.html", output / "evidence.json", output / "figures"],
+    )
+
+
+# --- evaluate -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[list[Path], typer.Argument(help="CSV files of predictions; docs/predictions.md.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report, tables and figures.")],
+    baseline: Annotated[str | None, typer.Option(help="Name of the model that the others must beat.")] = None,
+    interval: Annotated[str, typer.Option(help="Of proportions: wilson or exact.")] = "wilson",
+    holm: Annotated[bool, typer.Option("--holm", help="Adjust the p values of a pair of models over classes.")] = False,
+    sensitivity: Annotated[
+        float, typer.Option(help="That the cut-off chosen on the validation cohort must reach there.")
+    ] = 0.9,
+    thresholds: Annotated[str, typer.Option(help="Osteoporosis below A, normal above B, mg/cm3.")] = "80,120",
+    resamples: Annotated[int, typer.Option(help="Bootstrap samples.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1,
+    virtual_people: Annotated[bool, typer.Option("--virtual", help="Mark everything: virtual patients.")] = False,
+    track: Annotated[bool, typer.Option(help="Log to MLflow.")] = True,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; OUTPUT/mlflow.db where not given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there already.")] = False,
+) -> None:
+    """Measure models against the reference standard, and one against another: the tables and figures of a paper.
+
+    Writes report.html, results.json, tables as CSV, Markdown and LaTeX, figures as SVG and PNG.
+    Exit code 2: unusable input.
+    """
+    from osteo_monai.statistics.evaluation import EvaluationOptions, evaluation_facts, write_evaluation
+
+    with _wrong_argument():
+        options = EvaluationOptions(
+            predictions=tuple(predictions),
+            baseline=baseline,
+            interval=interval,  # type: ignore[arg-type]  # checked by the options themselves
+            holm=holm,
+            sensitivity=sensitivity,
+            thresholds=_parse_thresholds(thresholds),
+            resamples=resamples,
+            seed=seed,
+            virtual=virtual_people,
+        )
+        _check_output(output, overwrite, ("report.html", "results.json"))
+    console = _console()
+    with console.status("Reading") as status:
+        found = write_evaluation(
+            options, output, osteo_monai.__version__, lambda stage: status.update(stage.capitalize())
+        )
+        if track:
+            status.update("Logging to MLflow")
+            _track_evaluation(options, evaluation_facts(found), output, tracking_uri)
+    for line in found.summary():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Report: {output / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _track_evaluation(
+    options: "EvaluationOptions", facts: "dict[str, float]", output: Path, tracking_uri: str | None
+) -> None:
+    from osteo_monai import tracking
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each table it makes
+    parameters = {
+        "baseline": options.baseline or "",
+        "interval": options.interval,
+        "holm": options.holm,
+        "sensitivity": options.sensitivity,
+        "resamples": options.resamples,
+        "seed": options.seed,
+        **{f"sha256_{i}": tracking.file_sha256(path) for i, path in enumerate(options.predictions, 1)},
+    }
+    tracking.log_finished_run(
+        tracking_uri or tracking.sqlite_uri(output / "mlflow.db"),
+        "evaluation",
+        tracking.unique_run_name("evaluation"),
+        parameters,
+        facts,
+        [output / "report.html", output / "results.json", output / "tables", output / "figures"],
     )
 
 

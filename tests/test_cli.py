@@ -276,7 +276,7 @@ def test_virtual_ct_of_an_unknown_variant(tmp_path, capsys):
 
 
 def test_virtual_cohort_passes_its_paths(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("osteo_monai.virtual.cohort.write_cohort", lambda recipe, output: output / recipe.name)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.write_cohort", lambda recipe, output, workers: output / recipe.name)
     assert cli.run(["virtual", "cohort", "recipe.json", "-o", str(tmp_path)]) == 0
     assert str(tmp_path / "recipe.json") in capsys.readouterr().out.replace("\n", "")
 

@@ -1,8 +1,8 @@
-"""Run a published bundle on a volume in memory: what is published is what runs."""
+"""Run a published bundle on an image in memory: what is published is what runs."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor, decollate_batch
 from monai.transforms import Compose
+from monai.visualize import GradCAM
 from torch import Tensor
 
 from osteo_monai.tracking import file_sha256
@@ -26,7 +27,7 @@ __all__ = [
 BUNDLES_VARIABLE = "OSTEO_BUNDLES"
 """Environment variable naming the folder that holds the bundles; the checkout's own ``bundles`` otherwise."""
 
-_DISK_TRANSFORMS = ("LoadImaged", "EnsureChannelFirstd", "SaveImaged", "SaveVertebraed")
+_DISK_TRANSFORMS = ("LoadImaged", "LoadRadiographd", "EnsureChannelFirstd", "SaveImaged", "SaveVertebraed")
 """Steps of a bundle's config that read or write files (or tidy what was just read)."""
 
 
@@ -54,27 +55,35 @@ class InferenceBundle:
     Attributes:
         name: of the bundle's folder.
         version: from its metadata.
-        weights_sha256: of its ``models/model.pt``.
+        weights_sha256: of its weights, which lie where its ``checkpoint`` says.
+        trained_on: what its metadata say of the data behind the weights.
         device: where the network runs.
+        planar: whether it reads radiographs.
     """
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(self, folder: Path, device: torch.device | str = "cpu", overlays: Sequence[str] = ()) -> None:
         self.name = folder.name
         self.device = torch.device(device)
-        self.version = str(json.loads((folder / "configs" / "metadata.json").read_text())["version"])
-        weights = folder / "models" / "model.pt"
-        if not weights.is_file():
-            raise FileNotFoundError(
-                f"bundle {self.name} has no weights: {weights} is missing; train it or put its model.pt there"
-            )
-        self.weights_sha256 = file_sha256(weights)
-        config = ConfigParser.load_config_file(folder / "configs" / "inference.json")
-        for part in ("preprocessing", "postprocessing"):
-            config[part]["transforms"] = [t for t in config[part]["transforms"] if not _touches_disk(t)]
+        metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+        self.version = str(metadata["version"])
+        self.trained_on = str(metadata.get("data_source", ""))
+        inputs = metadata.get("network_data_format", {}).get("inputs", {})
+        self.planar = inputs.get("image", {}).get("modality") == "DX"
+        config = ConfigParser.load_config_files([folder / "configs" / f"{n}.json" for n in ("inference", *overlays)])
+        for part in config.values():
+            if isinstance(part, dict) and isinstance(part.get("transforms"), list):
+                part["transforms"] = [t for t in part["transforms"] if not _touches_disk(t)]
         config["bundle_root"] = str(folder)
         config["device"] = f"$torch.device({str(self.device)!r})"
         parser = ConfigParser(config)
         parser.read_meta(folder / "configs" / "metadata.json")
+        self._parser = parser
+        weights = Path(parser.get_parsed_content("checkpoint"))
+        if not weights.is_file():
+            raise FileNotFoundError(
+                f"bundle {self.name} has no weights: {weights} is missing; train it or put its {weights.name} there"
+            )
+        self.weights_sha256 = file_sha256(weights)
         self._preprocessing: Compose = parser.get_parsed_content("preprocessing")
         self._inferer = parser.get_parsed_content("inferer")
         self._postprocessing: Compose = parser.get_parsed_content("postprocessing")
@@ -82,6 +91,11 @@ class InferenceBundle:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         self._network.load_state_dict(state)  # half-precision files are widened to the network's float32
         self._network.to(self.device).eval()
+        self._cam: GradCAM | None = None
+
+    def setting(self, name: str) -> Any:
+        """Return a setting of the bundle's config, such as ``levels``; raise ``KeyError`` where there is none."""
+        return self._parser.get_parsed_content(name)
 
     def __call__(self, scan: Tensor | Mapping[str, Any]) -> dict[str, Any]:
         """Run the bundle on one scan.
@@ -89,7 +103,9 @@ class InferenceBundle:
         Args:
             scan: ``MetaTensor`` (1, X, Y, Z) in HU with its affine (voxel index to RAS+ mm), any orientation; or, for a
                 bundle that wants more, a mapping with that as ``image`` and what else its preprocessing reads, such as
-                a label map ``label`` on the same grid.
+                a label map ``label`` on the same grid. A bundle for radiographs takes a tensor (1, rows, columns), row
+                0 on top and bone bright, and a mask ``bone`` beside it where the share of its heat maps on bone is
+                asked.
 
         Returns:
             What the bundle's postprocessing left, on the CPU; ``pred`` is on the grid of the image where the bundle
@@ -99,23 +115,7 @@ class InferenceBundle:
             ValueError: when an image is not a ``MetaTensor`` of that shape, images differ in shape, or preprocessing
                 cannot use them (a level is missing).
         """
-        given = dict(scan) if isinstance(scan, Mapping) else {"image": scan}
-        for key, image in given.items():
-            if key != "image" and not (isinstance(image, Tensor) and image.ndim == 4):
-                continue
-            if not isinstance(image, MetaTensor) or image.ndim != 4 or image.shape[0] != 1:
-                raise ValueError(
-                    f"{key} must be a MetaTensor of shape (1, X, Y, Z), got {type(image).__name__} "
-                    f"{tuple(getattr(image, 'shape', ()))}"
-                )
-        if len({tuple(image.shape) for image in given.values() if isinstance(image, MetaTensor)}) != 1:
-            raise ValueError(f"{', '.join(given)} must hold an image, and all images must have its shape")
-        try:
-            data = self._preprocessing(given)
-        except RuntimeError as error:  # MONAI's own, which says which transform failed but not why
-            if isinstance(error.__cause__, ValueError | KeyError):
-                raise ValueError(f"bundle {self.name}: {error.__cause__}") from error
-            raise
+        given, data = self._prepare(scan)
         prepared = data["image"]
         with torch.inference_mode():
             batch = prepared[None].to(self.device)
@@ -128,22 +128,77 @@ class InferenceBundle:
             result = self._postprocessing(data)
         return {key: value for key, value in result.items() if key not in given}
 
+    def class_activation(self, scan: Tensor | Mapping[str, Any], layer: str, output: int) -> tuple[Tensor, Tensor]:
+        """Return what the network saw and where it looked: Grad-CAM (Selvaraju et al. 2017, as in MONAI).
+
+        Args:
+            scan: as for a call.
+            layer: the part of the network whose maps are weighted, such as ``layer4``.
+            output: number of the output that is asked.
+
+        Returns:
+            The network's input (C, *spatial), and the map (*spatial), at least 0, its largest value 1; 0 everywhere
+            where nothing spoke for the output. Both on the CPU.
+
+        Raises:
+            ValueError: as for a call.
+        """
+        prepared = torch.as_tensor(self._prepare(scan)[1]["image"])
+        plain = prepared.as_tensor() if isinstance(prepared, MetaTensor) else prepared
+        # whoever calls may be in inference mode, whose tensors have no gradients
+        with torch.inference_mode(False), torch.enable_grad():
+            if self._cam is None or self._cam.nn_module.target_layers != (layer,):
+                # its hooks stay, so only a network that is asked gets them
+                self._cam = GradCAM(self._network, layer, postprocessing=lambda values: values)
+            heat = self._cam(plain.clone()[None].to(self.device).float(), class_idx=output).detach()[0, 0].cpu()
+            self._network.zero_grad(set_to_none=True)
+        return plain.cpu(), heat / heat.max().clamp(min=1e-12)
+
+    def _prepare(self, scan: Tensor | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Check what was given, and return it and what preprocessing made of it."""
+        given = dict(scan) if isinstance(scan, Mapping) else {"image": scan}
+        for key, image in given.items():
+            if self.planar:
+                if isinstance(image, Tensor) and (image.ndim != 3 or image.shape[0] != 1):
+                    raise ValueError(f"{key} must be a tensor of shape (1, rows, columns), got {tuple(image.shape)}")
+                continue
+            if key != "image" and not (isinstance(image, Tensor) and image.ndim == 4):
+                continue
+            if not isinstance(image, MetaTensor) or image.ndim != 4 or image.shape[0] != 1:
+                raise ValueError(
+                    f"{key} must be a MetaTensor of shape (1, X, Y, Z), got {type(image).__name__} "
+                    f"{tuple(getattr(image, 'shape', ()))}"
+                )
+        kind = Tensor if self.planar else MetaTensor
+        if len({tuple(image.shape) for image in given.values() if isinstance(image, kind)}) != 1:
+            raise ValueError(f"{', '.join(given)} must hold an image, and all images must have its shape")
+        try:
+            data = self._preprocessing(given)
+        except RuntimeError as error:  # MONAI's own, which says which transform failed but not why
+            if isinstance(error.__cause__, ValueError | KeyError):
+                raise ValueError(f"bundle {self.name}: {error.__cause__}") from error
+            raise
+        return given, data
+
 
 def _touches_disk(transform: Any) -> bool:
     return isinstance(transform, dict) and str(transform.get("_target_", "")).rsplit(".", 1)[-1] in _DISK_TRANSFORMS
 
 
-def load_bundle(name_or_path: str | os.PathLike[str], device: torch.device | str = "cpu") -> InferenceBundle:
+def load_bundle(
+    name_or_path: str | os.PathLike[str], device: torch.device | str = "cpu", overlays: Sequence[str] = ()
+) -> InferenceBundle:
     """Return a bundle ready to run on ``device``.
 
     Args:
         name_or_path: the bundle's folder, or its name in ``$OSTEO_BUNDLES`` or the checkout's ``bundles``.
         device: ``cpu``, ``cuda``, ``cuda:0`` ...
+        overlays: configs of the bundle to lay over its ``inference.json``, such as ``lateral``.
 
     Raises:
         FileNotFoundError: when the bundle or its weights are missing.
     """
-    return InferenceBundle(find_bundle(name_or_path), device)
+    return InferenceBundle(find_bundle(name_or_path), device, overlays)
 
 
 def merge_inference_config(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Sex, VertebraLevel
 from osteo_monai.norms import DENSITY_NORMS, NORM_NAME, NORM_STANDARD
-from osteo_monai.reporting.images import ReportImages
+from osteo_monai.reporting.images import ClassActivation, ReportImages
 from osteo_monai.reporting.wording import density_words, percent_words
 from osteo_monai.screening.result import Density, LocatedLevel
 
@@ -31,6 +31,9 @@ _COLUMN_WINDOW = (700.0, 150.0)  # wider: a slab mean of bone beside disc and ca
 _SLAB_MM = 9.0  # well inside a body (40-50 mm wide, 30-35 mm deep), thick enough to quiet the noise
 _MARGIN_MM = 32.0  # one vertebra shown beyond the outermost centres
 _SURE = 0.95  # below this certainty the picture names the runner-up as well
+_HEAT = np.array([(0, 32, 76), (66, 77, 107), (124, 123, 120), (188, 175, 111), (255, 233, 69)], dtype=np.float32)
+"""Dark blue to yellow, evenly brighter, the same to colour-blind eyes: five colours of cividis (Nunez 2018)."""
+_REGRESSION = "#b3431e"
 _SEX_COLOUR = {Sex.FEMALE: "#6b3fa0", Sex.MALE: "#1f5fa8"}
 
 _Axis = Callable[[float], float]
@@ -193,8 +196,11 @@ def density_picture(
     thresholds: DensityThresholds,
     age_years: float | None,
     sex: Sex | None,
+    regression: Density | None = None,
 ) -> Picture:
     """Draw the measured density with its interval over the class bands and the norms of age and sex.
+
+    The density by regression is drawn beside it, as a diamond, if it is in the same standard.
 
     Norms are drawn as the table gives them, one block (mean, one and two SD) per decade. With unknown age the density
     is a line across all ages; with unknown age or sex the norms of both sexes are drawn. A density in another standard
@@ -205,7 +211,9 @@ def density_picture(
     age_low, age_high = 18.0, 90.0
     if age_years is not None and not age_low <= age_years < age_high:
         age_low, age_high = min(age_low, age_years - 4), max(age_high, age_years + 4)
-    peak = max(240.0, density.interval_high * 1.05, density.mg_cm3 * 1.05)
+    if regression is not None and regression.standard is not density.standard:
+        regression = None
+    peak = max(240.0, *(1.05 * max(d.interval_high, d.mg_cm3) for d in (density, regression) if d is not None))
     peak = float(np.ceil(peak / 40) * 40)
 
     def x(age: float) -> float:
@@ -249,21 +257,111 @@ def density_picture(
         parts += _norm_legend(shown, both, right)
     parts.append(_rect(left, top, right - left, bottom - top, "none", "#555555"))
     value = density_words(density.mg_cm3, thresholds)
-    parts += _measured_mark(density, f"measured {value}", age_years, x, y, left, right)
+    if regression is None:
+        parts += _measured_mark(density, f"measured {value}", age_years, x, y, left, right)
+    else:
+        other = density_words(regression.mg_cm3, thresholds)
+        parts += _two_marks(
+            (density, regression), (f"HU line {value}", f"regression {other}"), age_years, x, y, left, right
+        )
 
     who = {Sex.FEMALE: "women", Sex.MALE: "men"}
     against = f"the norms of {' and '.join(who[s] for s in shown)} by decade of age ({NORM_NAME})"
     value_words = (
         f"{value} mg/cm³ {density.standard}, 90 % interval {density.interval_low:.1f} to {density.interval_high:.1f}"
     )
+    if regression is not None:
+        value_words += (
+            f"; by regression {density_words(regression.mg_cm3, thresholds)}, "
+            f"{regression.interval_low:.1f} to {regression.interval_high:.1f}"
+        )
     at = f"at age {int(age_years)}" if age_years is not None else "at unknown age (drawn across all ages)"
     return Picture(
         _svg(width, height, parts),
         f"Plot of the measured density, {value_words}, {at}" + (f", against {against}." if comparable else "."),
         f"Norms by decade, {NORM_NAME}: mean (line), one SD (dark), two SD (light)."
         + (" Both sexes are shown, because age or sex is unknown." if both else "")
+        + (" Point: HU line; diamond: density regression; bars: 90 % intervals." if regression is not None else "")
         if comparable
         else f"The norms are in mg/cm³ {NORM_STANDARD} and this density is not: no comparison is drawn.",
+    )
+
+
+def activation_picture(activation: ClassActivation) -> Picture:
+    """Draw each slice as the classifier saw it, and again under the map of where it looked.
+
+    The map is drawn on the bodies alone, by its largest value there: beside them the network was shown nothing, and
+    what a map of a few pixels says there is its coarseness. The caption tells how much of the map lies on the bodies.
+    """
+    shown = activation.slices > 0
+    within = activation.heat * shown.any(axis=0)
+    share = float(within.sum() / activation.heat.sum()) if within.any() else 0.0
+    heat = within / within.max() if within.any() else within
+    count = len(activation.levels)
+    gap, bar = 8.0, 56.0
+    side = min((FULL_WIDTH - bar - gap * (2 * count)) / (2 * count), 158.0)
+    height = side + 20
+    parts = [_rect(0, 0, FULL_WIDTH, height, "#ffffff")]
+    start = (FULL_WIDTH - bar - 2 * count * (side + gap)) / 2
+    for place, (level, plane) in enumerate(zip(activation.levels, activation.slices, strict=True)):
+        grey = np.repeat(np.clip(plane, 0, 1)[..., None], 3, axis=2)
+        for column, (rgb, words) in enumerate(
+            (
+                (grey, f"{level}, as the network saw it"),
+                (_heated(grey, heat * shown[place]), f"{level}, where it looked"),
+            )
+        ):
+            at = start + (2 * place + column) * (side + gap)
+            parts.append(_picture_of(rgb[::-1, ::-1].transpose(1, 0, 2), at, 0, side))
+            parts.append(_text(at + side / 2, side + 14, words, 11, "#333333", "middle"))
+    x, y = start + 2 * count * (side + gap) + 4, 22.0
+    steps = _ramp(np.linspace(1, 0, 40, dtype=np.float32))
+    tall = (side - 44) / len(steps)
+    for k, (r, g, b) in enumerate(steps.astype(int)):
+        parts.append(_rect(x, y + k * tall, 12, tall + 0.3, f"#{r:02x}{g:02x}{b:02x}"))
+    parts += [_text(x, y - 7, "most", 11, "#333333"), _text(x, side - 8, "none", 11, "#333333")]
+    names = " and ".join(activation.levels)
+    return Picture(
+        _svg(FULL_WIDTH, height, parts),
+        f"Slices of {names} as the classifier saw them, each also under its Grad-CAM map for {activation.status}, "
+        "patient right at image left, anterior up.",
+        f"Where the classifier looked when it said {activation.status} (Grad-CAM, last residual stage): not where the "
+        "bone is diseased. "
+        + ("The map is coarse and one for all slices. " if count > 1 else "The map is coarse. ")
+        + (
+            f"{percent_words(share)} of it lies on the bodies; the rest, where the network was shown nothing, "
+            "is not drawn."
+            if share
+            else "Nothing in the bodies spoke for this class."
+        ),
+    )
+
+
+def _ramp(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours (..., 3), 0 to 255, of values from 0 to 1."""
+    at = np.linspace(0, 1, len(_HEAT))
+    return np.stack([np.interp(values, at, channel) for channel in _HEAT.T], axis=-1).astype(np.float32)
+
+
+def _heated(grey: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lay the map over a grey picture (X, Y, 3), the thicker the warmer, so that the bone stays visible."""
+    heat = np.clip(heat, 0, 1)
+    cover = (0.15 * (heat > 0) + 0.5 * heat)[..., None]
+    return np.asarray((1 - cover) * grey + cover * _ramp(heat) / 255, dtype=np.float32)
+
+
+def _picture_of(rgb: NDArray[np.float32], left: float, top: float, side: float) -> str:
+    """A picture (rows, columns, 3) from 0 to 1 in a square, as SVG."""
+    from PIL import Image
+
+    pixels = Image.fromarray((np.clip(rgb, 0, 1) * 255).round().astype(np.uint8))
+    count = max(1, round(side * _PIXELS_PER_UNIT))
+    stream = io.BytesIO()
+    pixels.resize((count, count), Image.Resampling.BICUBIC).save(stream, format="PNG", compress_level=6)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return (
+        f'<image x="{left:.2f}" y="{top:.2f}" width="{side:.2f}" height="{side:.2f}" '
+        f'preserveAspectRatio="none" href="data:image/png;base64,{data}"/>'
     )
 
 
@@ -505,6 +603,51 @@ def _measured_mark(
         f'<circle cx="{at:.1f}" cy="{middle:.1f}" r="5" fill="{ink}" stroke="#ffffff" stroke-width="1.5"/>',
         _text(at - 12 if far else at + 12, middle + 4, words, 12, ink, "end" if far else "start", "bold", "#ffffff"),
     ]
+
+
+def _two_marks(
+    densities: tuple[Density, Density],
+    words: tuple[str, str],
+    age: float | None,
+    x: _Axis,
+    y: _Axis,
+    left: float,
+    right: float,
+) -> list[str]:
+    """The measured density as a point and the one by regression as a diamond, side by side, words never overlapping.
+
+    With unknown age both are lines across all ages, their intervals at the right end.
+    """
+    middles = [y(d.mg_cm3) for d in densities]
+    heights = list(middles)
+    if abs(middles[0] - middles[1]) < 15:
+        above = 0 if middles[0] < middles[1] or densities[0].mg_cm3 > densities[1].mg_cm3 else 1
+        centre = sum(middles) / 2
+        heights[above], heights[1 - above] = centre - 7.5, centre + 7.5
+    if age is None:
+        above = 0 if heights[0] < heights[1] else 1
+        heights[above], heights[1 - above] = heights[above] - 8, heights[1 - above] + 8  # off the lines
+        parts = _measured_mark(densities[0], "", None, x, y, left, right)[:2]  # its words are placed below
+        parts.append(_line(left, middles[1], right, middles[1], _REGRESSION, 2, "8 4"))
+    else:
+        parts = []
+    at = right - 16 if age is None else x(age)
+    far = at > (left + right) / 2
+    for place, (density, middle, said, height) in enumerate(zip(densities, middles, words, heights, strict=True)):
+        colour = _REGRESSION if place else "#111111"
+        low, high, u = y(density.interval_low), y(density.interval_high), at + (7 if place else -7)
+        parts.append(_line(u, high, u, low, colour, 2))
+        parts.append(_line(u - 5, high, u + 5, high, colour, 2) + _line(u - 5, low, u + 5, low, colour, 2))
+        parts.append(
+            f'<path d="M{u:.1f} {middle - 7:.1f}l6 7l-6 7l-6 -7Z" fill="{colour}" stroke="#ffffff" stroke-width="1.5"/>'
+            if place
+            else f'<circle cx="{u:.1f}" cy="{middle:.1f}" r="5" fill="{colour}" stroke="#ffffff" stroke-width="1.5"/>'
+        )
+        beside = left + 8 if age is None else at - 20 if far else at + 20
+        anchor = "end" if far and age is not None else "start"
+        tail = " (age unknown)" if age is None else ""
+        parts.append(_text(beside, height + 4, said + tail, 12, colour, anchor, "bold", "#ffffff"))
+    return parts
 
 
 def _window_words(window: tuple[float, float]) -> str:

@@ -14,13 +14,22 @@ from osteo_monai.domain import (
     VertebraLevel,
 )
 from osteo_monai.norms import NORM_AGES, NORM_NAME, NORM_SOURCE, NORM_STANDARD, DensityNorm, density_norm
-from osteo_monai.reporting.figures import Picture, axial_picture, axial_slice, column_picture, density_picture
+from osteo_monai.reporting.figures import (
+    Picture,
+    activation_picture,
+    axial_picture,
+    axial_slice,
+    column_picture,
+    density_picture,
+)
 from osteo_monai.reporting.images import ReportImages
 from osteo_monai.reporting.wording import MINUS, TIMES, density_words, percent_words, percentile_words
 from osteo_monai.screening.result import (
     CalibrationUsed,
     Density,
     LevelMeasurement,
+    Opinion,
+    OpinionName,
     ScreeningResult,
 )
 
@@ -44,6 +53,25 @@ _CALIBRATIONS = {
     "internal": "tissues in this scan (air, fat, blood, muscle, bone)",
     "user": "line given by the user",
 }
+
+
+_OPINIONS: dict[OpinionName, tuple[str, str, str]] = {
+    "hu_line": ("HU line", "median HU of the trabecular regions and a line to mg/cm³ (see below)", "no training"),
+    "density_regression": (
+        "Density regression",
+        "a DenseNet sees five slices of each body and its surroundings, and adapts the line to the scan",
+        "unknown",
+    ),
+    "classifier": ("Classifier", "a ResNet sees the middle slices of both bodies, masked (Pan 2024)", "unknown"),
+    "hu_rule": (
+        "HU rule of L1",
+        "mean HU of L1 against cut-offs; the same HU as the line, so no opinion of its own",
+        "no training; published against DXA",
+    ),
+}
+"""Name, how it is made, and what it was trained on where the result does not say."""
+
+_COMPARISONS = ("opinions_differ", "opinions_borderline", "opinions_agree")
 
 
 def write_report(result: ScreeningResult, images: ReportImages | None, path: Path) -> None:
@@ -98,6 +126,7 @@ def _context(result: ScreeningResult, images: ReportImages | None) -> dict[str, 
         "level_names": [str(m.level) for m in levels],
         "level_rows": _level_rows(result, levels, thresholds),
         "density_picture": None if density is None else _density_picture(result, density, thresholds),
+        "opinions": _opinions(result, images, thresholds) if measured and result.opinions else None,
         "found_rows": [
             (
                 str(found.level),
@@ -222,7 +251,63 @@ def _norm_words(norm: DensityNorm) -> str:
 
 def _density_picture(result: ScreeningResult, density: Density, thresholds: DensityThresholds) -> Picture:
     facts = result.acquisition
-    return density_picture(density, thresholds, facts.age_years if facts else None, facts.sex if facts else None)
+    regression = next((o.density for o in result.opinions if o.name == "density_regression"), None)
+    return density_picture(
+        density, thresholds, facts.age_years if facts else None, facts.sex if facts else None, regression
+    )
+
+
+def _opinions(result: ScreeningResult, images: ReportImages | None, thresholds: DensityThresholds) -> dict[str, Any]:
+    """The table of opinions, those that take no part last, and the picture of where the classifier looked."""
+    by_name = {o.name: o for o in result.opinions}
+    here = sum(name != "hu_rule" for name in by_name)
+    rows = []
+    for name, (title, made, trained) in _OPINIONS.items():
+        if name in by_name:
+            one = by_name[name]
+            rows.append(
+                {
+                    "title": title,
+                    "status": str(one.status or "none").capitalize(),
+                    "detail": _chances(one),
+                    "density": _opinion_density(one, thresholds),
+                    "made": made,
+                    "note": one.note,
+                    "trained": one.trained_on or trained,
+                }
+            )
+        else:
+            reason = result.opinions_absent.get(name, "It took no part.")
+            rows.append({"title": title, "absent": reason})
+    activation = images.activation if images is not None and "classifier" in by_name else None
+    return {
+        "heading": f"{('No', 'One', 'Two', 'Three')[here]} opinion{'' if here == 1 else 's'}",
+        "rows": rows,
+        "finding": next((f for f in result.findings if f.code in _COMPARISONS), None),
+        "trained": any(o.bundle for o in result.opinions),
+        "picture": None if activation is None else activation_picture(activation),
+    }
+
+
+def _chances(opinion: Opinion) -> str:
+    if opinion.probabilities is None:
+        return ""
+    words = ", ".join(f"{status} {percent_words(p)}" for status, p in opinion.probabilities.items())
+    return words.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _opinion_density(opinion: Opinion, thresholds: DensityThresholds) -> list[str]:
+    """Density with its interval and levels, or the HU of the rule, line by line."""
+    found = opinion.density
+    if found is not None:
+        return [
+            f"{density_words(found.mg_cm3, thresholds)} mg/cm³ {found.standard}",
+            f"90 % interval {found.interval_low:.1f} to {found.interval_high:.1f}",
+            ", ".join(
+                f"{level} {density_words(one.mg_cm3, thresholds)}" for level, one in opinion.level_densities.items()
+            ),
+        ]
+    return ["none" if opinion.l1_hu is None else f"L1 {_signed(opinion.l1_hu)} HU"]
 
 
 def _level_rows(

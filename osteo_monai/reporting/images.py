@@ -5,7 +5,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from osteo_monai.domain import BoneStatus, VertebraLevel
 from osteo_monai.screening.result import LocatedLevel
+
+
+@dataclass(frozen=True)
+class ClassActivation:
+    """What a classifier saw and where it looked.
+
+    Attributes:
+        slices: its input, float32 (levels, X, Y) from 0 to 1, RAS+.
+        heat: Grad-CAM (X, Y), 0 to 1, one for all slices, which the network sees on top of each other.
+        levels: those of ``slices``.
+        status: the class that was asked: the one it predicts.
+
+    Raises:
+        ValueError: if the shapes do not agree.
+    """
+
+    slices: NDArray[np.float32]
+    heat: NDArray[np.float32]
+    levels: tuple[VertebraLevel, ...]
+    status: BoneStatus
+
+    def __post_init__(self) -> None:
+        if self.slices.shape != (len(self.levels), *self.heat.shape) or self.heat.ndim != 2:
+            raise ValueError(
+                f"slices must be ({len(self.levels)}, X, Y) and heat (X, Y), "
+                f"got {self.slices.shape} and {self.heat.shape}"
+            )
 
 
 @dataclass(frozen=True)
@@ -19,6 +47,7 @@ class ReportImages:
             ``None`` where segmentation was not reached.
         regions: trabecular regions that were measured, shape of ``hu``, bool or the same ids; ``None`` if none.
         levels: every vertebra found, with its centre in RAS+ mm; empty where localisation was not reached.
+        activation: where the classifier looked; ``None`` where it took no part.
 
     Raises:
         ValueError: if the shapes do not agree.
@@ -29,6 +58,7 @@ class ReportImages:
     bodies: NDArray[np.integer] | None = None
     regions: NDArray[np.integer] | NDArray[np.bool_] | None = None
     levels: tuple[LocatedLevel, ...] = ()
+    activation: ClassActivation | None = None
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or min(self.hu.shape) < 1:

@@ -26,6 +26,16 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "L2_hu_mean",
     "L1_hu_median",
     "L2_hu_median",
+    "opinions",
+    "hu_rule_status",
+    "regression_status",
+    "regression_mg_cm3",
+    "regression_interval_low",
+    "regression_interval_high",
+    "classifier_status",
+    "probability_normal",
+    "probability_osteopenia",
+    "probability_osteoporosis",
     "calibration",
     "kvp",
     "refusals",
@@ -33,7 +43,10 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "seconds",
     "folder",
 )
-"""Columns of summary.csv; a column without a value is empty, never zero."""
+"""Columns of summary.csv; a column without a value is empty, never zero. ``opinions`` says agree, borderline or differ,
+the probabilities are the classifier's."""
+
+_OPINION_COLUMNS = {"hu_rule": "hu_rule", "density_regression": "regression", "classifier": "classifier"}
 
 EXIT_MEASURED, EXIT_UNUSABLE, EXIT_REFUSED = 0, 2, 3
 
@@ -75,6 +88,19 @@ def summary_row(result: ScreeningResult, folder: str = "") -> dict[str, Any]:
         for key, value in values.items():
             if f"{m.level}_{key}" in row:
                 row[f"{m.level}_{key}"] = round(value, 1)
+    told = [f.code.removeprefix("opinions_") for f in result.findings if f.code.startswith("opinions_")]
+    row["opinions"] = told[0] if told else None
+    for opinion in result.opinions:
+        column = _OPINION_COLUMNS.get(opinion.name)
+        if column is None:  # the line is the headline
+            continue
+        row[f"{column}_status"] = None if opinion.status is None else opinion.status.value
+        if opinion.density is not None:
+            row[f"{column}_mg_cm3"] = round(opinion.density.mg_cm3, 1)
+            row[f"{column}_interval_low"] = round(opinion.density.interval_low, 1)
+            row[f"{column}_interval_high"] = round(opinion.density.interval_high, 1)
+        if opinion.name == "classifier" and opinion.probabilities is not None:
+            row |= {f"probability_{status}": round(p, 4) for status, p in opinion.probabilities.items()}
     return row
 
 

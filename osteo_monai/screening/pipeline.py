@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import (
     SCREENED_LEVELS,
+    BoneStatus,
     DensityThresholds,
     Finding,
     ScanRefusedError,
@@ -34,7 +35,8 @@ from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.measurement.statistics import hu_statistics
 from osteo_monai.measurement.tissues import Aorta, Surroundings
 from osteo_monai.screening import quality
-from osteo_monai.screening.bodies import separate_bodies, shifted, slab, stand_in
+from osteo_monai.screening.bodies import Located, separate_bodies, shifted, slab, stand_in
+from osteo_monai.screening.opinions import OpinionModels, Opinions, collect_opinions, load_opinion_models
 from osteo_monai.screening.quality import LIMITS, QualityLimits
 from osteo_monai.screening.result import (
     AcquisitionFacts,
@@ -66,16 +68,17 @@ class Bundle(Protocol):
     version: str
     weights_sha256: str
 
-    def __call__(self, image: Any) -> Mapping[str, Any]:
+    def __call__(self, image: Any, /) -> Mapping[str, Any]:
         """Run preprocessing, network and postprocessing of the bundle on ``image``."""
 
 
 @dataclass(frozen=True)
 class ScreeningModels:
-    """The two bundles that screening runs."""
+    """The two bundles that screening needs, and those of the second opinions, which may be absent."""
 
     localisation: Bundle
     segmentation: Bundle
+    opinions: OpinionModels = field(default_factory=OpinionModels)
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,12 @@ class ScreeningOptions:
         )
 
 
-def load_models(device: str = "auto") -> ScreeningModels:
-    """Load both bundles.
+def load_models(device: str = "auto", opinions: bool = True) -> ScreeningModels:
+    """Load the bundles.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto`` (CUDA where there is one).
+        opinions: also those of the second opinions, as far as they have weights.
 
     Raises:
         ValueError: if a CUDA device is asked for and there is none.
@@ -143,7 +147,11 @@ def load_models(device: str = "auto") -> ScreeningModels:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device must be one that this machine has, got '{device}' without any CUDA device")
     where = torch.device(device)
-    return ScreeningModels(load_bundle(LOCALISATION_BUNDLE, where), load_bundle(SEGMENTATION_BUNDLE, where))
+    return ScreeningModels(
+        load_bundle(LOCALISATION_BUNDLE, where),
+        load_bundle(SEGMENTATION_BUNDLE, where),
+        load_opinion_models(where) if opinions else OpinionModels(),
+    )
 
 
 def screen_volume(
@@ -157,7 +165,7 @@ def screen_volume(
 
     Args:
         volume: the checked CT.
-        models: the two bundles.
+        models: the bundles.
         options: what the caller chose; the defaults where ``None``.
         study: name of the study in the result.
         on_stage: called with a word for each step as it begins.
@@ -172,6 +180,7 @@ def screen_volume(
         ("localising", run.localise),
         ("segmenting", run.segment),
         ("measuring", run.measure),
+        ("comparing", run.compare),
     ):
         on_stage(name)
         with _timed(run.seconds, name):
@@ -241,6 +250,65 @@ def screen(
     return result
 
 
+def outline_bodies(
+    volume: CTVolume,
+    vertebrae: Sequence[Located],
+    bundle: Bundle,
+    limits: QualityLimits = LIMITS,
+    planes_are_exact: bool = False,
+) -> tuple[slice, NDArray[np.uint8], list[Finding]]:
+    """Outline located vertebrae with the segmentation bundle, tell them apart, and judge the outlines.
+
+    Args:
+        volume: the checked CT.
+        vertebrae: where the wanted bodies are; their slices and a margin are what the bundle gets to see.
+        bundle: the segmentation bundle.
+        limits: thresholds of the gates.
+        planes_are_exact: see ``separate_bodies``.
+
+    Returns:
+        The axial slices that were outlined, the label map (X, Y, Z) of the whole volume with ``VertebraLevel.label``,
+        and what the gates found: a body that is not there, cut by the border, of a volume or at a place it cannot have.
+
+    Raises:
+        ValueError: if no vertebra is given.
+    """
+    part = slab(vertebrae, volume.affine, volume.hu.shape[2])
+    affine = shifted(volume.affine, part.start)
+    output = bundle(_image(volume.hu[:, :, part], affine))
+    mask = np.asarray(output["pred"])[0] > 0
+    expected = volume.hu[:, :, part].shape
+    if mask.shape != expected:
+        raise RuntimeError(f"the segmentation bundle must answer on the grid {expected}, got {mask.shape}")
+    bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
+    bodies[:, :, part] = separate_bodies(mask, affine, vertebrae, planes_are_exact)
+    voxel_cm3 = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
+    findings: list[Finding | None] = []
+    for v in vertebrae:
+        body = bodies == v.level.label
+        voxels = int(body.sum())
+        if voxels == 0:
+            findings.append(quality.body_found(v.level, voxels))
+            continue
+        findings += [
+            quality.body_inside_volume(v.level, body, volume.valid, limits),
+            quality.body_volume(v.level, voxels * voxel_cm3, limits),
+            _level_offset(v, body, volume.affine, limits),
+        ]
+    return part, bodies, [f for f in findings if f is not None]
+
+
+def _level_offset(
+    vertebra: Located, body: NDArray[np.bool_], affine: NDArray[np.float64], limits: QualityLimits
+) -> Finding | None:
+    """Compare where the outline and the localiser have a vertebra, along the column."""
+    centre = np.argwhere(body).mean(0) @ affine[:3, :3].T + affine[:3, 3]
+    axis = np.subtract(vertebra.superior_mm, vertebra.inferior_mm)
+    step = float(np.linalg.norm(axis))
+    offset = float((centre - vertebra.centre_mm) @ axis) / step
+    return quality.level_offset(vertebra.level, offset, step, limits)
+
+
 class _Screening:
     """The state of one run: what is known after each step."""
 
@@ -257,6 +325,7 @@ class _Screening:
         self.levels: list[LevelMeasurement] = []
         self.calibration: CalibrationUsed | None = None
         self.density: Density | None = None
+        self.opinions = Opinions((), {}, (), None)
 
     # steps
 
@@ -305,37 +374,10 @@ class _Screening:
 
     def segment(self) -> None:
         """Outline the bodies in the slices that hold the wanted levels, and tell them apart."""
-        volume, wanted = self.volume, self._wanted()
-        self.slab = slab(wanted, volume.affine, volume.hu.shape[2])
-        affine = shifted(volume.affine, self.slab.start)
-        output = self.models.segmentation(_image(volume.hu[:, :, self.slab], affine))
-        mask = np.asarray(output["pred"])[0] > 0
-        expected = volume.hu[:, :, self.slab].shape
-        if mask.shape != expected:
-            raise RuntimeError(f"the segmentation bundle must answer on the grid {expected}, got {mask.shape}")
-        self.bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
-        self.bodies[:, :, self.slab] = separate_bodies(mask, affine, wanted)
-        voxel_cm3 = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
-        limits = self.options.limits
-        for v in wanted:
-            body = self.bodies == v.level.label
-            voxels = int(body.sum())
-            if voxels == 0:
-                self._add(quality.body_found(v.level, voxels))
-                continue
-            self._add(
-                quality.body_inside_volume(v.level, body, volume.valid, limits),
-                quality.body_volume(v.level, voxels * voxel_cm3, limits),
-                self._level_offset(v, body),
-            )
-
-    def _level_offset(self, vertebra: Any, body: NDArray[np.bool_]) -> Finding | None:
-        """Compare where the outline and the localiser have a vertebra, along the column."""
-        centre = np.argwhere(body).mean(0) @ self.volume.affine[:3, :3].T + self.volume.affine[:3, 3]
-        axis = np.subtract(vertebra.superior_mm, vertebra.inferior_mm)
-        step = float(np.linalg.norm(axis))
-        offset = float((centre - vertebra.centre_mm) @ axis) / step
-        return quality.level_offset(vertebra.level, offset, step, self.options.limits)
+        self.slab, self.bodies, findings = outline_bodies(
+            self.volume, self._wanted(), self.models.segmentation, self.options.limits
+        )
+        self._add(*findings)
 
     def measure(self) -> None:
         """Measure each body, leave out the fractured ones, calibrate, and judge the numbers."""
@@ -369,20 +411,35 @@ class _Screening:
         if self.calibration is not None:
             self._collect(bodies, affine)
 
+    def compare(self) -> None:
+        """Ask the second opinions on the slices that were measured, and judge whether they agree."""
+        assert self.bodies is not None
+        if self.density is None:
+            return
+        affine = shifted(self.volume.affine, self.slab.start)
+        scan = {
+            "image": _image(self.volume.hu[:, :, self.slab], affine),
+            "label": _image(self.bodies[:, :, self.slab], affine),
+        }
+        thresholds = self.options.thresholds
+        self.opinions = collect_opinions(
+            self.density, self._status(), self.levels, self.kvp, thresholds, scan, self.models.opinions
+        )
+        self._add(quality.opinions_differ(self.opinions.given, self.findings, thresholds, self.options.limits))
+
     def result(self) -> ScreeningResult:
         """Return the result; a refused study keeps what was seen but no number that was measured."""
         verdict = quality.verdict(self.findings)
         measured = verdict != "refused" and self.density is not None
         thresholds = self.options.thresholds
-        status, distances = None, None
-        if measured and self.density is not None:
+        status = self._status() if measured else None
+        distances = None
+        if status is not None and self.density is not None:
             value = self.density.mg_cm3
-            if self.density.standard == thresholds.standard:
-                status = thresholds.status(value, self.density.standard)
-                distances = {
-                    "osteoporosis_below": value - thresholds.osteoporosis_below,
-                    "normal_above": value - thresholds.normal_above,
-                }
+            distances = {
+                "osteoporosis_below": value - thresholds.osteoporosis_below,
+                "normal_above": value - thresholds.normal_above,
+            }
         return ScreeningResult(
             study=self.study,
             verdict=verdict,
@@ -394,10 +451,12 @@ class _Screening:
             distance_to_thresholds=distances,
             thresholds_source=thresholds.source if distances else None,
             calibration=self.calibration if measured else None,
+            opinions=self.opinions.given,
+            opinions_absent=self.opinions.absent,
             acquisition=self._acquisition(),
             models=tuple(
                 ModelUsed(bundle=m.name, version=m.version, weights_sha256=m.weights_sha256)
-                for m in (self.models.localisation, self.models.segmentation)
+                for m in (self.models.localisation, self.models.segmentation, *self.opinions.used)
             ),
             seconds=self.seconds,
         )
@@ -406,7 +465,14 @@ class _Screening:
         """Return what the report draws."""
         from osteo_monai.reporting.images import ReportImages
 
-        return ReportImages(self.volume.hu, self.volume.affine, self.bodies, self.regions, self._levels_found())
+        return ReportImages(
+            self.volume.hu,
+            self.volume.affine,
+            self.bodies,
+            self.regions,
+            self._levels_found(),
+            self.opinions.activation,
+        )
 
     # parts of the steps
 
@@ -414,6 +480,13 @@ class _Screening:
         """Keep findings; what reading has told already is not told again in other words."""
         told = {f.code for f in self.volume.findings}
         self.findings += [f for f in findings if f is not None and f.code not in told]
+
+    def _status(self) -> BoneStatus | None:
+        """Return the class of the density, if it is in the standard of the thresholds."""
+        thresholds = self.options.thresholds
+        if self.density is None or self.density.standard != thresholds.standard:
+            return None
+        return thresholds.status(self.density.mg_cm3, self.density.standard)
 
     def _wanted(self) -> list[Any]:
         """Return the located vertebrae that are to be measured, from top to bottom."""
@@ -577,7 +650,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
         seconds[name] = round(time.perf_counter() - started, 3)
 
 
-def _image(hu: NDArray[np.float32], affine: NDArray[np.float64]) -> Any:
+def _image(hu: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> Any:
     """Return a volume as MONAI's bundles take it: a MetaTensor (1, X, Y, Z) with its affine."""
     import torch
     from monai.data import MetaTensor

@@ -4,18 +4,20 @@ A gate never changes a number and never replaces a missing fact by a default. Se
 density could be wrong without a reader noticing the study is refused; where it stays usable with care it is warned.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.domain import DensityThresholds, Finding, Severity, Sex, VertebraLevel
+from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, Severity, Sex, VertebraLevel
 from osteo_monai.imaging.acquisition import kernel_is_sharp
 from osteo_monai.imaging.plausibility import check_values, sample
 from osteo_monai.measurement.values import CalibrationUsed
+from osteo_monai.screening.result import Opinion, OpinionName
 
 _CUSTOM = "project custom, no source read"
 
@@ -65,6 +67,10 @@ class QualityLimits:
     air_high_hu: float = _limit(-980.0, "Michalski 2020: air -1000 (-30/+20) HU")
     fat_low_hu: float = _limit(-130.0, "Michalski 2020: fat -100 +- 30 HU")
     fat_high_hu: float = _limit(-70.0, "Michalski 2020: fat -100 +- 30 HU")
+    opinions_apart_mg_cm3: float = _limit(20.0, f"{_CUSTOM}: half the width of osteopenia, 80 to 120 mg/cm3 (Pan 2024)")
+    opinions_apart: float = _limit(0.2, f"{_CUSTOM}: twice the SD of 8-9 % of a line from HU (measurement.calibration)")
+    near_threshold_mg_cm3: float = _limit(10.0, f"{_CUSTOM}: 8 % of 120 mg/cm3, one SD of a line from HU")
+    runner_up_probability: float = _limit(0.25, f"{_CUSTOM}: a class that is given one chance in four is not ruled out")
     bone_minimum_hu: float = _limit(200.0, f"{_CUSTOM}: every trunk holds cortical bone above 200 HU")
 
     @classmethod
@@ -507,6 +513,137 @@ def standard_of_thresholds(calibration: CalibrationUsed, thresholds: DensityThre
         "no class is given."
     )
     return _finding("standard_differs", Severity.WARNING, message)
+
+
+# --- the opinions -------------------------------------------------------------------------------------------------
+
+OPINION_WORDS: dict[OpinionName, str] = {
+    "hu_line": "HU line",
+    "hu_rule": "HU rule of L1",
+    "density_regression": "density regression",
+    "classifier": "classifier",
+}
+
+_POSSIBLE_REASONS = {
+    "contrast_enhanced": "contrast agent, which raises the HU",
+    "contrast_flagged": "contrast agent, which raises the HU",
+    "kvp_unknown": "the unknown tube voltage",
+    "kvp_contradicted": "the contradicted tube voltage",
+    "kvp_not_120": "the tube voltage other than 120 kV",
+    "calibration_unverified": "the unverified calibration line",
+    "air_off_range": "a scale that may be off (air)",
+    "fat_off_range": "a scale that may be off (fat)",
+    "sharp_kernel": "the sharp kernel",
+    "level_spread": "levels that differ from each other",
+    "possible_fracture": "a possible fracture",
+}
+"""Findings that can make opinions differ, the likeliest first."""
+
+
+def opinions_differ(
+    opinions: Sequence[Opinion],
+    findings: Sequence[Finding],
+    thresholds: DensityThresholds,
+    limits: QualityLimits = LIMITS,
+) -> Finding | None:
+    """Compare the HU line, the density regression and the classifier, and say what a reader should do.
+
+    - Two of them say normal and osteoporosis: warned, the class is not to be used.
+    - Neighbouring classes: told only, where one of the two stands near the threshold between them or does not rule out
+      the other's class; else warned.
+    - The same class, but densities whose 90 % intervals do not meet or that are farther apart than the limits: warned.
+    - Otherwise they agree, which is told.
+
+    The rule of L1 shares the HU with the line and was published against DXA: it is shown, and has no vote.
+
+    Args:
+        opinions: of one study; fewer than two that can be compared give ``None``.
+        findings: what is known of this scan, for reasons that are likely.
+        thresholds: of the classes.
+        limits: of ``opinions_apart*``, ``near_threshold_mg_cm3`` and ``runner_up_probability``.
+    """
+    voters = [o for o in opinions if o.name != "hu_rule"]
+    classed = [o for o in voters if o.status is not None]
+    measured = [o for o in voters if o.density is not None]
+    apart = _densities_apart(measured, limits)
+    pairs = [(a, b) for a, b in itertools.combinations(classed, 2) if a.status is not b.status]
+    if not pairs and apart is None:
+        if len(classed) < 2:
+            return None
+        message = f"The opinions agree: {_listed(OPINION_WORDS[o.name] for o in classed)} say {classed[0].status}."
+        return _finding("opinions_agree", Severity.INFO, message)
+    said = f"The opinions differ: {'; '.join(_opinion_words(o) for o in voters)}."
+    if apart is not None:
+        said += f" {apart}"
+    opposite = any({a.status, b.status} == {BoneStatus.NORMAL, BoneStatus.OSTEOPOROSIS} for a, b in pairs)
+    near = [_border_words(a, b, thresholds, limits) for a, b in pairs]
+    if apart is None and not opposite and all(near):
+        classes = _listed((s for s in BoneStatus if s in {o.status for o in classed}), "or")
+        message = f"{said} This is a borderline bone ({_listed(dict.fromkeys(n for n in near if n))}): {classes}."
+        return _finding("opinions_borderline", Severity.INFO, message)
+    if opposite:
+        advice = "Do not use the class or the density: measure by QCT or DXA."
+    elif pairs:
+        advice = "The class is not certain: measure by QCT or DXA before anything follows from it."
+    else:
+        advice = "The class is the same; do not use the density itself, for a percentile or for follow-up."
+    known = {f.code for f in findings}
+    reasons = list(dict.fromkeys(words for code, words in _POSSIBLE_REASONS.items() if code in known))
+    if apart is None:  # what lies beside a threshold explains a class, not a distance
+        reasons += list(dict.fromkeys(n for n in near if n))
+    why = (
+        f"Possible reasons in this scan: {_listed(reasons)}."
+        if reasons
+        else "Nothing known of this scan explains it: the line from HU or a network is wrong here."
+    )
+    return _finding("opinions_differ", Severity.WARNING, f"{said} {why} {advice}")
+
+
+def _densities_apart(measured: Sequence[Opinion], limits: QualityLimits) -> str | None:
+    """Say by how much two densities of one standard are too far apart, or nothing."""
+    for a, b in itertools.combinations([o.density for o in measured if o.density is not None], 2):
+        if a.standard is not b.standard:
+            continue
+        difference = abs(a.mg_cm3 - b.mg_cm3)
+        limit = max(limits.opinions_apart_mg_cm3, limits.opinions_apart * (a.mg_cm3 + b.mg_cm3) / 2)
+        if a.interval_high < b.interval_low or b.interval_high < a.interval_low:
+            return f"The densities are {difference:.0f} mg/cm3 apart and their 90 % intervals do not meet."
+        if difference > limit:
+            return f"The densities are {difference:.0f} mg/cm3 apart, more than the {limit:.0f} that are expected."
+    return None
+
+
+def _border_words(a: Opinion, b: Opinion, thresholds: DensityThresholds, limits: QualityLimits) -> str | None:
+    """Say why two neighbouring classes may be one borderline bone, or nothing."""
+    statuses = {a.status, b.status}
+    if statuses == {BoneStatus.NORMAL, BoneStatus.OSTEOPOROSIS}:
+        return None
+    border = thresholds.normal_above if BoneStatus.NORMAL in statuses else thresholds.osteoporosis_below
+    for one in (a, b):
+        near = one.density is not None and abs(one.density.mg_cm3 - border) <= limits.near_threshold_mg_cm3
+        if near and one.density is not None and one.density.standard is thresholds.standard:
+            return f"a density of the {OPINION_WORDS[one.name]} near the threshold of {border:g} mg/cm3"
+    for one, other in ((a, b), (b, a)):
+        if one.density is None and one.probabilities is not None and other.status is not None:
+            chance = one.probabilities[other.status]
+            if chance >= limits.runner_up_probability:
+                return f"a {OPINION_WORDS[one.name]} that gives {other.status} {chance:.0%}"
+    return None
+
+
+def _opinion_words(opinion: Opinion) -> str:
+    words = f"{OPINION_WORDS[opinion.name]} {opinion.status or 'no class'}"
+    if opinion.density is not None:
+        words += f" ({opinion.density.mg_cm3:.1f} mg/cm3)"
+    elif opinion.probabilities is not None and opinion.status is not None:
+        words += f" ({opinion.probabilities[opinion.status]:.0%})"
+    return words
+
+
+def _listed(words: Iterable[str], last: str = "and") -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    *first, final = words
+    return f"{', '.join(first)} {last} {final}" if first else final
 
 
 Verdict = Literal["accepted", "accepted_with_warnings", "refused"]

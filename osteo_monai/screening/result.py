@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict
 from osteo_monai.domain import BoneStatus, Finding, Sex, VertebraLevel
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 
-RESULT_VERSION = "1.0"
+RESULT_VERSION = "1.1"
+"""1.1 added the opinions; a result of version 1.0 reads as one without any."""
+
+OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
 __all__ = [
     "RESULT_VERSION",
@@ -19,6 +22,8 @@ __all__ = [
     "LevelMeasurement",
     "LocatedLevel",
     "ModelUsed",
+    "Opinion",
+    "OpinionName",
     "ScreeningResult",
 ]
 
@@ -68,6 +73,28 @@ class ModelUsed(_Model):
     weights_sha256: str
 
 
+class Opinion(_Model):
+    """What one way of judging the bone says: a class, and what it has besides.
+
+    ``hu_line`` is the measured density, the headline of the result; ``hu_rule`` reads published cut-offs off the HU of
+    L1; the two others are bundles that see the slices themselves.
+    """
+
+    name: OpinionName
+    status: BoneStatus | None
+    """``None`` where it gives no class for this scan; ``note`` says why."""
+    density: Density | None = None
+    level_densities: dict[VertebraLevel, Density] = {}
+    l1_hu: float | None = None
+    """Mean HU of L1, of the rule alone."""
+    probabilities: dict[BoneStatus, float] | None = None
+    """Of the three classes; they sum to 1."""
+    bundle: str | None = None
+    """Which of ``models`` it comes from."""
+    trained_on: str | None = None
+    note: str = ""
+
+
 class AcquisitionFacts(_Model):
     """The header facts that a reader needs beside the numbers."""
 
@@ -101,6 +128,10 @@ class ScreeningResult(_Model):
     """Density minus each cut-off in mg/cm3, keys ``osteoporosis_below`` and ``normal_above``."""
     thresholds_source: str | None = None
     calibration: CalibrationUsed | None = None
+    opinions: tuple[Opinion, ...] = ()
+    """Beside the density above, which they never change; none in a study that was refused."""
+    opinions_absent: dict[OpinionName, str] = {}
+    """Opinions that a measured study lacks, with the reason."""
     acquisition: AcquisitionFacts | None = None
     models: tuple[ModelUsed, ...] = ()
     seconds: dict[str, float] = {}

@@ -8,6 +8,7 @@ import pytest
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, MineralStandard, Severity, Sex, VertebraLevel
 from osteo_monai.reporting import ReportImages
+from osteo_monai.reporting.images import ClassActivation
 from osteo_monai.screening.result import (
     AcquisitionFacts,
     CalibrationUsed,
@@ -16,6 +17,7 @@ from osteo_monai.screening.result import (
     LevelMeasurement,
     LocatedLevel,
     ModelUsed,
+    Opinion,
     ScreeningResult,
 )
 
@@ -137,6 +139,55 @@ def make_result(images: ReportImages) -> Callable[..., ScreeningResult]:
         return ScreeningResult(**(fields | changes))
 
     return make
+
+
+@pytest.fixture
+def with_opinions() -> Callable[..., ScreeningResult]:
+    """Add to a measured result the four opinions that a study can have, by fixed numbers, and the finding on them."""
+
+    def add(result: ScreeningResult, *names: str, **changes: Any) -> ScreeningResult:
+        assert result.density is not None
+        regression = Density(mg_cm3=104.2, interval_low=95.1, interval_high=113.3, standard=MineralStandard.K2HPO4)
+        levels = {VertebraLevel.L1: regression.model_copy(update={"mg_cm3": 106.0}), VertebraLevel.L2: regression}
+        bundle = {"trained_on": "Virtual patients made by osteo_monai.virtual"}
+        every = (
+            Opinion(name="hu_line", status=result.status, density=result.density),
+            Opinion(name="hu_rule", status=BoneStatus.OSTEOPENIA, l1_hu=131.2, note="Pickhardt et al. 2013."),
+            Opinion(
+                name="density_regression",
+                status=BoneStatus.OSTEOPENIA,
+                density=regression,
+                level_densities=levels,
+                bundle="bone_density_regression_ct",
+                **bundle,
+            ),
+            Opinion(
+                name="classifier",
+                status=BoneStatus.OSTEOPENIA,
+                probabilities=dict(zip(BoneStatus, (0.031, 0.902, 0.067), strict=True)),
+                bundle="osteoporosis_classification_ct",
+                **bundle,
+            ),
+        )
+        told = Finding(code="opinions_agree", severity=Severity.INFO, message="The opinions agree: all say osteopenia.")
+        update = {
+            "opinions": tuple(o for o in every if not names or o.name in names),
+            "findings": (*result.findings, told),
+        }
+        return result.model_copy(update=update | changes)
+
+    return add
+
+
+@pytest.fixture
+def activation() -> ClassActivation:
+    """Two slices of 64 x 64 pixels with a body in the middle, and a map warm in its right front corner and outside."""
+    slices = np.zeros((2, 64, 64), dtype=np.float32)
+    slices[:, 16:48, 20:44] = 0.5
+    heat = np.zeros((64, 64), dtype=np.float32)
+    heat[40:48, 36:44] = 0.5
+    heat[56:, 56:] = 0.5
+    return ClassActivation(slices, heat, (VertebraLevel.L1, VertebraLevel.L2), BoneStatus.OSTEOPENIA)
 
 
 @pytest.fixture

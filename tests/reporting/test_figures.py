@@ -13,7 +13,15 @@ from PIL import Image
 
 from osteo_monai.domain import DensityThresholds, MineralStandard, Sex, VertebraLevel
 from osteo_monai.reporting import ReportImages
-from osteo_monai.reporting.figures import Picture, axial_picture, axial_slice, column_picture, density_picture
+from osteo_monai.reporting.figures import (
+    Picture,
+    activation_picture,
+    axial_picture,
+    axial_slice,
+    column_picture,
+    density_picture,
+)
+from osteo_monai.reporting.images import ClassActivation
 from osteo_monai.screening.result import Density
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -270,6 +278,73 @@ def test_density_plot_keeps_outliers_in_view(value: float, age: float) -> None:
     width, height = (float(n) for n in drawn.attrib["viewBox"].split()[2:])
     assert 0 < float(circle.attrib["cx"]) < width
     assert 0 < float(circle.attrib["cy"]) < height
+
+
+@pytest.mark.parametrize("age", [20.0, 54.0, 88.0, None])
+@pytest.mark.parametrize("other", [70.0, 101.0, 140.0])
+def test_regression_is_drawn_beside_the_line(age: float | None, other: float) -> None:
+    picture = density_picture(density_of(100.0), DensityThresholds(), age, Sex.FEMALE, density_of(other))
+    drawn = root(picture)
+    (circle,) = drawn.iter(f"{SVG}circle")
+    (diamond,) = drawn.iter(f"{SVG}path")
+    x, y = (float(n) for n in diamond.attrib["d"][1:].split("l")[0].split())
+    assert x - float(circle.attrib["cx"]) == pytest.approx(14, abs=0.2)
+    across = [e for e in drawn.iter(f"{SVG}line") if e.attrib.get("stroke-dasharray") == "8 4"]
+    assert len(across) == (1 if age is None else 0)  # with unknown age it belongs to no age
+    assert (y + 7 < float(circle.attrib["cy"])) is (other > 100)  # y is the diamond's upper end
+    said = [e for e in drawn.iter(f"{SVG}text") if e.text and e.text.startswith(("HU line 100.0", "regression "))]
+    heights = sorted({float(e.attrib["y"]) for e in said})
+    assert len(heights) == 2
+    assert heights[1] - heights[0] >= 14.9
+    assert f"by regression {other:.1f}" in picture.alt
+    assert "diamond: density regression" in picture.caption
+
+
+def test_regression_in_another_standard_is_not_drawn() -> None:
+    other = density_of(90.0, MineralStandard.HYDROXYAPATITE)
+    alone = density_picture(density_of(100.0), DensityThresholds(), 54.0, Sex.MALE)
+    assert density_picture(density_of(100.0), DensityThresholds(), 54.0, Sex.MALE, other) == alone
+
+
+def colours(picture: Picture) -> list[NDArray[np.int_]]:
+    """The embedded pictures as (rows, columns, 3)."""
+    embedded = [e.attrib["href"].split(",", 1)[1] for e in root(picture).iter(f"{SVG}image")]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int) for data in embedded]
+
+
+def test_activation_is_drawn_radiologically_beside_each_slice(activation: ClassActivation) -> None:
+    picture = activation_picture(activation)
+    seen, looked, *others = colours(picture)
+    assert len(others) == 2
+    assert {"L1, as the network saw it", "L2, where it looked"} <= set(words(picture))
+    # warm at the patient's right (RAS+: high x, 40 to 48) and front (high y, 36 to 44): upper left
+    at = len(looked) / 64
+    warm, cool, outside = (
+        looked[round((63 - y) * at), round((63 - x) * at)] for x, y in ((44, 40), (20, 24), (60, 60))
+    )
+    assert warm.argmin() == 2  # yellow: 0.35 of mid-grey and 0.65 of the warmest colour
+    assert warm == pytest.approx(0.35 * 127.5 + 0.65 * np.array([255, 233, 69]), abs=3)
+    assert (cool == cool[0]).all()  # nothing there
+    assert outside.max() == 0  # the network was shown nothing
+    assert "50 % of it lies on the bodies" in picture.caption
+    assert np.ptp(seen, axis=2).max() == 0  # what the network saw is grey
+    assert seen[len(seen) // 2, len(seen) // 2, 0] == pytest.approx(128, abs=2)
+    assert "not where the bone is diseased" in picture.caption
+    assert "osteopenia" in picture.alt
+
+
+def test_activation_of_nothing_leaves_the_slices_grey(activation: ClassActivation) -> None:
+    picture = activation_picture(replace(activation, heat=np.zeros_like(activation.heat)))
+    seen, looked, *_ = colours(picture)
+    assert (seen == looked).all()
+    assert "Nothing in the bodies spoke for this class" in picture.caption
+
+
+def test_activation_of_unequal_shape_is_refused(activation: ClassActivation) -> None:
+    with pytest.raises(
+        ValueError, match=r"slices must be \(2, X, Y\) and heat \(X, Y\), got \(2, 64, 64\) and \(8, 8\)"
+    ):
+        replace(activation, heat=activation.heat[:8, :8])
 
 
 @pytest.mark.parametrize(

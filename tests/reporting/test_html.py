@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from osteo_monai.domain import Finding, MineralStandard, Severity, Sex, VertebraLevel
 from osteo_monai.reporting import ReportImages, write_report
+from osteo_monai.reporting.images import ClassActivation
 from osteo_monai.screening.result import HUStatistics, ScreeningResult
 
 Make = Callable[..., ScreeningResult]
@@ -250,6 +252,48 @@ def test_density_in_another_standard_is_never_compared(report: Report, make_resu
     assert "None No class is given." in text
     assert "The density is in hydroxyapatite, Pan 2024 Table 1 in K2HPO4." in text
     assert "above 80" not in text
+
+
+def test_opinions_stand_side_by_side(
+    report: Report, make_result: Make, with_opinions: Make, images: ReportImages, activation: ClassActivation
+) -> None:
+    page = report(with_opinions(make_result()), replace(images, activation=activation))
+    for statement in (
+        "Three opinions The opinions agree: all say osteopenia.",
+        "HU line Osteopenia 96.4 mg/cm³ K2HPO4 90 % interval 84.4 to 108.4",
+        "Density regression Osteopenia 104.2 mg/cm³ K2HPO4 90 % interval 95.1 to 113.3 L1 106.0, L2 104.2",
+        "Classifier Osteopenia normal 3 %, osteopenia 90 %, osteoporosis 6 % none",
+        "HU rule of L1 Osteopenia L1 131.2 HU",
+        "no opinion of its own Pickhardt et al. 2013. no training; published against DXA",
+        "Virtual patients made by osteo_monai.virtual",
+        "say nothing of accuracy in people",
+        "Grad-CAM",
+        "not where the bone is diseased",
+    ):
+        assert statement in page.text, statement
+    assert sum(tag == "img" for tag, _ in page.tags) == 5
+    assert all(source.startswith("data:image/") for source in page.attributes("src"))
+
+
+def test_opinions_that_are_absent_say_why(
+    report: Report, make_result: Make, with_opinions: Make, images: ReportImages, activation: ClassActivation
+) -> None:
+    why = {"density_regression": "The bundle bone_density_regression_ct or its weights are not installed."}
+    result = with_opinions(make_result(), "hu_line", "hu_rule", opinions_absent=why, findings=())
+    page = report(result, replace(images, activation=activation))
+    assert "One opinion Opinion" in page.text
+    assert "Density regression No opinion. The bundle bone_density_regression_ct or its weights" in page.text
+    assert "Classifier No opinion. It took no part." in page.text
+    assert "Grad-CAM" not in page.text
+    assert "virtual patients say nothing" not in page.text
+
+
+def test_refused_study_shows_no_opinion(
+    report: Report, with_opinions: Make, refused: ScreeningResult, images: ReportImages, activation: ClassActivation
+) -> None:
+    text = report(with_opinions(refused), replace(images, activation=activation)).text
+    assert "Three opinions" not in text
+    assert "104.2" not in text
 
 
 def test_words_from_outside_are_escaped(report: Report, make_result: Make, images: ReportImages) -> None:

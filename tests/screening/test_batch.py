@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from osteo_monai.domain import Finding, Severity
+from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity
 from osteo_monai.screening.batch import (
     SUMMARY_COLUMNS,
     exit_code,
@@ -15,7 +15,7 @@ from osteo_monai.screening.batch import (
     summary_row,
 )
 from osteo_monai.screening.pipeline import screen_volume
-from osteo_monai.screening.result import ScreeningResult
+from osteo_monai.screening.result import Density, Opinion, ScreeningResult
 
 
 def result(verdict: str, study: str = "a") -> ScreeningResult:
@@ -61,6 +61,34 @@ def test_row_of_a_measured_study(make_volume, make_models):
     assert row["L1_hu_median"] == pytest.approx(160, abs=1.5)
     assert row["L2_hu_median"] == pytest.approx(150, abs=1.5)
     assert (row["status"], row["verdict"], row["folder"]) == (measured.status, "accepted", "folder")
+
+
+def test_row_holds_the_opinions(make_volume, make_models):
+    measured, _ = screen_volume(make_volume(), make_models())
+    row = summary_row(measured)
+    rule = next(o for o in measured.opinions if o.name == "hu_rule")
+    assert (row["hu_rule_status"], row["opinions"]) == (rule.status, None)  # one opinion cannot differ
+    assert row["regression_mg_cm3"] is None
+    density = Density(mg_cm3=101.26, interval_low=90.0, interval_high=112.0, standard=MineralStandard.K2HPO4)
+    chances = dict(zip(BoneStatus, (0.1, 0.85, 0.05), strict=True))
+    more = (
+        Opinion(name="density_regression", status=BoneStatus.OSTEOPENIA, density=density),
+        Opinion(name="classifier", status=BoneStatus.OSTEOPENIA, probabilities=chances),
+    )
+    told = Finding(code="opinions_agree", severity=Severity.INFO, message="They agree.")
+    row = summary_row(measured.model_copy(update={"opinions": measured.opinions + more, "findings": (told,)}))
+    assert tuple(row) == SUMMARY_COLUMNS
+    assert (row["opinions"], row["warnings"]) == ("agree", "")
+    assert (row["regression_status"], row["regression_mg_cm3"], row["regression_interval_low"]) == (
+        "osteopenia",
+        101.3,
+        90.0,
+    )
+    assert (row["classifier_status"], row["probability_normal"], row["probability_osteopenia"]) == (
+        "osteopenia",
+        0.1,
+        0.85,
+    )
 
 
 def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():

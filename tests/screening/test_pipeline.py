@@ -58,7 +58,7 @@ def test_phantom_is_measured(make_volume, make_models):
         "normal_above": pytest.approx(result.density.mg_cm3 - 120),
     }
     assert {m.bundle for m in result.models} == {"fake_localiser", "fake_segmenter"}
-    assert set(result.seconds) == {"checking", "localising", "segmenting", "measuring"}
+    assert set(result.seconds) == {"checking", "localising", "segmenting", "measuring", "comparing"}
     assert images.bodies is not None
     assert images.regions is not None
     assert set(np.unique(images.bodies)) == {0, L1.label, L2.label}

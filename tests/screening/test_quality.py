@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from osteo_monai.domain import DensityThresholds, Finding, MineralStandard, Severity, Sex, VertebraLevel
+from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, MineralStandard, Severity, Sex, VertebraLevel
 from osteo_monai.measurement.values import CalibrationUsed
 from osteo_monai.screening import quality
 from osteo_monai.screening.quality import LIMITS, QualityLimits
+from osteo_monai.screening.result import Density, Opinion
 
 L1, L2, L3 = VertebraLevel.L1, VertebraLevel.L2, VertebraLevel.L3
 T11, T12, SACRUM = VertebraLevel.T11, VertebraLevel.T12, VertebraLevel.SACRUM
@@ -353,3 +354,108 @@ def test_a_body_far_from_where_its_level_was_seen(offset_mm: float, severity: st
     if finding:
         assert finding.code == "level_offset"
         assert f"{abs(offset_mm):.0f} mm" in finding.message
+
+
+# --- the opinions -------------------------------------------------------------------------------------------------
+
+THRESHOLDS = DensityThresholds()
+
+
+def by_density(name: str, value: float, half_width: float = 12.0, standard=MineralStandard.K2HPO4) -> Opinion:
+    density = Density(
+        mg_cm3=value, interval_low=value - half_width, interval_high=value + half_width, standard=standard
+    )
+    status = THRESHOLDS.status(value, standard) if standard is THRESHOLDS.standard else None
+    return Opinion(name=name, status=status, density=density)
+
+
+def by_chances(*chances: float) -> Opinion:
+    probabilities = dict(zip(BoneStatus, chances, strict=True))
+    status = max(probabilities, key=lambda one: probabilities[one])
+    return Opinion(name="classifier", status=status, probabilities=probabilities)
+
+
+SURELY = {"normal": (0.97, 0.02, 0.01), "osteopenia": (0.02, 0.96, 0.02), "osteoporosis": (0.01, 0.02, 0.97)}
+
+
+@pytest.mark.parametrize(
+    ("line", "regression", "chances", "code"),
+    [
+        # all of one mind
+        (150, 155, SURELY["normal"], "opinions_agree"),
+        (100, 104, SURELY["osteopenia"], "opinions_agree"),
+        (60, 70, SURELY["osteoporosis"], "opinions_agree"),
+        (200, 225, SURELY["normal"], "opinions_agree"),  # 25 is less than 20 % of 212
+        # beside a threshold, or the other class not ruled out: told, no alarm
+        (115, 123, SURELY["osteopenia"], "opinions_borderline"),
+        (121, 121, SURELY["osteopenia"], "opinions_borderline"),
+        (100, 104, (0.55, 0.43, 0.02), "opinions_borderline"),
+        (82, 75, SURELY["osteoporosis"], "opinions_borderline"),
+        # neighbouring classes away from the threshold between them
+        (100, 104, SURELY["normal"], "opinions_differ"),
+        (150, 150, SURELY["osteopenia"], "opinions_differ"),
+        (105, 130.5, SURELY["osteopenia"], "opinions_differ"),  # 25.5 apart
+        # opposite classes, by a network or by both
+        (125, 121, SURELY["osteoporosis"], "opinions_differ"),
+        (121, 79, SURELY["osteopenia"], "opinions_differ"),
+        (75, 78, SURELY["normal"], "opinions_differ"),
+        # one class, densities too far apart
+        (160, 210, SURELY["normal"], "opinions_differ"),
+        (82, 107, SURELY["osteopenia"], "opinions_differ"),
+    ],
+)
+def test_opinions_rule(line, regression, chances, code):
+    opinions = [
+        by_density("hu_line", line, 16),
+        Opinion(name="hu_rule", status=BoneStatus.NORMAL, l1_hu=200.0),  # has no vote
+        by_density("density_regression", regression, 16),
+        by_chances(*chances),
+    ]
+    severity = Severity.WARNING if code == "opinions_differ" else Severity.INFO
+    finding = quality.opinions_differ(opinions, [], THRESHOLDS)
+    check(finding, code, severity)
+    assert finding is not None
+    again = quality.opinions_differ(list(reversed(opinions)), [], THRESHOLDS)
+    assert again is not None
+    assert (again.code, again.severity) == (code, severity)
+    if "osteoporosis" in finding.message and "normal" in finding.message:
+        assert "Do not use the class" in finding.message
+        assert "QCT or DXA" in finding.message
+
+
+def test_intervals_that_do_not_meet_are_told_however_near_the_densities_are():
+    narrow = [by_density("hu_line", 100, 2), by_density("density_regression", 106, 3)]
+    finding = quality.opinions_differ(narrow, [], THRESHOLDS)
+    check(finding, "opinions_differ", Severity.WARNING)
+    assert finding is not None
+    assert "6 mg/cm3 apart and their 90 % intervals do not meet" in finding.message
+    touching = [by_density("hu_line", 100, 3), by_density("density_regression", 106, 3)]
+    check(quality.opinions_differ(touching, [], THRESHOLDS), "opinions_agree", Severity.INFO)
+
+
+def test_reasons_are_those_known_of_the_scan():
+    opinions = [by_density("hu_line", 130), by_density("density_regression", 95)]
+    finding = quality.opinions_differ(opinions, [], THRESHOLDS)
+    assert finding is not None
+    assert "Nothing known of this scan explains it" in finding.message
+    known = [
+        Finding(code=code, severity=Severity.WARNING, message="Seen.")
+        for code in ("sharp_kernel", "contrast_flagged", "contrast_enhanced", "kvp_not_120", "thick_slices")
+    ]
+    finding = quality.opinions_differ(opinions, known, THRESHOLDS)
+    assert finding is not None
+    assert finding.message.count("contrast agent") == 1
+    reasons = "contrast agent, which raises the HU, the tube voltage other than 120 kV and the sharp kernel."
+    assert reasons in finding.message
+    beside = [by_density("hu_line", 125), by_density("density_regression", 121), by_chances(0.01, 0.04, 0.95)]
+    finding = quality.opinions_differ([*beside, by_chances(0.01, 0.95, 0.04)], [], THRESHOLDS)
+    assert finding is not None
+    assert "Possible reasons in this scan: a density of the HU line near the threshold of 120 mg/cm3" in finding.message
+
+
+def test_fewer_than_two_opinions_that_can_be_compared_say_nothing():
+    line, rule = by_density("hu_line", 60), Opinion(name="hu_rule", status=BoneStatus.NORMAL, l1_hu=200.0)
+    for opinions in ([], [line], [line, rule]):
+        assert quality.opinions_differ(opinions, [], THRESHOLDS) is None
+    other = by_density("density_regression", 160, standard=MineralStandard.HYDROXYAPATITE)
+    assert quality.opinions_differ([line, other], [], THRESHOLDS) is None

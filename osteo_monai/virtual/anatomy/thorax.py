@@ -488,8 +488,8 @@ class Thorax:
             ends = []
             lower = _spline([h, h + [side * 8, -2, -22], h + [side * 17, -8, -46], h + [side * 20, -14, -72]], 3)
             for a, b, r in zip(lower[:-1], lower[1:], np.linspace(4.4, 2.0, len(lower) - 1), strict=True):
-                where = tuple(torch.tensor([[[float(k)]]]) for k in 0.5 * (a + b))
-                if max(float(lung(where)), -float(self._heart_distance(where))) < 2:
+                x, y, z = (torch.tensor([[[float(k)]]]) for k in 0.5 * (a + b))
+                if max(float(lung((x, y, z))), -float(self._heart_distance((x, y, z)))) < 2:
                     self.vessels.append(Vessel(a, b, float(r)))
             for kind in (0, 1):  # arteries, then veins, which run flatter and lower
                 for _ in range(13):
