@@ -23,6 +23,7 @@ OPINION_BUNDLES: dict[OpinionName, str] = {
     "classifier": CLASSIFICATION_BUNDLE,
 }
 
+CALIBRATED_ON = "Its interval holds for scans like those it was calibrated on; elsewhere expect it to be too narrow."
 LAST_STAGE = "layer4"
 """The last residual stage of the classifier (MONAI's ResNet), whose maps Grad-CAM weighs."""
 RULE_KVP = 120.0
@@ -206,9 +207,9 @@ def _regressed(
         for name, one in {"study": found["study"], **found["levels"]}.items()
     }
     study = densities.pop("study")
-    status, note = None, f"The thresholds are in mg/cm3 {thresholds.standard}."
+    status, note = None, f"The thresholds are in mg/cm3 {thresholds.standard}. {CALIBRATED_ON}"
     if standard is thresholds.standard:
-        status, note = thresholds.status(study.mg_cm3, standard), ""
+        status, note = thresholds.status(study.mg_cm3, standard), CALIBRATED_ON
     chances = found["study"]["probability"]
     return Opinion(
         name="density_regression",

@@ -64,7 +64,12 @@ def test_header_facts_are_in_the_result(result):
     assert result.acquisition.kvp == 120
     assert result.acquisition.age_years == 62
     assert result.acquisition.sex == "F"
-    assert [m.bundle for m in result.models] == ["vertebra_localization_ct", "vertebral_body_segmentation_ct"]
+    assert [m.bundle for m in result.models] == [
+        "vertebra_localization_ct",
+        "vertebral_body_segmentation_ct",
+        "bone_density_regression_ct",
+        "osteoporosis_classification_ct",
+    ]
     assert all(len(m.weights_sha256) == 64 for m in result.models)
 
 
