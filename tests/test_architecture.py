@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"domain", "transforms"},
     "evaluation": {"domain", "imaging", "manifests", "transforms"},
     "radiographs": {"domain", "manifests", "transforms"},
+    "clinical": {"domain", "manifests", "statistics"},
     "inferers": {"domain", "networks", "transforms", "tracking"},
     "statistics": {"domain", "imaging"},
     "measurement": {"domain", "norms", "imaging"},
