@@ -424,16 +424,23 @@ def manifest_segment(
 # --- virtual ------------------------------------------------------------------------------------------------------
 
 
+_PersonSeed = Annotated[int, typer.Option(help="The same seed gives the same person.")]
+_PersonSex = Annotated[Sex | None, typer.Option(help="Drawn where not given.")]
+_PersonAge = Annotated[float | None, typer.Option(help="Years; drawn where not given.")]
+_PersonDensity = Annotated[float | None, typer.Option(help="Mean of L1 and L2, mg/cm3; drawn where not given.")]
+_PersonVariants = Annotated[
+    list[str] | None, typer.Option(help="What is uncommon in the spine, such as wedge_fracture; repeatable.")
+]
+
+
 @virtual.command("ct")
 def virtual_ct(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the study.")],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same person.")] = 1,
-    sex: Annotated[Sex | None, typer.Option(help="Drawn where not given.")] = None,
-    age: Annotated[float | None, typer.Option(help="Years; drawn where not given.")] = None,
-    density: Annotated[float | None, typer.Option(help="Mean of L1 and L2, mg/cm3; drawn where not given.")] = None,
-    variant: Annotated[
-        list[str] | None, typer.Option(help="What is uncommon in the spine, such as wedge_fracture; repeatable.")
-    ] = None,
+    seed: _PersonSeed = 1,
+    sex: _PersonSex = None,
+    age: _PersonAge = None,
+    density: _PersonDensity = None,
+    variant: _PersonVariants = None,
     kvp: Annotated[float, typer.Option(help="Tube voltage.")] = 120.0,
     matrix: Annotated[int, typer.Option(help="Pixels along a side of the slice.")] = 512,
 ) -> None:
@@ -461,13 +468,11 @@ def virtual_ct(
 def virtual_radiograph(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the radiograph.")],
     view: Annotated[str, typer.Option(help="chest_frontal, lumbar_ap or lumbar_lateral.")] = "chest_frontal",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same person.")] = 1,
-    sex: Annotated[Sex | None, typer.Option(help="Drawn where not given.")] = None,
-    age: Annotated[float | None, typer.Option(help="Years; drawn where not given.")] = None,
-    density: Annotated[float | None, typer.Option(help="Mean of L1 and L2, mg/cm3; drawn where not given.")] = None,
-    variant: Annotated[
-        list[str] | None, typer.Option(help="What is uncommon in the spine, such as wedge_fracture; repeatable.")
-    ] = None,
+    seed: _PersonSeed = 1,
+    sex: _PersonSex = None,
+    age: _PersonAge = None,
+    density: _PersonDensity = None,
+    variant: _PersonVariants = None,
     rows: Annotated[int, typer.Option(help="Rows of the image.")] = 1024,
 ) -> None:
     """Make one virtual radiograph as DICOM and PNG, with its exact truth and bone mask."""
