@@ -286,7 +286,7 @@ def manifest_build(
         built = build_manifest(options)
         checksum = write_manifest(built.manifest, output)
     built.write_exclusions(output.parent / "exclusions.csv")
-    write_flow(built.stages, output.parent)
+    write_flow(built.stages, output.parent, built.manifest.header.virtual)
     for stage in built.stages:
         typer.echo(f"{stage.label}: {stage.count}")
         for reason, count in stage.excluded:

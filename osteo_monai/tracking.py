@@ -113,15 +113,22 @@ def prepare_run(bundle_root: str | os.PathLike[str], output_dir: str | os.PathLi
         write: only one process of a distributed run may write.
 
     Raises:
-        SystemExit: on a setting that no config of the bundle knows; MONAI would bury another exception's sentence under
-            a page of its own.
+        SystemExit: on a setting that no config of the bundle knows, or an evaluation's missing checkpoint; MONAI
+            would bury another exception's sentence under a page of its own.
         RuntimeError: when not called from a config.
     """
-    config: dict[str, Any] = dict(cast(Mapping[str, Any], _calling_parser().config))
+    parser = _calling_parser()
+    config: dict[str, Any] = dict(cast(Mapping[str, Any], parser.config))
     try:
         refuse_unknown_settings(config, bundle_root)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
+    evaluates = "validate" in config and not any("trainer" in str(step) for step in config.get("run", ()))
+    checkpoint = parser.get_parsed_content("checkpoint") if evaluates and "checkpoint" in config else ""
+    if checkpoint and not Path(checkpoint).is_file():
+        raise SystemExit(
+            f"error: checkpoint: there is no file {Path(checkpoint).name!r}; train first, or name one with --checkpoint"
+        )
     if write:
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)

@@ -520,8 +520,8 @@ def _mean_sd(values: Sequence[float]) -> tuple[float, float, int]:
 HU_MODEL = PICKHARDT_2013.name
 LINE_MODEL = "HU line"
 
-_FACTS = ("subject_id", "image", "model", "cohort", "bone_status", "bmd_mg_cm3", "age", "sex", "kvp", "contrast_phase",
-          "acquisition", "hu_l1", "hu_l2")  # fmt: skip
+_FACTS = ("subject_id", "image", "model", "cohort", "virtual", "bone_status", "bmd_mg_cm3", "age", "sex", "kvp",
+          "contrast_phase", "acquisition", "hu_l1", "hu_l2")  # fmt: skip
 HU_COLUMNS = (*_FACTS, "score_normal", "score_osteopenia", "score_osteoporosis", "predicted")
 LINE_COLUMNS = (*_FACTS, "predicted_bmd_mg_cm3", "predicted_bmd_lower", "predicted_bmd_upper")
 
@@ -562,6 +562,7 @@ def measure_cohort(
         outcomes = list(track(map(work, jobs), "Measuring", len(jobs)))
     else:
         outcomes = _in_processes(work, jobs, workers, "Measuring")
+    made = {"virtual": int(manifest.header.virtual)}
     output_dir.mkdir(parents=True, exist_ok=True)
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}
@@ -573,7 +574,7 @@ def measure_cohort(
             if isinstance(row, str):
                 excluded.append((split, record.subject_id, _image_name(record), model, row))
             else:
-                table.append(tuple(row.get(column) for column in columns))
+                table.append(tuple((made | row).get(column) for column in columns))
         _write_csv(output_dir / name, columns, table)
         rows[output_dir / name] = len(table)
     _write_csv(output_dir / EXCLUDED_FILE, ("cohort", "subject_id", "image", "model", "reason"), excluded)

@@ -558,7 +558,16 @@ def write_cohort(people: pd.DataFrame, output: Path, virtual: bool, kind: TTestK
     return sorted(output.glob("baseline.*")) + sorted(output.glob("density_by_age.*"))
 
 
-def write_flow(stages: Sequence[FlowStage], output: Path) -> None:
-    """Write the flow diagram as ``flow.png`` and ``flow.svg`` into the folder ``output``."""
+def write_flow(stages: Sequence[FlowStage], output: Path, virtual: bool = False) -> None:
+    """Write the flow diagram as ``flow.png`` and ``flow.svg`` into the folder ``output``.
+
+    Args:
+        stages: as for :func:`flow_figure`.
+        output: folder, made if missing.
+        virtual: say on the figure that the people are simulated.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    save_figure(flow_figure(stages), output / "flow")
+    figure = flow_figure(stages)
+    if virtual:
+        figure.text(0.99, 0.99, "virtual patients", ha="right", va="top", fontsize=9, color=SOFT, style="italic")
+    save_figure(figure, output / "flow")

@@ -139,6 +139,10 @@ def read_predictions(paths: Sequence[Path], thresholds: DensityThresholds | None
         problems += [f"{before}{problem}" for problem in wrong]
         if header and not any(name in header for name in _PREDICTED):
             problems.append(f"'{path.name}' predicts nothing: it needs one of {', '.join(_PREDICTED[:-2])}")
+        given = [name for name in _PROBABILITIES if name in header]
+        if given and len(given) < 3 and given != [_PROBABILITIES[-1]]:
+            wanted = ", ".join(_PROBABILITIES)
+            problems.append(f"'{path.name}' has {' and '.join(given)} alone; give all of {wanted} or only the last")
         if header and not {"bone_status", "bmd_mg_cm3", "osteoporosis"} & set(header):
             problems.append(f"'{path.name}' has no truth: it needs bone_status, bmd_mg_cm3 or osteoporosis")
         for line, row in rows:

@@ -209,3 +209,12 @@ def test_files_that_contradict_one_another(tmp_path):
         read_predictions([tmp_path / "no.csv", written(tmp_path, "subject_id,predicted\n", "p.csv")])
     assert "there is no file" in str(error.value)
     assert "'p.csv' has no truth" in str(error.value)
+
+
+def test_a_probability_that_is_missing_is_told(tmp_path):
+    file = tmp_path / "m.csv"
+    file.write_text(
+        "subject_id,bone_status,prob_normal,probability_osteopenia,probability_osteoporosis\na,normal,0.9,0.05,0.05\n"
+    )
+    with pytest.raises(UnusableInputError, match="probability_osteopenia and probability_osteoporosis alone"):
+        read_predictions([file])
