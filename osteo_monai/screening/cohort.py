@@ -317,7 +317,7 @@ class _Outcome:
 
 @lru_cache(maxsize=1)
 def _models(device: str) -> ScreeningModels:
-    return load_models(device)
+    return load_models(device, opinions=False)
 
 
 def _segment_record(
