@@ -305,22 +305,24 @@ def cross_validate(
     overlays: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train a bundle once a fold of training and validation, and write one table of predictions.
+    """Train a bundle once a fold of training and validation, and write tables of predictions.
 
-    In it the people of training and validation have the risk that the network *not* trained on them gives (cohort
+    In them the people of training and validation have the risk that the network *not* trained on them gives (cohort
     ``validation``, column ``fold``): what a model that combines the risk with other facts must be trained on. Everybody
-    else has the mean of the folds' logits.
+    else has the risk by the network of fold 0 in ``predictions.csv``, which is the network to publish, and the mean of
+    the folds' logits in ``ensemble.csv``. The last weights of each training are judged, not those that were best on its
+    fold: these would have been chosen on the people they are judged on.
 
     Args:
         bundle: a bundle for radiographs.
-        output: receives a folder a fold, and ``predictions.csv``.
+        output: receives a folder a fold, and the tables. A fold whose table is there already is not trained again.
         data_source: a data manifest.
         folds: how many.
         overlays: configs of the bundle beside common.json and train.json, such as ``li2026``.
         settings: settings of train.json and evaluate.json to change.
 
     Returns:
-        The table.
+        ``predictions.csv``.
     """
     configs = bundle / "configs"
     files = [str(configs / f"{name}.json") for name in ("common", "train", *overlays)]
@@ -338,20 +340,34 @@ def cross_validate(
             "folds": folds,
             **(settings or {}),
         }
-        run(config_file=files, **common)
-        run(
-            config_file=[*files, str(configs / "evaluate.json")],
-            checkpoint=str(folder / "checkpoints" / "model.pt"),
-            splits=[IN_FOLD, *external],
-            **common,
-        )
+        if not (folder / "predictions.csv").exists():
+            run(config_file=files, **common)
+            run(
+                config_file=[*files, str(configs / "evaluate.json")],
+                checkpoint=str(last_checkpoint(folder / "checkpoints")),
+                splits=[IN_FOLD, *external],
+                **common,
+            )
         tables.append(_rows(folder / "predictions.csv"))
         logger.info("fold %d of %d is done", fold + 1, folds)
     rows = [row for table in tables for row in table if row.get("fold")]
-    others = zip(*([row for row in table if not row.get("fold")] for table in tables), strict=True)
-    rows += [_answer(same[0], sum(map(_logit, same)) / folds) for same in others]
-    _write(output / "predictions.csv", rows)
+    others = list(zip(*([row for row in table if not row.get("fold")] for table in tables), strict=True))
+    _write(output / "predictions.csv", rows + [same[0] for same in others])
+    ensemble = [_answer(same[0], sum(map(_logit, same)) / folds) for same in others]
+    _write(output / "ensemble.csv", rows + ensemble)
     return output / "predictions.csv"
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint of the last epoch, ``checkpoint_epoch=N.pt``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    epochs = {int(file.stem.rpartition("=")[2]): file for file in folder.glob("checkpoint_epoch=*.pt")}
+    if not epochs:
+        raise ValueError(f"{folder.name} must hold a checkpoint_epoch=N.pt, there is none")
+    return epochs[max(epochs)]
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
