@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"domain", "imaging", "manifests", "transforms"},
     "radiographs": {"domain", "manifests", "transforms"},
     "clinical": {"domain", "manifests", "statistics"},
+    "risk": {"domain", "statistics", "tracking"},
     "inferers": {"domain", "networks", "transforms", "tracking"},
     "statistics": {"domain", "imaging"},
     "measurement": {"domain", "norms", "imaging"},

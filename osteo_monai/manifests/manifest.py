@@ -91,6 +91,36 @@ class Manifest(BaseModel):
         return content
 
 
+def join_manifests(paths: Sequence[Path], folder: Path, name: str) -> Manifest:
+    """Return one manifest with the splits of several, such as a cohort and the external centres it is tested on.
+
+    Records of splits of the same name stand one after the other, in the order of ``paths``.
+
+    Args:
+        paths: the manifests; their paths are made relative to ``folder``.
+        folder: where the new one will stand.
+        name: of the new one.
+
+    Raises:
+        ManifestError: one of them is wrong, or some hold virtual people and others do not.
+    """
+    manifests = [read_manifest(path).moved(path.parent, folder) for path in paths]
+    if len({m.header.virtual for m in manifests}) > 1:
+        raise ManifestError(name, ["virtual and real people must not stand in one manifest"])
+    splits: dict[str, tuple[Record, ...]] = {}
+    for manifest in manifests:
+        for split, records in manifest.splits.items():
+            splits[split] = splits.get(split, ()) + records
+    sources = "; ".join(f"{path.name} of {m.header.name}" for path, m in zip(paths, manifests, strict=True))
+    header = Header(
+        name=name,
+        description="Joined: " + "; ".join(m.header.description.rstrip(".") for m in manifests) + ".",
+        virtual=manifests[0].header.virtual,
+        source=sources,
+    )
+    return Manifest(header=header, splits=splits)
+
+
 def read_manifest(
     path: Path, thresholds: DensityThresholds | None = None, check_files: bool = True, check_content: bool = False
 ) -> Manifest:

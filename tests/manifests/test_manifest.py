@@ -14,6 +14,7 @@ from osteo_monai.manifests import (
     ManifestError,
     Record,
     datalist,
+    join_manifests,
     manifest_json_schema,
     manifest_sha256,
     read_manifest,
@@ -363,3 +364,37 @@ def test_a_flood_of_one_kind_is_counted(manifest_file: Any) -> None:
     assert "31 problems" in lines[0]
     assert any("and 20 more like the last 10" in line for line in lines)
     assert any("x: this key is unknown" in line for line in lines)
+
+
+def _cohort(folder: Path, name: str, *, virtual: bool = True, **splits: list[dict[str, Any]]) -> Path:
+    folder.mkdir()
+    for entry in (e for entries in splits.values() for e in entries):
+        (folder / entry["image"]).touch()
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({"name": name, "description": f"{name}.", "virtual": virtual, **splits}))
+    return path
+
+
+def test_manifests_are_joined_and_their_paths_follow(tmp_path: Path) -> None:
+    home = _cohort(tmp_path / "a", "home", training=[record("p1", "a.png")], test=[record("p2", "b.png")])
+    away = _cohort(tmp_path / "b", "away", test=[record("p3", "a.png")], external_1=[record("p4", "c.png")])
+    joined = join_manifests([home, away], tmp_path / "c", "both")
+    places = {split: [(r.subject_id, *r.images) for r in records] for split, records in joined.splits.items()}
+    assert places == {
+        "training": [("p1", "../a/a.png")],
+        "test": [("p2", "../a/b.png"), ("p3", "../b/a.png")],
+        "external_1": [("p4", "../b/c.png")],
+    }
+    write_manifest(joined, tmp_path / "c" / "both.json")
+    assert read_manifest(tmp_path / "c" / "both.json") == joined
+
+
+def test_manifests_that_do_not_belong_together_are_not_joined(tmp_path: Path) -> None:
+    home = _cohort(tmp_path / "a", "home", training=[record("p1", "a.png")])
+    real = _cohort(tmp_path / "b", "real", virtual=False, test=[record("p2", "a.png")])
+    with pytest.raises(ManifestError, match="virtual and real people"):
+        join_manifests([home, real], tmp_path, "both")
+    again = _cohort(tmp_path / "c", "again", test=[record("p1", "a.png")])
+    with pytest.raises(ManifestError, match="two splits|both|training"):
+        write_manifest(join_manifests([home, again], tmp_path, "both"), tmp_path / "both.json")
+    assert not (tmp_path / "both.json").exists()
