@@ -1,8 +1,9 @@
 """What the bundles for radiographs read and report: records of a view and a fold, tables of risk, heat maps, two views
 made one answer, and the training of all folds.
 
-``python -m osteo_monai.radiographs cross_validate BUNDLE OUTPUT --data_source MANIFEST`` and
-``python -m osteo_monai.radiographs fuse AP.csv LATERAL.csv OUTPUT.csv``.
+``python -m osteo_monai.radiographs cross_validate BUNDLE OUTPUT --data_source MANIFEST``,
+``python -m osteo_monai.radiographs fuse AP.csv LATERAL.csv OUTPUT.csv`` and
+``python -m osteo_monai.radiographs heat PREDICTIONS.csv``.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import torch
 from ignite.engine import Engine, Events
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from monai.bundle import run
+from monai.bundle import ConfigParser, run
 from torch import Tensor
 
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
@@ -31,6 +32,8 @@ __all__ = [
     "HeatMapFigures",
     "cross_validate",
     "fuse_views",
+    "heat_shares",
+    "last_checkpoint",
     "radiograph_items",
     "risk_columns",
     "risk_outputs",
@@ -297,6 +300,53 @@ def fuse_views(files: Sequence[Path], output: Path, model: str = "fused views") 
     return len(fused)
 
 
+def heat_shares(file: Path) -> list[dict[str, Any]]:
+    """Count how much of the heat maps lies on bone, by cohort: Li judged by eye, virtual people have masks.
+
+    Args:
+        file: a table of predictions with the columns ``heat_on_bone``, ``attention_on_bone`` and ``bone_area``.
+
+    Returns:
+        A row for each cohort and map: ``cohort``, ``map``, ``images`` (those whose map is not empty), ``empty``,
+        ``on_bone`` and ``bone_area`` (means of shares of the map and of the image), ``low`` and ``high`` (95 % interval
+        of the first), ``gain`` (mean of the ratios of the two; 1 for a map that knows nothing of bone).
+
+    Raises:
+        ValueError: the table has no such columns.
+    """
+    rows = [row for row in _rows(file) if row.get("bone_area")]
+    found: list[dict[str, Any]] = []
+    for cohort in dict.fromkeys(row.get("cohort", "test") for row in rows):
+        own = [row for row in rows if row.get("cohort", "test") == cohort]
+        for name in _HEAT_COLUMNS[:2]:
+            if not any(name in row for row in own):
+                continue
+            pairs = [(float(row[name]), float(row["bone_area"])) for row in own if row.get(name)]
+            if not pairs:
+                continue
+            share, area = (torch.tensor(values, dtype=torch.float64) for values in zip(*pairs, strict=True))
+            half = 1.96 * float(share.std()) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.nan
+            mean = float(share.mean())
+            found.append(
+                {
+                    "cohort": cohort,
+                    "map": name.removesuffix("_on_bone"),
+                    "images": len(pairs),
+                    "empty": len(own) - len(pairs),
+                    "on_bone": mean,
+                    "low": mean - half,
+                    "high": mean + half,
+                    "bone_area": float(area.mean()),
+                    "gain": float((share / area.clamp(min=1e-6)).mean()),
+                }
+            )
+    if not found:
+        raise ValueError(
+            f"{file.name} must have the columns {', '.join(_HEAT_COLUMNS)}: evaluate with --heat_maps True"
+        )
+    return found
+
+
 def cross_validate(
     bundle: Path,
     output: Path,
@@ -315,7 +365,8 @@ def cross_validate(
 
     Args:
         bundle: a bundle for radiographs.
-        output: receives a folder a fold, and the tables. A fold whose table is there already is not trained again.
+        output: receives a folder a fold, and the tables. A fold that has the checkpoint of its last epoch there is not
+            trained again, only judged, so that what was cut short goes on.
         data_source: a data manifest.
         folds: how many.
         overlays: configs of the bundle beside common.json and train.json, such as ``li2026``.
@@ -326,6 +377,7 @@ def cross_validate(
     """
     configs = bundle / "configs"
     files = [str(configs / f"{name}.json") for name in ("common", "train", *overlays)]
+    epochs = (settings or {}).get("epochs", ConfigParser.load_config_files(files)["epochs"])
     external = [s for s in read_manifest(Path(data_source)).splits if s not in ("training", "validation")]
     tables = []
     for fold in range(folds):
@@ -340,14 +392,14 @@ def cross_validate(
             "folds": folds,
             **(settings or {}),
         }
-        if not (folder / "predictions.csv").exists():
+        if not (folder / "checkpoints" / f"checkpoint_epoch={epochs}.pt").exists():
             run(config_file=files, **common)
-            run(
-                config_file=[*files, str(configs / "evaluate.json")],
-                checkpoint=str(last_checkpoint(folder / "checkpoints")),
-                splits=[IN_FOLD, *external],
-                **common,
-            )
+        run(
+            config_file=[*files, str(configs / "evaluate.json")],
+            checkpoint=str(last_checkpoint(folder / "checkpoints")),
+            splits=[IN_FOLD, *external],
+            **common,
+        )
         tables.append(_rows(folder / "predictions.csv"))
         logger.info("fold %d of %d is done", fold + 1, folds)
     rows = [row for table in tables for row in table if row.get("fold")]
@@ -420,8 +472,17 @@ def main() -> None:
     fuse = verbs.add_parser("fuse", help="join the predictions of several views, a person a row")
     fuse.add_argument("files", type=Path, nargs="+", help="tables of predictions, the last one to write")
     fuse.add_argument("--model", default="fused views")
+    heat = verbs.add_parser("heat", help="how much of the heat maps lies on bone, by cohort")
+    heat.add_argument("file", type=Path, help="table of predictions, made with --heat_maps True")
     arguments = parser.parse_args()
     try:
+        if arguments.verb == "heat":
+            for row in heat_shares(arguments.file):
+                print(
+                    "{cohort}, {map}: {on_bone:.1%} ({low:.1%} to {high:.1%}) on bone, which is {bone_area:.1%} of the "
+                    "image; {gain:.2f} times its share; {images} images, {empty} without a map".format(**row)
+                )
+            return
         if arguments.verb == "fuse":
             count = fuse_views(arguments.files[:-1], arguments.files[-1], arguments.model)
             print(f"{count} people: {arguments.files[-1]}")
