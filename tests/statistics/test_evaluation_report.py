@@ -209,6 +209,30 @@ def test_cut_off_is_chosen_on_validation_and_frozen(tmp_path):
     assert "no validation cohort" in alone["cut_off"].reason
 
 
+def test_probabilities_are_recalibrated_at_a_centre_by_people_who_are_not_judged(tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.normal(0, 1.5, 600)
+    ill = rng.random(600) < 1 / (1 + np.exp(-(1.5 + 0.6 * x)))  # the answers are too low, and too extreme
+    path = tmp_path / "net.csv"
+    head = "subject_id,cohort,osteoporosis,probability_osteoporosis\n"
+    rows = [(f"p{i}", int(t), 1 / (1 + math.exp(-v))) for i, (t, v) in enumerate(zip(ill, x, strict=True))]
+    path.write_text(head + "".join(f"{s},external_1,{t},{p:.6f}\n" for s, t, p in rows))
+    found = evaluate(options(path))
+    before, after = found.tables["recalibration"].rows
+    assert (before["probability"], after["probability"]) == ("as it comes", "recalibrated")
+    assert before["mean_predicted"] == pytest.approx(0.5, abs=0.05)
+    assert before["slope"].value == pytest.approx(0.6, abs=0.2)
+    assert before["observed_expected"].value > 1.3
+    assert after["observed_expected"].value == pytest.approx(1.0, abs=0.03)
+    assert after["slope"].value == pytest.approx(1.0, abs=0.15)
+    assert after["brier"] < before["brier"] - 0.02
+    assert after["mean_predicted"] == pytest.approx(ill.mean(), abs=0.02)
+    path.write_text(head + "".join(f"{s},test,{t},{p:.6f}\n" for s, t, p in rows))
+    assert "recalibration" not in evaluate(options(path)).tables  # the home centre is not recalibrated
+    path.write_text(head + "a,external_1,1,0.5\nb,external_1,0,0.4\n")
+    assert "recalibration" not in evaluate(options(path)).tables
+
+
 def test_what_cannot_be_computed_is_a_dash_with_its_reason(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text("subject_id,bone_status,predicted\na,normal,normal\nb,normal,osteopenia\nc,osteopenia,normal\n")

@@ -90,6 +90,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         tables.confusion_table(sets, decided),
         comparison_table(comparisons, options),
         tables.calibration_table(calibrations),
+        tables.recalibration_table(sets, options),
         tables.decision_table(sets, options),
         tables.density_table(sets, options),
         tables.thresholds_table(sets, options),

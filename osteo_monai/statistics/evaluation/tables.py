@@ -1,5 +1,6 @@
 """The tables of an evaluation: what was measured for each model, cohort and class."""
 
+import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from osteo_monai.domain import DensityThresholds
 from osteo_monai.statistics.agreement import Agreement, agreement, agreement_by
-from osteo_monai.statistics.calibration import Calibration, calibration
+from osteo_monai.statistics.calibration import Calibration, calibration, recalibrate
 from osteo_monai.statistics.classification import ClassPerformance, class_performance
 from osteo_monai.statistics.decision import DecisionCurve, decision_curve
 from osteo_monai.statistics.evaluation.results import Cell, Column, Missing, PValue, ResultTable
@@ -386,6 +387,65 @@ def calibration_table(found: Sequence[tuple[Predictions, str, Calibration]]) -> 
     )
     table.notes += cut
     return table
+
+
+def recalibration_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:
+    """Return what a logistic recalibration at each external centre changes there.
+
+    Half of its people correct the probabilities of the other half, and the other way round, so that nobody's
+    probability is corrected by a fit that knows them. The order of people hardly changes, and so no area does.
+    """
+    table = ResultTable(
+        "recalibration",
+        "Probability of osteoporosis at external centres, as it comes and recalibrated there (each half of the people "
+        "by the other half)",
+        (
+            *_WHO,
+            Column("probability", "Probability"),
+            Column("n", "n"),
+            Column("mean_predicted", "Mean probability"),
+            Column("observed", "Observed"),
+            Column("observed_expected", "O/E", 2),
+            Column("slope", "Slope", 2),
+            Column("brier", "Brier"),
+            Column("ece", "ECE"),
+            Column("fit", "Intercept and slope of the two fits"),
+        ),
+    )
+    for one in sets:
+        if not one.cohort.startswith("external") or one.probabilities is None or TARGET not in one.classes:
+            continue
+        positive, p = one.is_class(TARGET), one.probabilities[:, one.classes.index(TARGET)]
+        halves = _halves(one, options.seed)
+        if any(len(set(positive[halves == half])) < 2 for half in (0, 1)):
+            table.notes.append(f"{one.model}, {label(one.cohort)}: too few people of each class to divide them.")
+            continue
+        corrected, fits = np.empty_like(p), []
+        for half in (0, 1):
+            fitted = recalibrate(positive[halves != half], p[halves != half], one.cohort)
+            corrected[halves == half] = fitted.apply(p[halves == half])
+            fits.append(f"{fitted.intercept:.2f}, {fitted.slope:.2f}")
+            if fitted.warning:
+                table.notes.append(f"{one.model}, {label(one.cohort)}: {fitted.warning}.")
+        for name, values, fit in (("as it comes", p, ""), ("recalibrated", corrected, "; ".join(fits))):
+            c = calibration(positive, values, groups=groups_of(one), level=options.level, estimated=0)
+            said = Missing("; ".join(c.warnings) or "not defined")
+            row: dict[str, Cell] = {**_who(one), "probability": name, "n": c.n, "fit": fit}
+            for key in ("mean_predicted", "observed", "observed_expected", "slope", "brier", "ece"):
+                value: Cell = getattr(c, key)
+                row[key] = said if isinstance(value, Interval) and not math.isfinite(value.value) else value
+            table.rows.append(row)
+    return table
+
+
+def _halves(one: Predictions, seed: int) -> np.ndarray:
+    """0 or 1 of each row: subjects in halves, alike in class; a subject's rows stay together."""
+    ill = dict.fromkeys(one.subjects.tolist(), False)
+    for subject, has in zip(one.subjects.tolist(), one.is_class(TARGET).tolist(), strict=True):
+        ill[subject] |= has
+    ordered = sorted(ill, key=lambda s: (ill[s], hashlib.sha256(f"{seed}/{s}".encode()).digest()))
+    half = {subject: place % 2 for place, subject in enumerate(ordered)}
+    return np.array([half[subject] for subject in one.subjects.tolist()])
 
 
 NET_BENEFIT_AT = (0.05, 0.1, 0.2, 0.3, 0.5)
