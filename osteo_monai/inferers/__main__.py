@@ -12,9 +12,10 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     merge = verbs.add_parser("merge", help="write configs/inference.json from common.json and inference_overlay.json")
     merge.add_argument("bundle", type=Path, nargs="+")
-    export = verbs.add_parser("export", help="write a checkpoint's weights to models/model.pt")
+    export = verbs.add_parser("export", help="write a checkpoint's weights into a bundle")
     export.add_argument("checkpoint", type=Path)
     export.add_argument("bundle", type=Path)
+    export.add_argument("--name", default="model.pt", help="of the file in models, such as model_lateral.pt")
     export.add_argument("--full", action="store_true", help="keep single precision")
     arguments = parser.parse_args()
     if arguments.verb == "merge":
@@ -22,7 +23,7 @@ def main() -> None:
             text = json.dumps(merge_inference_config(bundle), indent=4) + "\n"
             (bundle / "configs" / "inference.json").write_text(text)
     else:
-        target = arguments.bundle / "models" / "model.pt"
+        target = arguments.bundle / "models" / arguments.name
         print(export_weights(arguments.checkpoint, target, half=not arguments.full), target)
 
 
