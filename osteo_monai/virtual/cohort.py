@@ -42,6 +42,7 @@ from osteo_monai.virtual.recipe import (
     plan_cohort,
     read_recipe,
 )
+from osteo_monai.virtual.threads import own_threads
 
 _L = VertebraLevel
 _Made = list[dict[str, Any]]
@@ -175,14 +176,16 @@ def write_virtual_radiograph(
     rows: int = 1024,
 ) -> Path:
     """Write one virtual radiograph as DICOM and PNG with its truth and bone mask into ``output``; return the DICOM."""
-    anatomy = Anatomy(draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants))
-    protocol = draw_protocol(usual_protocol(view, rows), np.random.default_rng([seed, 4]))
-    made = project(anatomy, protocol, seed)
+    with own_threads():
+        person = draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants)
+        anatomy = Anatomy(person)
+        made = project(anatomy, draw_protocol(usual_protocol(view, rows), np.random.default_rng([seed, 4])), seed)
+        areal = areal_density(anatomy)
     path = output / f"{made.protocol.view}.dcm"
     write_radiograph_dicom(made, path, subject_id=f"virtual_{seed}")
     write_radiograph_png(made, path.with_suffix(".png"))
     write_bone_mask(made, output / f"{path.stem}_bone.png")
-    write_json(radiograph_truth(made, areal_density(anatomy)), output / f"{path.stem}_truth.json")
+    write_json(radiograph_truth(made, areal), output / f"{path.stem}_truth.json")
     return path
 
 

@@ -25,6 +25,7 @@ from osteo_monai.virtual.anatomy.thorax import Part, Thorax, Vessel
 from osteo_monai.virtual.beam import absorbance, titanium_as_mineral
 from osteo_monai.virtual.canvas import Box, Canvas
 from osteo_monai.virtual.ct import CTPalette, gaussian_blur
+from osteo_monai.virtual.threads import own_threads, side_by_side
 
 L = VertebraLevel
 MANUFACTURER = "Virtual"
@@ -417,13 +418,15 @@ def _sum_rays(
     count = int(np.ceil((span[1] - span[0]) / step))
     depth = (span[0] + 0.5 * step, step, count)
     height = max(1, min(ny, _VOXELS_AT_ONCE // (nx * count)))
-    bands = []
-    for start in range(0, ny, height):
+
+    def band(start: int) -> Tensor:
         rows = (first[1] + py * start, py, min(height, ny - start))
         columns = (first[0], px, nx)
         canvas = PerspectiveCanvas(beam.source, beam.frame, beam.distance, columns, depth, rows, background=background)
         paint(canvas)
-        bands.append(canvas.value.sum(1).T - background * count)
+        return canvas.value.sum(1).T - background * count
+
+    bands = side_by_side(band, range(0, ny, height))
     total = torch.cat(bands) * step
     x = (first[0] + px * torch.arange(nx)) / beam.distance
     y = (first[1] + py * torch.arange(ny)) / beam.distance
@@ -663,10 +666,11 @@ def project(
         seed: of the noise.
         thorax: of the same person, where it is at hand already (it takes a tenth of a second).
     """
-    thorax = thorax or Thorax(anatomy)
-    beam = beam_for(anatomy, thorax, protocol)
-    paths = project_paths(anatomy, thorax, beam, protocol)
-    picture = develop(expose(paths, protocol, seed), protocol)
+    with own_threads():
+        thorax = thorax or Thorax(anatomy)
+        beam = beam_for(anatomy, thorax, protocol)
+        paths = project_paths(anatomy, thorax, beam, protocol)
+        picture = develop(expose(paths, protocol, seed), protocol)
     px, py = protocol.pixel
     landmarks = {}
     for v in anatomy.vertebrae:

@@ -1,0 +1,49 @@
+"""Parts side by side, operations alone: order, results and PyTorch's own setting are kept."""
+
+import threading
+
+import pytest
+import torch
+
+from osteo_monai.virtual.anatomy import Anatomy
+from osteo_monai.virtual.person import draw_person
+from osteo_monai.virtual.radiograph import project, usual_protocol
+from osteo_monai.virtual.threads import own_threads, side_by_side
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_parts_run_side_by_side_in_order_and_operations_alone() -> None:
+    meeting = threading.Barrier(2, timeout=30)
+
+    def work(part: int) -> tuple[int, int]:
+        meeting.wait()  # passes only where two parts run at a time
+        return part, torch.get_num_threads()
+
+    with own_threads():
+        assert torch.get_num_threads() == 1
+        with own_threads():  # what is called inside keeps the threads
+            assert side_by_side(work, range(4)) == [(part, 1) for part in range(4)]
+    assert torch.get_num_threads() == 2
+
+
+def test_settings_come_back_after_an_error_and_one_thread_stays_one() -> None:
+    with pytest.raises(ValueError, match="no"), own_threads():
+        raise ValueError("no")
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    with own_threads():
+        assert side_by_side(lambda part: threading.get_ident(), range(2)) == [threading.get_ident()] * 2
+
+
+def test_a_radiograph_is_the_same_with_one_thread_and_with_two() -> None:
+    anatomy, protocol = Anatomy(draw_person(5)), usual_protocol("chest_frontal", 400)
+    two = project(anatomy, protocol, 1)
+    torch.set_num_threads(1)
+    assert (project(anatomy, protocol, 1).pixels == two.pixels).all()
