@@ -8,8 +8,9 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,15 +30,18 @@ from osteo_monai.domain import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from osteo_monai.screening.pipeline import ScreeningOptions
-    from osteo_monai.screening.result import ScreeningResult
+    from osteo_monai.screening.batch import Study
+    from osteo_monai.screening.pipeline import ScreeningModels, ScreeningOptions
+    from osteo_monai.screening.radiograph import RadiographModels, RadiographOptions
+    from osteo_monai.screening.result import RiskOpinion, ScreeningResult
     from osteo_monai.statistics.evaluation import EvaluationOptions
     from osteo_monai.statistics.meta_analysis import EvidenceOptions
 
 EXIT_UNEXPECTED, EXIT_UNUSABLE, EXIT_REFUSED = 1, 2, 3
 
 app = typer.Typer(
-    help="Opportunistic osteoporosis screening in CT: a study in, an honest bone report out. Research use only.",
+    help="Opportunistic osteoporosis screening in CT and radiographs: a study in, an honest report out. "
+    "Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -62,59 +66,152 @@ def _everywhere(
 
 # --- screen -------------------------------------------------------------------------------------------------------
 
+_LEVELS, _THRESHOLDS, _CALIBRATION = "L1,L2", "80,120", "physics"
+
 
 @app.command()
 def screen(
-    path: Annotated[Path, typer.Argument(help="A DICOM folder or file, a NIfTI file, or a folder of many studies.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A CT (DICOM, NIfTI), a radiograph (DICOM, PNG, JPEG), or a folder of one or many studies."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    levels: Annotated[str, typer.Option(help="Levels to measure; each must be wholly in view.")] = "L1,L2",
-    thresholds: Annotated[str, typer.Option(help="Osteoporosis below A, normal above B, mg/cm3 K2HPO4.")] = "80,120",
+    levels: Annotated[str, typer.Option(help="CT: levels to measure; each must be wholly in view.")] = _LEVELS,
+    thresholds: Annotated[
+        str, typer.Option(help="CT: osteoporosis below A, normal above B, mg/cm3 K2HPO4.")
+    ] = _THRESHOLDS,
     calibration: Annotated[
-        str, typer.Option(help="physics, internal, registry:NAME or user:SLOPE,INTERCEPT (mg/cm3 K2HPO4).")
-    ] = "physics",
+        str, typer.Option(help="CT: physics, internal, registry:NAME or user:SLOPE,INTERCEPT (mg/cm3 K2HPO4).")
+    ] = _CALIBRATION,
     kvp: Annotated[
         float | None,
-        typer.Option(help="Tube voltage where the file does not state it (NIfTI); never overrides a header."),
+        typer.Option(help="CT: tube voltage where the file does not state it (NIfTI); never overrides a header."),
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(
+            help="Radiograph: chest_frontal, lumbar_ap or lumbar_lateral, where neither header nor picture tells."
+        ),
+    ] = None,
+    age: Annotated[float | None, typer.Option(help="Radiograph of one person: years; goes before the header.")] = None,
+    sex: Annotated[str | None, typer.Option(help="Radiograph of one person: female or male.")] = None,
+    height: Annotated[float | None, typer.Option(help="Radiograph of one person: cm.")] = None,
+    weight: Annotated[float | None, typer.Option(help="Radiograph of one person: kg.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
 ) -> None:
-    """Find L1 and L2 in a CT, measure their trabecular bone, and write result.json, labels.nii.gz and report.html.
+    """Screen CT for bone density, and frontal chest or lumbar radiographs for the risk of osteoporosis.
+
+    What a file is follows from its content. CT: L1 and L2 are found and their trabecular bone is measured; written are
+    result.json, labels.nii.gz and report.html. Radiographs: a risk with its interval is given; written are result.json,
+    heat_map.png and report.html. AP and lateral of one DICOM study are fused, and a chest is joined with age, sex,
+    height and weight where all four are known.
 
     A folder of many studies gives one folder per study below the output, and summary.csv with one row each.
 
     Exit codes: 0 all measured; 3 refused with a reason (of many: at least one); 2 unusable input.
     """
     with _wrong_argument():
-        options = _options(levels, thresholds, calibration, kvp)
         _check_device(device)
         _check_output(output, overwrite)
-    from osteo_monai.imaging import find_studies
+        if device.startswith("cuda"):
+            from osteo_monai.screening.radiograph import torch_device
+
+            torch_device(device)  # told before anything is read
+    from osteo_monai.screening.batch import Study, find_screenable
 
     try:
-        studies = find_studies(path)
+        studies = find_screenable(path)
     except UnusableInputError:
-        studies = [path]  # screening says why, in a result of its own
-    many = len(studies) > 1
-    raise typer.Exit(
-        _screen_many(studies, path, output, options, device) if many else _screen_one(path, output, options, device)
+        studies = [Study("ct", path)]  # screening says why, in a result of its own
+    kinds = {study.kind for study in studies}
+    of_ct = _set_options(
+        levels=levels != _LEVELS,
+        thresholds=thresholds != _THRESHOLDS,
+        calibration=calibration != _CALIBRATION,
+        kvp=kvp is not None,
     )
+    of_person = _set_options(
+        age=age is not None, sex=sex is not None, height=height is not None, weight=weight is not None
+    )
+    with _wrong_argument():
+        if of_ct and "ct" not in kinds:
+            raise ValueError(f"{of_ct} must be left out for radiographs: only a CT is measured")
+        if (of_person or view is not None) and "radiograph" not in kinds:
+            raise ValueError(f"{of_person or '--view'} must be left out for CT: only radiographs are judged by it")
+        if of_person and len(studies) > 1:
+            raise ValueError(f"{of_person} must be left out for many studies: '{path}' holds {len(studies)}")
+        run = _Screening(
+            device=device,
+            ct=_options(levels, thresholds, calibration, kvp) if "ct" in kinds else None,
+            radiographs=_radiograph_options(view, age, sex, height, weight) if "radiograph" in kinds else None,
+        )
+    many = len(studies) > 1
+    raise typer.Exit(_screen_many(studies, path, output, run) if many else _screen_one(studies[0], path, output, run))
 
 
-def _screen_one(path: Path, output: Path, options: "ScreeningOptions", device: str) -> int:
+@dataclass
+class _Screening:
+    """Screens studies of either kind; the models that many of them share are loaded once."""
+
+    device: str
+    ct: "ScreeningOptions | None"
+    radiographs: "RadiographOptions | None"
+    models: "ScreeningModels | None" = None
+    radiograph_models: "RadiographModels | None" = None
+
+    def load(self) -> None:
+        """Load the models of CT beforehand; those of radiographs come when a view first needs them."""
+        if self.ct is not None:
+            from osteo_monai.screening.pipeline import load_models
+
+            self.models = load_models(self.device)
+        if self.radiographs is not None:
+            from osteo_monai.screening.radiograph import RadiographModels
+
+            self.radiograph_models = RadiographModels(self.device)
+
+    def __call__(
+        self, study: "Study", output: Path, name: str, on_stage: Callable[[str], None] = lambda stage: None
+    ) -> "ScreeningResult":
+        if study.kind == "radiograph":
+            from osteo_monai.screening.radiograph import screen_radiographs
+
+            return screen_radiographs(
+                study.files,
+                output,
+                models=self.radiograph_models,
+                options=self.radiographs,
+                device=self.device,
+                study=name,
+                on_stage=on_stage,
+            )
+        from osteo_monai.screening.pipeline import screen as screen_ct
+
+        return screen_ct(
+            study.path,
+            output,
+            models=self.models,
+            options=self.ct,
+            device=self.device,
+            study=name,
+            on_stage=on_stage,
+        )
+
+
+def _screen_one(study: "Study", path: Path, output: Path, run: _Screening) -> int:
     from osteo_monai.screening.batch import exit_code
-    from osteo_monai.screening.pipeline import screen as screen_study
 
     console = _console()
     with console.status("Reading") as status:
-        result = screen_study(
-            path, output, options=options, device=device, on_stage=lambda stage: status.update(stage.capitalize())
-        )
+        result = run(study, output, path.resolve().name, lambda stage: status.update(stage.capitalize()))
     _print_result(console, result, output)
     return exit_code([result])
 
 
-def _screen_many(studies: Sequence[Path], root: Path, output: Path, options: "ScreeningOptions", device: str) -> int:
+def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, run: _Screening) -> int:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -125,14 +222,12 @@ def _screen_many(studies: Sequence[Path], root: Path, output: Path, options: "Sc
     )
 
     from osteo_monai.screening.batch import exit_code, screen_folder
-    from osteo_monai.screening.pipeline import load_models
-    from osteo_monai.screening.pipeline import screen as screen_study
 
     console = _console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("Loading the models", total=len(studies))
-        models = load_models(device)
+        run.load()
 
         def tell(name: str, result: "ScreeningResult | None") -> None:
             if result is None:
@@ -141,15 +236,43 @@ def _screen_many(studies: Sequence[Path], root: Path, output: Path, options: "Sc
             progress.console.print(f"{name}: {_one_line(result)}", highlight=False, markup=False)
             progress.advance(task)
 
+        by_path = {study.path: study for study in studies}
         results = screen_folder(
-            studies,
+            list(by_path),
             root,
             output,
-            lambda study, folder: screen_study(study, folder, models=models, options=options, study=folder.name),
+            lambda path, folder: run(by_path[path], folder, folder.name),
             tell,
+            lambda path: by_path[path].kind,
         )
     console.print(f"Summary: {output / 'summary.csv'}", highlight=False, markup=False, soft_wrap=True)
     return exit_code(results)
+
+
+def _set_options(**given: bool) -> str:
+    """Name the options that were set, ``--age and --sex``; empty for none."""
+    *first, last = [f"--{name}" for name, is_set in given.items() if is_set] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _radiograph_options(
+    view: str | None, age: float | None, sex: str | None, height: float | None, weight: float | None
+) -> "RadiographOptions":
+    from osteo_monai.imaging.radiograph import View
+    from osteo_monai.screening.radiograph import BUNDLES, RadiographOptions
+
+    if view is not None and view not in BUNDLES:
+        raise ValueError(f"--view must be {', '.join(BUNDLES)}, got '{view}'")
+    sexes = {"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE}
+    if sex is not None and sex.lower() not in sexes:
+        raise ValueError(f"--sex must be female or male, got '{sex}'")
+    return RadiographOptions(
+        view=None if view is None else View(view),
+        age=age,
+        sex=None if sex is None else sexes[sex.lower()],
+        height=height,
+        weight=weight,
+    )
 
 
 def _options(levels: str, thresholds: str, calibration: str, kvp: float | None) -> "ScreeningOptions":
@@ -197,8 +320,23 @@ def _one_line(result: "ScreeningResult") -> str:
     if result.density is not None:
         status = f", {result.status}" if result.status is not None else ""
         return f"{result.density.mg_cm3:.1f} mg/cm3 {result.density.standard}{status}"
+    if result.radiograph is not None:
+        return f"risk of osteoporosis {_risk_words(result.radiograph.risk)}"
     refusal = next((f for f in result.findings if f.severity is Severity.REFUSAL), None)
     return f"{result.verdict}: {refusal.message if refusal else ''}"
+
+
+def _risk_words(one: "RiskOpinion") -> str:
+    from osteo_monai.reporting.wording import chance_words
+
+    if one.probability is None:
+        return f"not calibrated, score {one.score:.2f}"
+    words = chance_words(one.probability, one.cutoff)
+    if one.low is not None and one.high is not None:
+        words += f" (90 % interval {chance_words(one.low)} to {chance_words(one.high)})"
+    if one.cutoff is not None:
+        words += f", {'' if one.raised else 'not '}raised at the cut-off of {chance_words(one.cutoff)}"
+    return words
 
 
 def _print_result(console: "Console", result: "ScreeningResult", output: Path) -> None:
@@ -227,6 +365,14 @@ def _print_result(console: "Console", result: "ScreeningResult", output: Path) -
         console.print(Text(f"Trabecular density: {_one_line(result)}", style="bold"))
     if result.density is not None and result.calibration is not None:
         console.print(Text(f"Calibration: {result.calibration.method}. {result.calibration.note}"))
+    if (found := result.radiograph) is not None:
+        console.print(Text(f"Risk of osteoporosis: {_risk_words(found.risk)}", style="bold"))
+        named = (("With age, sex, height and weight", found.combined, found.combined_absent),)
+        for name, opinion, absent in (
+            *named,
+            ("Age, sex, height and weight alone", found.clinical, found.clinical_absent),
+        ):
+            console.print(Text(f"{name}: {f'no risk. {absent}' if opinion is None else _risk_words(opinion)}"))
     console.print(Text(result.research_use_notice, style="italic"))
     console.print(Text(f"Report: {output / 'report.html'}"), soft_wrap=True)
 
@@ -323,6 +469,25 @@ def manifest_split(
         divided = split_manifest(read_manifest(path, check_files=False), plan).moved(path.parent, output.parent)
         checksum = write_manifest(divided, output)
     for split, records in divided.splits.items():
+        typer.echo(f"{split}: {len({r.subject_id for r in records})} subjects, {len(records)} records")
+    typer.echo(f"Manifest: {output}, sha256 {checksum}")
+
+
+@manifest.command("join")
+def manifest_join(
+    paths: Annotated[list[Path], typer.Argument(help="Manifests, JSON.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new manifest, JSON.")],
+    name: Annotated[str | None, typer.Option(help="Of the new one; else that of its file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest that is there already.")] = False,
+) -> None:
+    """Join manifests into one with all their splits, such as a cohort and the external centres it is tested on."""
+    from osteo_monai.manifests import join_manifests, write_manifest
+
+    with _wrong_argument():
+        _check_output(output.parent, overwrite, (output.name,))
+        joined = join_manifests(paths, output.parent, name or output.stem)
+        checksum = write_manifest(joined, output)
+    for split, records in joined.splits.items():
         typer.echo(f"{split}: {len({r.subject_id for r in records})} subjects, {len(records)} records")
     typer.echo(f"Manifest: {output}, sha256 {checksum}")
 

@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measurement": {"domain", "norms", "imaging"},
     "virtual": {"domain", "norms", "manifests", "imaging"},
     # screening.screen ends by having the report written; reporting itself knows the result and nothing else of it
-    "screening": {"domain", "norms", "manifests", "imaging", "transforms", "inferers", "measurement", "reporting"},
+    "screening": {"domain", "norms", "manifests", "imaging", "transforms", "inferers", "measurement", "reporting"}
+    | {"clinical", "risk"},
     "reporting": {"domain", "norms", "imaging", "screening"},
 }
 """``cli`` may import everything and nothing may import it."""

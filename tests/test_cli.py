@@ -207,6 +207,29 @@ def test_missing_weights_are_told(monkeypatch, tmp_path, capsys):
     assert "bundle x has no weights" in capsys.readouterr().err
 
 
+def test_radiographs_and_ct_go_their_own_ways(monkeypatch, tmp_path, no_models):
+    """A picture and a volume in one folder; what was said of the view reaches the picture alone."""
+    from PIL import Image
+
+    of_ct, of_pictures = pretend(monkeypatch, "accepted"), []
+
+    def screen_radiographs(files, output, **options):
+        of_pictures.append((files, options["options"]))
+        return ScreeningResult(study=options["study"], modality="radiograph", verdict="refused", findings=())
+
+    monkeypatch.setattr("osteo_monai.screening.radiograph.screen_radiographs", screen_radiographs)
+    nifti(tmp_path / "in" / "ct.nii.gz")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "in" / "spine.png")
+    words = ["screen", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--levels", "L1", "--view", "lumbar_ap"]
+    assert cli.run(words) == 3
+    ((path, _, options),) = of_ct
+    assert (path.name, options["options"].levels) == ("ct.nii.gz", ("L1",))
+    ((files, given),) = of_pictures
+    assert ([file.name for file in files], given.view) == (["spine.png"], "lumbar_ap")
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [(row["study"], row["modality"]) for row in rows] == [("ct.nii.gz", "ct"), ("spine.png", "radiograph")]
+
+
 def test_third_party_loggers_that_may_quote_a_name_are_silent():
     cli.run(["version"])
     for name in ("pydicom", "highdicom"):

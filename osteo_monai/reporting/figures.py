@@ -6,7 +6,7 @@ left of sagittal ones, superior and anterior are up. With RAS+ arrays this is on
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -15,42 +15,34 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Sex, VertebraLevel
 from osteo_monai.norms import DENSITY_NORMS, NORM_NAME, NORM_STANDARD
+from osteo_monai.reporting.drawing import (
+    FULL_WIDTH,
+    PIXELS_PER_UNIT,
+    Picture,
+    embedded_picture,
+    heat_colours,
+    heated,
+    label,
+    line,
+    rect,
+    svg,
+    text,
+)
 from osteo_monai.reporting.images import ClassActivation, ReportImages
 from osteo_monai.reporting.wording import density_words, percent_words
 from osteo_monai.screening.result import Density, LocatedLevel
 
-FULL_WIDTH = 720
-"""Width in drawing units of a picture that spans the page; one unit is about one CSS pixel."""
-
 _HALF_WIDTH = 352
-_PIXELS_PER_UNIT = 1.6  # sharp on A4 at about 170 dpi while the file stays small
-_FONT = "font-family=\"'Helvetica Neue',Helvetica,Arial,'DejaVu Sans',sans-serif\""
 _BODY, _REGION = "#4fd8ff", "#ffb628"
 _AXIAL_WINDOW = (400.0, 40.0)  # mediastinal window, width and level in HU
 _COLUMN_WINDOW = (700.0, 150.0)  # wider: a slab mean of bone beside disc and canal
 _SLAB_MM = 9.0  # well inside a body (40-50 mm wide, 30-35 mm deep), thick enough to quiet the noise
 _MARGIN_MM = 32.0  # one vertebra shown beyond the outermost centres
 _SURE = 0.95  # below this certainty the picture names the runner-up as well
-_HEAT = np.array([(0, 32, 76), (66, 77, 107), (124, 123, 120), (188, 175, 111), (255, 233, 69)], dtype=np.float32)
-"""Dark blue to yellow, evenly brighter, the same to colour-blind eyes: five colours of cividis (Nunez 2018)."""
 _REGRESSION = "#b3431e"
 _SEX_COLOUR = {Sex.FEMALE: "#6b3fa0", Sex.MALE: "#1f5fa8"}
 
 _Axis = Callable[[float], float]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawing with its words: ``svg`` the document, ``alt`` what it shows, ``caption`` how to read it."""
-
-    svg: str
-    alt: str
-    caption: str
-
-    @property
-    def data_uri(self) -> str:
-        """The drawing as a data URI for an ``img`` element."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
 @dataclass(frozen=True)
@@ -111,12 +103,12 @@ def axial_picture(images: ReportImages, level: VertebraLevel, slice_index: int, 
             shown.append(name)
     parts += _directions(panel, "R", "L", "A", "P")
     parts += _scale_bar(panel, 20)
-    parts.append(_label(8, 19, f"{level}", size=15, weight="bold"))
-    parts.append(_label(8, 34, f"slice {slice_index}" + (f", {number}" if number else ""), size=11))
-    parts.append(_label(8, height - 9, _window_words(_AXIAL_WINDOW), size=11))
+    parts.append(label(8, 19, f"{level}", size=15, weight="bold"))
+    parts.append(label(8, 34, f"slice {slice_index}" + (f", {number}" if number else ""), size=11))
+    parts.append(label(8, height - 9, _window_words(_AXIAL_WINDOW), size=11))
     contours = f" Outlined: {' and '.join(shown)}." if shown else " Nothing is outlined."
     return Picture(
-        _svg(width, height, parts),
+        svg(width, height, parts),
         f"Axial CT slice {slice_index} through {level}, patient right at image left, anterior up.{contours}",
         f"{level}, axial slice through the centre.",
     )
@@ -161,20 +153,20 @@ def column_picture(images: ReportImages, measured: Sequence[VertebraLevel], slic
         parts.append(_image(plane[::-1, ::-1].T, step, sz, panel, _COLUMN_WINDOW))
         for k in slices:
             y = panel.y(_along(nz, sz, k))
-            parts.append(_line(panel.left, y, panel.left + panel.width, y, _REGION, 0.8, "2 4"))
+            parts.append(line(panel.left, y, panel.left + panel.width, y, _REGION, 0.8, "2 4"))
         if images.bodies is not None:
             cut = _slab_middle(images.bodies, 1 - axis, curve)
-            for label in np.unique(cut[cut > 0]):
-                parts.append(_outline((cut == label)[::-1, ::-1].T, step, sz, panel, _BODY, ""))
+            for number in np.unique(cut[cut > 0]):
+                parts.append(_outline((cut == number)[::-1, ::-1].T, step, sz, panel, _BODY, ""))
         for found, centre in zip(levels, centres, strict=True):
             x, y = panel.x(_along(count, step, centre[axis])), panel.y(_along(nz, sz, centre[2]))
             if not panel.left < x < panel.left + panel.width:
                 continue
             colour = _REGION if found.level in measured else "#ffffff"
-            parts.append(_line(x - 4, y, x + 4, y, colour, 1.4) + _line(x, y - 4, x, y + 4, colour, 1.4))
+            parts.append(line(x - 4, y, x + 4, y, colour, 1.4) + line(x, y - 4, x, y + 4, colour, 1.4))
         parts += _directions(panel, *("A", "P", "S", "I") if axis == 1 else ("R", "L", "S", "I"))
         parts += _scale_bar(panel, 50)
-        parts.append(_label(panel.left + 8, height - 9, "sagittal" if axis == 1 else "coronal", size=11))
+        parts.append(label(panel.left + 8, height - 9, "sagittal" if axis == 1 else "coronal", size=11))
     parts += _level_names(levels, centres, views[0][3], left + width, gutter, nz, sz, measured)
     names = ", ".join(f"{found.level} {percent_words(found.certainty)}" for found in levels)
     found_words = f"Levels found with their certainty: {names}." if names else "No vertebral level was found."
@@ -182,7 +174,7 @@ def column_picture(images: ReportImages, measured: Sequence[VertebraLevel], slic
     if not levels:
         where = "through the middle of the volume"
     return Picture(
-        _svg(FULL_WIDTH, height, parts),
+        svg(FULL_WIDTH, height, parts),
         f"Sagittal (anterior at image left) and coronal (patient right at image left) CT views {where}. {found_words}",
         f"Sagittal and coronal views {where}, each row the mean of a {_SLAB_MM:.0f} mm slab; "
         f"{_window_words(_COLUMN_WINDOW)} HU."
@@ -231,18 +223,18 @@ def density_picture(
             (high, peak, "#e8f1ea", BoneStatus.NORMAL),
         )
         for start, end, fill, status in bands:
-            parts.append(_rect(left, y(end), right - left, y(start) - y(end), fill))
-            parts.append(_text(right + 8, (y(start) + y(end)) / 2 + 4, status.value, 12, "#333333"))
+            parts.append(rect(left, y(end), right - left, y(start) - y(end), fill))
+            parts.append(text(right + 8, (y(start) + y(end)) / 2 + 4, status.value, 12, "#333333"))
         for cut in (low, high):
-            parts.append(_line(left, y(cut), right, y(cut), "#7a6f5a", 1, "6 3"))
-            parts.append(_text(right + 8, y(cut) + 4, f"{cut:g}", 11, "#555555"))
+            parts.append(line(left, y(cut), right, y(cut), "#7a6f5a", 1, "6 3"))
+            parts.append(text(right + 8, y(cut) + 4, f"{cut:g}", 11, "#555555"))
     for mark in range(0, int(peak) + 1, 40):
-        parts.append(_line(left - 4, y(mark), left, y(mark), "#555555", 1))
-        parts.append(_text(left - 8, y(mark) + 4, f"{mark}", 11, "#333333", "end"))
+        parts.append(line(left - 4, y(mark), left, y(mark), "#555555", 1))
+        parts.append(text(left - 8, y(mark) + 4, f"{mark}", 11, "#333333", "end"))
     for age in range(20, int(age_high) + 1, 10):
-        parts.append(_line(x(age), bottom, x(age), bottom + 4, "#555555", 1))
-        parts.append(_text(x(age), bottom + 18, f"{age}", 11, "#333333", "middle"))
-    parts.append(_text((left + right) / 2, height - 8, "age (years)", 12, "#333333", "middle"))
+        parts.append(line(x(age), bottom, x(age), bottom + 4, "#555555", 1))
+        parts.append(text(x(age), bottom + 18, f"{age}", 11, "#333333", "middle"))
+    parts.append(text((left + right) / 2, height - 8, "age (years)", 12, "#333333", "middle"))
     parts.append(
         f'<text transform="translate(14 {(top + bottom) / 2:.1f}) rotate(-90)" text-anchor="middle" font-size="12" '
         f'fill="#333333">{escape(f"density (mg/cm³ {density.standard})")}</text>'
@@ -255,7 +247,7 @@ def density_picture(
         for one in shown:
             parts += _norm_blocks(one, both, x, y, age_years)
         parts += _norm_legend(shown, both, right)
-    parts.append(_rect(left, top, right - left, bottom - top, "none", "#555555"))
+    parts.append(rect(left, top, right - left, bottom - top, "none", "#555555"))
     value = density_words(density.mg_cm3, thresholds)
     if regression is None:
         parts += _measured_mark(density, f"measured {value}", age_years, x, y, left, right)
@@ -277,7 +269,7 @@ def density_picture(
         )
     at = f"at age {int(age_years)}" if age_years is not None else "at unknown age (drawn across all ages)"
     return Picture(
-        _svg(width, height, parts),
+        svg(width, height, parts),
         f"Plot of the measured density, {value_words}, {at}" + (f", against {against}." if comparable else "."),
         f"Norms by decade, {NORM_NAME}: mean (line), one SD (dark), two SD (light)."
         + (" Both sexes are shown, because age or sex is unknown." if both else "")
@@ -301,28 +293,28 @@ def activation_picture(activation: ClassActivation) -> Picture:
     gap, bar = 8.0, 56.0
     side = min((FULL_WIDTH - bar - gap * (2 * count)) / (2 * count), 158.0)
     height = side + 20
-    parts = [_rect(0, 0, FULL_WIDTH, height, "#ffffff")]
+    parts = [rect(0, 0, FULL_WIDTH, height, "#ffffff")]
     start = (FULL_WIDTH - bar - 2 * count * (side + gap)) / 2
     for place, (level, plane) in enumerate(zip(activation.levels, activation.slices, strict=True)):
         grey = np.repeat(np.clip(plane, 0, 1)[..., None], 3, axis=2)
         for column, (rgb, words) in enumerate(
             (
                 (grey, f"{level}, as the network saw it"),
-                (_heated(grey, heat * shown[place]), f"{level}, where it looked"),
+                (heated(grey, heat * shown[place]), f"{level}, where it looked"),
             )
         ):
             at = start + (2 * place + column) * (side + gap)
-            parts.append(_picture_of(rgb[::-1, ::-1].transpose(1, 0, 2), at, 0, side))
-            parts.append(_text(at + side / 2, side + 14, words, 11, "#333333", "middle"))
+            parts.append(embedded_picture(rgb[::-1, ::-1].transpose(1, 0, 2), at, 0, side))
+            parts.append(text(at + side / 2, side + 14, words, 11, "#333333", "middle"))
     x, y = start + 2 * count * (side + gap) + 4, 22.0
-    steps = _ramp(np.linspace(1, 0, 40, dtype=np.float32))
+    steps = heat_colours(np.linspace(1, 0, 40, dtype=np.float32))
     tall = (side - 44) / len(steps)
     for k, (r, g, b) in enumerate(steps.astype(int)):
-        parts.append(_rect(x, y + k * tall, 12, tall + 0.3, f"#{r:02x}{g:02x}{b:02x}"))
-    parts += [_text(x, y - 7, "most", 11, "#333333"), _text(x, side - 8, "none", 11, "#333333")]
+        parts.append(rect(x, y + k * tall, 12, tall + 0.3, f"#{r:02x}{g:02x}{b:02x}"))
+    parts += [text(x, y - 7, "most", 11, "#333333"), text(x, side - 8, "none", 11, "#333333")]
     names = " and ".join(activation.levels)
     return Picture(
-        _svg(FULL_WIDTH, height, parts),
+        svg(FULL_WIDTH, height, parts),
         f"Slices of {names} as the classifier saw them, each also under its Grad-CAM map for {activation.status}, "
         "patient right at image left, anterior up.",
         f"Where the classifier looked when it said {activation.status} (Grad-CAM, last residual stage): not where the "
@@ -334,34 +326,6 @@ def activation_picture(activation: ClassActivation) -> Picture:
             if share
             else "Nothing in the bodies spoke for this class."
         ),
-    )
-
-
-def _ramp(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours (..., 3), 0 to 255, of values from 0 to 1."""
-    at = np.linspace(0, 1, len(_HEAT))
-    return np.stack([np.interp(values, at, channel) for channel in _HEAT.T], axis=-1).astype(np.float32)
-
-
-def _heated(grey: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Lay the map over a grey picture (X, Y, 3), the thicker the warmer, so that the bone stays visible."""
-    heat = np.clip(heat, 0, 1)
-    cover = (0.15 * (heat > 0) + 0.5 * heat)[..., None]
-    return np.asarray((1 - cover) * grey + cover * _ramp(heat) / 255, dtype=np.float32)
-
-
-def _picture_of(rgb: NDArray[np.float32], left: float, top: float, side: float) -> str:
-    """A picture (rows, columns, 3) from 0 to 1 in a square, as SVG."""
-    from PIL import Image
-
-    pixels = Image.fromarray((np.clip(rgb, 0, 1) * 255).round().astype(np.uint8))
-    count = max(1, round(side * _PIXELS_PER_UNIT))
-    stream = io.BytesIO()
-    pixels.resize((count, count), Image.Resampling.BICUBIC).save(stream, format="PNG", compress_level=6)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return (
-        f'<image x="{left:.2f}" y="{top:.2f}" width="{side:.2f}" height="{side:.2f}" '
-        f'preserveAspectRatio="none" href="data:image/png;base64,{data}"/>'
     )
 
 
@@ -461,7 +425,7 @@ def _image(plane: NDArray[np.float32], u_step: float, v_step: float, panel: _Pan
     from PIL import Image
 
     rows, columns = plane.shape
-    background = _rect(panel.left, panel.top, panel.width, panel.height, "#000000")
+    background = rect(panel.left, panel.top, panel.width, panel.height, "#000000")
     u1, v1 = max(panel.u0, 0.0), max(panel.v0, 0.0)
     u2 = min(panel.u0 + panel.width / panel.scale, columns * u_step)
     v2 = min(panel.v0 + panel.height / panel.scale, rows * v_step)
@@ -469,7 +433,7 @@ def _image(plane: NDArray[np.float32], u_step: float, v_step: float, panel: _Pan
         return background
     width, height = (u2 - u1) * panel.scale, (v2 - v1) * panel.scale
     box = (u1 / u_step, v1 / v_step, min(u2 / u_step, columns), min(v2 / v_step, rows))
-    size = (max(1, round(width * _PIXELS_PER_UNIT)), max(1, round(height * _PIXELS_PER_UNIT)))
+    size = (max(1, round(width * PIXELS_PER_UNIT)), max(1, round(height * PIXELS_PER_UNIT)))
     ww, wl = window
     # clipped beforehand, so that metal or padding does not ring through the interpolation
     wide = np.clip(np.nan_to_num(plane, nan=-1024.0), wl - 2 * ww, wl + 2 * ww).astype(np.float32)
@@ -490,8 +454,8 @@ def _outline(mask: NDArray[np.bool_], u_step: float, v_step: float, panel: _Pane
 
     padded = np.pad(mask.astype(np.float32), 1)
     path = []
-    for line in contourpy.contour_generator(z=padded).lines(0.5):
-        points = np.asarray(line)
+    for curve in contourpy.contour_generator(z=padded).lines(0.5):
+        points = np.asarray(curve)
         xy = [(panel.x((c - 0.5) * u_step), panel.y((r - 0.5) * v_step)) for c, r in points]
         path.append("M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in xy) + "Z")
     if not path:
@@ -507,18 +471,18 @@ def _outline(mask: NDArray[np.bool_], u_step: float, v_step: float, panel: _Pane
 def _directions(panel: _Panel, left: str, right: str, up: str, down: str) -> list[str]:
     middle_x, middle_y = panel.left + panel.width / 2, panel.top + panel.height / 2 + 5
     return [
-        _label(panel.left + 8, middle_y, left, size=13, weight="bold"),
-        _label(panel.left + panel.width - 8, middle_y, right, size=13, weight="bold", anchor="end"),
-        _label(middle_x, panel.top + 17, up, size=13, weight="bold", anchor="middle"),
-        _label(middle_x, panel.top + panel.height - 8, down, size=13, weight="bold", anchor="middle"),
+        label(panel.left + 8, middle_y, left, size=13, weight="bold"),
+        label(panel.left + panel.width - 8, middle_y, right, size=13, weight="bold", anchor="end"),
+        label(middle_x, panel.top + 17, up, size=13, weight="bold", anchor="middle"),
+        label(middle_x, panel.top + panel.height - 8, down, size=13, weight="bold", anchor="middle"),
     ]
 
 
 def _scale_bar(panel: _Panel, mm: int) -> list[str]:
     x2, y = panel.left + panel.width - 10, panel.top + panel.height - 12
     x1 = x2 - mm * panel.scale
-    ticks = "".join(_line(x, y - 4, x, y + 4, "#ffffff", 1.4) for x in (x1, x2))
-    return [_line(x1, y, x2, y, "#ffffff", 1.4) + ticks, _label((x1 + x2) / 2, y - 7, f"{mm} mm", 11, anchor="middle")]
+    ticks = "".join(line(x, y - 4, x, y + 4, "#ffffff", 1.4) for x in (x1, x2))
+    return [line(x1, y, x2, y, "#ffffff", 1.4) + ticks, label((x1 + x2) / 2, y - 7, f"{mm} mm", 11, anchor="middle")]
 
 
 def _level_names(
@@ -532,9 +496,9 @@ def _level_names(
     measured: Sequence[VertebraLevel],
 ) -> list[str]:
     """The names between the two views, each at the height of its centre and never over its neighbour."""
-    parts = [_rect(left, 0, gutter, panel.height, "#101418")]
+    parts = [rect(left, 0, gutter, panel.height, "#101418")]
     if not levels:
-        return [*parts, _label(left + gutter / 2, panel.height / 2, "no level found", 11, anchor="middle")]
+        return [*parts, label(left + gutter / 2, panel.height / 2, "no level found", 11, anchor="middle")]
     last = 2.0
     for found, centre in zip(levels, centres, strict=True):
         y = panel.y(_along(nz, sz, centre[2]))
@@ -543,12 +507,12 @@ def _level_names(
         is_measured = found.level in measured
         colour = _REGION if is_measured else "#ffffff"
         weight = "bold" if is_measured else "normal"
-        parts += [_line(left, y, left + 7, y, colour, 1.2), _line(left + gutter - 7, y, left + gutter, y, colour, 1.2)]
-        parts.append(_text(left + 14, place, str(found.level), 14, colour, weight=weight))
-        parts.append(_text(left + gutter - 14, place, percent_words(found.certainty), 11, "#d5dbe1", "end"))
+        parts += [line(left, y, left + 7, y, colour, 1.2), line(left + gutter - 7, y, left + gutter, y, colour, 1.2)]
+        parts.append(text(left + 14, place, str(found.level), 14, colour, weight=weight))
+        parts.append(text(left + gutter - 14, place, percent_words(found.certainty), 11, "#d5dbe1", "end"))
         if found.certainty < _SURE and found.runner_up is not None:
             last = place + 12
-            parts.append(_text(left + gutter - 14, last, f"or {found.runner_up}", 11, "#d5dbe1", "end"))
+            parts.append(text(left + gutter - 14, last, f"or {found.runner_up}", 11, "#d5dbe1", "end"))
     return parts
 
 
@@ -564,9 +528,9 @@ def _norm_blocks(sex: Sex, both: bool, x: _Axis, y: _Axis, age_years: float | No
         here = age_years is not None and norm.age_low <= age_years < norm.age_high
         for sds, opacity in ((2, 0.14), (1, 0.24 if not here else 0.34)):
             high, low = y(norm.mean + sds * norm.sd), y(norm.mean - sds * norm.sd)
-            parts.append(_rect(x1 + 1, high, x2 - x1 - 2, low - high, colour, opacity=opacity))
+            parts.append(rect(x1 + 1, high, x2 - x1 - 2, low - high, colour, opacity=opacity))
         dash = "" if sex is Sex.FEMALE else "7 3"
-        parts.append(_line(x1 + 1, y(norm.mean), x2 - 1, y(norm.mean), colour, 2.2, dash))
+        parts.append(line(x1 + 1, y(norm.mean), x2 - 1, y(norm.mean), colour, 2.2, dash))
     return parts
 
 
@@ -576,11 +540,11 @@ def _norm_legend(shown: Sequence[Sex], both: bool, right: float) -> list[str]:
         y = 28.0 + 17 * row
         word = "women" if sex is Sex.FEMALE else "men"
         side = (" (left of each decade)" if sex is Sex.FEMALE else " (right of each decade)") if both else ""
-        text = f"{word}, mean by decade{side}"
-        start = right - 12 - 6.4 * len(text) - 34
-        parts.append(_rect(start - 6, y - 13, right - start - 2, 17, "#ffffff", opacity=0.85))
-        parts.append(_line(start, y - 4, start + 26, y - 4, _SEX_COLOUR[sex], 2.2, "" if sex is Sex.FEMALE else "7 3"))
-        parts.append(_text(start + 32, y, text, 11, "#222222"))
+        words = f"{word}, mean by decade{side}"
+        start = right - 12 - 6.4 * len(words) - 34
+        parts.append(rect(start - 6, y - 13, right - start - 2, 17, "#ffffff", opacity=0.85))
+        parts.append(line(start, y - 4, start + 26, y - 4, _SEX_COLOUR[sex], 2.2, "" if sex is Sex.FEMALE else "7 3"))
+        parts.append(text(start + 32, y, words, 11, "#222222"))
     return parts
 
 
@@ -591,17 +555,17 @@ def _measured_mark(
     low, middle, high = y(density.interval_low), y(density.mg_cm3), y(density.interval_high)
     if age is None:
         return [
-            _rect(left, high, right - left, low - high, ink, opacity=0.10),
-            _line(left, middle, right, middle, ink, 2),
-            _text(left + 8, middle - 6, f"{words} (age unknown)", 12, ink, weight="bold", halo="#ffffff"),
+            rect(left, high, right - left, low - high, ink, opacity=0.10),
+            line(left, middle, right, middle, ink, 2),
+            text(left + 8, middle - 6, f"{words} (age unknown)", 12, ink, weight="bold", halo="#ffffff"),
         ]
     at = x(age)
     far = at > (left + right) / 2
     return [
-        _line(at, high, at, low, ink, 2),
-        _line(at - 6, high, at + 6, high, ink, 2) + _line(at - 6, low, at + 6, low, ink, 2),
+        line(at, high, at, low, ink, 2),
+        line(at - 6, high, at + 6, high, ink, 2) + line(at - 6, low, at + 6, low, ink, 2),
         f'<circle cx="{at:.1f}" cy="{middle:.1f}" r="5" fill="{ink}" stroke="#ffffff" stroke-width="1.5"/>',
-        _text(at - 12 if far else at + 12, middle + 4, words, 12, ink, "end" if far else "start", "bold", "#ffffff"),
+        text(at - 12 if far else at + 12, middle + 4, words, 12, ink, "end" if far else "start", "bold", "#ffffff"),
     ]
 
 
@@ -628,7 +592,7 @@ def _two_marks(
         above = 0 if heights[0] < heights[1] else 1
         heights[above], heights[1 - above] = heights[above] - 8, heights[1 - above] + 8  # off the lines
         parts = _measured_mark(densities[0], "", None, x, y, left, right)[:2]  # its words are placed below
-        parts.append(_line(left, middles[1], right, middles[1], _REGRESSION, 2, "8 4"))
+        parts.append(line(left, middles[1], right, middles[1], _REGRESSION, 2, "8 4"))
     else:
         parts = []
     at = right - 16 if age is None else x(age)
@@ -636,8 +600,8 @@ def _two_marks(
     for place, (density, middle, said, height) in enumerate(zip(densities, middles, words, heights, strict=True)):
         colour = _REGRESSION if place else "#111111"
         low, high, u = y(density.interval_low), y(density.interval_high), at + (7 if place else -7)
-        parts.append(_line(u, high, u, low, colour, 2))
-        parts.append(_line(u - 5, high, u + 5, high, colour, 2) + _line(u - 5, low, u + 5, low, colour, 2))
+        parts.append(line(u, high, u, low, colour, 2))
+        parts.append(line(u - 5, high, u + 5, high, colour, 2) + line(u - 5, low, u + 5, low, colour, 2))
         parts.append(
             f'<path d="M{u:.1f} {middle - 7:.1f}l6 7l-6 7l-6 -7Z" fill="{colour}" stroke="#ffffff" stroke-width="1.5"/>'
             if place
@@ -646,51 +610,9 @@ def _two_marks(
         beside = left + 8 if age is None else at - 20 if far else at + 20
         anchor = "end" if far and age is not None else "start"
         tail = " (age unknown)" if age is None else ""
-        parts.append(_text(beside, height + 4, said + tail, 12, colour, anchor, "bold", "#ffffff"))
+        parts.append(text(beside, height + 4, said + tail, 12, colour, anchor, "bold", "#ffffff"))
     return parts
 
 
 def _window_words(window: tuple[float, float]) -> str:
     return f"W {window[0]:.0f} L {window[1]:.0f}"
-
-
-def _rect(
-    x: float, y: float, width: float, height: float, fill: str, stroke: str = "", opacity: float | None = None
-) -> str:
-    extra = (f' stroke="{stroke}"' if stroke else "") + (f' fill-opacity="{opacity}"' if opacity is not None else "")
-    return f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{fill}"{extra}/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dash: str = "") -> str:
-    dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
-        f'stroke-width="{width}"{dashes}/>'
-    )
-
-
-def _text(
-    x: float,
-    y: float,
-    words: str,
-    size: float,
-    colour: str,
-    anchor: str = "start",
-    weight: str = "normal",
-    halo: str = "",
-) -> str:
-    common = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}"'
-    under = f'<text {common} fill="{halo}" stroke="{halo}" stroke-width="3">{escape(words)}</text>' if halo else ""
-    return f'{under}<text {common} fill="{colour}">{escape(words)}</text>'
-
-
-def _label(x: float, y: float, words: str, size: float = 12, weight: str = "normal", anchor: str = "start") -> str:
-    """White words with a dark halo, readable over bone and air."""
-    return _text(x, y, words, size, "#ffffff", anchor, weight, "#000000")
-
-
-def _svg(width: float, height: float, parts: Iterable[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" {_FONT}>{"".join(parts)}</svg>'
-    )

@@ -1,5 +1,6 @@
 """The picture report: one self-contained HTML file written from a result, readable on screen and on A4."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,25 @@ from osteo_monai.domain import (
     VertebraLevel,
 )
 from osteo_monai.norms import NORM_AGES, NORM_NAME, NORM_SOURCE, NORM_STANDARD, DensityNorm, density_norm
+from osteo_monai.reporting.drawing import Picture
 from osteo_monai.reporting.figures import (
-    Picture,
     activation_picture,
     axial_picture,
     axial_slice,
     column_picture,
     density_picture,
 )
-from osteo_monai.reporting.images import ReportImages
-from osteo_monai.reporting.wording import MINUS, TIMES, density_words, percent_words, percentile_words
+from osteo_monai.reporting.images import RadiographImages, ReportImages
+from osteo_monai.reporting.radiograph import VERDICTS as _RADIOGRAPH_VERDICTS
+from osteo_monai.reporting.radiograph import risk_context
+from osteo_monai.reporting.wording import (
+    MINUS,
+    TIMES,
+    density_words,
+    missing_words,
+    percent_words,
+    percentile_words,
+)
 from osteo_monai.screening.result import (
     CalibrationUsed,
     Density,
@@ -74,26 +84,37 @@ _OPINIONS: dict[OpinionName, tuple[str, str, str]] = {
 _COMPARISONS = ("opinions_differ", "opinions_borderline", "opinions_agree")
 
 
-def write_report(result: ScreeningResult, images: ReportImages | None, path: Path) -> None:
+def write_report(result: ScreeningResult, images: ReportImages | RadiographImages | None, path: Path) -> None:
     """Write the report of one study to ``path`` as a single HTML file (UTF-8) that refers to nothing outside itself.
 
-    The report of a refused or unusable study gives the reason first and no density or HU, whatever the result holds;
-    it still shows the pictures that exist.
+    The report of a refused or unusable study gives the reason first and no density, HU or risk, whatever the result
+    holds; it still shows the pictures that exist.
 
     Args:
         result: what to tell.
-        images: what to draw; ``None`` where the input could not be read. Levels missing from it are taken from
-            ``result.levels_found``.
+        images: what to draw, of the result's modality; ``None`` where the input could not be read. Levels missing from
+            it are taken from ``result.levels_found``.
         path: file to write; its folder must exist.
 
     Raises:
+        ValueError: if the images are of the other modality.
         OSError: if ``path`` cannot be written.
     """
-    path.write_text(_template().render(_context(result, images)), encoding="utf-8")
+    wanted = RadiographImages if result.modality == "radiograph" else ReportImages
+    if images is not None and not isinstance(images, wanted):
+        raise ValueError(f"images must be {wanted.__name__} for a {result.modality}, got {type(images).__name__}")
+    if result.modality == "radiograph":
+        assert images is None or isinstance(images, RadiographImages)
+        words = _shared(result, _RADIOGRAPH_VERDICTS) | risk_context(result, images)
+        page = _template("radiograph.html.j2").render(words)
+    else:
+        assert images is None or isinstance(images, ReportImages)
+        page = _template("ct.html.j2").render(_shared(result, _VERDICTS) | _context(result, images))
+    path.write_text(page, encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache(maxsize=2)
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("osteo_monai.reporting"),
         autoescape=True,
@@ -101,16 +122,12 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
-def _context(result: ScreeningResult, images: ReportImages | None) -> dict[str, Any]:
-    measured = result.verdict in ("accepted", "accepted_with_warnings")
-    density = result.density if measured else None
-    levels = result.levels if measured else ()
-    thresholds = _thresholds(result)
-    axial, column = _pictures(result, images, levels)
-    title, sentence = _VERDICTS[result.verdict]
+def _shared(result: ScreeningResult, verdicts: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """What every report tells: verdict, findings, models and times."""
+    title, sentence = verdicts[result.verdict]
     return {
         "result": result,
         "verdict": {"key": result.verdict, "title": title, "sentence": sentence},
@@ -119,6 +136,17 @@ def _context(result: ScreeningResult, images: ReportImages | None) -> dict[str, 
             for severity, heading in _SEVERITIES
             if any(f.severity is severity for f in result.findings)
         ],
+        "seconds": _seconds(result),
+    }
+
+
+def _context(result: ScreeningResult, images: ReportImages | None) -> dict[str, Any]:
+    measured = result.verdict in ("accepted", "accepted_with_warnings")
+    density = result.density if measured else None
+    levels = result.levels if measured else ()
+    thresholds = _thresholds(result)
+    axial, column = _pictures(result, images, levels)
+    return {
         "summary": None if density is None else _summary(result, density, thresholds),
         "axial": axial,
         "outlined": images is not None and images.bodies is not None,
@@ -138,7 +166,6 @@ def _context(result: ScreeningResult, images: ReportImages | None) -> dict[str, 
         ],
         "methods": _methods(result, thresholds) if measured else [],
         "acquisition": _acquisition(result),
-        "seconds": _seconds(result),
     }
 
 
@@ -347,7 +374,7 @@ def _level_rows(
                 [percent_words(m.certainty) + (f" ({up})" if (up := runner_up.get(m.level)) else "") for m in levels],
             ),
             ("Centre slice (lowest slice is 0)", [f"{m.slice_index}" for m in levels]),
-            ("DICOM InstanceNumber", [_or_missing(m.instance_number) for m in levels]),
+            ("DICOM InstanceNumber", [missing_words(m.instance_number) for m in levels]),
             ("Centre (mm; right, anterior, superior)", [_point(m.centre_mm) for m in levels]),
         ],
     ]
@@ -398,11 +425,11 @@ def _acquisition(result: ScreeningResult) -> list[tuple[str, str]]:
         ("Age", "unknown" if facts.age_years is None else f"{int(facts.age_years)} years"),
         ("Sex", {"F": "female", "M": "male", None: "unknown"}[facts.sex]),
         ("Tube voltage", "not stated" if facts.kvp is None else f"{facts.kvp:g} kVp"),
-        ("Kernel", _or_missing(facts.kernel)),
+        ("Kernel", missing_words(facts.kernel)),
         ("Slice thickness", "not stated" if facts.slice_thickness_mm is None else f"{facts.slice_thickness_mm:g} mm"),
-        ("Contrast agent", _or_missing(facts.contrast)),
+        ("Contrast agent", missing_words(facts.contrast)),
         ("Scanner", " ".join(word for word in (facts.manufacturer, facts.model) if word) or "not stated"),
-        ("Series", _or_missing(facts.series_description)),
+        ("Series", missing_words(facts.series_description)),
         ("Matrix", "not known" if facts.shape is None else f" {TIMES} ".join(str(n) for n in facts.shape)),
         (
             "Voxel",
@@ -429,7 +456,3 @@ def _signed(value: float) -> str:
     """One decimal with a true minus sign, and no minus before zero."""
     words = f"{value:.1f}"
     return words.replace("-", "") if float(words) == 0 else words.replace("-", MINUS)
-
-
-def _or_missing(value: object) -> str:
-    return "not stated" if value is None or value == "" else str(value)

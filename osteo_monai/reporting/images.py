@@ -1,4 +1,4 @@
-"""What the report needs to draw pictures: the volume, and what was found in it, on one grid."""
+"""What the reports need to draw pictures: the volume or the radiographs, and what was found in them, on one grid."""
 
 from dataclasses import dataclass
 
@@ -79,3 +79,51 @@ class ReportImages:
         """Return the fractional voxel index (3,) of a point in RAS+ mm."""
         inverse = np.linalg.inv(self.affine)
         return np.asarray(inverse[:3, :3] @ np.asarray(point_mm, dtype=np.float64) + inverse[:3, 3])
+
+
+@dataclass(frozen=True)
+class RadiographImage:
+    """One radiograph and where its network looked.
+
+    Attributes:
+        view: what it shows, such as ``chest_frontal``.
+        pixels: float32 (rows, columns), 0..1, bone bright; row 0 on top, column 0 at the viewer's left.
+        heat: Grad-CAM for osteoporosis, same shape, at least 0; ``None`` where there is none.
+        attention: what stems from each patch in a Transformer's answer, same shape, at least 0; ``None`` of another
+            network.
+        spacing_mm: height and width of a pixel; ``None`` where unknown, pixels are then square.
+
+    Raises:
+        ValueError: if the shapes do not agree.
+    """
+
+    view: str
+    pixels: NDArray[np.float32]
+    heat: NDArray[np.float32] | None = None
+    attention: NDArray[np.float32] | None = None
+    spacing_mm: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 2 or min(self.pixels.shape) < 1:
+            raise ValueError(f"pixels must be of shape (rows, columns), got {self.pixels.shape}")
+        for name, one in (("heat", self.heat), ("attention", self.attention)):
+            if one is not None and one.shape != self.pixels.shape:
+                raise ValueError(f"{name} must have the shape of pixels {self.pixels.shape}, got {one.shape}")
+
+    @property
+    def aspect(self) -> float:
+        """Height over width, as it is to be shown."""
+        rows, columns = self.pixels.shape
+        high, wide = self.spacing_mm or (1.0, 1.0)
+        return rows * high / (columns * wide)
+
+
+@dataclass(frozen=True)
+class RadiographImages:
+    """The radiographs that were judged, in the order in which they are shown; at least one."""
+
+    images: tuple[RadiographImage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ValueError("images must hold at least one radiograph, got none")

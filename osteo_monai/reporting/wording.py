@@ -38,3 +38,24 @@ def percentile_words(percentile: float) -> str:
     if percentile > 99:
         return "above the 99th"
     return ordinal(round(percentile))
+
+
+def chance_words(probability: float, cutoff: float | None = None) -> str:
+    """Return a probability in per cent, with as many decimals as keep it on its side of a cut-off.
+
+    Ends stay ends: what is neither 0 nor 1 is never printed as 0 % or 100 %.
+    """
+    if 0 < probability < 0.001:
+        return "<0.1\N{NO-BREAK SPACE}%"
+    if 0.999 < probability < 1:
+        return ">99.9\N{NO-BREAK SPACE}%"
+    for decimals in (0 if 0.095 <= probability <= 0.905 else 1, 1, 2, 3, 4):
+        rounded = round(100 * probability, decimals)
+        if cutoff is None or (rounded >= 100 * cutoff) == (probability >= cutoff):
+            return f"{rounded:.{decimals}f}\N{NO-BREAK SPACE}%"
+    return f"{100 * probability!r}\N{NO-BREAK SPACE}%"
+
+
+def missing_words(value: object) -> str:
+    """Return a fact of a header as it stands, or that it is not stated."""
+    return "not stated" if value is None or value == "" else str(value)

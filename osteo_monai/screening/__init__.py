@@ -1,6 +1,7 @@
-"""From one CT study to one honest result: the pipeline, its quality gates, the result, and many studies at once.
+"""From one study to one honest result: the pipeline of CT with its quality gates, that of radiographs, the result, and
+many studies at once.
 
-``screen``, ``screen_volume`` and ``screen_folder`` are imported on first use, so that the result model stays light.
+``screen``, ``screen_radiographs`` and the others are imported on first use, so that the result model stays light.
 """
 
 from typing import Any
@@ -11,6 +12,11 @@ _HOMES = {
     "load_models": "pipeline",
     "screen": "pipeline",
     "screen_volume": "pipeline",
+    "RadiographModels": "radiograph",
+    "RadiographOptions": "radiograph",
+    "screen_radiographs": "radiograph",
+    "Study": "batch",
+    "find_screenable": "batch",
     "screen_folder": "batch",
 }
 

@@ -3,16 +3,20 @@
 import csv
 import json
 import logging
+import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from osteo_monai.domain import Finding, Severity
+from osteo_monai.domain import Finding, Severity, UnusableInputError
 from osteo_monai.screening.result import ScreeningResult
 
 SUMMARY_COLUMNS: tuple[str, ...] = (
     "study",
+    "modality",
     "verdict",
     "status",
     "density_mg_cm3",
@@ -38,19 +42,151 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "probability_osteoporosis",
     "calibration",
     "kvp",
+    "view",
+    "risk",
+    "risk_low",
+    "risk_high",
+    "risk_raised",
+    "risk_score",
+    "combined_risk",
+    "combined_risk_low",
+    "combined_risk_high",
+    "combined_risk_raised",
+    "clinical_risk",
+    "age",
+    "sex",
+    "height_cm",
+    "weight_kg",
     "refusals",
     "warnings",
     "seconds",
     "folder",
 )
 """Columns of summary.csv; a column without a value is empty, never zero. ``opinions`` says agree, borderline or differ,
-the probabilities are the classifier's."""
+the probabilities are the classifier's. ``view`` and what follows to ``weight_kg`` are of radiographs: calibrated
+risks of osteoporosis, 0 to 1, and the network's own ``risk_score``; views that were fused are joined by a plus sign."""
+
+Kind = Literal["ct", "radiograph"]
+
+RADIOGRAPH_MODALITIES = frozenset({"CR", "DX", "RG"})
+"""DICOM modalities of radiographs."""
 
 _OPINION_COLUMNS = {"hu_rule": "hu_rule", "density_regression": "regression", "classifier": "classifier"}
 
 EXIT_MEASURED, EXIT_UNUSABLE, EXIT_REFUSED = 0, 2, 3
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is screened at once: a CT by its path, or the radiographs of one study file by file.
+
+    Attributes:
+        kind: what it is, by its content.
+        path: what it is called by: a file or a folder.
+        files: of radiographs; empty for a CT, whose reader chooses among what is at ``path``.
+    """
+
+    kind: Kind
+    path: Path
+    files: tuple[Path, ...] = ()
+
+
+def find_screenable(path: Path) -> list[Study]:
+    """List the CT studies and the studies of radiographs at a path, told apart by their content.
+
+    Each PNG, JPEG and NIfTI is a study of its own. DICOM radiographs (modality CR, DX or RG) are put together by their
+    StudyInstanceUID, wherever they lie in the tree; a folder that holds a CT slice is a folder of CT, and pictures in
+    it are passed over.
+
+    Returns:
+        Studies ordered by path. What is neither, such as a folder of mammograms, counts as CT: its reader says why it
+        is none.
+
+    Raises:
+        UnusableInputError: there is no such path, or nothing at it can be read.
+    """
+    from osteo_monai.imaging.dicom_headers import looks_like_dicom, walk_files
+    from osteo_monai.imaging.radiograph import is_picture
+
+    path = Path(path)
+    if path.is_file():
+        if is_picture(path):
+            return [Study("radiograph", path, (path,))]
+        if looks_like_dicom(path) and _radiograph_studies([path]):
+            return [Study("radiograph", path, (path,))]
+        return [Study("ct", path)]
+    pictures: list[Path] = []
+    planar: set[Path] = set()
+    other: set[Path] = set()
+    groups: defaultdict[str, list[Path]] = defaultdict(list)
+    for folder, files in walk_files(path):
+        dicom = [file for file in files if looks_like_dicom(file)]
+        if found := _radiograph_studies(dicom):
+            planar.add(folder)
+            for uid, members in found.items():
+                groups[uid] += members
+        elif dicom:
+            other.add(folder)
+            continue  # a picture beside slices is a preview of them
+        pictures += [file for file in files if is_picture(file)]
+    studies = [Study("radiograph", file, (file,)) for file in pictures]
+    for uid, members in groups.items():
+        for part in [members] if uid else [[file] for file in members]:
+            studies.append(Study("radiograph", _common_name(part, groups, other), tuple(part)))
+    studies += [Study("ct", one) for one in _ct_paths(path, planar, other, bool(studies))]
+    if len(studies) == 1:
+        return [Study(studies[0].kind, path, studies[0].files)]
+    return sorted(studies, key=lambda study: study.path)
+
+
+def _radiograph_studies(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Radiographs of one folder by StudyInstanceUID (empty: unknown); none as soon as there is a CT among the files."""
+    from osteo_monai.imaging.dicom_headers import read_instance
+
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        try:
+            instance = read_instance(file)
+        except UnusableInputError:
+            continue  # whoever reads the study tells of damaged files
+        if instance.is_ct:
+            return {}
+        if instance.modality in RADIOGRAPH_MODALITIES:
+            found[instance.study].append(file)
+    return dict(found)
+
+
+def _common_name(files: Sequence[Path], groups: dict[str, list[Path]], other: set[Path]) -> Path:
+    """The folder that holds these files and no other study, else the first file."""
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    foreign = any(file.is_relative_to(folder) for group in groups.values() for file in group if file not in files)
+    return files[0] if foreign or any(one.is_relative_to(folder) for one in other) else folder
+
+
+def _ct_paths(path: Path, planar: set[Path], other: set[Path], enough: bool) -> list[Path]:
+    """Paths of studies that are not made of radiographs alone; ``enough``: there are radiographs beside them."""
+    from osteo_monai.imaging import find_studies
+    from osteo_monai.imaging.dicom_headers import walk_files
+    from osteo_monai.imaging.nifti import is_nifti
+
+    try:
+        found = find_studies(path)
+    except UnusableInputError:
+        if enough:
+            return []
+        raise
+    if enough and found == [path]:
+        # a single study is given by the path that was asked for, which holds radiographs as well
+        volumes = [file for _, files in walk_files(path) for file in files if is_nifti(file)]
+        slices = [Path(os.path.commonpath(other))] if other else []
+        return volumes or slices
+    return [
+        one
+        for one in found
+        if one.is_file() or (one not in planar and (not planar or any(f.is_relative_to(one) for f in other)))
+    ]
 
 
 def exit_code(results: Sequence[ScreeningResult]) -> int:
@@ -67,7 +203,7 @@ def exit_code(results: Sequence[ScreeningResult]) -> int:
 def summary_row(result: ScreeningResult, folder: str = "") -> dict[str, Any]:
     """Return one row of the summary table with the keys of ``SUMMARY_COLUMNS``."""
     row: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS)
-    row |= {"study": result.study, "verdict": result.verdict, "folder": folder}
+    row |= {"study": result.study, "modality": result.modality, "verdict": result.verdict, "folder": folder}
     row["refusals"] = "; ".join(f.code for f in result.findings if f.severity is Severity.REFUSAL)
     row["warnings"] = "; ".join(f.code for f in result.findings if f.severity is Severity.WARNING)
     row["seconds"] = round(sum(result.seconds.values()), 2)
@@ -101,7 +237,30 @@ def summary_row(result: ScreeningResult, folder: str = "") -> dict[str, Any]:
             row[f"{column}_interval_high"] = round(opinion.density.interval_high, 1)
         if opinion.name == "classifier" and opinion.probabilities is not None:
             row |= {f"probability_{status}": round(p, 4) for status, p in opinion.probabilities.items()}
-    return row
+    return row | _risk_columns(result)
+
+
+def _risk_columns(result: ScreeningResult) -> dict[str, Any]:
+    found = result.radiograph
+    if found is None:
+        return {}
+    row: dict[str, Any] = {
+        "view": "+".join(r.view for r in found.radiographs),
+        "risk_score": round(found.risk.score, 4),
+    }
+    for name, opinion in (("risk", found.risk), ("combined_risk", found.combined)):
+        if opinion is not None and opinion.probability is not None:
+            row[name] = round(opinion.probability, 4)
+            for end in ("low", "high"):
+                value = getattr(opinion, end)
+                row[f"{name}_{end}"] = None if value is None else round(value, 4)
+            row[f"{name}_raised"] = opinion.raised
+    if found.clinical is not None and found.clinical.probability is not None:
+        row["clinical_risk"] = round(found.clinical.probability, 4)
+    person = found.person
+    row |= {"age": person.age_years, "sex": person.sex, "height_cm": person.height_cm, "weight_kg": person.weight_kg}
+    kvp = {r.kvp for r in found.radiographs}
+    return row | {"kvp": kvp.pop() if len(kvp) == 1 else None}
 
 
 def write_summary(rows: Sequence[dict[str, Any]], output: Path) -> None:
@@ -134,6 +293,7 @@ def screen_folder(
     output: Path,
     screen_one: Callable[[Path, Path], ScreeningResult],
     on_progress: Callable[[str, ScreeningResult | None], None] = lambda name, result: None,
+    kind: Callable[[Path], Kind] = lambda study: "ct",
 ) -> list[ScreeningResult]:
     """Screen many studies, each into a folder of its own below ``output``, and write the summary table.
 
@@ -146,6 +306,7 @@ def screen_folder(
         output: folder for the results; made where it does not exist.
         screen_one: screens one study (path, folder for its output).
         on_progress: called with the name before a study (result ``None``) and after it.
+        kind: tells what a study is, for the result of one that breaks.
     """
     output.mkdir(parents=True, exist_ok=True)
     results: list[ScreeningResult] = []
@@ -158,7 +319,7 @@ def screen_folder(
         except Exception as error:
             # whatever one study does, the others are screened and this one keeps its row
             logger.debug("screening failed", exc_info=True)
-            result = failed_result(name, error, time.perf_counter() - started)
+            result = failed_result(name, error, time.perf_counter() - started, kind(study))
             (output / name).mkdir(parents=True, exist_ok=True)
             result.write(output / name / "result.json")
         results.append(result)
@@ -170,11 +331,12 @@ def screen_folder(
     return results
 
 
-def failed_result(study: str, error: Exception, seconds: float = 0.0) -> ScreeningResult:
+def failed_result(study: str, error: Exception, seconds: float = 0.0, modality: Kind = "ct") -> ScreeningResult:
     """Return the result of a study whose screening broke off by an error nobody foresaw.
 
     The message names the kind of error only: the text of a foreign error may quote a header.
     """
     message = f"Screening broke off by an unexpected error ({type(error).__name__})."
     finding = Finding(code="internal_error", severity=Severity.REFUSAL, message=message)
-    return ScreeningResult(study=study, verdict="unusable", findings=(finding,), seconds={"total": round(seconds, 3)})
+    told = {"total": round(seconds, 3)}
+    return ScreeningResult(study=study, modality=modality, verdict="unusable", findings=(finding,), seconds=told)

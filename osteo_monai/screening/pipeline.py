@@ -6,9 +6,7 @@ then (levels found, acquisition, all findings) stays in the result.
 
 import itertools
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,7 +20,6 @@ from osteo_monai.domain import (
     DensityThresholds,
     Finding,
     ScanRefusedError,
-    Severity,
     UnusableInputError,
     VertebraLevel,
 )
@@ -47,6 +44,7 @@ from osteo_monai.screening.result import (
     LocatedLevel,
     ModelUsed,
     ScreeningResult,
+    timed,
 )
 
 if TYPE_CHECKING:
@@ -138,15 +136,10 @@ def load_models(device: str = "auto", opinions: bool = True) -> ScreeningModels:
     Raises:
         ValueError: if a CUDA device is asked for and there is none.
     """
-    import torch
-
     from osteo_monai.inferers import load_bundle
+    from osteo_monai.screening.radiograph import torch_device
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device must be one that this machine has, got '{device}' without any CUDA device")
-    where = torch.device(device)
+    where = torch_device(device)
     return ScreeningModels(
         load_bundle(LOCALISATION_BUNDLE, where),
         load_bundle(SEGMENTATION_BUNDLE, where),
@@ -183,7 +176,7 @@ def screen_volume(
         ("comparing", run.compare),
     ):
         on_stage(name)
-        with _timed(run.seconds, name):
+        with timed(run.seconds, name):
             stage()
         if quality.verdict(run.findings) == "refused":
             break
@@ -226,25 +219,22 @@ def screen(
     images: ReportImages | None = None
     try:
         on_stage("reading")
-        with _timed(seconds, "reading"):
+        with timed(seconds, "reading"):
             volume = read_ct(path)
-    except UnusableInputError as error:
-        finding = Finding(code="unusable_input", severity=Severity.REFUSAL, message=str(error))
-        result = ScreeningResult(study=study, verdict="unusable", findings=(finding,), seconds=seconds)
-    except ScanRefusedError as error:
-        result = ScreeningResult(study=study, verdict="refused", findings=tuple(error.findings), seconds=seconds)
+    except (UnusableInputError, ScanRefusedError) as error:
+        result = ScreeningResult.unread(study, error, seconds)
     else:
         if models is None:
             on_stage("loading the models")
-            with _timed(seconds, "loading the models"):
+            with timed(seconds, "loading the models"):
                 models = load_models(device)
         result, images = screen_volume(volume, models, options, study, on_stage)
         result = result.model_copy(update={"seconds": seconds | result.seconds})
         if images.bodies is not None:
-            with _timed(result.seconds, "writing labels"):
+            with timed(result.seconds, "writing labels"):
                 write_label_map(images.bodies, volume, labels_path)
     on_stage("reporting")
-    with _timed(result.seconds, "reporting"):
+    with timed(result.seconds, "reporting"):
         write_report(result, images, output / "report.html")
     result.write(output / "result.json")
     return result
@@ -639,15 +629,6 @@ class _Body:
             dense_cm3=tissues.dense_volume_cm3(hu, affine, body, frame=frame),
             around=tissues.surroundings(hu, affine, body, valid, frame),
         )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[name] = round(time.perf_counter() - started, 3)
 
 
 def _image(hu: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> Any:

@@ -1,15 +1,26 @@
 """The product's word: one versioned result that JSON, HTML, SR and SEG are all written from."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from osteo_monai.domain import BoneStatus, Finding, Sex, VertebraLevel
+from osteo_monai.domain import (
+    BoneStatus,
+    Finding,
+    ScanRefusedError,
+    Severity,
+    Sex,
+    UnusableInputError,
+    VertebraLevel,
+)
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 
-RESULT_VERSION = "1.1"
-"""1.1 added the opinions; a result of version 1.0 reads as one without any."""
+RESULT_VERSION = "1.2"
+"""1.1 added the opinions, 1.2 radiographs; a result of version 1.0 or 1.1 reads as one of a CT without them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -24,8 +35,17 @@ __all__ = [
     "ModelUsed",
     "Opinion",
     "OpinionName",
+    "PersonFacts",
+    "RadiographAcquisition",
+    "RadiographRisk",
+    "RiskModelName",
+    "RiskOpinion",
     "ScreeningResult",
+    "timed",
 ]
+
+RadiographView = Literal["chest_frontal", "lumbar_ap", "lumbar_lateral"]
+RiskModelName = Literal["chest_frontal", "lumbar_ap", "lumbar_lateral", "fused", "combined", "clinical"]
 
 
 class _Model(BaseModel):
@@ -111,10 +131,90 @@ class AcquisitionFacts(_Model):
     spacing_mm: tuple[float, float, float] | None
 
 
+class RiskOpinion(_Model):
+    """What one model gives as the risk of osteoporosis (DXA, a T-score of -2.5 or less).
+
+    Probabilities hold at the prevalence of the people that the model was calibrated on; where osteoporosis is rarer,
+    the same picture means less.
+    """
+
+    name: RiskModelName
+    score: float
+    """What the model itself answers, 0 to 1; no probability until it is calibrated."""
+    probability: float | None = None
+    """Calibrated; ``None`` where nobody calibrated the model, and so are all fields below."""
+    low: float | None = None
+    high: float | None = None
+    """90 % interval of the mean risk of people with the same picture; not of another centre, nor of one person."""
+    cutoff: float | None = None
+    """Of the calibrated probability, at or above which the risk counts as raised."""
+    cutoff_rule: str | None = None
+    """How it was chosen, such as ``sensitivity_90``: 90 % sensitivity among the people of the calibration."""
+    raised: bool | None = None
+    prevalence: float | None = None
+    """Share of osteoporosis among the people of the calibration."""
+    people: int | None = None
+    with_osteoporosis: int | None = None
+    virtual: bool | None = None
+    """Whether these people were simulated."""
+
+
+class PersonFacts(_Model):
+    """What is known of the person beside the radiograph; ``None`` is unknown and never replaced by a default."""
+
+    age_years: float | None = None
+    sex: Sex | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
+    given: tuple[Literal["age", "sex", "height", "weight"], ...] = ()
+    """Which of them the caller gave; the others come from the header."""
+
+
+class RadiographAcquisition(_Model):
+    """How one radiograph was made and what was done to it, as far as its file says."""
+
+    view: RadiographView
+    source: str
+    """Name of the file."""
+    source_format: str
+    rows: int
+    columns: int
+    """As it was judged: upright and without empty borders."""
+    spacing_mm: tuple[float, float] | None = None
+    modality: str | None = None
+    view_position: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    kvp: float | None = None
+    exposure_index: float | None = None
+    deviation_index: float | None = None
+
+
+class RadiographRisk(_Model):
+    """What was read out of the radiographs of one person: a risk, never a density and never a diagnosis."""
+
+    radiographs: tuple[RadiographAcquisition, ...]
+    risk: RiskOpinion
+    """The headline: of the one view, or of AP and lateral fused (mean of their logits)."""
+    views: tuple[RiskOpinion, ...] = ()
+    """Of each view by itself, where two were fused."""
+    combined: RiskOpinion | None = None
+    """XGBoost on the network's answer and the person's facts (Li 2026)."""
+    combined_absent: str | None = None
+    """Why there is none, naming the facts that are missing."""
+    clinical: RiskOpinion | None = None
+    """XGBoost on the person's facts alone."""
+    clinical_absent: str | None = None
+    person: PersonFacts = PersonFacts()
+    trained_on: str
+    """What the bundle says of the data behind its weights."""
+
+
 class ScreeningResult(_Model):
-    """The result of one study. A refused study has a refusal among ``findings`` and no status."""
+    """The result of one study. A refused study has a refusal among ``findings``, no status and no risk."""
 
     version: str = RESULT_VERSION
+    modality: Literal["ct", "radiograph"] = "ct"
     study: str
     """Name of the input folder or file (no patient identifier of ours is added)."""
     verdict: Literal["accepted", "accepted_with_warnings", "refused", "unusable"]
@@ -133,6 +233,8 @@ class ScreeningResult(_Model):
     opinions_absent: dict[OpinionName, str] = {}
     """Opinions that a measured study lacks, with the reason."""
     acquisition: AcquisitionFacts | None = None
+    radiograph: RadiographRisk | None = None
+    """Of radiographs alone, which have none of the fields from ``levels_found`` to ``acquisition``."""
     models: tuple[ModelUsed, ...] = ()
     seconds: dict[str, float] = {}
     """Wall time of each stage."""
@@ -141,6 +243,40 @@ class ScreeningResult(_Model):
         "The models were trained on virtual patients; nothing here measures diagnostic accuracy on real people."
     )
 
+    @model_validator(mode="after")
+    def _one_modality(self) -> Self:
+        if self.modality == "ct" and self.radiograph is not None:
+            raise ValueError("radiograph must be absent from the result of a CT")
+        if self.modality == "radiograph" and (self.density is not None or self.status is not None):
+            raise ValueError("density and status must be absent from the result of a radiograph")
+        return self
+
+    @classmethod
+    def unread(
+        cls,
+        study: str,
+        error: UnusableInputError | ScanRefusedError,
+        seconds: dict[str, float],
+        modality: Literal["ct", "radiograph"] = "ct",
+    ) -> Self:
+        """Return the result of a study that reading could not use, or refused."""
+        if isinstance(error, ScanRefusedError):
+            return cls(
+                study=study, modality=modality, verdict="refused", findings=tuple(error.findings), seconds=seconds
+            )
+        finding = Finding(code="unusable_input", severity=Severity.REFUSAL, message=str(error))
+        return cls(study=study, modality=modality, verdict="unusable", findings=(finding,), seconds=seconds)
+
     def write(self, path: Path) -> None:
         """Write the result as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Put the wall time of a stage into ``seconds``, as a result keeps it."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = round(time.perf_counter() - started, 3)

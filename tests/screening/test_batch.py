@@ -99,6 +99,21 @@ def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():
         assert row[column] is None
 
 
+def test_a_radiograph_that_breaks_stays_one(tmp_path):
+    def screen_one(study, folder):
+        raise RuntimeError("broken")
+
+    studies = [tmp_path / "ct", tmp_path / "chest.png"]
+    screen_folder(
+        studies, tmp_path, tmp_path / "out", screen_one, kind=lambda path: "radiograph" if path.suffix else "ct"
+    )
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [(row["study"], row["modality"], row["verdict"]) for row in rows] == [
+        ("ct", "ct", "unusable"),
+        ("chest.png", "radiograph", "unusable"),
+    ]
+
+
 def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
     studies = [tmp_path / "in" / name for name in ("good", "bad", "refused")]
     output = tmp_path / "out"

@@ -1,0 +1,236 @@
+"""The report of radiographs: what it says, what it must never say, and its pictures."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from osteo_monai.domain import Finding, Severity, Sex
+from osteo_monai.reporting import RadiographImage, RadiographImages, write_heat_map, write_report
+from osteo_monai.reporting.radiograph import radiograph_picture, risk_picture
+from osteo_monai.reporting.wording import chance_words
+from osteo_monai.screening.result import (
+    ModelUsed,
+    PersonFacts,
+    RadiographAcquisition,
+    RadiographRisk,
+    RiskOpinion,
+    ScreeningResult,
+)
+
+SPACE = "\N{NO-BREAK SPACE}"
+
+
+def opinion(name="chest_frontal", probability=0.29, cutoff=0.12, **changes):
+    fields = {
+        "name": name,
+        "score": 0.532,
+        "probability": probability,
+        "low": 0.2,
+        "high": 0.4,
+        "cutoff": cutoff,
+        "cutoff_rule": "sensitivity_90",
+        "raised": probability >= cutoff,
+        "prevalence": 0.17,
+        "people": 2400,
+        "with_osteoporosis": 408,
+        "virtual": True,
+    }
+    return RiskOpinion(**(fields | changes))
+
+
+def result(risk=None, verdict="accepted", findings=(), view="chest_frontal", **changes):
+    acquisition = RadiographAcquisition(view=view, source="a.png", source_format="PNG", rows=60, columns=50)
+    found = {
+        "radiographs": (acquisition,),
+        "risk": risk or opinion(),
+        "combined_absent": "It needs age, sex, height and weight; not known: height.",
+        "clinical_absent": "It needs age, sex, height and weight; not known: height.",
+        "person": PersonFacts(age_years=71.6, sex=Sex.FEMALE, weight_kg=58.0, given=("weight",)),
+        "trained_on": "virtual patients",
+    }
+    return ScreeningResult(
+        study="study_<1>",
+        modality="radiograph",
+        verdict=verdict,
+        findings=findings,
+        radiograph=RadiographRisk(**(found | changes)),
+        models=(ModelUsed(bundle="a_bundle", version="0.1.0", weights_sha256="ab" * 32),),
+        seconds={"reading": 1.25},
+    )
+
+
+def image(view="chest_frontal", heat=True, attention=True, shape=(60, 50), **changes):
+    grey = np.linspace(0, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    warm = np.zeros(shape, np.float32)
+    warm[: shape[0] // 3, : shape[1] // 3] = 2.0
+    return RadiographImage(view, grey, warm if heat else None, warm + 1 if attention else None, **changes)
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Return a function that writes a report and gives its words, and its HTML without embedded pictures."""
+
+    def make(one, images=None):
+        write_report(one, images, tmp_path / "report.html")
+        html = (tmp_path / "report.html").read_text(encoding="utf-8")
+        bare = re.sub(r"base64,[^\"]+", "", html)
+        body = re.sub(r"<style>.*?</style>|<[^>]+>", " ", bare, flags=re.DOTALL)
+        return re.sub(r"\s+", " ", body), bare
+
+    return make
+
+
+def test_report_says_everything(page):
+    words, html = page(result(), RadiographImages((image(),)))
+    for statement in (
+        "Research use only.",
+        "Accepted All quality checks were passed.",
+        "Risk of osteoporosis, chest radiograph 29 % 90 % interval 20 % to 40 %",
+        "Raised Cut-off 12 %, which nine of ten people with osteoporosis reached in the calibration. Confirm by DXA.",
+        "Not given It needs age, sex, height and weight; not known: height.",
+        "among 2400, of whom 17 % had osteoporosis",
+        "Age 71 years",
+        "Height unknown",
+        "Weight 58 kg (given)",
+        "a_bundle 0.1.0 " + "ab" * 32,
+        "Network trained on: virtual patients.",
+        "Reading 1.2 s",
+    ):
+        assert statement in words, statement
+    for never in ("mg/cm", "density", "not calibrated", "<1>"):
+        assert never not in words
+    assert "study_&lt;1&gt;" in html
+    assert not re.findall(r"(?:src|href)=\"(?!data:)[^\"]*\"", html)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid"),
+    [
+        ({"risk": opinion(probability=0.08)}, "Not raised Cut-off 12 %", "Confirm by DXA"),
+        ({"risk": opinion(low=0.05)}, "The 90 % interval reaches to both sides of it. Confirm by DXA.", "Not raised"),
+        ({"risk": opinion()}, "in the calibration. Confirm by DXA.", "to both sides"),
+        (
+            {"risk": RiskOpinion(name="chest_frontal", score=0.532)},
+            "Score, not calibrated 0.53 What the network answers, 0 to 1: no probability",
+            "90 % interval",
+        ),
+        ({"risk": opinion(cutoff=0.12, virtual=False)}, "that of people with such a picture", "virtual people"),
+        ({"combined": opinion("combined", 0.05)}, "not raised at its cut-off of 12 %", "Not given"),
+        (
+            {"risk": opinion("fused"), "views": (opinion("lumbar_ap"), opinion("lumbar_lateral"))},
+            "lumbar AP and lateral, fused",
+            "Chest radiograph",
+        ),
+    ],
+)
+def test_what_is_known_decides_what_is_said(page, changes, said, unsaid):
+    words, _ = page(result(**changes))
+    assert said in words
+    assert unsaid not in words
+
+
+@pytest.mark.parametrize("verdict", ["refused", "unusable"])
+def test_refused_report_gives_the_reason_and_no_risk(page, verdict):
+    """Even of a result that (against the rules) carries one; the radiograph is shown without maps."""
+    reason = Finding(code="view_unknown", severity=Severity.REFUSAL, message="Nothing shows the view.")
+    words, html = page(result(verdict=verdict, findings=(reason,)), RadiographImages((image(),)))
+    assert "Nothing shows the view. view_unknown" in words
+    assert "29" not in words
+    assert "Grad-CAM" not in html
+    assert "The radiograph, not judged" in words
+
+
+def test_images_of_the_other_modality_are_refused(tmp_path):
+    ct = ScreeningResult(study="a", verdict="accepted", findings=())
+    with pytest.raises(ValueError, match="images must be ReportImages for a ct, got RadiographImages"):
+        write_report(ct, RadiographImages((image(),)), tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("probability", "cutoff", "words"),
+    [
+        (0.294, None, "29 %"),
+        (0.0412, None, "4.1 %"),
+        (0.0, None, "0.0 %"),
+        (0.0003, None, "<0.1 %"),
+        (0.99995, None, ">99.9 %"),
+        (0.118, 0.12, "11.8 %"),
+        (0.1199, 0.12, "11.99 %"),
+        (0.12, 0.12, "12 %"),
+    ],
+)
+def test_chance_stays_on_its_side_of_the_cutoff(probability, cutoff, words):
+    assert chance_words(probability, cutoff) == words.replace(" ", SPACE)
+
+
+def test_pictures_keep_the_shape_of_the_radiograph():
+    """Two views of different aspect, one with pixels twice as high as wide: one height, widths by the aspect."""
+    images = RadiographImages(
+        (image("lumbar_ap", attention=False), image("lumbar_lateral", False, False, (40, 50), spacing_mm=(2.0, 1.0)))
+    )
+    picture = radiograph_picture(images)
+    drawn = [
+        (float(e.get("width")), float(e.get("height")))
+        for e in ElementTree.fromstring(picture.svg).iter()
+        if e.tag.endswith("image")
+    ]
+    assert len(drawn) == 3  # AP, its Grad-CAM, lateral
+    for (width, height), aspect in zip(drawn, (1.2, 1.2, 1.6), strict=True):
+        assert height / width == pytest.approx(aspect, rel=0.01)
+        assert height == drawn[0][1]
+    assert sum(width for width, _ in drawn) < 720
+
+
+@pytest.mark.parametrize(
+    ("view", "marked"), [("chest_frontal", True), ("lumbar_ap", True), ("lumbar_lateral", False), ("unknown", False)]
+)
+def test_a_side_is_marked_only_where_it_is_known(view, marked):
+    assert (">R</text>" in radiograph_picture(RadiographImages((image(view),))).svg) == marked
+
+
+@pytest.mark.parametrize(
+    ("heat", "attention", "said"),
+    [
+        (0.0, None, "In a map without colour nothing spoke for it."),
+        (1.0, (1.0, 1.05), "all patches have about an even share"),
+        (1.0, (1.0, 3.0), "up to 1.5 times"),
+    ],
+)
+def test_caption_tells_what_the_maps_hold(heat, attention, said):
+    pixels = np.full((10, 10), 0.5, np.float32)
+    shares = None
+    if attention is not None:
+        shares = np.full((10, 10), attention[0], np.float32)
+        shares[:, 5:] = attention[1]
+    images = RadiographImages((RadiographImage("chest_frontal", pixels, np.full_like(pixels, heat), shares),))
+    assert said in radiograph_picture(images).caption
+
+
+def test_heat_map_is_warm_where_the_map_is(tmp_path):
+    from PIL import Image
+
+    write_heat_map(RadiographImages((image(attention=False),)), tmp_path / "heat.png")
+    with Image.open(tmp_path / "heat.png") as picture:
+        values = np.asarray(picture).astype(int)
+    rows, columns = values.shape[:2]
+    width = (columns - 10) // 2
+    plain, warm = values[:, :width], values[:, width + 10 : 2 * width + 10]
+    assert np.ptp(plain, axis=2).max() == 0
+    colour = np.ptp(warm, axis=2)
+    assert colour[: rows // 4, : width // 4].min() > 50
+    assert colour[rows // 2 :].max() <= 1
+
+
+def test_scale_shows_each_calibrated_risk():
+    picture = risk_picture([opinion(), opinion("clinical", 0.05), RiskOpinion(name="combined", score=0.5)])
+    assert picture.svg.count("<circle") == 2
+    assert "Person alone 5.0 % (20 % to 40 %)".replace(" %", f"{SPACE}%") in picture.alt
+    assert "Radiograph and person" not in picture.svg
+
+
+@pytest.mark.parametrize("wrong", ["heat", "attention"])
+def test_maps_of_another_shape_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"{wrong} must have the shape of pixels"):
+        RadiographImage("chest_frontal", np.zeros((4, 4), np.float32), **{wrong: np.zeros((2, 2), np.float32)})
