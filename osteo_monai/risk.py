@@ -1,8 +1,9 @@
 """What a model's answer means as a risk: calibrated on people it was not trained on, with an interval and a cut-off.
 
 ``python -m osteo_monai.risk OUTPUT/risk.json chest_frontal=FOLDS combined=combined.csv`` writes the file that stands
-beside a bundle's weights; a folder is one that ``osteo_monai.radiographs.cross_validate`` wrote, a CSV a table of
-predictions (docs/predictions.md) whose cohort ``validation`` the model was not trained on.
+beside a bundle's weights, and with ``--tables DIR`` each table again with calibrated probabilities. A folder is one
+that ``osteo_monai.radiographs.cross_validate`` wrote, a CSV a table of predictions (docs/predictions.md) whose cohort
+``validation`` the model was not trained on.
 """
 
 import argparse
@@ -25,7 +26,16 @@ from osteo_monai.statistics.calibration import calibration
 from osteo_monai.statistics.thresholds import choose_threshold
 from osteo_monai.tracking import file_sha256
 
-__all__ = ["LEVEL", "RISK_FILE", "RiskCalibration", "RiskEstimate", "fit_risk", "read_risk", "write_risk"]
+__all__ = [
+    "LEVEL",
+    "RISK_FILE",
+    "RiskCalibration",
+    "RiskEstimate",
+    "calibrate_table",
+    "fit_risk",
+    "read_risk",
+    "write_risk",
+]
 
 Array = NDArray[np.float64]
 
@@ -186,6 +196,29 @@ def _rows(file: Path) -> list[dict[str, str]]:
     return rows
 
 
+def calibrate_table(calibration: RiskCalibration, source: Path, output: Path) -> None:
+    """Write a table of predictions again with calibrated probabilities; what else a row says is kept.
+
+    Args:
+        calibration: of the model.
+        source: the table, or a folder of ``cross_validate``.
+        output: the table to write.
+
+    Raises:
+        UnusableInputError: as ``fit_risk``.
+    """
+    rows = _rows(source / "predictions.csv" if source.is_dir() else source)
+    for row in rows:
+        risk = calibration.estimate(float(row["probability_osteoporosis"])).probability
+        row["probability_osteoporosis"] = f"{risk:.6f}"
+        row.pop("predicted", None)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("w", newline="", encoding="utf-8") as lines:
+        table = csv.DictWriter(lines, list(rows[0]), restval="", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+
+
 _FILE = TypeAdapter(dict[str, RiskCalibration])
 
 
@@ -216,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m osteo_monai.risk", description=__doc__)
     parser.add_argument("output", type=Path, help="file to write, such as models/risk.json")
     parser.add_argument("sources", nargs="+", help="NAME=FOLDER or NAME=TABLE.csv")
+    parser.add_argument("--tables", type=Path, help="folder for NAME.csv, the tables with calibrated probabilities")
     a = parser.parse_args(arguments)
     found = {}
     try:
@@ -224,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not path:
                 raise UnusableInputError(f"a source must be NAME=FOLDER or NAME=TABLE.csv, got '{source}'")
             found[name] = fit_risk(Path(path))
+            if a.tables:
+                calibrate_table(found[name], Path(path), a.tables / f"{name}.csv")
     except UnusableInputError as error:
         parser.exit(2, f"error: {error}\n")
     write_risk(found, a.output)

@@ -93,9 +93,18 @@ def test_file_keeps_every_figure(fitted, tmp_path, capsys):
     write_risk({"chest_frontal": fitted}, tmp_path / "risk.json")
     assert read_risk(tmp_path) == {"chest_frontal": fitted}
     table = _write(tmp_path / "p.csv", _people(300))
-    main([str(tmp_path / "models" / "risk.json"), f"combined={table}"])
+    main([str(tmp_path / "models" / "risk.json"), f"combined={table}", "--tables", str(tmp_path / "calibrated")])
     assert set(read_risk(tmp_path / "models")) == {"combined"}
     assert "300 people" in capsys.readouterr().out
+    own = read_risk(tmp_path / "models")["combined"]
+    with (tmp_path / "calibrated" / "combined.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    for row, before in zip(rows, _people(300), strict=True):
+        risk = own.estimate(float(before["probability_osteoporosis"])).probability
+        assert float(row.pop("probability_osteoporosis")) == pytest.approx(risk, abs=1e-6)
+        assert row == {k: str(v) for k, v in before.items() if k != "probability_osteoporosis"}
+    again = fit_risk(tmp_path / "calibrated" / "combined.csv")
+    assert (again.intercept, again.slope) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))
 
 
 @pytest.mark.parametrize(
