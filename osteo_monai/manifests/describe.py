@@ -53,18 +53,26 @@ def describe(manifest: Manifest) -> list[tuple[str, ...]]:
 def people_frame(manifest: Manifest) -> pd.DataFrame:
     """Return one row per subject for the tables and figures of :mod:`osteo_monai.statistics.cohort_tables`.
 
-    Columns are ``subject_id``, ``split``, ``age`` (years), ``sex`` (``F``, ``M``), ``bmd_mg_cm3`` and ``bone_status``;
-    each fact is the first that one of the subject's records knows.
+    Columns are ``subject_id``, ``split``, ``age`` (years), ``sex`` (``F``, ``M``), ``bmd_mg_cm3``, ``bone_status``,
+    ``t_score`` (the lowest of the records), ``areal_bmd_g_cm2``, ``height_cm`` and ``weight_kg``; each other fact is
+    the first that one of the subject's records knows.
     """
+    texts, numbers = ("sex", "bone_status"), ("age", "bmd_mg_cm3", "areal_bmd_g_cm2", "height_cm", "weight_kg")
     people: dict[str, dict[str, object]] = {}
+    lowest: dict[str, float] = {}
     for split, _, record in manifest.records():
         row = people.setdefault(record.subject_id, {"subject_id": record.subject_id, "split": split})
-        for fact in ("age", "sex", "bmd_mg_cm3", "bone_status"):
+        for fact in (*texts, *numbers):
             if row.get(fact) is None:
                 value = getattr(record, fact)
                 row[fact] = value.value if isinstance(value, StrEnum) else value
-    columns = ["subject_id", "split", "age", "sex", "bmd_mg_cm3", "bone_status"]
-    return pd.DataFrame(list(people.values()), columns=columns).astype({"age": float, "bmd_mg_cm3": float})
+        if record.t_score is not None:
+            lowest[record.subject_id] = min(record.t_score, lowest.get(record.subject_id, record.t_score))
+    for subject, row in people.items():
+        row["t_score"] = lowest.get(subject)
+    columns = ["subject_id", "split", "age", "sex", "bmd_mg_cm3", "bone_status", "t_score", *numbers[2:]]
+    frame = pd.DataFrame(list(people.values()), columns=columns)
+    return frame.astype(dict.fromkeys((*numbers, "t_score"), float))
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -21,7 +21,7 @@ from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from osteo_monai.domain import BoneStatus, Sex
+from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, BoneStatus, Sex
 from osteo_monai.statistics.proportions import wilson
 from osteo_monai.statistics.publishing import (
     BLUE,
@@ -49,6 +49,7 @@ __all__ = [
     "density_by_age",
     "density_by_age_figure",
     "flow_figure",
+    "osteoporosis_table",
     "t_test",
     "write_cohort",
     "write_flow",
@@ -351,6 +352,73 @@ def density_by_age(people: pd.DataFrame, kind: TTestKind = "welch") -> CohortTab
     return CohortTable(pd.DataFrame(rows), "Bone density by age and sex.", tuple(notes))
 
 
+def osteoporosis_table(people: pd.DataFrame, kind: TTestKind = "welch") -> CohortTable | None:
+    """Return who has osteoporosis by DXA and who has not, set by set, in the form of Li's Table 1.
+
+    Training, validation and test are one set, the internal one; each external cohort is another. Means are compared by
+    a t-test, with osteoporosis minus without, sexes by Pearson's chi-square.
+
+    Args:
+        people: as for :func:`baseline_table`, with ``t_score``, ``areal_bmd_g_cm2``, ``height_cm`` and ``weight_kg``;
+            those without a T-score are left out and counted.
+        kind: of the t-test.
+
+    Returns:
+        ``None`` where nobody has a T-score.
+    """
+    people = _checked(people)
+    if "t_score" not in people.columns or people["t_score"].isna().all():
+        return None
+    known = people.dropna(subset=["t_score"])
+    index = known["weight_kg"] / (known["height_cm"] / 100) ** 2
+    known = known.assign(ill=known["t_score"] <= OSTEOPOROSIS_T_SCORE, body_mass_index=index)
+    internal = known["split"].astype(str).where(known["split"].astype(str).str.startswith("external_"), "internal")
+    rows: list[dict[str, str | int]] = []
+    notes = [
+        f"Mean {_PM} SD. t: {kind.capitalize()}'s t-test, with osteoporosis (T-score of -2.5 or less) minus without. "
+        "\N{DAGGER} Chi-square test of the sexes."
+    ]
+    for name in dict.fromkeys(internal):
+        part = known[internal == name]
+        groups = [part[part["ill"]], part[~part["ill"]]]
+        sexes = [[int((g["sex"] == sex.value).sum()) for sex, _ in _SEXES] for g in groups]
+        for label, group, counts in zip(("osteoporosis", "no osteoporosis"), groups, sexes, strict=True):
+            rows.append(
+                {
+                    "Set": f"{name} (n = {len(part)})",
+                    "Group": f"{label} (n = {len(group)})",
+                    **{heading: str(Group.of(group[field].astype(float))) for heading, field in _LI_MEASURES},
+                    "Men": counts[0],
+                    "Women": counts[1],
+                }
+            )
+        ill, well = groups
+        tests = {
+            heading: t_test(Group.of(ill[field].astype(float)), Group.of(well[field].astype(float)), kind)
+            for heading, field in _LI_MEASURES
+        }
+        of_sexes = chi_square(sexes)
+        chi, chi_p = (f"{of_sexes.value:.3f}\N{DAGGER}", printed_p(of_sexes.p)) if of_sexes else ("", "")
+        for label, values, sex in (
+            ("t or \N{GREEK SMALL LETTER CHI}²", {h: f"{t.t:.3f}" for h, t in tests.items() if t}, chi),
+            ("P", {h: printed_p(t.p) for h, t in tests.items() if t}, chi_p),
+        ):
+            cells = {heading: values.get(heading, "") for heading, _ in _LI_MEASURES}
+            rows.append({"Set": "", "Group": label, **cells, "Men": sex, "Women": ""})
+        if of_sexes is not None and of_sexes.smallest_expected < SMALL_EXPECTED:
+            few = f"an expected count is {of_sexes.smallest_expected:.1f}"
+            notes.append(f"{name}: the chi-square test is approximate, {few}.")
+    if len(known) < len(people):
+        notes.append(f"{len(people) - len(known)} of {len(people)} subjects have no T-score and are left out.")
+    return CohortTable(pd.DataFrame(rows), "Subjects with and without osteoporosis by DXA.", tuple(notes))
+
+
+_LI_MEASURES = (
+    ("Age (years)", "age"),
+    ("BMI (kg/m²)", "body_mass_index"),
+    ("Areal BMD (g/cm²)", "areal_bmd_g_cm2"),
+)
+
 _COLUMN_WORDS = {"Average": "all", "Male": "men", "Female": "women"}
 
 
@@ -542,20 +610,31 @@ def _box(
 
 
 def write_cohort(people: pd.DataFrame, output: Path, virtual: bool, kind: TTestKind = "welch") -> list[Path]:
-    """Write ``baseline`` and ``density_by_age`` (CSV, Markdown, LaTeX; the figure as PNG and SVG) and list the files.
+    """Write ``baseline``, and where it is known ``density_by_age`` and ``osteoporosis``; list the files.
+
+    Tables are CSV, Markdown and LaTeX; density by age has a figure as PNG and SVG.
 
     Args:
-        people: as for :func:`baseline_table`.
+        people: as for :func:`baseline_table`; with T-scores also as for :func:`osteoporosis_table`.
         output: folder, made if missing.
         virtual: the people are simulated; every table and figure then says so.
-        kind: of the t-test between the sexes.
+        kind: of the t-tests.
     """
     output.mkdir(parents=True, exist_ok=True)
-    for name, table in (("baseline", baseline_table(people)), ("density_by_age", density_by_age(people, kind))):
+    tables = {
+        "baseline": baseline_table(people),
+        "density_by_age": density_by_age(people, kind),
+        "osteoporosis": osteoporosis_table(people, kind),
+    }
+    written = []
+    for name, table in tables.items():
+        if table is None:
+            continue
         caption = f"{table.caption} Virtual patients." if virtual else table.caption
         CohortTable(table.frame, caption, table.notes).write(output / name)
+        written.append(name)
     save_figure(density_by_age_figure(people, virtual), output / "density_by_age")
-    return sorted(output.glob("baseline.*")) + sorted(output.glob("density_by_age.*"))
+    return [file for name in written for file in sorted(output.glob(f"{name}.*"))]
 
 
 def write_flow(stages: Sequence[FlowStage], output: Path, virtual: bool = False) -> None:

@@ -42,7 +42,10 @@ def test_one_row_for_each_person() -> None:
     manifest = Manifest(
         header=Header(name="n", description="d", virtual=True),
         splits={
-            "training": (Record(image="a", subject_id="p", age=60), Record(image="b", subject_id="p", age=61, **known)),
+            "training": (
+                Record(image="a", subject_id="p", age=60, t_score=-1.5),
+                Record(image="b", subject_id="p", age=61, t_score=-2.6, **known),
+            ),
             "external_riga": (Record(image="c", subject_id="q", sex=Sex.MALE),),
         },
     )
@@ -50,8 +53,10 @@ def test_one_row_for_each_person() -> None:
     assert frame["split"].tolist() == ["training", "external_riga"]
     assert frame.loc[0, ["age", "bmd_mg_cm3", "bone_status"]].tolist() == [60, 100, "osteopenia"]
     assert frame["sex"].tolist()[1] == "M"
+    assert frame["t_score"][0] == -2.6
     assert frame.isna().sum().to_dict() == {
-        "subject_id": 0, "split": 0, "age": 1, "sex": 1, "bmd_mg_cm3": 1, "bone_status": 1,
+        "subject_id": 0, "split": 0, "age": 1, "sex": 1, "bmd_mg_cm3": 1, "bone_status": 1, "t_score": 1,
+        "areal_bmd_g_cm2": 2, "height_cm": 2, "weight_kg": 2,
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from osteo_monai.statistics.cohort_tables import (
     density_by_age,
     density_by_age_figure,
     flow_figure,
+    osteoporosis_table,
     t_test,
     write_cohort,
     write_flow,
@@ -234,6 +235,64 @@ def test_figure_shows_shares_and_means(people: pd.DataFrame) -> None:
     assert sorted(round(p.get_height(), 1) for p in means.patches) == [70.0, 120.0, 155.0, 170.0]
     assert shares.get_title(loc="right") == "virtual patients"
     assert means.get_xticklabels()[1].get_text() == f"30{DASH}39\n2 M, 2 F"
+
+
+# Li et al. 2026, Table 1: men and women with and without osteoporosis, chi-square as printed
+LI = {
+    "internal": ((206, 1312), (840, 1920), 150.784),
+    "external_1": ((20, 99), (31, 38), 17.471),  # the paper prints -17.471, which no chi-square can be
+    "external_2": ((11, 52), (4, 9), 1.205),
+}
+
+
+def _li(name: str) -> pd.DataFrame:
+    rows = []
+    for ill, (men, women) in zip((True, False), LI[name][:2], strict=True):
+        for sex, count in (("M", men), ("F", women)):
+            rows += [
+                {
+                    "subject_id": f"{name}{ill}{sex}{i}",
+                    "split": name if name != "internal" else ("training", "test")[i % 2],
+                    "sex": sex,
+                    "age": 70.0 + ill + i % 3,
+                    "t_score": -2.5 if ill else -2.49,
+                    "areal_bmd_g_cm2": 0.6 if ill else 0.9,
+                    "height_cm": 160.0,
+                    "weight_kg": 51.2 + i % 2,
+                }
+                for i in range(count)
+            ]
+    return pd.DataFrame(rows)
+
+
+def test_lis_baseline_has_his_chi_squares_and_one_internal_set() -> None:
+    people = pd.concat([_li(name) for name in LI], ignore_index=True)
+    people = people.assign(bmd_mg_cm3=np.nan, bone_status=None)
+    table = osteoporosis_table(people)
+    assert table is not None
+    frame = table.frame
+    assert [s for s in frame["Set"] if s][::2] == ["internal (n = 4278)", "external_1 (n = 188)", "external_2 (n = 76)"]
+    assert list(frame["Group"][:3]) == [
+        "osteoporosis (n = 1518)",
+        "no osteoporosis (n = 2760)",
+        "t or \N{GREEK SMALL LETTER CHI}²",
+    ]
+    assert [m.rstrip("\N{DAGGER}") for m in frame["Men"][2::4]] == [f"{chi:.3f}" for _, _, chi in LI.values()]
+    ill, well = (people[people["split"].isin(["training", "test"]) & (people["t_score"] <= t)] for t in (-2.5, 0))
+    well = well[well["t_score"] > -2.5]
+    expected = stats.ttest_ind(ill["age"], well["age"], equal_var=False).statistic
+    assert frame["Age (years)"][2] == f"{expected:.3f}"
+    assert frame["BMI (kg/m²)"][0].startswith("20.")
+    assert "external_2: the chi-square test is approximate, an expected count is 2.6." in table.notes
+
+
+def test_without_t_scores_there_is_no_such_table(people: pd.DataFrame) -> None:
+    assert osteoporosis_table(people) is None
+    some = people.assign(t_score=[-3.0, *[np.nan] * (len(people) - 1)])
+    some = some.assign(areal_bmd_g_cm2=0.7, height_cm=160.0, weight_kg=50.0)
+    table = osteoporosis_table(some)
+    assert table is not None
+    assert table.notes[-1] == f"{len(people) - 1} of {len(people)} subjects have no T-score and are left out."
 
 
 def test_everything_is_written(people: pd.DataFrame, tmp_path: Path) -> None:
