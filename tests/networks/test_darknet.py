@@ -64,3 +64,10 @@ def test_every_ill_argument_is_told():
         radiograph_classifier("darknet19", imagenet_weights="weights.pth")
     with pytest.raises(ValueError, match=r"in_channels and out_channels must .*; dropout must"):
         DarkNet19(in_channels=0, dropout=1.0)
+
+
+def test_untrained_answers_are_near_one_half() -> None:
+    """Logits of 30 would have to be unlearned before anything is learned."""
+    torch.manual_seed(0)
+    logits = DarkNet19(width=0.5)(torch.randn(8, 1, 64, 64))
+    assert logits.abs().max() < 1.0
