@@ -229,7 +229,7 @@ class HeatMapFigures:
             title = f"risk {float(item['pred'][0]):.2f}"
             if "heat_on_bone" in item:
                 title += f", {100 * float(item['heat_on_bone']):.0f} % of the heat on bone"
-                title += f" (bone: {100 * float(item['bone_area']):.0f} % of the image)"
+                title += f"\n(bone: {100 * float(item['bone_area']):.0f} % of the image)"
             maps = {key: item[key][0].detach().float().cpu() for key in ("heat", "attention") if key in item}
             self._rows.append((title, join_patches(item["image"].detach().float().cpu(), self.grid), maps))
 

@@ -23,6 +23,8 @@ def main() -> None:
             text = json.dumps(merge_inference_config(bundle), indent=4) + "\n"
             (bundle / "configs" / "inference.json").write_text(text)
     else:
+        if not arguments.checkpoint.is_file():
+            parser.exit(2, f"error: the checkpoint must be a file, there is none at '{arguments.checkpoint}'\n")
         target = arguments.bundle / "models" / arguments.name
         print(export_weights(arguments.checkpoint, target, half=not arguments.full), target)
 
