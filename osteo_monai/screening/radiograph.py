@@ -58,6 +58,10 @@ _SURE = 1e-6
 
 _Found = TypeVar("_Found")
 
+_VIRTUAL_ALONE = (
+    "The network and its calibration know virtual people alone: the risk has not been shown to mean anything in a real "
+    "radiograph."
+)
 _UNCALIBRATED = "The answer is shown as a score, without interval and cut-off."
 
 
@@ -336,6 +340,8 @@ class _Screening:
         if risk.probability is None:
             entry = f"The calibration of the bundle has no entry '{risk.name}'. {_UNCALIBRATED}"
             self._add("risk_not_calibrated", Severity.WARNING, reason or entry)
+        elif risk.virtual:
+            self._add("known_to_virtual_people_alone", Severity.WARNING, _VIRTUAL_ALONE)
         clinical, clinical_absent = self._with_facts("clinical", calibrations, None)
         combined, combined_absent = self._with_facts("combined", calibrations, risk.score)
         self.risk = RadiographRisk(

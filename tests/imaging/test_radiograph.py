@@ -176,6 +176,34 @@ def test_facts_without_the_patient(write: Writer, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
+    ("size", "weight", "expected"),
+    [
+        ("1.72", "70.5", (172.0, 70.5)),
+        (None, None, (None, None)),
+        ("", "", (None, None)),
+        ("0", "0", (None, None)),
+        ("172", "70500", (None, None)),  # cm, g
+        ("3", "0.07", (None, None)),
+        ("1.555", "400", (155.5, 400.0)),
+        ("-1.7", "nan", (None, None)),
+    ],
+)
+def test_height_and_weight(
+    write: Writer, size: str | None, weight: str | None, expected: tuple[float | None, float | None]
+) -> None:
+    given = {"PatientSize": size, "PatientWeight": weight}
+    path = write(stored_chest(), **{k: v for k, v in given.items() if v is not None})
+    facts = read_radiograph(path, check=False).facts
+    assert (facts.height_cm, facts.weight_kg) == expected
+
+
+def test_a_height_with_a_comma_is_absent_and_no_damage(write: Writer) -> None:
+    path = write(stored_chest(), PatientSize="1.7254")
+    path.write_bytes(path.read_bytes().replace(b"1.7254", b"1,7254"))
+    assert read_radiograph(path, check=False).facts.height_cm is None
+
+
+@pytest.mark.parametrize(
     ("orientation", "change"),
     [
         (["L", "F"], lambda p: p),

@@ -39,6 +39,10 @@ _MODALITIES = frozenset({"CR", "DX", "RG"})
 PLAUSIBLE_SPACING_MM = (0.03, 2.0)
 """Detectors have 0.1 to 0.2 mm; a picture reduced to 256 pixels has up to 1.7 mm."""
 
+PLAUSIBLE_SIZE_M, PLAUSIBLE_WEIGHT_KG = (0.3, 2.5), (1.0, 400.0)
+"""What a data manifest accepts. A height in cm or a weight in g stands in no unit that the header states, and 0 is what
+devices write where nobody typed anything: neither is believed."""
+
 DEVIATION_LIMIT = 3.0
 """A deviation index beyond +-3 is half or twice the exposure aimed at (AAPM TG-116: consider repeating)."""
 
@@ -51,7 +55,7 @@ _KEYWORDS = (
     "EstimatedRadiographicMagnificationFactor KVP ExposureIndex DeviationIndex PresentationIntentType "
     "RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter WindowWidth VOILUTFunction VOILUTSequence "
     "PixelPaddingValue PixelPaddingRangeLimit LossyImageCompression Manufacturer ManufacturerModelName "
-    "PatientAge PatientSex PatientBirthDate StudyDate ConversionType"
+    "PatientAge PatientSex PatientSize PatientWeight PatientBirthDate StudyDate ConversionType"
 )
 _TAGS: list[Any] = [*PIXEL_TAGS, *(Tag(keyword) for keyword in _KEYWORDS.split())]
 
@@ -148,6 +152,11 @@ def _is_radiograph(instance: Instance) -> bool:
 def _candidate(instance: Instance) -> Candidate:
     with one_sentence("A DICOM header is damaged"):
         header = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=_TAGS)
+        for keyword in ("PatientSize", "PatientWeight"):  # typed by hand, "1,72" as well; no reason to refuse an image
+            try:
+                header.get(keyword)
+            except ValueError:
+                delattr(header, keyword)
         for element in header.iterall():
             element.value  # noqa: B018
         view, elsewhere = _view(header)
@@ -220,6 +229,7 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
     pixels, bits = _pixels(instance, findings)
     spacing, at_patient = _spacing(header)
     turns, mirrored = _orientation(header, chosen.view)
+    size = _within(number(header.get("PatientSize")), PLAUSIBLE_SIZE_M)
     facts = RadiographFacts(
         source_format="DICOM",
         bits=bits,
@@ -229,6 +239,8 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
             clean_text(header.get("StudyDate")),
         ),
         sex=sex_of(clean_text(header.get("PatientSex"))),
+        height_cm=None if size is None else round(100 * size, 1),
+        weight_kg=_within(number(header.get("PatientWeight")), PLAUSIBLE_WEIGHT_KG),
         modality=instance.modality or None,
         view_position=clean_text(header.get("ViewPosition")).upper() or None,
         body_part=clean_text(header.get("BodyPartExamined")).lower() or None,
@@ -240,6 +252,11 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
         spacing_at_patient=at_patient,
     )
     return StoredRadiograph(pixels, spacing, facts, chosen.view, chosen.elsewhere, turns, mirrored, findings)
+
+
+def _within(value: float | None, limits: tuple[float, float]) -> float | None:
+    """Return ``value`` where it lies within ``limits``, else ``None``."""
+    return value if value is not None and limits[0] <= value <= limits[1] else None
 
 
 def _pixels(instance: Instance, findings: list[Finding]) -> tuple[NDArray[np.float32], int]:

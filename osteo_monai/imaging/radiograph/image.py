@@ -25,7 +25,7 @@ class View(StrEnum):
 class RadiographFacts:
     """What the file says about how a radiograph was made. ``None`` means that it does not say.
 
-    Of the patient nothing but age and sex is kept.
+    Of the patient nothing but age, sex, height and weight is kept.
     """
 
     source_format: str
@@ -34,6 +34,8 @@ class RadiographFacts:
     """Bits of a stored value that are used."""
     age_years: float | None = None
     sex: Sex | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
     modality: str | None = None
     view_position: str | None = None
     body_part: str | None = None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from osteo_monai.domain import Finding, ScanRefusedError, Severity, UnusableInputError
 from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, read_study_uid, walk_files
 from osteo_monai.imaging.findings import info, refusal, warning
-from osteo_monai.imaging.radiograph.chest import MIN_FIT, fit_chest
+from osteo_monai.imaging.radiograph.chest import fit_chest
 from osteo_monai.imaging.radiograph.content import check_box, check_values, find_box
 from osteo_monai.imaging.radiograph.dicom import read_dicom_radiograph
 from osteo_monai.imaging.radiograph.image import Layout, Radiograph, StoredRadiograph, View
@@ -40,7 +40,17 @@ def read_radiograph(path: Path, view: View | str | None = None, *, check: bool =
         wanted = View.UNKNOWN if view is None else View(view)
     except ValueError:
         raise ValueError(f"view must be one of {', '.join(View)}, got {view!r}") from None
-    stored = _read_stored(path, wanted)
+    return check_radiograph(_read_stored(path, wanted), wanted, check=check, source=path.name)
+
+
+def check_radiograph(
+    stored: StoredRadiograph, wanted: View = View.UNKNOWN, *, check: bool = True, source: str = ""
+) -> Radiograph:
+    """Bring what a file holds upright with bone bright, or refuse it: :func:`read_radiograph` from the pixels on.
+
+    Raises:
+        ScanRefusedError: as :func:`read_radiograph`.
+    """
     declared = stored.view
     if stored.elsewhere and wanted is not View.UNKNOWN:
         message = f"The header says that the image shows another part of the body ({stored.elsewhere})."
@@ -73,7 +83,7 @@ def read_radiograph(path: Path, view: View | str | None = None, *, check: bool =
         facts=stored.facts,
         layout=layout,
         findings=tuple(findings),
-        source=path.name,
+        source=source,
     )
 
 
@@ -84,7 +94,7 @@ def _look_for_chest(
     if shown not in (View.CHEST_FRONTAL, View.UNKNOWN) or elsewhere:
         return layout, False, shown
     chest = fit_chest(pixels)
-    if chest.fit < MIN_FIT:
+    if not chest.recognised:
         if declared is View.CHEST_FRONTAL:
             message = (
                 "The lungs cannot be made out, so that nothing shows that the image is upright as its header says."
