@@ -26,6 +26,7 @@ from torch import Tensor
 
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
 from osteo_monai.manifests import ManifestError, Record, read_manifest
+from osteo_monai.tracking import sqlite_uri
 from osteo_monai.transforms.radiograph import join_patches
 
 __all__ = [
@@ -390,6 +391,8 @@ def cross_validate(
             "data_source": str(data_source),
             "fold": fold,
             "folds": folds,
+            # one place to watch all folds in
+            "tracking_uri": sqlite_uri(output / "mlflow.db"),
             **(settings or {}),
         }
         if not (folder / "checkpoints" / f"checkpoint_epoch={epochs}.pt").exists():

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transforms": {"domain", "imaging"},
     "losses": {"domain", "transforms"},
     "evaluation": {"domain", "imaging", "manifests", "transforms"},
-    "radiographs": {"domain", "manifests", "transforms"},
+    "radiographs": {"domain", "manifests", "tracking", "transforms"},
     "clinical": {"domain", "manifests", "statistics"},
     "risk": {"domain", "statistics", "tracking"},
     "inferers": {"domain", "networks", "transforms", "tracking"},

@@ -167,8 +167,14 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manife
 
 
 def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_person(manifest, tmp_path):
-    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "track": False}
+    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1}
     file = cross_validate(find_bundle(CHEST), tmp_path, str(manifest), folds=3, settings=settings)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (experiment,) = (e for e in client.search_experiments() if e.name == CHEST)
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(r.data.params["fold"] for r in runs) == ["0", "0", "1", "1", "2", "2"]
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    settings["track"] = False
     rows = _table(file)
     fold = {row["subject_id"]: row["fold"] for row in rows if row["cohort"] == "validation"}
     assert set(fold) == {f"p{n}" for n in range(9)}
