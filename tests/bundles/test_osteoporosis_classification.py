@@ -189,7 +189,7 @@ def test_model_2_sees_l1_alone_and_pan_s_recipe_trains(manifest, tmp_path):
     pan = {"network_def#widths": [8, 8, 8, 8], "network_def#depth": "3-4-6-3", "pixel_mm": None, "epochs": 1}
     _run(tmp_path, manifest, "pan2024", "l1_only", **TINY_RUN | pan | {"size": 64}, track=False)
     state = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
-    assert state["conv1.weight"].shape == (2, 1, 7, 7)
+    assert state["conv1.weight"].shape == (8, 1, 7, 7)
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / f"{part}.json") for part in ("common", "train", "pan2024")])
     assert [parser[key] for key in ("size", "pixel_mm", "window")] == [512, None, [-160, 240]]
