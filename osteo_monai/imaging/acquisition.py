@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
-from osteo_monai.domain import Sex
+from osteo_monai.domain import Finding, Sex
+from osteo_monai.imaging.findings import info, warning
 
 _SHARP_NUMBER = 55
 """Siemens numbers its kernels by sharpness: B31f is soft, Bl57 and Br59 are lung and bone, B60 up is called sharp."""
@@ -100,16 +101,68 @@ def contrast_note(agent: str, route: str, volume_ml: float | None, descriptions:
     return "; ".join(said) or None
 
 
+OLDEST_YEARS = 120.0
+"""Highest age that is believed (project custom; the oldest person known reached 122)."""
+
+AGES_APART_YEARS = 1.5
+"""A stated age and one from two dates differ by up to a year by rounding, more is told (project custom)."""
+
+PLACEHOLDER_DAYS = frozenset(
+    {date(1900, 1, 1), date(1901, 1, 1), date(1970, 1, 1), date(2000, 1, 1), date(1999, 11, 11)}
+)
+"""Days that stand for a date taken out: 1900 and 2000 in de-identified collections (LIDC-IDRI has 20000101), 1970 the
+first day of computer clocks, 19991111 the dummy of dcm4che. A person really born then loses the age, no more."""
+
+_EARLIEST_YEAR, _LATEST_YEAR = 1800, 2200
+"""Years outside this are fillers such as 0001, 1111 and 9999."""
+
+
+def judge_age(age: str, birth_date: str, study_date: str) -> tuple[float | None, list[Finding]]:
+    """Return the age in years, ``None`` where it is unknown, and what is to be said of the entries it came from.
+
+    A believable PatientAge counts first, then birth and study date. An entry that cannot be (zero in any unit, above
+    120 years, a word or hash, a birth date that is a placeholder or not before the study) is as good as none; it never
+    makes anybody zero years old. Infants' ages in days, weeks and months are believed.
+
+    Args:
+        age: PatientAge, a DICOM age string (``055Y``, ``018M``) or whole years.
+        birth_date, study_date: DICOM dates (``YYYYMMDD``).
+    """
+    stated, counted = _stated_age(age), _age_by_dates(birth_date, study_date)
+    if stated is not None:
+        if counted is None or abs(stated - counted) <= AGES_APART_YEARS:
+            return stated, []
+        message = "The stated age and that by birth and study date differ by more than a year; the stated one counts."
+        return stated, [warning("age_contradiction", message)]
+    wrong = []
+    if age.strip():
+        wrong.append("the age (zero, above 120 years or no number)")
+    if birth_date.strip() and counted is None and known_day(study_date) is not None:
+        wrong.append("the birth date (no date, a placeholder, or not before the study)")
+    if not wrong:
+        return counted, []
+    return counted, [info("age_implausible", f"In the header {' and '.join(wrong)} cannot be and counts as unknown.")]
+
+
 def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
-    """Return an age from a DICOM age string (``055Y``, ``018M``) or else from two DICOM dates (``YYYYMMDD``)."""
-    if match := re.fullmatch(r"\s*(\d{1,3})\s*([DWMY]?)\s*", age.upper()):
-        years = int(match.group(1)) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12}.get(match.group(2), 1.0)
-        return round(years, 2) if 0 < years <= 120 else None
-    born, seen = date_of(birth_date), date_of(study_date)
-    if born is None or seen is None:
+    """Return the age of :func:`judge_age` alone."""
+    return judge_age(age, birth_date, study_date)[0]
+
+
+def _stated_age(age: str) -> float | None:
+    match = re.fullmatch(r"\s*(\d{1,3})\s*([DWMY]?)\s*", age.upper())
+    if match is None:
+        return None
+    years = int(match.group(1)) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12}.get(match.group(2), 1.0)
+    return round(years, 2) if 0 < years <= OLDEST_YEARS else None
+
+
+def _age_by_dates(birth_date: str, study_date: str) -> float | None:
+    born, seen = known_day(birth_date), known_day(study_date)
+    if born is None or seen is None or born >= seen:
         return None
     full_years = seen.year - born.year - ((seen.month, seen.day) < (born.month, born.day))
-    return float(full_years) if 0 <= full_years <= 120 else None
+    return float(full_years) if full_years <= OLDEST_YEARS else None
 
 
 def sex_of(text: str) -> Sex | None:
@@ -118,9 +171,18 @@ def sex_of(text: str) -> Sex | None:
 
 
 def date_of(text: str) -> date | None:
-    """Return the day of a DICOM (``YYYYMMDD``) or ISO date, ``None`` where it is none."""
-    digits = re.sub(r"\D", "", text)
+    """Return the day of a DICOM date or date and time (``YYYYMMDD...``) or an ISO one, ``None`` where it is none."""
+    match = re.fullmatch(r"(\d{4})([-./]?)(\d{2})\2(\d{2})(?:[T ].*|\d{6}.*)?", text.strip())
+    if match is None:
+        return None
     try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
+        day = date(int(match.group(1)), int(match.group(3)), int(match.group(4)))
     except ValueError:
         return None
+    return day if _EARLIEST_YEAR <= day.year <= _LATEST_YEAR else None
+
+
+def known_day(text: str) -> date | None:
+    """Return the day of :func:`date_of` unless it stands for a date that was taken out."""
+    day = date_of(text)
+    return None if day in PLACEHOLDER_DAYS else day

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.pixels import get_decoder, pixel_array
 
 from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.acquisition import age_in_years, date_of, sex_of
+from osteo_monai.imaging.acquisition import judge_age, known_day, sex_of
 from osteo_monai.imaging.codestreams import wrong_size
 from osteo_monai.imaging.dicom_headers import (
     PIXEL_TAGS,
@@ -34,17 +34,19 @@ from osteo_monai.imaging.plausibility import (
     blank_slices,
     check_values,
 )
+from osteo_monai.imaging.resampling import upright_volume
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 
 DECODING_PLUGIN = "pylibjpeg"
 
 
-def read_dicom(files: Sequence[Path], source: str) -> CTVolume:
+def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) -> CTVolume:
     """Read the best CT series among ``files``.
 
     Args:
         files: DICOM files of one study, in any order; files that are no DICOM are passed over.
         source: what the caller calls the input, kept in the volume.
+        keep_doubts: see :func:`osteo_monai.imaging.read_ct`.
 
     Returns:
         A volume in HU, RAS+.
@@ -54,28 +56,30 @@ def read_dicom(files: Sequence[Path], source: str) -> CTVolume:
         ScanRefusedError: images were read, but none of the series can be measured honestly.
     """
     instances, damaged = _read_headers(files)
-    candidates = _ct_images(instances)
-    series = group(candidates)
+    series = group(_ct_images(instances))
     chosen = choose(series)
     notes = [note] if (note := choice_note(chosen, series)) else []
+    notes += _left_aside(instances)
     if damaged:
         notes.append(warning("damaged_files", f"{damaged} files could not be read and were left out."))
     grid = chosen.grid
-    if chosen.refusals or grid is None:
-        raise ScanRefusedError(*chosen.refusals, *notes)
-    notes += chosen.notes
+    if chosen.refusals or grid is None or (chosen.doubts and not keep_doubts):
+        raise ScanRefusedError(*chosen.refusals, *chosen.doubts, *notes)
+    acquisition, more = _acquisition(chosen)
+    notes += [*chosen.doubts, *chosen.notes, *more]
     hu, valid, more = _assemble(grid)
-    return CTVolume(
+    volume = CTVolume(
         hu=hu,
         affine=canonical_affine(grid.affine, _shape(grid)),
         original_affine=grid.affine,
         original_shape=_shape(grid),
         valid=valid,
-        acquisition=_acquisition(chosen),
+        acquisition=acquisition,
         findings=(*notes, *more),
         source=source,
         instance_numbers=_instance_numbers(grid),
     )
+    return upright_volume(volume)
 
 
 def read_dicom_acquisition(files: Sequence[Path]) -> Acquisition:
@@ -86,9 +90,9 @@ def read_dicom_acquisition(files: Sequence[Path]) -> Acquisition:
         ScanRefusedError: there is no CT among them, or its headers alone say that it cannot be measured.
     """
     chosen = choose(group(_ct_images(_read_headers(files)[0])))
-    if chosen.refusals:
-        raise ScanRefusedError(*chosen.refusals)
-    return _acquisition(chosen)
+    if chosen.refusals or chosen.doubts:
+        raise ScanRefusedError(*chosen.refusals, *chosen.doubts)
+    return _acquisition(chosen)[0]
 
 
 def _read_headers(files: Sequence[Path]) -> tuple[list[Instance], int]:
@@ -124,7 +128,21 @@ def _ct_images(instances: Sequence[Instance]) -> list[Instance]:
     if len(studies) > 1:
         message = f"The images belong to {len(studies)} different studies; give one study at a time."
         raise ScanRefusedError(refusal("several_studies", message))
+    people = len({i.study_key for i in images})
+    if people > 1:
+        message = f"The images name {people} different patients in one study; give one patient at a time."
+        raise ScanRefusedError(refusal("several_patients", message))
     return images
+
+
+def _left_aside(instances: Sequence[Instance]) -> list[Finding]:
+    """Tell what lies beside the CT images."""
+    kinds = Counter(i.kind for i in instances if not i.is_ct)
+    if not kinds:
+        return []
+    listed = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(4))
+    more = f" and {len(kinds) - 4} more kinds" if len(kinds) > 4 else ""
+    return [info("other_objects", f"Beside the CT images these were left aside: {listed}{more}.")]
 
 
 def _shape(grid: Grid) -> tuple[int, int, int]:
@@ -259,11 +277,13 @@ def _instance_numbers(grid: Grid) -> tuple[int, ...] | None:
     return whole[::-1] if axis_map(grid.affine)[2, 1] < 0 else whole
 
 
-def _acquisition(series: Series) -> Acquisition:
+def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
+    """Return the facts in the headers of a series, and what is to be said of them."""
     first = series.first
     study_date = first.text("StudyDate") or first.text("SeriesDate") or first.text("AcquisitionDate")
     kvp = first.number("KVP")
-    return Acquisition(
+    age, notes = judge_age(first.text("PatientAge"), first.text("PatientBirthDate"), study_date)
+    acquisition = Acquisition(
         kvp=kvp if kvp and kvp > 0 else None,
         kernel=series.kernel,
         slice_thickness_mm=series.thickness_mm,
@@ -273,7 +293,8 @@ def _acquisition(series: Series) -> Acquisition:
         series_description=first.text("SeriesDescription") or None,
         study_instance_uid=series.instance.study or None,
         series_instance_uid=series.instance.series or None,
-        age_years=age_in_years(first.text("PatientAge"), first.text("PatientBirthDate"), study_date),
+        age_years=age,
         sex=sex_of(first.text("PatientSex")),
-        acquired=date_of(study_date),
+        acquired=known_day(study_date),
     )
+    return acquisition, notes

@@ -69,13 +69,19 @@ _HEADER_KEYWORDS = (
     "Manufacturer ManufacturerModelName SeriesDescription StudyDescription ProtocolName BodyPartExamined "
     "SeriesNumber AcquisitionNumber InstanceNumber KVP ConvolutionKernel SliceThickness GantryDetectorTilt "
     "ContrastBolusAgent ContrastBolusRoute ContrastBolusVolume ContrastBolusAgentSequence "
-    "PatientAge PatientSex PatientBirthDate StudyDate SeriesDate AcquisitionDate "
+    "PatientID PatientAge PatientSex PatientBirthDate StudyDate SeriesDate AcquisitionDate "
     "ImagePositionPatient ImageOrientationPatient PixelSpacing Rows Columns NumberOfFrames SamplesPerPixel "
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
-    "PixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence LossyImageCompression "
+    "PixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
+    "LossyImageCompression LossyImageCompressionRatio "
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
 _HEADER_TAGS: list[Any] = [Tag(keyword) for keyword in _HEADER_KEYWORDS.split()]
+COMPANION_MODALITIES = frozenset(
+    {"RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SEG", "SR", "KO", "PR", "REG", "FID", "DOC", "PLAN", "AU", "SMR"}
+)
+"""Modalities of objects that go with images and are none themselves; RT systems often give them another study."""
+
 _PIXEL_KEYWORDS = (
     "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
     "PixelRepresentation PlanarConfiguration PixelData ExtendedOffsetTable ExtendedOffsetTableLengths"
@@ -113,6 +119,15 @@ class Instance:
     def is_ct(self) -> bool:
         """Whether both the SOP class and the modality say CT; either alone has been seen on segmentations."""
         return self.sop_class in CT_CLASSES and self.modality == "CT"
+
+    @property
+    def study_key(self) -> str:
+        """What images of one person's study share, for comparing alone (it holds an identifier); empty if unknown.
+
+        The patient belongs to it because a StudyInstanceUID alone has been seen on several people.
+        """
+        patient = clean_text(self.header.get("PatientID")).casefold()
+        return f"{self.study} {patient}" if self.study else ""
 
     @property
     def modality(self) -> str:
@@ -179,8 +194,10 @@ def _empty(value: Any) -> bool:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether the file begins like a DICOM Part 10 file (128 bytes of preamble, then ``DICM``)."""
+    """Whether a regular file begins like a DICOM Part 10 file (128 bytes of preamble, then ``DICM``)."""
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            return False
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError:

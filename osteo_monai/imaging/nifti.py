@@ -2,7 +2,8 @@
 
 A NIfTI carries no acquisition facts; a BIDS-like JSON beside it (``scan.json`` for ``scan.nii.gz``) may state them
 under their DICOM keywords: Modality, KVP, ConvolutionKernel, SliceThickness, Manufacturer, ManufacturersModelName,
-ContrastBolusAgent, SeriesDescription, PatientAge (years or a DICOM age string), PatientSex, AcquisitionDate.
+ContrastBolusAgent, SeriesDescription, PatientAge (years or a DICOM age string), PatientBirthDate, PatientSex,
+AcquisitionDate.
 """
 
 import json
@@ -16,33 +17,37 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import (
-    age_in_years,
+    OLDEST_YEARS,
     clean_text,
     contrast_note,
-    date_of,
+    judge_age,
     kernel_is_sharp,
+    known_day,
     number,
     sex_of,
 )
 from osteo_monai.imaging.dicom_headers import one_sentence
-from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, MAX_VOXELS, MIN_SLICES
+from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, MIN_SLICES
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.orientation import (
-    MAX_OBLIQUITY_DEG,
+    MAX_RESAMPLED_OBLIQUITY_DEG,
     MAX_SHEAR_DEG,
     axis_codes,
     axis_map,
     canonical_affine,
+    canonical_grid,
     obliquity_deg,
     shear_deg,
     to_canonical,
 )
 from osteo_monai.imaging.plausibility import (
+    MAX_VOXELS,
     PADDING_HU,
     UNDECLARED_PADDING_BELOW_HU,
     blank_slices,
     check_values,
 )
+from osteo_monai.imaging.resampling import resample_labels, upright_grid, upright_volume
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -97,7 +102,7 @@ def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
     # what the values are comes first: a mask on an oblique grid is refused for being a mask
     if refused := [*(refusals or blank_refusals), *refused]:
         raise ScanRefusedError(*refused)
-    return CTVolume(
+    volume = CTVolume(
         hu=hu,
         affine=canonical_affine(affine, shape),
         original_affine=affine,
@@ -107,10 +112,13 @@ def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
         findings=(*notes, *others, *blank_notes),
         source=source,
     )
+    return upright_volume(volume)
 
 
 def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Read a label map (X, Y, Z) with its affine (4, 4) in canonical orientation, as :func:`read_nifti` has the scan.
+
+    An oblique one is resampled upright like a scan on the same grid, each voxel by its nearest neighbour.
 
     Raises:
         UnusableInputError: the file is damaged or no NIfTI file.
@@ -132,7 +140,12 @@ def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
             raise ValueError("a label map must hold whole numbers from 0 to 255, got others")
         labels = whole
     affine = np.asarray(image.affine, dtype=np.float64)
-    return to_canonical(labels, affine), canonical_affine(affine, (shape[0], shape[1], shape[2]))
+    turned = to_canonical(labels, affine)
+    affine, extent = canonical_grid(affine, (shape[0], shape[1], shape[2]))
+    grid = upright_grid(affine, extent)
+    if grid is None:
+        return turned, affine
+    return resample_labels(turned, affine, grid.affine, grid.shape), grid.affine
 
 
 def _check_array(image: Nifti1Image) -> tuple[int, int, int]:
@@ -172,10 +185,9 @@ def _check_geometry(
     if shear_deg(affine) > MAX_SHEAR_DEG:
         message = f"The grid is sheared by {shear_deg(affine):.1f} degrees, as a tilted gantry leaves it."
         return affine, [refusal("gantry_tilt", message)], []
-    if obliquity_deg(affine) > MAX_OBLIQUITY_DEG:
-        message = (
-            f"The grid lies {obliquity_deg(affine):.1f} degrees oblique; at most {MAX_OBLIQUITY_DEG:g} can be read."
-        )
+    if obliquity_deg(affine) > MAX_RESAMPLED_OBLIQUITY_DEG:
+        most = f"at most {MAX_RESAMPLED_OBLIQUITY_DEG:g} can be read"
+        message = f"The grid lies {obliquity_deg(affine):.1f} degrees oblique; {most}."
         return affine, [refusal("oblique", message)], []
     z_axis = int(np.flatnonzero(axis_map(affine)[:, 0] == 2)[0])
     if shape[z_axis] < MIN_SLICES:
@@ -233,6 +245,10 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
 
     kernel = text("ConvolutionKernel") or None
     kvp, thickness, age = (number(facts.get(k)) for k in ("KVP", "SliceThickness", "PatientAge"))
+    day = text("AcquisitionDate") or text("StudyDate")
+    notes: list[Finding] = []
+    if age is None or not 0 < age <= OLDEST_YEARS:
+        age, notes = judge_age(text("PatientAge"), text("PatientBirthDate"), day)
     agent = "" if facts.get("ContrastBolusAgent") is False else text("ContrastBolusAgent")
     descriptions = [text(k) for k in ("SeriesDescription", "ProtocolName", "StudyDescription", "BodyPartExamined")]
     contrast = contrast_note(agent, text("ContrastBolusRoute"), number(facts.get("ContrastBolusVolume")), descriptions)
@@ -244,11 +260,10 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
         model=text("ManufacturersModelName") or text("ManufacturerModelName") or None,
         contrast=contrast,
         series_description=text("SeriesDescription") or None,
-        age_years=age if age is not None and 0 < age <= 120 else age_in_years(text("PatientAge"), "", ""),
+        age_years=age,
         sex=sex_of(text("PatientSex")),
-        acquired=date_of(text("AcquisitionDate") or text("StudyDate")),
+        acquired=known_day(day),
     )
-    notes = []
     if acquisition.kvp is None and acquisition.kernel is None:
         notes.append(unknown)
     if kernel_is_sharp(kernel):

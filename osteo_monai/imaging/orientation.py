@@ -1,7 +1,7 @@
 """Between the grid an image came in and the canonical one (RAS+), and how far a grid is from being usable.
 
-A canonical array is the original one with its axes permuted and flipped; nothing is resampled, so the way back is
-exact.
+A canonical array is the original one with its axes permuted and flipped, so that the way back is exact; only an
+oblique grid is resampled besides.
 """
 
 from typing import TypeVar
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 T = TypeVar("T", bound=np.generic)
 
 MAX_OBLIQUITY_DEG = 3.0
-"""Largest angle between a voxel axis and a patient axis; 3 degrees move an axis by 1.3 mm over 25 mm of vertebra."""
+"""Largest angle between a voxel axis and a patient axis that is left as it is; 3 degrees move an axis by 1.3 mm over
+25 mm of vertebra. A grid that is more oblique is resampled."""
+
+MAX_RESAMPLED_OBLIQUITY_DEG = 30.0
+"""Largest angle up to which an oblique grid is resampled (project custom): beyond it the corners that are not covered
+reach far into the body, and which axis is which begins to be a guess (45 degrees)."""
 
 MAX_SHEAR_DEG = 0.5
 """Largest departure of two voxel axes from a right angle; a tilted gantry shears by its tilt, 1 degree and more."""
@@ -28,6 +33,14 @@ def axis_map(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 def canonical_affine(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """Return the affine (4, 4) of the canonical array of an image of ``shape`` with ``affine`` (RAS+ mm)."""
     return np.asarray(affine @ inv_ornt_aff(axis_map(affine), shape), dtype=np.float64)
+
+
+def canonical_grid(
+    affine: NDArray[np.float64], shape: tuple[int, int, int]
+) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
+    """Return affine (4, 4) and shape of the canonical array of an image of ``shape`` with ``affine`` (RAS+ mm)."""
+    order = np.argsort(axis_map(affine)[:, 0])
+    return canonical_affine(affine, shape), (shape[order[0]], shape[order[1]], shape[order[2]])
 
 
 def to_canonical(array: NDArray[T], affine: NDArray[np.float64]) -> NDArray[T]:

@@ -1,31 +1,36 @@
 """The door: one path in, one checked CT volume out, or a reason."""
 
-import os
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from osteo_monai.domain import UnusableInputError
+from osteo_monai.domain import Finding, UnusableInputError
 from osteo_monai.imaging.dicom import read_dicom, read_dicom_acquisition
-from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, read_study_uid, walk_files
+from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, walk_files
 from osteo_monai.imaging.findings import info
 from osteo_monai.imaging.nifti import is_nifti, read_nifti, read_sidecar
+from osteo_monai.imaging.studies import study_of_slice, study_paths, walk_studies
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 
 
-def read_ct(path: Path, declared_ct: bool = False) -> CTVolume:
+def read_ct(path: Path, declared_ct: bool = False, keep_doubts: bool = False) -> CTVolume:
     """Read a CT from a DICOM folder (searched with its sub-folders), one DICOM file, or a NIfTI file.
 
     A folder may hold several series of one study and other objects; the series that suits bone density best is
-    chosen (axial, original, no sharp kernel, full coverage, 1 to 3 mm) and the choice is told in the findings.
+    chosen (axial, original, no sharp kernel, full coverage, 1 to 3 mm) and the choice is told in the findings. A grid
+    that lies oblique to the body is resampled upright.
 
     Args:
-        path: a folder, a DICOM file (useful for multi-frame CT only) or ``.nii`` / ``.nii.gz``.
+        path: a folder, ``.nii`` / ``.nii.gz``, a multi-frame DICOM file, or one slice, which stands for the files of
+            its study in the same folder.
         declared_ct: somebody vouches that a NIfTI is CT in HU, as DICOM says by itself (a data manifest does): a field
             of view without air, as one targeted at the spine, is then warned of and not refused.
+        keep_doubts: give the volume although no honest number can come of its values (lossy compression beyond the
+            limit, virtual mono-energetic images, several tube voltages, a stated tilt); the refusals are then among
+            its findings. For a caller who looks for a better reason first, such as a level out of view.
 
     Returns:
-        The volume in HU, RAS+, with geometry and acquisition facts; none of its findings is a refusal.
+        The volume in HU, RAS+, with geometry and acquisition facts; none of its findings is a refusal unless
+        ``keep_doubts``.
 
     Raises:
         UnusableInputError: nothing can be read: no such path, no images in it, damaged data.
@@ -40,21 +45,35 @@ def read_ct(path: Path, declared_ct: bool = False) -> CTVolume:
             if is_nifti(path):
                 return read_nifti(path, path.name, declared_ct)
             if looks_like_dicom(path) or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
-                return read_dicom([path], path.name)
+                return _read_file(path, keep_doubts)
             raise UnusableInputError("The file is neither DICOM nor NIfTI (.nii, .nii.gz).")
         files = [file for _, names in walk_files(path) for file in names]
         volumes = [file for file in files if is_nifti(file)]
         if any(looks_like_dicom(file) for file in files):
-            scan = read_dicom(files, path.name)
+            scan = read_dicom(files, path.name, keep_doubts)
             if volumes:
-                note = info("nifti_ignored", f"{len(volumes)} NIfTI files beside the DICOM files were not read.")
-                scan = replace(scan, findings=(*scan.findings, note))
+                scan = _with(scan, info("nifti_ignored", f"{len(volumes)} NIfTI files beside the DICOM were not read."))
             return scan
         if len(volumes) == 1:
             return read_nifti(volumes[0], path.name, declared_ct)
         if volumes:
             raise UnusableInputError(f"The folder holds {len(volumes)} NIfTI files; give one of them.")
-        return read_dicom(files, path.name)
+        return read_dicom(files, path.name, keep_doubts)
+
+
+def _read_file(path: Path, keep_doubts: bool) -> CTVolume:
+    files, others = study_of_slice(path)
+    scan = read_dicom(files, path.name, keep_doubts)
+    if len(files) > 1:
+        message = f"The file is one slice of a study: the {len(files)} files of it in the same folder were read."
+        scan = _with(scan, info("study_of_slice", message))
+    if others:
+        scan = _with(scan, info("other_studies", f"{others} images of other studies in the folder were left aside."))
+    return scan
+
+
+def _with(scan: CTVolume, note: Finding) -> CTVolume:
+    return replace(scan, findings=(*scan.findings, note))
 
 
 def read_acquisition(path: Path) -> Acquisition:
@@ -72,7 +91,9 @@ def read_acquisition(path: Path) -> Acquisition:
     with one_sentence("The input cannot be read"):
         if path.is_file() and is_nifti(path):
             return read_sidecar(path)[0]
-        files = [path] if path.is_file() else [file for _, names in walk_files(path) for file in names]
+        if path.is_file():
+            return read_dicom_acquisition(study_of_slice(path)[0])
+        files = [file for _, names in walk_files(path) for file in names]
         volumes = [file for file in files if is_nifti(file)]
         if len(volumes) == 1 and not any(looks_like_dicom(file) for file in files):
             return read_sidecar(volumes[0])[0]
@@ -82,8 +103,9 @@ def read_acquisition(path: Path) -> Acquisition:
 def find_studies(path: Path) -> list[Path]:
     """List the studies in a folder tree, each as a path that :func:`read_ct` takes.
 
-    DICOM files are told apart by the StudyInstanceUID of the first readable file of each folder; folders of one study
-    are given by the folder they share if that holds no other study. Each NIfTI file is a study of its own.
+    DICOM files are told apart by their StudyInstanceUID and PatientID; folders of one study are given by the folder
+    they share if that holds no other study, and of a folder that mixes studies one file stands for each. Segmentations,
+    reports and RT objects beside images are no study of their own. Each NIfTI file is a study of its own.
 
     Args:
         path: a file or a folder.
@@ -99,27 +121,9 @@ def find_studies(path: Path) -> list[Path]:
         raise UnusableInputError(f"There is no file or folder '{path}'.")
     if path.is_file():
         return [path]
-    folders: defaultdict[str, list[Path]] = defaultdict(list)
-    found: list[Path] = []
-    for folder, files in walk_files(path):
-        found += [file for file in files if is_nifti(file)]
-        dicom = [f for f in files if not is_nifti(f) and looks_like_dicom(f)]
-        if dicom:
-            folders[_study_of(dicom) or f"no identifier {folder}"].append(folder)
-    owner = {folder: study for study, members in folders.items() for folder in members}
-    for study, members in folders.items():
-        shared = Path(os.path.commonpath(members))
-        foreign = any(other != study and folder.is_relative_to(shared) for folder, other in owner.items())
-        found += members if foreign else [shared]
+    folders = list(walk_studies(path))
+    found = [file for _, _, others in folders for file in others if is_nifti(file)]
+    found += study_paths([part for _, parts, _ in folders for part in parts])
     if not found:
         raise UnusableInputError("Nothing in the folder is DICOM or NIfTI.")
     return [path] if len(found) == 1 else sorted(found)
-
-
-def _study_of(files: list[Path]) -> str:
-    for file in files:
-        try:
-            return read_study_uid(file)
-        except UnusableInputError:
-            continue
-    return ""

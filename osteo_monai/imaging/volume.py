@@ -38,14 +38,15 @@ class CTVolume:
         hu: float32 of shape (X, Y, Z), RAS+: x grows towards the patient's right, y anterior, z superior. Axial slices
             ``hu[:, :, k]`` lie together in memory where the reader can arrange it; no stride is negative.
         affine: (4, 4) voxel index to RAS+ mm.
-        original_affine, original_shape: the grid the file came in, so that results can be written to overlay it.
-        valid: bool of the same shape as ``hu``; False where the scanner padded (``hu`` is -1024 there).
-            ``None`` means all valid.
+        original_affine, original_shape: the grid the file came in, so that results can be written to overlay it. An
+            oblique one was resampled: ``hu`` then is upright and covers more.
+        valid: bool of the same shape as ``hu``; False where the scanner padded or the original grid does not reach
+            (``hu`` is -1024 there). ``None`` means all valid.
         acquisition: facts from the header.
-        findings: what reading noticed (never a refusal: that is raised).
+        findings: what reading noticed; a refusal is among it only if the reader was told to keep doubts.
         source: name of the file or folder that was read, as the caller gave it.
         instance_numbers: DICOM InstanceNumber of each axial slice ``hu[:, :, k]``; ``None`` where the images were not
-            acquired axially, do not number themselves, or come from NIfTI.
+            acquired axially, do not number themselves, were resampled, or come from NIfTI.
     """
 
     hu: NDArray[np.float32]

@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.imaging.nifti import is_nifti
-from osteo_monai.imaging.orientation import from_canonical
+from osteo_monai.imaging.orientation import canonical_grid, from_canonical
+from osteo_monai.imaging.resampling import is_resampled, resample_labels
 from osteo_monai.imaging.volume import CTVolume
 
 
 def write_label_map(labels: NDArray[Any], volume: CTVolume, path: Path) -> None:
     """Write a label map as NIfTI on the scan's original grid (axes, directions and affine of the input).
 
-    Nothing is resampled: the file holds exactly the given labels, permuted and flipped back.
+    The file holds exactly the given labels, permuted and flipped back; only where the scan was resampled, because its
+    grid was oblique, does each original voxel get the label nearest to it.
 
     Args:
         labels: integers (or bool) of shape (X, Y, Z), 0 to 65535, on the canonical grid of ``volume``.
@@ -37,7 +39,11 @@ def write_label_map(labels: NDArray[Any], volume: CTVolume, path: Path) -> None:
     if not is_nifti(path):
         raise ValueError(f"path must end in .nii or .nii.gz, got '{path.name}'")
     kind = np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16
-    original = np.ascontiguousarray(from_canonical(labels.astype(kind), volume.original_affine))
+    labels = labels.astype(kind)
+    if is_resampled(volume.affine, volume.original_affine, volume.original_shape):
+        there, shape = canonical_grid(volume.original_affine, volume.original_shape)
+        labels = resample_labels(labels, volume.affine, there, shape)
+    original = np.ascontiguousarray(from_canonical(labels, volume.original_affine))
     if original.shape != tuple(volume.original_shape):
         raise ValueError(f"volume.original_shape {volume.original_shape} does not fit its data, {original.shape}")
     image = nib.Nifti1Image(original, volume.original_affine)

@@ -6,13 +6,16 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from osteo_monai.domain import Finding, Severity, UnusableInputError
 from osteo_monai.screening.result import ScreeningResult
+
+if TYPE_CHECKING:
+    from osteo_monai.imaging.studies import StudyPart
 
 SUMMARY_COLUMNS: tuple[str, ...] = (
     "study",
@@ -96,97 +99,72 @@ class Study:
 def find_screenable(path: Path) -> list[Study]:
     """List the CT studies and the studies of radiographs at a path, told apart by their content.
 
-    Each PNG, JPEG and NIfTI is a study of its own. DICOM radiographs (modality CR, DX or RG) are put together by their
-    StudyInstanceUID, wherever they lie in the tree; a folder that holds a CT slice is a folder of CT, and pictures in
-    it are passed over.
+    Each PNG, JPEG and NIfTI is a study of its own. DICOM files are told apart by StudyInstanceUID and PatientID, in one
+    folder as well; radiographs (modality CR, DX or RG) of a study are put together wherever they lie in the tree. What
+    lies in a folder beside the CT images of its study (radiographs, pictures) is passed over, and so are segmentations,
+    reports and RT objects beside images.
 
     Returns:
-        Studies ordered by path. What is neither, such as a folder of mammograms, counts as CT: its reader says why it
-        is none.
+        Studies ordered by path, each with a path of its own. What is neither, such as a folder of mammograms, counts as
+        CT: its reader says why it is none.
 
     Raises:
         UnusableInputError: there is no such path, or nothing at it can be read.
     """
-    from osteo_monai.imaging.dicom_headers import looks_like_dicom, walk_files
+    from osteo_monai.imaging.nifti import is_nifti
     from osteo_monai.imaging.radiograph import is_picture
+    from osteo_monai.imaging.studies import study_paths, walk_studies
 
     path = Path(path)
+    if not path.exists():
+        raise UnusableInputError(f"There is no file or folder '{path}'.")
     if path.is_file():
-        if is_picture(path):
-            return [Study("radiograph", path, (path,))]
-        if looks_like_dicom(path) and _radiograph_studies([path]):
-            return [Study("radiograph", path, (path,))]
-        return [Study("ct", path)]
-    pictures: list[Path] = []
-    planar: set[Path] = set()
-    other: set[Path] = set()
+        radiograph = is_picture(path) or _is_radiograph(path)
+        return [Study("radiograph", path, (path,)) if radiograph else Study("ct", path)]
+    single: list[Path] = []
+    films: list[StudyPart] = []
+    slices: list[StudyPart] = []
+    for _, parts, others in walk_studies(path):
+        here = [part for part in parts if _radiographs(part)]
+        films += here
+        slices += [part for part in parts if part not in here]
+        single += [file for file in others if is_nifti(file)]
+        if len(here) == len(parts):  # a picture beside slices is a preview of them
+            single += [file for file in others if is_picture(file)]
     groups: defaultdict[str, list[Path]] = defaultdict(list)
-    for folder, files in walk_files(path):
-        dicom = [file for file in files if looks_like_dicom(file)]
-        if found := _radiograph_studies(dicom):
-            planar.add(folder)
-            for uid, members in found.items():
-                groups[uid] += members
-        elif dicom:
-            other.add(folder)
-            continue  # a picture beside slices is a preview of them
-        pictures += [file for file in files if is_picture(file)]
-    studies = [Study("radiograph", file, (file,)) for file in pictures]
-    for uid, members in groups.items():
-        for part in [members] if uid else [[file] for file in members]:
-            studies.append(Study("radiograph", _common_name(part, groups, other), tuple(part)))
-    studies += [Study("ct", one) for one in _ct_paths(path, planar, other, bool(studies))]
+    for part in films:
+        for number, file in enumerate(_radiographs(part)):
+            groups[part.key or f"{part.folder} {number}"].append(file)
+    folders = {part.folder for part in slices}
+    studies = [Study("radiograph", _common_name(files, groups, folders), tuple(files)) for files in groups.values()]
+    studies += [Study("radiograph", file, (file,)) if is_picture(file) else Study("ct", file) for file in single]
+    studies += [Study("ct", one) for one in study_paths(slices, films)]
+    if not studies:
+        raise UnusableInputError("Nothing in the folder is DICOM or NIfTI.")
     if len(studies) == 1:
         return [Study(studies[0].kind, path, studies[0].files)]
     return sorted(studies, key=lambda study: study.path)
 
 
-def _radiograph_studies(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Radiographs of one folder by StudyInstanceUID (empty: unknown); none as soon as there is a CT among the files."""
-    from osteo_monai.imaging.dicom_headers import read_instance
-
-    found: defaultdict[str, list[Path]] = defaultdict(list)
-    for file in files:
-        try:
-            instance = read_instance(file)
-        except UnusableInputError:
-            continue  # whoever reads the study tells of damaged files
-        if instance.is_ct:
-            return {}
-        if instance.modality in RADIOGRAPH_MODALITIES:
-            found[instance.study].append(file)
-    return dict(found)
+def _radiographs(part: "StudyPart") -> tuple[Path, ...]:
+    """The radiographs of a study that shows no CT in this folder."""
+    if part.ct:
+        return ()
+    return tuple(sorted(file for m in RADIOGRAPH_MODALITIES for file in part.by_modality.get(m, ())))
 
 
-def _common_name(files: Sequence[Path], groups: dict[str, list[Path]], other: set[Path]) -> Path:
+def _is_radiograph(file: Path) -> bool:
+    from osteo_monai.imaging.dicom_headers import looks_like_dicom
+    from osteo_monai.imaging.studies import study_parts
+
+    return looks_like_dicom(file) and any(_radiographs(part) for part in study_parts([file]))
+
+
+def _common_name(files: Sequence[Path], groups: Mapping[str, Sequence[Path]], other: set[Path]) -> Path:
     """The folder that holds these files and no other study, else the first file."""
     folder = Path(os.path.commonpath([file.parent for file in files]))
     foreign = any(file.is_relative_to(folder) for group in groups.values() for file in group if file not in files)
     return files[0] if foreign or any(one.is_relative_to(folder) for one in other) else folder
-
-
-def _ct_paths(path: Path, planar: set[Path], other: set[Path], enough: bool) -> list[Path]:
-    """Paths of studies that are not made of radiographs alone; ``enough``: there are radiographs beside them."""
-    from osteo_monai.imaging import find_studies
-    from osteo_monai.imaging.dicom_headers import walk_files
-    from osteo_monai.imaging.nifti import is_nifti
-
-    try:
-        found = find_studies(path)
-    except UnusableInputError:
-        if enough:
-            return []
-        raise
-    if enough and found == [path]:
-        # a single study is given by the path that was asked for, which holds radiographs as well
-        volumes = [file for _, files in walk_files(path) for file in files if is_nifti(file)]
-        slices = [Path(os.path.commonpath(other))] if other else []
-        return volumes or slices
-    return [
-        one
-        for one in found
-        if one.is_file() or (one not in planar and (not planar or any(f.is_relative_to(one) for f in other)))
-    ]
 
 
 def exit_code(results: Sequence[ScreeningResult]) -> int:

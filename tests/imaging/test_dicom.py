@@ -1,5 +1,7 @@
 import contextlib
+import io
 import os
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -10,6 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
+from openjpeg.utils import encode_array
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -57,6 +61,10 @@ def deleting(*keywords: str) -> Change:
             delattr(ds, keyword)
 
     return change
+
+
+def _kernels(first: str, later: str) -> Change:
+    return lambda ds, k: setattr(ds, "ConvolutionKernel", later if k > 5 else first)
 
 
 def at(position: Callable[[int], tuple[float, float, float]]) -> Change:
@@ -207,16 +215,10 @@ def _tilted(ds: Dataset, k: int) -> None:
     ds.ImageOrientationPatient = [1, 0, 0, 0, float(np.cos(angle)), float(-np.sin(angle))]
 
 
-def _oblique(ds: Dataset, k: int) -> None:
-    angle = np.deg2rad(5)
-    ds.ImageOrientationPatient = [
-        float(np.cos(angle)),
-        float(np.sin(angle)),
-        0,
-        float(-np.sin(angle)),
-        float(np.cos(angle)),
-        0,
-    ]
+def _turned(degrees: float) -> Change:
+    """Turn the slices within their plane; they stay stacked along their normal."""
+    c, s = float(np.cos(np.deg2rad(degrees))), float(np.sin(np.deg2rad(degrees)))
+    return setting(ImageOrientationPatient=[c, s, 0, -s, c, 0])
 
 
 def _values(function: Callable[[Any], Any]) -> Change:
@@ -238,7 +240,7 @@ def _values(function: Callable[[Any], Any]) -> Change:
         pytest.param("uneven_spacing", at(lambda k: (-12 + 5 * (k == 5), -17, 2.5 * k)), id="one-slice-moved-sideways"),
         pytest.param("gantry_tilt", _tilted, id="tilted-geometry"),
         pytest.param("gantry_tilt", setting(GantryDetectorTilt=-15), id="tilt-in-the-header"),
-        pytest.param("oblique", _oblique, id="turned-by-5-degrees"),
+        pytest.param("oblique", _turned(35), id="turned-by-35-degrees"),
         pytest.param("missing_rescale", deleting("RescaleSlope", "RescaleIntercept"), id="no-rescale"),
         pytest.param("missing_rescale", deleting("RescaleIntercept"), id="no-intercept"),
         pytest.param(
@@ -266,11 +268,6 @@ def _values(function: Callable[[Any], Any]) -> Change:
             lambda ds, k: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0, 1 - 2 * (k == 3), 0]),
             id="orientations",
         ),
-        pytest.param(
-            "mixed_frame_of_reference",
-            lambda ds, k: setattr(ds, "FrameOfReferenceUID", f"1.2.{k // 6}"),
-            id="frames-of-reference",
-        ),
         pytest.param("mixed_acquisition", lambda ds, k: setattr(ds, "KVP", 120 if k else 80), id="tube-voltages"),
         pytest.param("missing_geometry", deleting("ImagePositionPatient"), id="no-positions"),
         pytest.param("missing_geometry", deleting("PixelSpacing"), id="no-pixel-spacing"),
@@ -279,7 +276,22 @@ def _values(function: Callable[[Any], Any]) -> Change:
         pytest.param("bad_orientation", setting(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), id="parallel-cosines"),
         pytest.param("monochrome1", setting(PhotometricInterpretation="MONOCHROME1"), id="MONOCHROME1"),
         pytest.param("not_greyscale", setting(PhotometricInterpretation="PALETTE COLOR"), id="palette"),
-        pytest.param("lossy_compression", setting(LossyImageCompression="01"), id="stated-lossy"),
+        pytest.param(
+            "lossy_compression",
+            setting(LossyImageCompression="01", LossyImageCompressionRatio=[3, 10.5]),
+            id="stated-lossy-beyond-the-limit",
+        ),
+        pytest.param(
+            "not_plain_ct",
+            lambda ds, k: setattr(ds, "ImageType", ["DERIVED", "PRIMARY", "AXIAL", *(["VNC"] if k > 3 else [])]),
+            id="virtual-non-contrast-in-later-slices",
+        ),
+        pytest.param("not_plain_ct", setting(SeriesDescription="MonoE 55 keV [HU]"), id="keV-in-the-description"),
+        pytest.param("not_plain_ct", setting(SeriesDescription="Abdomen VNC 2.0"), id="VNC-in-the-description"),
+        pytest.param(
+            "not_plain_ct", setting(ImageType=["ORIGINAL", "PRIMARY", "AXIAL", "70KEV"]), id="keV-in-the-image-type"
+        ),
+        pytest.param("several_patients", lambda ds, k: setattr(ds, "PatientID", f"{k // 6}"), id="two-patients"),
         pytest.param("localizer", setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), id="scout"),
         pytest.param("not_plain_ct", setting(ImageType=["DERIVED", "SECONDARY", "AXIAL", "MIP"]), id="MIP"),
         pytest.param(
@@ -302,14 +314,116 @@ def test_refused(make_series, code, change):
     assert refusals(make_series(change)) == {code}
 
 
-@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000, JPEGLSNearLossless])
-def test_lossy_transfer_syntaxes_are_refused(make_series, syntax):
-    def change(ds: Dataset, k: int) -> None:
-        ds.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
-        ds["PixelData"].VR = "OB"
-        ds.file_meta.TransferSyntaxUID = syntax
+def _compressed(ds: Dataset, syntax: str, stream: bytes) -> None:
+    ds.PixelData = encapsulate([stream])
+    ds["PixelData"].VR = "OB"
+    ds.file_meta.TransferSyntaxUID = syntax
 
-    assert refusals(make_series(change)) == {"lossy_compression"}
+
+def _jpeg_2000(ratio: float) -> Change:
+    def change(ds: Dataset, k: int) -> None:
+        stored = np.frombuffer(ds.PixelData, "<u2").reshape(ds.Rows, ds.Columns).copy()
+        ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 12, 11, 0
+        stream = encode_array(stored, bits_stored=12, photometric_interpretation=2, compression_ratios=[ratio])
+        _compressed(ds, JPEG2000, stream)
+
+    return change
+
+
+@pytest.fixture
+def large_hu(phantom_hu):
+    """The phantom with pixels five times as small: its slices compress as those of scanners do."""
+    return phantom_hu.repeat(5, axis=1).repeat(5, axis=2)
+
+
+def test_lossy_jpeg_2000_is_read_with_a_warning_up_to_the_limit(make_series, large_hu):
+    scan = read_ct(make_series(_jpeg_2000(2), hu=large_hu))
+    told = {f.code: f for f in scan.findings}["lossy_compression"]
+    assert told.severity is Severity.WARNING
+    ratio = re.search(r"\((\d+\.\d):1\)", told.message)
+    assert ratio is not None
+    assert 2 < float(ratio.group(1)) < 10
+    bone = large_hu.transpose(2, 1, 0)[::-1, ::-1, :] > 160
+    assert abs(np.median(scan.hu[bone]) - 180) < 10
+
+
+def test_a_ratio_that_only_the_size_of_the_files_tells_refuses_too(make_series, large_hu):
+    folder = make_series(_jpeg_2000(25), hu=large_hu)
+    assert refusals(folder) == {"lossy_compression"}
+    # a header that plays it down is not believed
+    assert refusals(make_series(_both(_jpeg_2000(25), setting(LossyImageCompressionRatio=4)), hu=large_hu)) == {
+        "lossy_compression"
+    }
+
+
+def _both(*changes: Change) -> Change:
+    def change(ds: Dataset, k: int) -> None:
+        for one in changes:
+            one(ds, k)
+
+    return change
+
+
+def test_eight_bits_bear_less_compression(make_series, phantom_hu):
+    def change(ds: Dataset, k: int) -> None:
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+        ds.RescaleSlope, ds.RescaleIntercept = 8, -1024
+        stored = ((phantom_hu[k] + 1024) // 8).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(stored).save(buffer, "JPEG", quality=95)
+        _compressed(ds, JPEGBaseline8Bit, buffer.getvalue())
+        ds.LossyImageCompressionRatio = 4.5
+
+    assert findings(make_series(change))["lossy_compression"] is Severity.WARNING
+    stronger = _both(change, setting(LossyImageCompressionRatio=5.5))
+    assert refusals(make_series(stronger)) == {"lossy_compression"}
+
+
+def test_near_lossless_jpeg_ls_is_read_with_a_warning(make_series, canonical_hu):
+    def change(ds: Dataset, k: int) -> None:
+        ds.PixelRepresentation = 0
+        ds.compress(JPEGLSNearLossless, jls_error=2, generate_instance_uid=False)
+
+    scan = read_ct(make_series(change))
+    assert {f.code: f.severity for f in scan.findings} == {"lossy_compression": Severity.WARNING}
+    assert 0 < np.abs(scan.hu - canonical_hu).max() <= 2
+
+
+@pytest.mark.parametrize("ratio", [None, "", 0, "0.17"])
+def test_a_lossy_mark_without_a_ratio_warns(make_series, canonical_hu, ratio):
+    scan = read_ct(make_series(setting(LossyImageCompression="01", LossyImageCompressionRatio=ratio)))
+    assert {f.code: f.severity for f in scan.findings} == {"lossy_compression": Severity.WARNING}
+    assert "nothing says how strongly" in scan.findings[0].message
+    np.testing.assert_array_equal(scan.hu, canonical_hu)
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("lossy_compression", setting(LossyImageCompression="01", LossyImageCompressionRatio=12)),
+        ("not_plain_ct", setting(SeriesDescription="40 keV")),
+        ("mixed_acquisition", lambda ds, k: setattr(ds, "KVP", 120 if k else 80)),
+        ("gantry_tilt", setting(GantryDetectorTilt=-15)),
+    ],
+)
+def test_doubtful_values_can_be_kept_with_their_refusal(make_series, canonical_hu, code, change):
+    """For a caller that looks for a better reason first; without asking, the scan is refused."""
+    folder = make_series(change)
+    assert refusals(folder) == {code}
+    scan = read_ct(folder, keep_doubts=True)
+    assert [(f.code, f.severity) for f in scan.findings] == [(code, Severity.REFUSAL)]
+    np.testing.assert_array_equal(scan.hu, canonical_hu)
+
+
+def test_what_cannot_be_read_is_not_kept(make_series):
+    with pytest.raises(ScanRefusedError) as caught:
+        read_ct(make_series(_both(_tilted, setting(SeriesDescription="40 keV"))), keep_doubts=True)
+    assert [f.code for f in caught.value.findings] == ["gantry_tilt", "not_plain_ct"]
+
+
+@pytest.mark.parametrize("description", ["Monophasic 2.0", "Kevin protocol", "ABDOMEN 2.0 MPR", "Kevlar vest 70"])
+def test_words_that_only_look_like_dual_energy_are_no_reason(make_series, description):
+    assert findings(make_series(setting(SeriesDescription=description))) == {}
 
 
 def test_irreversible_syntax_with_stated_losslessness_is_read(make_series, canonical_hu):
@@ -344,6 +458,14 @@ def test_small_obliquity_is_kept_in_the_affine(make_series):
         pytest.param("slice_too_thick", "warning", setting(SliceThickness=6), id="thick"),
         pytest.param("slice_too_thick", "warning", at(lambda k: (-12, -17, 6.0 * k)), id="far"),
         pytest.param("sharp_kernel", "warning", setting(ConvolutionKernel=["Br64f", "3"]), id="sharp"),
+        pytest.param("sharp_kernel", "warning", _kernels("B", "LUNG"), id="sharp-in-later-slices"),
+        pytest.param("mixed_kernels", "warning", _kernels("B", "A"), id="two-kernels"),
+        pytest.param(
+            "mixed_frame_of_reference",
+            "warning",
+            lambda ds, k: setattr(ds, "FrameOfReferenceUID", f"1.2.{k}"),
+            id="a-frame-of-reference-for-each-slice",
+        ),
         pytest.param("missing_manufacturer", "warning", deleting("Manufacturer"), id="maker"),
         pytest.param("derived_series", "warning", setting(ImageType=["DERIVED", "SECONDARY", "AXIAL"]), id="derived"),
         pytest.param(
@@ -423,10 +545,25 @@ def test_exact_copies_are_left_out_and_others_are_not(make_series):
         ({"PatientAge": "XYZ", "PatientBirthDate": ""}, None),
         ({"PatientAge": "000Y"}, None),
         ({"PatientAge": "", "PatientBirthDate": "20300101"}, None),
+        ({"PatientAge": "000Y", "PatientBirthDate": "19600601"}, 60),
     ],
 )
 def test_age(make_series, values, age):
     assert read_ct(make_series(setting(**values))).acquisition.age_years == age
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_hash_in_place_of_age_date_or_sex_is_unknown_and_not_repeated(make_series):
+    secret = "3b19600601c0ffee"
+    scan = read_ct(make_series(setting(PatientAge=secret, PatientBirthDate=secret, PatientSex=secret)))
+    assert (scan.acquisition.age_years, scan.acquisition.sex) == (None, None)
+    assert [(f.code, f.severity) for f in scan.findings] == [("age_implausible", Severity.INFO)]
+    assert secret not in scan.findings[0].message
+
+
+def test_contrast_in_any_slice_counts(make_series):
+    scan = read_ct(make_series(lambda ds, k: setattr(ds, "ContrastBolusAgent", "ULTRAVIST" if k == 7 else "")))
+    assert scan.acquisition.contrast == "agent: ULTRAVIST"
 
 
 @pytest.mark.parametrize(
@@ -470,7 +607,8 @@ def test_the_right_series_is_chosen_and_told(make_series, phantom_hu):
     folder = make_series(setting(Modality="SEG", SeriesDescription="seg"), uid="1.2.826.0.1.18")
     scan = read_ct(folder)
     assert scan.acquisition.series_description == "soft"
-    assert [f.code for f in scan.findings] == ["series_chosen"]
+    assert [f.code for f in scan.findings] == ["series_chosen", "other_objects"]
+    assert "12 x CT Image Storage, modality SEG" in scan.findings[1].message
     message = scan.findings[0].message
     assert "Of 7 CT series" in message
     assert "'lung', 12 images, 2.5 mm apart, kernel L (sharp kernel)" in message
@@ -489,6 +627,28 @@ def test_a_sharp_series_that_shows_more_is_preferred_to_a_short_soft_one(make_se
     make_series(setting(SeriesDescription="short"), hu=phantom_hu[:5], uid="1.2.826.0.1.11")
     folder = make_series(setting(SeriesDescription="long", ConvolutionKernel="L"), uid="1.2.826.0.1.12")
     assert read_ct(folder).acquisition.series_description == "long"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"), [("ConvolutionKernel", ("B", "L")), ("AcquisitionNumber", (1, 2))], ids=["kernel", "phase"]
+)
+def test_scans_at_the_same_places_in_one_series_are_told_apart(make_series, phantom_hu, canonical_hu, keyword, values):
+    """Two kernels or phases under one SeriesInstanceUID: the first is read whole, not a mixture, and that is told."""
+
+    def slices(value: Any, offset: int) -> Change:
+        def change(ds: Dataset, k: int) -> None:
+            setattr(ds, keyword, value)
+            ds.RescaleIntercept = -1024 + offset
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{offset}.{k}"
+            ds.SeriesInstanceUID = "1.2.3.99"
+
+        return change
+
+    make_series(slices(values[0], 0), uid="1.2.826.0.1.1")
+    folder = make_series(slices(values[1], 40), uid="1.2.826.0.1.2")
+    scan = read_ct(folder)
+    np.testing.assert_array_equal(scan.hu, canonical_hu)
+    assert [f.code for f in scan.findings] == ["series_chosen", "series_told_apart"]
 
 
 def test_two_halves_of_a_series_are_not_merged(make_series):

@@ -97,19 +97,26 @@ def test_geometry_refused(make_nifti, code, arguments):
     assert refusals(make_nifti(**arguments)) == {code}
 
 
-def test_oblique_grid_is_refused_from_three_degrees(make_nifti):
-    def turned(degrees: float) -> np.ndarray:
-        c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-        return np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ np.diag([0.8, 0.9, 2.5, 1])
-
-    assert refusals(make_nifti(affine=turned(3.5))) == {"oblique"}
-    read_ct(make_nifti(affine=turned(2.5)))
+@pytest.mark.parametrize(
+    ("degrees", "outcome"), [(2.5, "kept"), (3.5, "resampled"), (29.5, "resampled"), (30.5, "refused")]
+)
+def test_oblique_grid_is_kept_resampled_or_refused(make_nifti, degrees, outcome):
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turned = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ np.diag([0.8, 0.9, 2.5, 1])
+    path = make_nifti(affine=turned)
+    if outcome == "refused":
+        assert refusals(path) == {"oblique"}
+        return
+    scan = read_ct(path)
+    told = [f for f in scan.findings if f.code == "oblique_grid_resampled"]
+    assert bool(told) is (outcome == "resampled")
+    assert all(f"{degrees} degrees" in f.message for f in told)
 
 
 def test_a_mask_on_an_oblique_grid_is_refused_for_being_a_mask_first(make_nifti, canonical_hu):
     affine = np.diag([0.8, 0.9, 2.5, 1])
-    affine[1, 0] = -0.1
-    affine[0, 1] = 0.1
+    affine[1, 0] = -0.7
+    affine[0, 1] = 0.7
     with pytest.raises(ScanRefusedError) as caught:
         read_ct(make_nifti((canonical_hu > 0).astype(np.uint8), affine))
     assert caught.value.findings[0].code == "not_hounsfield_units"
@@ -153,6 +160,29 @@ def test_sidecar_states_the_facts(make_nifti):
     assert (known.kvp, known.kernel, known.slice_thickness_mm) == (100, "Br38f 3", 2.5)
     assert (known.age_years, known.sex, known.contrast) == (61, Sex.MALE, "agent: Ultravist")
     assert scan.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("facts", "age", "codes"),
+    [
+        ({"PatientAge": 61.5}, 61.5, []),
+        ({"PatientAge": 0}, None, ["age_implausible"]),
+        ({"PatientAge": 999}, None, ["age_implausible"]),
+        (
+            {"PatientAge": "000Y", "PatientBirthDate": "19600601", "AcquisitionDate": "2020-06-01"},
+            60,
+            ["age_implausible"],
+        ),
+        ({"PatientBirthDate": "1960-06-01", "AcquisitionDate": "1960-06-01"}, None, ["age_implausible"]),
+        ({"PatientAge": ""}, None, []),
+    ],
+)
+def test_sidecar_ages_that_cannot_be_are_unknown(make_nifti, facts, age, codes):
+    path = make_nifti()
+    path.with_name("scan.json").write_text(json.dumps({"KVP": 120, **facts}))
+    scan = read_ct(path)
+    assert scan.acquisition.age_years == age
+    assert [f.code for f in scan.findings] == codes
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "{broken", "[" * 5000])

@@ -4,12 +4,16 @@ import csv
 import json
 
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity
+from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity, UnusableInputError
 from osteo_monai.screening.batch import (
     SUMMARY_COLUMNS,
+    Study,
     exit_code,
     failed_result,
+    find_screenable,
     output_names,
     screen_folder,
     summary_row,
@@ -163,3 +167,59 @@ def test_run_that_is_cut_short_leaves_its_rows(tmp_path):
         screen_folder([tmp_path / "first", tmp_path / "second"], tmp_path, tmp_path / "out", screen_one)
     with (tmp_path / "out" / "summary.csv").open() as file:
         assert [r["study"] for r in csv.DictReader(file)] == ["first"]
+
+
+def _slices(folder, study, names, modality="CT", sop_class="1.2.840.10008.5.1.4.1.1.2"):
+    """Headers of DICOM files, which are all that finding studies looks at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = sop_class
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality, ds.PatientID = study, f"{study}.1", modality, "A"
+        ds.Rows = ds.Columns = 4
+        ds.save_as(folder / name, enforce_file_format=True)
+
+
+def _found(root):
+    return [(s.kind, s.path.relative_to(root).as_posix(), len(s.files)) for s in find_screenable(root)]
+
+
+def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_path):
+    root = tmp_path / "in"
+    _slices(root / "flat", "1.2.3", ["b1", "b2", "b3"])
+    _slices(root / "flat", "1.2.4", ["a1", "a2", "a3"])
+    _slices(root / "flat", "1.2.4", ["0"], "RTSTRUCT", "1.2.840.10008.5.1.4.1.1.481.3")
+    _slices(root / "flat", "1.2.5", ["00"], "SR", "1.2.840.10008.5.1.4.1.1.88.33")
+    _slices(root / "own", "1.2.6", ["c1", "c2"])
+    assert _found(root) == [("ct", "flat/a1", 0), ("ct", "flat/b1", 0), ("ct", "own", 0)]
+    assert _found(root / "flat") == [("ct", "a1", 0), ("ct", "b1", 0)]
+    studies = [s.path for s in find_screenable(root)]
+    results = screen_folder(studies, root, tmp_path / "out", lambda study, folder: result("accepted", folder.name))
+    with (tmp_path / "out" / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r.study for r in results] == ["flat__a1", "flat__b1", "own"]
+    assert len({row["folder"] for row in rows}) == 3
+
+
+def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path):
+    _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
+    _slices(tmp_path, "1.2.3", ["b4"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
+    _slices(tmp_path, "1.2.4", ["x1", "x2"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
+    (tmp_path / "preview.png").write_bytes(b"\x89PNG")
+    assert _found(tmp_path) == [("ct", "b1", 0), ("radiograph", "x1", 2)]
+
+
+def test_a_single_study_is_its_folder_whatever_lies_beside_its_images(tmp_path):
+    _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
+    _slices(tmp_path, "1.2.4", ["a"], "SEG", "1.2.840.10008.5.1.4.1.1.66.4")
+    assert find_screenable(tmp_path) == [Study("ct", tmp_path)]
+
+
+def test_nothing_to_screen(tmp_path):
+    with pytest.raises(UnusableInputError, match="no file or folder"):
+        find_screenable(tmp_path / "absent")
+    with pytest.raises(UnusableInputError, match="Nothing"):
+        find_screenable(tmp_path)
