@@ -16,6 +16,10 @@ from torch import Tensor
 Vector = Sequence[float] | NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 
+_LONG_VOXEL = 1.25
+"""Voxels that are longer along z than this many times their width have ramps that depend on direction (project
+custom)."""
+
 
 class Canvas:
     """A regular, axis-aligned grid in RAS+ mm with one painted value and one label a voxel.
@@ -28,7 +32,8 @@ class Canvas:
         pose: (4, 4) rigid map from the canvas' mm to the mm in which shapes are given.
         warp: maps positions (3, ...) in mm, after the pose, to displaced positions of the same shape.
         reach: the largest displacement of ``warp`` in mm.
-        softness: width in mm of the ramp between outside and inside; default the mean in-plane voxel size.
+        softness: width in mm of the ramp between outside and inside. By default the mean in-plane voxel size; where
+            voxels are longer along z, it grows to their length as a surface turns towards z.
     """
 
     def __init__(
@@ -55,7 +60,11 @@ class Canvas:
             for o, s, n in zip(self.origin, self.spacing, self.shape, strict=True)
         ]
         self.reach = reach
-        self.softness = softness if softness is not None else 0.5 * (self.spacing[0] + self.spacing[1])
+        in_plane = 0.5 * (self.spacing[0] + self.spacing[1])
+        self._turns = softness is None and self.spacing[2] > _LONG_VOXEL * in_plane
+        self.softness = softness if softness is not None else in_plane
+        self.widest = self.spacing[2] if self._turns else self.softness
+        """The largest width of the ramp in mm: nothing farther than half of it outside of a surface is painted."""
         self.value = torch.full(self.shape, background, dtype=torch.float32, device=self.device)
         self.label = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self._warp = warp
@@ -78,7 +87,7 @@ class Canvas:
         if self._inverse_pose is not None:
             centre = centre @ self._inverse_pose[:3, :3].T + self._inverse_pose[:3, 3]
             half = half @ np.abs(self._inverse_pose[:3, :3]).T
-        half = half + self.softness
+        half = half + [self.softness, self.softness, max(self.softness, 0.5 * self.widest)]
         first = np.floor((centre - half - self.origin) / self.spacing).clip(0, None).astype(int)
         last = (np.ceil((centre + half - self.origin) / self.spacing) + 1).clip(None, self.shape).astype(int)
         meets: list[bool] = np.all(first < last, axis=1).tolist()
@@ -95,9 +104,20 @@ class Canvas:
         x, y, z = (axis[part] for axis, part in zip(self.axes, box, strict=True))
         return x[:, None, None], y[None, :, None], z[None, None, :]
 
+    def width(self, distance: Tensor) -> Tensor | float:
+        """Width in mm of the ramp at each voxel: of long voxels, that seen along the gradient of ``distance``."""
+        if not self._turns or distance.ndim != 3:
+            return self.softness
+        square = torch.zeros_like(distance)
+        for axis in range(3):
+            if distance.shape[axis] > 1:
+                (change,) = torch.gradient(distance, dim=axis)
+                square.addcmul_(change, change)
+        return square.sqrt_().clamp_(self.softness, self.widest)
+
     def coverage(self, distance: Tensor) -> Tensor:
         """Fraction of a voxel inside a surface at signed ``distance`` (mm)."""
-        return (0.5 - distance / self.softness).clamp_(0.0, 1.0)
+        return (0.5 - distance / self.width(distance)).clamp_(0.0, 1.0)
 
     def paint(self, box: Box | None, distance: Tensor, value: float | Tensor, label: int | None = None) -> None:
         """Blend ``value`` in where ``distance`` is negative; set ``label`` (0 erases) where a voxel's centre is."""
@@ -106,7 +126,35 @@ class Canvas:
         target = self.value[box]
         target += self.coverage(distance) * (value - target)
         if label is not None:
-            self.label[box] = torch.where(distance < 0, torch.tensor(label, dtype=torch.uint8), self.label[box])
+            self._mark(box, distance, label)
+
+    def paint_shell(
+        self,
+        box: Box | None,
+        distance: Tensor,
+        thickness: float,
+        shell: float | Tensor,
+        core: float | Tensor,
+        label: int | None = None,
+    ) -> None:
+        """Blend in a body with a shell of ``thickness`` mm on the inside of its surface.
+
+        The share of the shell in a voxel is what the body covers without its core, so that a shell much thinner than a
+        voxel keeps its mass.
+        """
+        if box is None:
+            return
+        width = self.width(distance)
+        outer = (0.5 - distance / width).clamp_(0.0, 1.0)
+        inner = (0.5 - (distance + thickness) / width).clamp_(0.0, 1.0)
+        target = self.value[box]
+        target *= 1.0 - outer
+        target += (outer - inner) * shell + inner * core
+        if label is not None:
+            self._mark(box, distance, label)
+
+    def _mark(self, box: Box, distance: Tensor, label: int) -> None:
+        self.label[box] = torch.where(distance < 0, torch.tensor(label, dtype=torch.uint8), self.label[box])
 
 
 def smooth_max(a: Tensor, b: Tensor, radius: float) -> Tensor:

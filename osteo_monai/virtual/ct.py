@@ -63,6 +63,27 @@ _TISSUE: dict[str, tuple[str, float]] = {
 """Each tissue's ICRU material and what living tissue reads above (or below) it at 120 kVp, in HU."""
 
 
+_ANY_SOFT_HU = (-40.0, 130.0)
+_RANDOM_HU: dict[str, tuple[float, float]] = {
+    "adipose": (-200.0, 0.0),
+    "visceral_fat": (-200.0, 20.0),
+    "mediastinum": (-150.0, 100.0),
+    "yellow_marrow": (-150.0, 50.0),
+    "cartilage": (0.0, 160.0),
+    "aorta": (0.0, 500.0),
+    "cava": (0.0, 350.0),
+    "heart": (0.0, 450.0),
+    "kidney": (0.0, 300.0),
+    "liver": (-40.0, 220.0),
+    "spleen": (0.0, 220.0),
+    "bowel_fluid": (-60.0, 300.0),
+    "oral_contrast": (0.0, 900.0),
+    "lung": (-960.0, -450.0),
+}
+"""Ranges from which HU are drawn for domain randomisation; a little wider than disease and any contrast phase make
+them (project custom)."""
+
+
 @dataclass(frozen=True)
 class CTProtocol:
     """How a CT is made. Lengths in mm.
@@ -104,12 +125,16 @@ class CTPalette:
 
     Args:
         spread: SD in HU of a person's soft tissues about the textbook value.
+        randomise: 0 for HU as people have them, 1 for any HU: every tissue is drawn between its own value and one from
+            anywhere in its ``_RANDOM_HU``, and bone's contrast by up to the factor 1.6. Networks that have seen more
+            than reality do not rest on absolute HU (the idea of SynthSeg, Billot 2023). No truth in HU holds then.
     """
 
     kvp: float
     phase: ContrastPhase = ContrastPhase.NATIVE
     seed: int = 0
     spread: float = 6.0
+    randomise: float = 0.0
     _cache: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -130,6 +155,19 @@ class CTPalette:
         reference = hu_per_mg_cm3(standard, REFERENCE_KVP)
         self._offset = marrow[self.kvp] - marrow[REFERENCE_KVP] / reference * self._slope
         self._offset += self._iodine("bone")
+        if not 0.0 <= self.randomise <= 1.0:
+            raise ValueError(f"randomise must lie between 0 and 1, got {self.randomise}")
+        if self.randomise:
+            self._draw_any(np.random.default_rng([self.seed, 4]))
+
+    def _draw_any(self, rng: np.random.Generator) -> None:
+        """Replace what tissues and bone read by HU from a wider range than people's."""
+        for name in sorted([*_TISSUE, "lung", "oral_contrast"]):
+            drawn = float(rng.uniform(*_RANDOM_HU.get(name, _ANY_SOFT_HU)))
+            if name != "air":
+                self._cache[name] = self.tissue(name) + self.randomise * (drawn - self.tissue(name))
+        self._slope *= float(1.6 ** (self.randomise * rng.uniform(-1, 1)))
+        self._offset += self.randomise * float(rng.uniform(-30, 60))
 
     def _iodine(self, name: str) -> float:
         amount = _IODINE_MG_ML[self.phase].get(name, 0.0)
@@ -324,7 +362,8 @@ def simulate(
         painted[:, :, part], labels[:, :, part] = value.cpu(), label.cpu().numpy()
 
     blur = _BLUR_MM[protocol.kernel] / protocol.pixel
-    # the paint has no thickness: what the slice profile adds is a blur along z
+    # what is painted is averaged over the step between slices where that is longer than a pixel (see Canvas); the rest
+    # of the slice profile is a blur along z
     profile = protocol.slice_thickness / 2.355 / protocol.slice_step
     painted = gaussian_blur(painted, [blur, blur, profile if profile > 0.3 else 0.0])
     # noise grows with the thickness of the patient: about e-fold in 26 cm of width and depth together

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from osteo_monai.domain import RIB_LABEL, Sex, VertebraLevel
-from osteo_monai.virtual.anatomy import BODY_SIZE_MM, FEMALE_SCALE, Anatomy, Noise, Vertebra, reached, sequence
+from osteo_monai.virtual.anatomy import (
+    BODY_SIZE_MM,
+    FEMALE_SCALE,
+    Anatomy,
+    Noise,
+    Vertebra,
+    paint_shapes,
+    reached,
+    sequence,
+)
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import CTPalette, VirtualCT
 from osteo_monai.virtual.dxa import projected_density
@@ -99,7 +108,7 @@ def test_volumes_are_those_of_the_literature(grow: Grow) -> None:
     )
     assert 25 < men.mean() < 45
     assert men.min() > 20
-    assert (men[:, 1] > men[:, 0]).all()
+    assert men[:, 1].mean() > men[:, 0].mean()
     # the same seed gives a smaller woman: the cube of the linear size and of what statures differ by
     assert women.mean() / men.mean() == pytest.approx(FEMALE_SCALE**3, abs=0.02)
 
@@ -208,13 +217,93 @@ def test_the_last_rib(grow: Grow, variant: Variant | None, last: VertebraLevel) 
     for seed in (2, 5):
         anatomy = grow(seed, *(() if variant is None else (variant,)))
         for v in anatomy.vertebrae[1:9]:
-            # the knuckle, where a rib leaves the transverse process: those of other levels pass far from it
-            for side in (-1, 1):
-                knuckle = v.world(side * (v.half_width + 14), -v.back - 22, 2.0)
-                canvas = Canvas(knuckle - 7, (1.4,) * 3, (11,) * 3)
+            expected = v.level.startswith("T") and v.centre[2] >= anatomy.vertebra(last).centre[2]
+            # where a rib leaves the transverse process: those of other levels pass far from it
+            for side, reach in zip((-1, 1), anatomy.rib_reach(v.level), strict=True):
+                tubercle = v.world(side * (v.half_width + 11), -v.back - 17, 2.0)
+                canvas = Canvas(tubercle - 8, (1.6,) * 3, (11,) * 3)
                 anatomy.paint_hard(canvas, CTPalette(120.0))
-                has_rib = bool((canvas.label == RIB_LABEL).any())
-                assert has_rib == (v.level.startswith("T") and v.centre[2] >= anatomy.vertebra(last).centre[2])
+                assert bool((canvas.label == RIB_LABEL).any()) == expected
+                assert (reach > 0) == expected
+
+
+def farthest_rib(anatomy: Anatomy, v: Vertebra, side: float) -> tuple[float, float]:
+    """How far the rib of ``v`` reaches to the side, and how far below its inner end the outer one lies, mm."""
+    shapes = [s for s in anatomy.bone_shapes if s.label == RIB_LABEL]
+    canvas = Canvas(v.centre - [150, 120, 130], (2.0,) * 3, (151, 90, 90))
+    paint_shapes(canvas, CTPalette(120.0), shapes)
+    parts, _ = ndimage.label(canvas.label.numpy() == RIB_LABEL)
+    head = np.array([v.world(side * (v.half_width + 5), -v.back - 8, w) for w in (0.0, 5.0)])
+    at = np.rint((head - canvas.origin) / 2.0).astype(int)
+    near = parts[at[:, 0].min() - 3 : at[:, 0].max() + 4, at[:, 1].min() - 4 : at[:, 1].max() + 5,
+                 at[:, 2].min() - 4 : at[:, 2].max() + 4]  # fmt: skip
+    x, _, z = np.nonzero(parts == np.bincount(near[near > 0]).argmax())
+    out = side * (canvas.origin[0] + 2.0 * x - v.centre[0])
+    return float(out.max()), 2.0 * float(z[out < out.min() + 4].mean() - z[out > out.max() - 4].mean())
+
+
+def test_the_last_ribs_are_as_long_and_as_steep_as_real_ones(grow: Grow) -> None:
+    """On sixteen real scans: reach 48-108 mm, ends 6-85 mm below the head; the eleventh over 100 mm for usual sizes."""
+    reaches, falls = [], []
+    for seed in range(8):
+        anatomy = grow(seed)
+        v = anatomy.vertebra(L.T12)
+        for side, drawn in zip((-1.0, 1.0), anatomy.rib_reach(L.T12), strict=True):
+            reach, fall = farthest_rib(anatomy, v, side)
+            assert reach == pytest.approx(drawn, abs=9)
+            reaches.append(reach)
+            falls.append(fall)
+        assert min(anatomy.rib_reach(L.T11)) > max(anatomy.rib_reach(L.T12)) - 10
+    assert min(reaches) < 70
+    assert 80 < max(reaches) < 125
+    assert min(falls) > 2
+    assert 40 < max(falls) < 110
+
+
+def test_a_fifth_of_people_have_short_last_ribs() -> None:
+    reach = np.array([min(Anatomy(draw_person(seed, variants=frozenset())).rib_reach(L.T12)) for seed in range(150)])
+    # of 150 a share of 0.23 has a standard error of 0.034
+    assert 0.13 < (reach < 68).mean() < 0.35
+    assert (reach > 0).all()
+
+
+def test_transverse_processes_tell_the_levels_apart(grow: Grow) -> None:
+    """L3's reach farthest and T12's no farther than its pedicle where a rib stands beside it; the sides differ."""
+    tips: dict[VertebraLevel, list[float]] = {level: [] for level in (L.T12, L.L1, L.L3)}
+    for seed in range(6):
+        anatomy = grow(seed)
+        for level, found in tips.items():
+            v = anatomy.vertebra(level)
+            canvas = Canvas(v.centre - [70, 70, 12], (1.5,) * 3, (94, 60, 20), background=0.0)
+            paint_shapes(canvas, CTPalette(120.0), [s for s in anatomy.vertebra_shapes if s.label in (0, level.label)])
+            u, _, w = v.local(canvas.positions(ALL))
+            bone = (canvas.value > 100) & (w.abs() < 10)
+            found += [float(u[bone].max()), float(-u[bone].min())]
+    assert np.mean(tips[L.T12]) < 28 < 33 < np.mean(tips[L.L1]) < np.mean(tips[L.L3]) - 3
+    assert np.abs(np.diff(np.reshape(tips[L.L3], (-1, 2)))).max() > 1
+
+
+def test_the_arch_joins_the_body_and_closes_the_canal(grow: Grow) -> None:
+    for seed in range(4):
+        anatomy = grow(seed)
+        for level in (L.T9, L.T12, L.L2, L.L4):
+            v = anatomy.vertebra(level)
+            canvas = Canvas(v.centre - [50, 85, 42], (1.5,) * 3, (67, 80, 56), background=0.0)
+            index = anatomy.vertebrae.index(v)
+            own = [s for s in anatomy.vertebra_shapes if s.label == level.label]
+            arches = [s for s in anatomy.vertebra_shapes if s.label == 0 and s.shell is not None]
+            paint_shapes(canvas, CTPalette(120.0), [*own, arches[index]])
+            bone = canvas.value.numpy() > 90
+            parts, _ = ndimage.label(bone)
+            whole = np.bincount(parts[bone])[1:]
+            assert whole.max() > 0.99 * bone.sum()
+            # one sees no way from the canal to the side or to the back in the projection along w
+            shadow = bone[:, :, 16:34].any(2)
+            holes, count = ndimage.label(~shadow)
+            outside = holes[0, 0]
+            inside = np.rint((v.world(0, -v.back - 8, 0) - canvas.origin) / 1.5).astype(int)
+            assert holes[inside[0], inside[1]] not in (0, outside)
+            assert count >= 2
 
 
 def test_a_wedge_fracture_lowers_the_front_and_compacts_the_bone(grow: Grow, scan_bodies: Scan) -> None:
@@ -238,7 +327,7 @@ def test_a_wedge_fracture_lowers_the_front_and_compacts_the_bone(grow: Grow, sca
             return float(w[column].max() - w[column].min())
 
         front, back = height(0.75 * v.front), height(-0.75 * v.back)
-        assert front < 0.85 * back
+        assert front < 0.9 * back  # a dished plate takes up to a tenth of the height
         assert front < 0.85 * whole.height
         assert back > 0.75 * whole.height
         assert v.trabecular_density == pytest.approx(v.density * (1 + 0.5 * v.fracture))
@@ -280,8 +369,11 @@ def test_the_trunk_follows_the_weight(man: Anatomy, grow: Grow) -> None:
     bmi = [a.person.weight_kg / (a.person.height_cm / 100) ** 2 for a in people]
     assert np.corrcoef(bmi, [a.half_depth for a in people])[0, 1] > 0.8
     assert all(115 <= a.half_width <= 240 and 80 <= a.half_depth <= 190 for a in people)
-    # the column lies in the back half of the trunk
-    assert man.vertebra(L.L1).centre[1] < man.trunk_centre[1]
+    # the column lies in the back half of the trunk, whose section follows the column
+    canvas = Canvas(man.vertebra(L.L1).centre - [2, 150, 0], (4.0,) * 3, (1, 120, 1))
+    man.paint_soft(canvas, CTPalette(120.0))
+    trunk = np.flatnonzero(canvas.value[0, :, 0].numpy() > -300) * 4.0 - 150
+    assert 45 < -trunk.min() < trunk.max()
 
 
 # --- random fields --------------------------------------------------------------------------------------------------
@@ -327,14 +419,14 @@ def test_reach_along_z_holds_the_body(man: Anatomy, clean: VirtualCT) -> None:
 @pytest.mark.parametrize(
     ("seed", "variants", "areal", "shapes"),
     [
-        (1, (), 0.843517, 1103),
-        (2, ("osteophytes", "wedge_fracture", "scoliosis", "lumbarised"), 1.373053, 1115),
-        (3, ("cement", "screws", "thirteen_ribs"), 0.722319, 1116),
-        (4, ("eleven_ribs", "osteophytes"), 0.811065, 1060),
+        (1, (), 0.845403, 494),
+        (2, ("osteophytes", "wedge_fracture", "scoliosis", "lumbarised"), 1.322910, 513),
+        (3, ("cement", "screws", "thirteen_ribs"), 0.829821, 505),
+        (4, ("eleven_ribs", "osteophytes"), 0.856488, 458),
     ],
 )
 def test_bodies_stay_what_they_were(seed: int, variants: tuple[str, ...], areal: float, shapes: int) -> None:
-    """Cohorts that exist were made from these bodies: the bodies are those of the first release."""
+    """Cohorts that exist were made from these bodies: the bodies are those of release 0.2."""
     anatomy = Anatomy(draw_person(seed, variants=frozenset(Variant(v) for v in variants)))
     assert len(anatomy.shapes) == shapes
     assert projected_density(anatomy) == pytest.approx(areal, abs=2e-6)

@@ -118,6 +118,32 @@ def test_volume_of_a_ball() -> None:
     assert (canvas.label > 0).sum().item() == pytest.approx(exact, rel=0.02)
 
 
+def test_a_plate_across_long_voxels_keeps_its_mass() -> None:
+    """A plate of 0.9 mm in slices of 3 mm, tilted or not: the painted mass is that of the plate, without steps."""
+    canvas = Canvas((-20, -20, -15), (1, 1, 3), (41, 41, 11), background=0.0)
+    x, y, z = canvas.positions(ALL)
+    for tilt in (0.0, 0.2, 0.6):
+        canvas.value[:] = 0.0
+        norm = math.sqrt(1 + tilt * tilt)
+        distance = (z - 0.7 - tilt * x + 0 * y) / norm
+        canvas.paint_shell(ALL, distance, 0.9, 100.0, 0.0)
+        inner = canvas.value[4:-4]  # where a tilted plate has not left through the ends
+        assert inner.max() < 50  # no voxel is all shell: the plate is thinner than a voxel
+        # mass of a line along z through the plate, whose length there is 0.9 mm times the norm
+        assert (inner.sum(2) * 3).mean().item() == pytest.approx(90 * norm, rel=0.03)
+        assert (inner.sum(2) * 3).std().item() < 0.12 * 90
+
+
+@pytest.mark.parametrize("softness", [0.5, 2.0, 4.0])
+def test_a_thin_shell_keeps_its_mass_at_any_softness(softness: float) -> None:
+    canvas = Canvas((-20, 0, 0), (0.25, 1, 1), (161, 1, 1), background=0.0, softness=softness)
+    x = canvas.positions(ALL)[0]
+    canvas.paint_shell(ALL, x, 0.8, 1000.0, 100.0, 5)
+    # left of zero: 20 mm of core, of which the shell takes 0.8 mm
+    assert (canvas.value.sum() * 0.25).item() == pytest.approx(1000 * 0.8 + 100 * (20.0 - 0.8), rel=0.01)
+    assert (canvas.label[:, 0, 0] == 5).sum() == 80
+
+
 def test_a_warp_bends_value_and_label_alike() -> None:
     def shift(p: Tensor) -> Tensor:
         return p + torch.tensor([3.0, 0, -2.0])[:, None, None, None]

@@ -73,6 +73,57 @@ def test_bone_and_tissue_follow_attenuation(kvp: float) -> None:
     assert palette.solid("titanium") > 3071
 
 
+def test_domain_randomisation_goes_beyond_people_and_no_further_than_told() -> None:
+    def spread_of(name: str, randomise: float) -> float:
+        return float(np.std([CTPalette(120.0, seed=s, randomise=randomise).tissue(name) for s in range(60)]))
+
+    for name in ("muscle", "aorta", "liver", "adipose", "lung"):
+        plain, half, full = (spread_of(name, r) for r in (0.0, 0.5, 1.0))
+        assert full > 1.5 * half > 1.3 * plain
+    assert all(CTPalette(120.0, seed=s, randomise=1.0).tissue("air") < -990 for s in range(5))
+    assert CTPalette(120.0, seed=3, randomise=1.0).tissue("liver") == CTPalette(120.0, seed=3, randomise=1.0).tissue(
+        "liver"
+    )
+    slopes = []
+    for s in range(60):
+        palette = CTPalette(120.0, seed=s, randomise=1.0)
+        assert float(palette.bone(200.0)) > float(palette.bone(100.0)) + 70
+        slopes.append(float(palette.bone(1.0)) - float(palette.bone(0.0)))
+    exact = hu_per_mg_cm3(K2HPO4, 120.0)
+    assert min(slopes) < 0.8 * exact < 1.25 * exact < max(slopes) <= 1.6 * exact + 1e-9
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="randomise must lie between 0 and 1"):
+            CTPalette(120.0, randomise=wrong)
+
+
+@pytest.mark.parametrize(("thickness", "low", "high"), [(1.0, 230, 600), (1.6, 200, 500), (4.0, 120, 340)])
+def test_end_plates_are_as_bright_as_real_ones(
+    grow: Callable[..., Anatomy], scan_bodies: Callable[..., VirtualCT], thickness: float, low: float, high: float
+) -> None:
+    """Mean over a 6 mm circle, brightest slice: on real scans 346-506 (1 mm), 290-325 (1.6 mm), 170-230 (4 mm) HU.
+
+    Those were people of 64 to 280 HU; limits here are wider by what densities of 60 and 180 mg/cm3 differ.
+    """
+    for seed, density in ((5, 60.0), (6, 120.0), (7, 180.0)):
+        anatomy = grow(seed, density=density)
+        ct = scan_bodies(anatomy, slice_step=thickness, slice_thickness=thickness, pixel=0.75, matrix=(110, 110))
+        peaks = []
+        for level in (L.L1, L.L2):
+            v = anatomy.vertebra(level)
+            z = ct.affine[2, 3] + thickness * np.arange(ct.hu.shape[2])
+            x, y = (ct.affine[i, 3] + 0.75 * np.arange(110) for i in (0, 1))
+            at = [v.centre + v.frame[:, 2] * (h - v.centre[2]) for h in z]
+            line = np.array(
+                [ct.hu[(x[:, None] - q[0]) ** 2 + (y[None] - q[1]) ** 2 < 9, k].mean() for k, q in enumerate(at)]
+            )
+            middle, reach = int(np.abs(z - v.centre[2]).argmin()), int(19 / thickness)
+            peaks += [line[middle : middle + reach].max(), line[middle - reach : middle + 1].max()]
+        assert all(low < peak < high for peak in peaks), (density, peaks)
+        assert min(peaks) > ct.true_hu(L.L1)
+        # of one person they are alike; slices of 4 mm cut them in other places
+        assert max(peaks) < 1.5 * min(peaks)
+
+
 def test_at_120_kvp_a_density_reads_as_qct_would() -> None:
     # marrow fat is in the density already, so that no offset is left at the reference voltage
     for seed in range(5):
@@ -207,7 +258,7 @@ def test_matrices_may_be_odd(man: Anatomy) -> None:
     odd = acquire(man, CTProtocol(pixel=5.0, matrix=(63, 49), noise_hu=0.0), z_range=(100, 102))
     even = acquire(man, CTProtocol(pixel=5.0, matrix=(65, 51), noise_hu=0.0), z_range=(100, 102))
     np.testing.assert_array_equal(odd.labels, even.labels[1:-1, 1:-1])
-    assert np.abs(odd.hu - even.hu[1:-1, 1:-1]).mean() < 40  # soft edges fall on other half pixels
+    assert np.abs(odd.hu - even.hu[1:-1, 1:-1]).mean() < 55  # soft edges fall on other half pixels
 
 
 def test_height_must_rise(man: Anatomy) -> None:

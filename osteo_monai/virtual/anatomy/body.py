@@ -42,6 +42,7 @@ class Anatomy(BoneBuilder):
             1 + 0.6 * (self.person.height_cm / (171.0 if self.person.sex is Sex.MALE else 159.0) - 1)
         )
         self._build_column()
+        self._rib_reach = self._draw_rib_reach()
         self._build_trunk()
         self._build_organs()
         self._build_muscles()
@@ -52,7 +53,7 @@ class Anatomy(BoneBuilder):
         self._discs_from = len(self.shapes)
         for vertebra in self.vertebrae:  # discs reach into the dished end plates, so they come before the bodies
             self._build_disc(vertebra)
-            self._build_canal(vertebra)
+        self._build_canal()
         self._bodies_from = len(self.shapes)
         for index, vertebra in enumerate(self.vertebrae):
             self._build_vertebra(index, vertebra)
@@ -108,6 +109,13 @@ class Anatomy(BoneBuilder):
     def cortex_thickness(self, level: VertebraLevel) -> float:
         """Thickness of the cortical shell in mm."""
         return self._cortex[level]
+
+    def rib_reach(self, level: VertebraLevel) -> tuple[float, float]:
+        """How far the left and the right rib of ``level`` reach to the side of the column, mm; 0 where there is none.
+
+        A transverse process reaches 36 to 52 mm, a usual twelfth rib 78 to 108 mm, a stub no farther than a process.
+        """
+        return self._rib_reach.get(level, (0.0, 0.0))
 
     @property
     def seed(self) -> int:

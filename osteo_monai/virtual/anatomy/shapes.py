@@ -1,5 +1,6 @@
 """What a body is made of: shapes with a distance function and a value, painted in order."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -76,6 +77,17 @@ def fixed(name: str) -> Value:
     return lambda palette, p, d: palette.tissue(name)
 
 
+def spline(points: Sequence[Sequence[float] | Vec], per_piece: int = 4) -> NDArray[np.float64]:
+    """Return points (n, 3) of a Catmull-Rom curve through ``points``."""
+    p = np.array([points[0], *points, points[-1]], float)
+    t = np.linspace(0, 1, per_piece, endpoint=False)[:, None]
+    curve = [
+        0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+        for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True)
+    ]
+    return np.concatenate([*curve, p[-2:-1]])
+
+
 class Builder:
     """Adds shapes to a list, at random but repeatably: what the regions of the body are built with."""
 
@@ -121,6 +133,33 @@ class Builder:
         c, r = [float(x) for x in centre], [float(x) for x in radii]
         self._add([c], max(r), lambda p: ellipsoid(p, c, r), value)
 
+    def _pipe(
+        self,
+        points: NDArray[np.float64],
+        radius: NDArray[np.float64],
+        value: Value,
+        *,
+        stretch: Sequence[float] = (1.0, 1.0, 1.0),
+        label: int | None = None,
+        shell: tuple[float, Value] | None = None,
+        pieces: int = 4,
+    ) -> None:
+        """A bent tube without seams: each shape is the union of a few pieces, and knows those next to it."""
+        last = len(points) - 1
+        for first in range(0, last, pieces):
+            end = min(first + pieces, last)
+            own = points[first : end + 1]
+            reach = float(radius[first : end + 1].max()) * max(stretch)
+            known = range(max(first - 1, 0), min(end + 1, last))
+            parts = [
+                (points[i].tolist(), points[i + 1].tolist(), float(radius[i]), float(radius[i + 1])) for i in known
+            ]
+
+            def distance(p: Positions, parts: Sequence[tuple[Vec, Vec, float, float]] = tuple(parts)) -> Tensor:
+                return functools.reduce(torch.minimum, (capsule(p, a, b, ra, rb, stretch) for a, b, ra, rb in parts))
+
+            self._add(list(own), reach, distance, value, label, shell)
+
     def _tube(self, points: Sequence[Vec], radius: Sequence[float], value: Value, **keywords: object) -> None:
         for a, b, ra, rb in zip(points[:-1], points[1:], radius[:-1], radius[1:], strict=True):
             self._rod(a, b, ra, value, end_radius=rb, **keywords)  # type: ignore[arg-type]
@@ -149,8 +188,8 @@ def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> N
             canvas.paint(box, distance, shape.value(palette, p, distance), shape.label)
             continue
         thickness, cortex = shape.shell
-        canvas.paint(box, distance, cortex(palette, p, distance), shape.label)
-        canvas.paint(box, distance + thickness, shape.value(palette, p, distance))
+        hard, core = cortex(palette, p, distance), shape.value(palette, p, distance)
+        canvas.paint_shell(box, distance, thickness, hard, core, shape.label)
 
 
 def _painted(canvas: Canvas, box: Box, distance: Tensor) -> tuple[Box | None, Positions, Tensor]:
@@ -163,13 +202,17 @@ def _painted(canvas: Canvas, box: Box, distance: Tensor) -> tuple[Box | None, Po
     if distance.device.type != "cpu" or distance.shape != size:
         return box, canvas.positions(box), distance
     some = np.logical_or.reduce
-    near = distance.numpy() < 0.5 * canvas.softness
+    near = distance.numpy() < 0.5 * canvas.widest
     front = some(near, axis=0)
     inner = []
     for hit in (some(near.reshape(size[0], -1), axis=1), some(front, axis=1), some(front, axis=0)):
         found = np.flatnonzero(hit)
         if not len(found):
             return None, canvas.positions(box), distance
-        inner.append(slice(int(found[0]), int(found[-1]) + 1))
-    x, y, z = (slice(part.start + found.start, part.start + found.stop) for part, found in zip(box, inner, strict=True))
+        # one voxel more, from which gradients at the last coloured voxels are taken
+        inner.append(slice(max(int(found[0]) - 1, 0), int(found[-1]) + 2))
+    x, y, z = (
+        slice(part.start + found.start, min(part.start + found.stop, part.stop))
+        for part, found in zip(box, inner, strict=True)
+    )
     return (x, y, z), canvas.positions((x, y, z)), distance[inner[0], inner[1], inner[2]]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, Sex, VertebraLevel
 from osteo_monai.virtual.anatomy.body import Anatomy
-from osteo_monai.virtual.anatomy.shapes import Palette, Positions, Shape, Vec
+from osteo_monai.virtual.anatomy.shapes import Palette, Positions, Shape, Vec, spline
 from osteo_monai.virtual.canvas import capsule, ellipsoid, smooth_max, smooth_min
 
 L = VertebraLevel
@@ -48,17 +48,6 @@ class Vessel:
 
 def _hu(value: float) -> "Callable[[Palette, Positions, Tensor], float | Tensor]":
     return lambda palette, p, d: value
-
-
-def _spline(points: Sequence[Sequence[float] | Vec], per_piece: int = 4) -> NDArray[np.float64]:
-    """Points of a Catmull-Rom curve through ``points``."""
-    p = np.array([points[0], *points, points[-1]], float)
-    t = np.linspace(0, 1, per_piece, endpoint=False)[:, None]
-    pieces = [
-        0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-        for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True)
-    ]
-    return np.concatenate([*pieces, p[-2:-1]])
 
 
 def _cone(
@@ -401,7 +390,7 @@ class Thorax:
         unfold = float(np.clip((age - 50) / 40, 0, 1)) * self._uniform(0.3, 1.0)
         knob, r_a = t(4.6), self._uniform(12.5, 16) * s + 3 * unfold
         asc = 20 * s + 10 * unfold
-        arch = _spline(
+        arch = spline(
             [
                 (4 * s, y0 + 58 * s, t(7)),
                 (asc - 4, y0 + 56 * s, t(5.6)),
@@ -420,7 +409,7 @@ class Thorax:
         # superior vena cava and right brachiocephalic vessels
         right = 21 * s + self._uniform(0, 6)
         self._tube(
-            _spline(
+            spline(
                 [
                     (right, y0 + 44, t(7.5)),
                     (right, y0 + 44, t(4.5)),
@@ -439,7 +428,7 @@ class Thorax:
         self._hilum = hilum
         wide = self._uniform(0.85, 1.1)
         self._tube(
-            _spline([(-14, y0 + 66, t(7)), (-26 * s, y0 + 54, carina - 12), hilum[-1.0]], 3),
+            spline([(-14, y0 + 66, t(7)), (-26 * s, y0 + 54, carina - 12), hilum[-1.0]], 3),
             [15 * wide, 14 * wide, 11 * wide], _hu(45), soft=True,
         )  # fmt: skip
         self._tube(
@@ -452,7 +441,7 @@ class Thorax:
         shift = self._uniform(0, 7)
         r = self._uniform(7.0, 9.5) * (0.88 if self._female else 1.0)
         neck = self.spine(self.top + 60)
-        course = _spline(
+        course = spline(
             [(neck[0], neck[1] + 34, self.top + 120), (neck[0], neck[1] + 30, self.top + 40),
              (shift * 0.6, y0 + 30, t(3)), (shift, y0 + 26, carina + 6)], 3)  # fmt: skip
         self._tube(course, r, _hu(-1000), soft=True)
@@ -486,7 +475,7 @@ class Thorax:
             lung = self._lung_right if side > 0 else self._lung_left  # type: ignore[attr-defined]
             h = self._hilum[side]
             ends = []
-            lower = _spline([h, h + [side * 8, -2, -22], h + [side * 17, -8, -46], h + [side * 20, -14, -72]], 3)
+            lower = spline([h, h + [side * 8, -2, -22], h + [side * 17, -8, -46], h + [side * 20, -14, -72]], 3)
             for a, b, r in zip(lower[:-1], lower[1:], np.linspace(4.4, 2.0, len(lower) - 1), strict=True):
                 x, y, z = (torch.tensor([[[float(k)]]]) for k in 0.5 * (a + b))
                 if max(float(lung((x, y, z))), -float(self._heart_distance((x, y, z)))) < 2:
@@ -550,7 +539,7 @@ class Thorax:
                     turn = angle / np.pi
                     z = neck[2] - tilt * drop * s * (0.25 * turn + 0.75 * turn**1.25) + 2
                     points.append(self._on_cage(side * angle, z, half + 0.5))
-                curve = _spline(points, 2)
+                curve = spline(points, 2)
                 shell = self._cortex(0.95 * self._uniform(0.85, 1.15), 900)
                 self._tube(
                     curve, [half * 1.1, half * 0.95, half * 1.1, half * 1.05], self._spongy(0.7),
@@ -588,7 +577,7 @@ class Thorax:
                 acromion - [side * 6, 0, 0],
             ]
             self._tube(
-                _spline(course, 4), [9.5 * s, 6.6 * s, 5.6 * s, 6 * s, 6.6 * s], self._spongy(0.75),
+                spline(course, 4), [9.5 * s, 6.6 * s, 5.6 * s, 6 * s, 6.6 * s], self._spongy(0.75),
                 stretch=(1, 1, 1), shell=self._cortex(2.1, 1050),
             )  # fmt: skip
             # humerus: head, surgical neck, shaft
@@ -664,7 +653,7 @@ class Thorax:
         self.hard.append(Shape(tuple(low.tolist()), tuple(high.tolist()), plate, marrow, None, shell))
         rim = self._cortex(1.5, 950)
         self._tube(
-            _spline([glenoid, 0.5 * (glenoid + lower) + [side * -3, 0, 0], lower], 3),
+            spline([glenoid, 0.5 * (glenoid + lower) + [side * -3, 0, 0], lower], 3),
             [5.5 * s, 4.5 * s, 3.5 * s],
             marrow,
             shell=rim,
@@ -677,9 +666,9 @@ class Thorax:
             acromion + [side * 2, -8, 0],
             acromion + [side * 8, 6, -3],
         ]
-        self._tube(_spline(spine, 3), [2.6 * s, 4.5 * s, 6 * s, 6.5 * s], marrow, stretch=(1, 1, 1.1), shell=rim)
+        self._tube(spline(spine, 3), [2.6 * s, 4.5 * s, 6 * s, 6.5 * s], marrow, stretch=(1, 1, 1.1), shell=rim)
         self._tube(
-            _spline([glenoid + [-side * 6, 6, 8], glenoid + [-side * 6, 22, 20], glenoid + [side * 6, 34, 16]], 3),
+            spline([glenoid + [-side * 6, 6, 8], glenoid + [-side * 6, 22, 20], glenoid + [side * 6, 34, 16]], 3),
             [6 * s, 5 * s, 4 * s],
             marrow,
             shell=rim,

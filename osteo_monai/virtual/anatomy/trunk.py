@@ -8,7 +8,7 @@ from torch import Tensor
 
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.virtual.anatomy.column import ColumnBuilder
-from osteo_monai.virtual.anatomy.shapes import Palette, Positions, Vec, fixed
+from osteo_monai.virtual.anatomy.shapes import Palette, Positions, Vec, fixed, spline
 from osteo_monai.virtual.canvas import ellipsoid, smooth_max
 
 L = VertebraLevel
@@ -23,6 +23,10 @@ class TrunkBuilder(ColumnBuilder):
     _fat: float
     _arms: slice
     _lungs: list[int]
+    _sway: list[float]
+    _sway_z: tuple[float, float]
+    _hindmost: float
+    _rib_inset: float
 
     def _build_trunk(self) -> None:
         rng, person = self._rng, self.person
@@ -33,10 +37,11 @@ class TrunkBuilder(ColumnBuilder):
         self.half_width = float(np.clip((148 + (bmi - 22) * 5.0 + rng.normal(0, 7)) * stature, 115, 240))
         self.half_depth = float(np.clip((98 + (bmi - 22) * 4.6 + rng.normal(0, 7)) * stature, 80, 190))
         back = self._uniform(70, 88) * self._scale + 0.55 * fat
-        spine_y = float(np.mean([v.centre[1] for v in self.vertebrae]))
+        spine_y = self._fit_sway()
         self._middle = np.array([rng.normal(0, 3), spine_y - back + self.half_depth, 0.0])
         power = self._uniform(2.15, 2.9)
         self._fat = fat
+        self._rib_inset = self._uniform(7, 11)
         taper, waist_z = self._uniform(0.0, 0.10), self.vertebrae[2].centre[2]
         top = self.vertebrae[-1].centre[2] + 20
         self._top, self._bottom = top, -220.0
@@ -46,6 +51,7 @@ class TrunkBuilder(ColumnBuilder):
 
             def distance(p: Positions) -> Tensor:
                 x, y, z = p[0] - float(self._middle[0]), p[1] - float(self._middle[1]), p[2]
+                y = y - self._forward(z)
                 scale = 1.0 - taper * torch.exp(-(((z - waist_z) / 70) ** 2))
                 shoulder = ((z - (top - 110)) / 110).clamp(0.0, 1.3)
                 scale = scale * (1.0 - 0.35 * shoulder * shoulder)
@@ -65,16 +71,54 @@ class TrunkBuilder(ColumnBuilder):
         self._add(box, 0, trunk(fat), self._textured("muscle", 10, 6))
         self._add(box, 0, trunk(fat + wall), self._textured("visceral_fat", 14, 7))
         arms_from = len(self.shapes)
-        if rng.random() < 0.25:  # arms at the sides
-            for side in (-1.0, 1.0):
-                x = self._middle[0] + side * (self.half_width + self._uniform(35, 60))
-                y = self._middle[1] + self._uniform(-50, 30)
-                a, b = (x, y, self._bottom), (x + side * 10, y, top)
-                self._rod(a, b, self._uniform(34, 48), fixed("adipose"))
-                self._rod(a, b, self._uniform(26, 32), self._textured("muscle", 8, 7))
-                self._rod(a, b, self._uniform(9, 12), lambda palette, p, d: palette.bone(900.0))
-                self._rod(a, b, self._uniform(4, 6), fixed("yellow_marrow"))
+        if rng.random() < 0.30:
+            self._build_arms()
+        if rng.random() < 0.35:
+            self._build_wires()
         self._arms = slice(arms_from, len(self.shapes))
+
+    def _build_arms(self) -> None:
+        """Arms at the sides."""
+        for side in (-1.0, 1.0):
+            x = self._middle[0] + side * (self.half_width + self._uniform(35, 60))
+            y = self._middle[1] + self._uniform(-50, 30)
+            a, b = (x, y, self._bottom), (x + side * 10, y, self._top)
+            self._rod(a, b, self._uniform(34, 48), fixed("adipose"))
+            self._rod(a, b, self._uniform(26, 32), self._textured("muscle", 8, 7))
+            self._rod(a, b, self._uniform(9, 12), lambda palette, p, d: palette.bone(900.0))
+            self._rod(a, b, self._uniform(4, 6), fixed("yellow_marrow"))
+
+    def _build_wires(self) -> None:
+        """Leads and lines on the skin in front and at the sides."""
+        for _ in range(int(self._rng.integers(1, 4))):
+            angle, drift = self._uniform(0.25 * np.pi, 1.75 * np.pi), self._uniform(-0.5, 0.5)
+            low, high = sorted(self._uniform(self._bottom, self._top) for _ in range(2))
+            points = []
+            for share in (0.0, 0.5, 1.0):
+                turn = angle + drift * share
+                x = self._middle[0] + (self.half_width + 3) * np.sin(turn)
+                y = self._middle[1] - (self.half_depth + 3) * np.cos(turn)
+                points.append(np.array([x, y, low + share * (high - low)]))
+            curve = spline(points, 4)
+            radius = np.full(len(curve), self._uniform(0.6, 1.4))
+            self._pipe(curve, radius, lambda palette, p, d: palette.solid("titanium"))
+
+    def _fit_sway(self) -> float:
+        """Fit the column's course from back to front; return the y in mm of its hindmost part."""
+        z = np.array([v.centre[2] for v in self.vertebrae])
+        y = np.array([v.centre[1] for v in self.vertebrae])
+        self._sway = [float(c) for c in np.polyfit(z / 100.0, y, 4)]
+        self._sway_z = (float(z[0]), float(z[-1]))
+        self._hindmost = float(np.polyval(self._sway, z / 100.0).min())
+        return self._hindmost
+
+    def _forward(self, z: Tensor) -> Tensor:
+        """How far the trunk's section at height ``z`` lies before the hindmost one, mm: it follows the column."""
+        at = z.clamp(*self._sway_z) / 100.0
+        y = torch.full_like(at, self._sway[0])
+        for c in self._sway[1:]:
+            y = y * at + c
+        return 0.75 * (y - self._hindmost).clamp(min=0)
 
     def _build_organs(self) -> None:
         rng = self._rng
@@ -84,7 +128,7 @@ class TrunkBuilder(ColumnBuilder):
         inset = self._fat + self._uniform(10, 16)
         cavity = self._trunk(inset)
         a, b = self.half_width - inset, self.half_depth - inset
-        mx, my = float(self._middle[0]), float(self._middle[1])
+        mx, my = float(self._middle[0]), float(self._middle[1] + self._forward(torch.tensor(l1)))
         dome_z = {s: t10 + self._uniform(-22, 28) + (8 if s > 0 else 0) for s in (-1.0, 1.0)}
         drop = self._uniform(45, 95)
         recess = self._uniform(20, 80)
@@ -108,8 +152,6 @@ class TrunkBuilder(ColumnBuilder):
             self._textured("mediastinum", 12, 8),
         )
         centre_y = self._at(t10)[1]
-        heart = [mx - 25 + rng.normal(0, 6), my + 0.25 * b, z[L.T9] + self._uniform(5, 30)]
-        self._blob(heart, (58, 45, 52), fixed("heart"))
         self._lungs = []
         for side in (-1.0, 1.0):
             above = dome(side)
@@ -135,6 +177,13 @@ class TrunkBuilder(ColumnBuilder):
 
             self._lungs.append(len(self.shapes))
             self._add(chest, 0, lung, air)
+        # the heart may touch the column, but for the gullet and the aorta between them
+        radii = (self._uniform(48, 62), self._uniform(38, 48), self._uniform(44, 56))
+        front = float(self._at(z[L.T8])[1]) + self.vertebra(L.T8).front
+        heart = [mx - self._uniform(12, 32), front + self._uniform(1, 26) + radii[1], z[L.T9] + self._uniform(5, 35)]
+        self._add(
+            [heart], max(radii), lambda p: smooth_max(ellipsoid(p, heart, radii), cavity(p) + 4, 5), fixed("heart")
+        )
         # the liver hangs under the right dome, the spleen and stomach under the left one
         right, left = dome(1.0), dome(-1.0)
         liver_end = self._uniform(0.35, 0.75)
