@@ -66,7 +66,7 @@ def _everywhere(
 
 # --- screen -------------------------------------------------------------------------------------------------------
 
-_LEVELS, _THRESHOLDS, _CALIBRATION = "L1,L2", "80,120", "physics"
+_THRESHOLDS, _CALIBRATION = "80,120", "physics"
 
 
 @app.command()
@@ -79,7 +79,13 @@ def screen(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    levels: Annotated[str, typer.Option(help="CT: levels to measure; each must be wholly in view.")] = _LEVELS,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="CT: levels to measure, such as L1,L2; each must be wholly in view.",
+            show_default="L1 and L2 where both are whole, else L1 alone",
+        ),
+    ] = None,
     thresholds: Annotated[
         str, typer.Option(help="CT: osteoporosis below A, normal above B, mg/cm3 K2HPO4.")
     ] = _THRESHOLDS,
@@ -104,10 +110,10 @@ def screen(
 ) -> None:
     """Screen CT for bone density, and frontal chest or lumbar radiographs for the risk of osteoporosis.
 
-    What a file is follows from its content. CT: L1 and L2 are found and their trabecular bone is measured; written are
-    result.json, labels.nii.gz and report.html. Radiographs: a risk with its interval is given; written are result.json,
-    heat_map.png and report.html. AP and lateral of one DICOM study are fused, and a chest is joined with age, sex,
-    height and weight where all four are known.
+    What a file is follows from its content. CT: L1 and L2 are found and their trabecular bone is measured (L1 alone
+    where L2 is not whole); written are result.json, labels.nii.gz and report.html. Radiographs: a risk with its
+    interval is given; written are result.json, heat_map.png and report.html. AP and lateral of one DICOM study are
+    fused, and a chest is joined with age, sex, height and weight where all four are known.
 
     A folder of many studies gives one folder per study below the output, and summary.csv with one row each.
 
@@ -128,7 +134,7 @@ def screen(
         studies = [Study("ct", path)]  # screening says why, in a result of its own
     kinds = {study.kind for study in studies}
     of_ct = _set_options(
-        levels=levels != _LEVELS,
+        levels=levels is not None,
         thresholds=thresholds != _THRESHOLDS,
         calibration=calibration != _CALIBRATION,
         kvp=kvp is not None,
@@ -275,11 +281,14 @@ def _radiograph_options(
     )
 
 
-def _options(levels: str, thresholds: str, calibration: str, kvp: float | None) -> "ScreeningOptions":
+def _options(levels: str | None, thresholds: str, calibration: str, kvp: float | None) -> "ScreeningOptions":
     from osteo_monai.screening.pipeline import ScreeningOptions
 
     return ScreeningOptions(
-        levels=_parse_levels(levels), thresholds=_parse_thresholds(thresholds), calibration=calibration, kvp=kvp
+        levels=None if levels is None else _parse_levels(levels),
+        thresholds=_parse_thresholds(thresholds),
+        calibration=calibration,
+        kvp=kvp,
     )
 
 
@@ -319,7 +328,8 @@ def _check_output(output: Path, overwrite: bool, products: Sequence[str] = ("res
 def _one_line(result: "ScreeningResult") -> str:
     if result.density is not None:
         status = f", {result.status}" if result.status is not None else ""
-        return f"{result.density.mg_cm3:.1f} mg/cm3 {result.density.standard}{status}"
+        alone = f" ({result.levels[0].level} alone)" if len(result.levels) == 1 else ""
+        return f"{result.density.mg_cm3:.1f} mg/cm3 {result.density.standard}{status}{alone}"
     if result.radiograph is not None:
         return f"risk of osteoporosis {_risk_words(result.radiograph.risk)}"
     refusal = next((f for f in result.findings if f.severity is Severity.REFUSAL), None)
@@ -343,17 +353,21 @@ def _print_result(console: "Console", result: "ScreeningResult", output: Path) -
     from rich.table import Table
     from rich.text import Text
 
+    from osteo_monai.reporting.wording import bodies_above_words, percent_words
+
     colours = {"accepted": "green", "accepted_with_warnings": "yellow", "refused": "red", "unusable": "red"}
     console.print(Text(f"{result.study}: {result.verdict.replace('_', ' ')}", style=f"bold {colours[result.verdict]}"))
     for finding in result.findings:
         console.print(Text(f"  {finding.severity}: {finding.message}"))
+    if above := bodies_above_words(result.bodies_above, bool(result.levels_found)):
+        console.print(Text(f"  {above}"))
     if result.levels:
         table = Table("level", "certainty", "slice", "mean HU", "median HU", "mg/cm3", "90 % interval")
         for m in result.levels:
             d = m.density
             table.add_row(
                 m.level,
-                f"{m.certainty:.2f}",
+                percent_words(m.certainty),
                 str(m.slice_index),
                 f"{m.hu.mean:.0f}",
                 f"{m.hu.median:.0f}",

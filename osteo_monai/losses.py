@@ -193,3 +193,46 @@ class VertebraLocalizationLoss(nn.Module):
             share = 1.0 / count[key]
             loss = loss + self.name_weight * (entropy * share).sum() / share.sum()
         return loss
+
+
+class ColumnLoss(nn.Module):
+    """Finding bodies and discs along a straightened column.
+
+    Binary cross-entropy of centres, discs and bodies, cross-entropy of the role over the slices of bodies, and the
+    absolute error of the axis over slices that hold some of a body.
+
+    Args:
+        positive_weight: how much more an error at a centre or a disc counts than one between them.
+        role_weight, offset_weight: of those two parts.
+    """
+
+    def __init__(self, positive_weight: float = 3.0, role_weight: float = 0.3, offset_weight: float = 0.5) -> None:
+        super().__init__()
+        self.positive_weight, self.role_weight, self.offset_weight = positive_weight, role_weight, offset_weight
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            prediction: (B, 9, Z), channels as in ``networks.COLUMN_CHANNELS``.
+            target: (B, 6, Z), rows as in ``virtual.column_dataset.RandColumnViewd``.
+
+        Raises:
+            ValueError: on other shapes.
+        """
+        if prediction.shape[1] != 9 or target.shape[1] != 6:
+            raise ValueError(
+                f"prediction must have 9 channels and target 6, got {prediction.shape[1]} and {target.shape[1]}"
+            )
+        prediction = prediction.float()
+        heat = target[:, :3]
+        weight = torch.ones_like(heat)
+        weight[:, :2] += self.positive_weight * heat[:, :2]
+        loss = 3.0 * functional.binary_cross_entropy_with_logits(prediction[:, :3], heat, weight=weight)
+        role = target[:, 3].round().long()
+        known = role.where(role >= 0, -100)
+        entropy = functional.cross_entropy(prediction[:, 3:7], known, ignore_index=-100, label_smoothing=0.03)
+        loss = loss + self.role_weight * entropy.nan_to_num()  # NaN where no slice has a role
+        near = (target[:, 2:3] > 0.2).float()
+        error = functional.smooth_l1_loss(prediction[:, 7:], target[:, 4:], reduction="none", beta=0.1)
+        return loss + self.offset_weight * (error * near).sum() / (2 * near.sum()).clamp(min=1)

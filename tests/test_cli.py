@@ -12,8 +12,8 @@ import pytest
 
 import osteo_monai
 from osteo_monai import cli
-from osteo_monai.domain import Finding, Severity
-from osteo_monai.screening.result import ScreeningResult
+from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity, VertebraLevel
+from osteo_monai.screening.result import Density, HUStatistics, LevelMeasurement, LocatedLevel, ScreeningResult
 
 
 @pytest.fixture
@@ -105,7 +105,69 @@ def test_defaults_are_pans_thresholds_with_their_source(monkeypatch, tmp_path):
     cli.run(["screen", str(nifti(tmp_path / "ct.nii.gz")), "-o", str(tmp_path / "out")])
     options = calls[0][2]["options"]
     assert "Pan" in options.thresholds.source
-    assert options.levels == ("L1", "L2")
+    assert options.levels is None  # L1 and L2, or L1 alone where L2 is not whole
+
+
+def test_levels_that_are_asked_for_are_told_from_the_default(monkeypatch, tmp_path, capsys):
+    calls = pretend(monkeypatch, "accepted")
+    path = nifti(tmp_path / "ct.nii.gz")
+    assert cli.run(["screen", str(path), "-o", str(tmp_path / "out"), "--levels", "L1,L2"]) == 0
+    assert calls[0][2]["options"].levels == ("L1", "L2")
+    cli.run(["screen", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "L1 and L2 where both are whole, else L1 alone" in said
+
+
+def measured(study: str, count: int, **fields) -> ScreeningResult:
+    """Return a measured result of L1, or of L1 and L2."""
+    density = Density(mg_cm3=82.1, interval_low=70.0, interval_high=94.0, standard=MineralStandard.K2HPO4)
+    levels = tuple(
+        LevelMeasurement(
+            level=level,
+            certainty=0.97,
+            slice_index=40,
+            instance_number=None,
+            centre_mm=(0.0, 0.0, 0.0),
+            body_volume_cm3=30.0,
+            height_mm=26.0,
+            region_name="trabecular_core 1.0",
+            region_voxels=900,
+            region_area_mm2=300.0,
+            region_volume_cm3=4.0,
+            hu=HUStatistics(mean=110.0, median=109.0, sd=30.0, p10=70.0, p90=150.0),
+            density=density,
+        )
+        for level in (VertebraLevel.L1, VertebraLevel.L2)[:count]
+    )
+    given = {"findings": (), "levels": levels, "density": density, "status": BoneStatus.OSTEOPENIA} | fields
+    return ScreeningResult(study=study, verdict="accepted_with_warnings", **given)
+
+
+def test_one_level_alone_is_in_the_headline(monkeypatch, tmp_path, capsys):
+    path = nifti(tmp_path / "ct.nii.gz")
+    for count, alone in ((1, True), (2, False)):
+        monkeypatch.setattr(
+            "osteo_monai.screening.pipeline.screen", lambda path, output, count=count, **_: measured("x", count)
+        )
+        assert cli.run(["screen", str(path), "-o", str(tmp_path / f"out{count}")]) == 0
+        said = capsys.readouterr().out
+        assert "Trabecular density: 82.1 mg/cm3 K2HPO4, osteopenia" in said
+        assert ("osteopenia (L1 alone)" in said) == alone
+        assert "not named" not in said
+
+
+def test_bodies_above_the_named_ones_and_the_last_ribs_are_told(monkeypatch, tmp_path, capsys):
+    witness = "T12 carries the last ribs: right 98 mm, left 105 mm"
+    t9 = LocatedLevel(level=VertebraLevel.T9, certainty=0.99, runner_up=None, centre_mm=(0.0, 0.0, 180.0))
+    found = (Finding(code="last_rib", severity=Severity.INFO, message=witness),)
+    monkeypatch.setattr(
+        "osteo_monai.screening.pipeline.screen",
+        lambda path, output, **_: measured("x", 2, findings=found, bodies_above=7, levels_found=(t9,)),
+    )
+    assert cli.run(["screen", str(nifti(tmp_path / "ct.nii.gz")), "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert said.count("7 bodies above T9 were found and are not named.") == 1
+    assert said.count(witness) == 1
 
 
 @pytest.mark.parametrize(

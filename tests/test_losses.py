@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
-from osteo_monai.losses import BetaGaussianNLLLoss, GlobalLocalLoss, OrdinalCrossEntropyLoss, VertebraLocalizationLoss
+from osteo_monai.losses import (
+    BetaGaussianNLLLoss,
+    ColumnLoss,
+    GlobalLocalLoss,
+    OrdinalCrossEntropyLoss,
+    VertebraLocalizationLoss,
+)
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
 
 L = VertebraLevel
@@ -260,3 +266,70 @@ def test_global_local_loss_refuses_other_shapes() -> None:
         GlobalLocalLoss()(torch.zeros(2, 3), torch.zeros(1))
     with pytest.raises(ValueError, match="local_weight must be 0 or positive"):
         GlobalLocalLoss(-1)
+
+
+def column_target(slices: int = 6) -> torch.Tensor:
+    """One column of bodies: a centre in slice 1, a disc in slice 4, bodies in slices 0 to 2, of role 2."""
+    target = torch.zeros(1, 6, slices)
+    target[0, 0, 1], target[0, 1, 4], target[0, 2, :3] = 1.0, 1.0, 1.0
+    target[0, 3] = -1.0
+    target[0, 3, :3] = 2.0
+    target[0, 4, :3], target[0, 5, :3] = 0.5, -2.0
+    target[0, 4:, 3:] = 77.0  # nobody is asked for the axis where there is no body
+    return target
+
+
+def test_column_loss_by_hand() -> None:
+    """Logits 0: each of 18 heats costs log 2, a peak of weight 4; roles log 4; offsets 0.5 and 2 in a Huber loss."""
+    heat = 3 * math.log(2) * (18 + 2 * 3) / 18
+    role = 0.3 * math.log(4)  # label smoothing leaves equal logits alone
+    offset = 0.5 * ((0.5 - 0.05) + (2.0 - 0.05)) / 2
+    loss = ColumnLoss()(torch.zeros(1, 9, 6), column_target())
+    assert float(loss) == pytest.approx(heat + role + offset)
+    bare = ColumnLoss(positive_weight=0.0, role_weight=0.0, offset_weight=0.0)(torch.zeros(1, 9, 6), column_target())
+    assert float(bare) == pytest.approx(3 * math.log(2))
+
+
+def test_the_right_answer_costs_least() -> None:
+    target = column_target()
+    right = torch.zeros(1, 9, 6)
+    right[:, :3] = 20.0 * (2 * target[:, :3] - 1)
+    right[:, 5] = 9.0
+    right[:, 7:] = target[:, 4:]
+    loss = ColumnLoss()
+    least = float(loss(right, target))
+    # of the roles alone something is left, by label smoothing: 0.03 / 4 on each of three wrong ones
+    assert least == pytest.approx(0.3 * (math.log1p(3 * math.exp(-9)) + 0.0225 * 9), abs=1e-4)
+    for channel, change in ((0, 25.0), (1, 25.0), (2, -25.0), (3, 12.0), (7, 1.0), (8, -1.0)):
+        wrong = right.clone()
+        wrong[0, channel, 2] += change
+        assert float(loss(wrong, target)) > least + 1e-3, channel
+
+
+def test_a_missed_peak_costs_more_than_a_spurious_one() -> None:
+    target = column_target()
+    right = 4.0 * (2 * target[:, :3] - 1)
+    missed, spurious = right.clone(), right.clone()
+    missed[0, 0, 1], spurious[0, 0, 3] = -4.0, 4.0
+    rest = torch.zeros(1, 6, 6)
+    loss = ColumnLoss(role_weight=0.0, offset_weight=0.0)
+    base, a, b = (float(loss(torch.cat([heat, rest], 1), target)) for heat in (right, missed, spurious))
+    assert a - base == pytest.approx(4 * (b - base))
+
+
+def test_columns_without_roles_and_bodies_train_too() -> None:
+    target = torch.zeros(2, 6, 5)
+    target[:, 3] = -1.0
+    prediction = torch.zeros(2, 9, 5, requires_grad=True)
+    loss = ColumnLoss()(prediction, target)
+    assert float(loss) == pytest.approx(3 * math.log(2))
+    loss.backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+    assert (prediction.grad[:, 3:] == 0).all()
+
+
+@pytest.mark.parametrize(("prediction", "target"), [((1, 8, 4), (1, 6, 4)), ((1, 9, 4), (1, 5, 4))])
+def test_column_loss_refuses_other_shapes(prediction: tuple[int, ...], target: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="prediction must have 9 channels and target 6, got"):
+        ColumnLoss()(torch.zeros(prediction), torch.zeros(target))

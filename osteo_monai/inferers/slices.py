@@ -10,7 +10,7 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["AutocastInferer", "AxialSliceInferer", "bfloat16_is_fast"]
+__all__ = ["AutocastInferer", "AxialSliceInferer", "LocalizationInferer", "bfloat16_is_fast"]
 
 Output = Literal["logits", "probability", "label"]
 
@@ -61,6 +61,45 @@ class AutocastInferer(SimpleInferer):
         if any(pad):
             result = result[(slice(None), slice(None), *(slice(size) for size in shape))]
         return result.float()
+
+
+class LocalizationInferer(AutocastInferer):
+    """``AutocastInferer`` for a network that knows whole trunks: a scan narrower than one is set into water.
+
+    Such scans are crops about the spine. Beside them the network would see air where tissue goes on, and what a crop or
+    an oblique grid leaves empty would look like lung.
+
+    Args:
+        whole: voxels along x and y from which on a scan shows a trunk; narrower ones are widened to this.
+        water: HU 0 in the network's input units.
+        empty: what is below this is taken for empty in a narrow scan, in the network's input units.
+        enabled, divisor, minimum: see ``AutocastInferer``.
+    """
+
+    def __init__(
+        self,
+        whole: tuple[int, int] = (64, 48),
+        water: float = 0.5,
+        empty: float = 0.01,
+        enabled: bool = True,
+        divisor: int = 1,
+        minimum: int | None = None,
+    ) -> None:
+        super().__init__(enabled, divisor, minimum)
+        self.whole, self.water, self.empty = tuple(whole), water, empty
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        shape = inputs.shape[2:4]
+        if shape[0] >= self.whole[0]:
+            return super().__call__(inputs, network, *args, **kwargs)
+        # to the divisor too, so that nothing is left for the base class to pad with air beside the scan
+        missing = [max(w, s + -s % self.divisor) - s for w, s in zip(self.whole, shape, strict=True)]
+        before = [m // 2 for m in missing]
+        after = [m - b for m, b in zip(missing, before, strict=True)]
+        filled = inputs.masked_fill(inputs < self.empty, self.water)
+        padded = functional.pad(filled, (0, 0, before[1], after[1], before[0], after[0]), value=self.water)
+        result = super().__call__(padded, network, *args, **kwargs)
+        return result[:, :, before[0] : before[0] + shape[0], before[1] : before[1] + shape[1]]
 
 
 class AxialSliceInferer(Inferer):

@@ -137,6 +137,15 @@ def mean_density(densities: Sequence[Density]) -> Density:
     )
 
 
+def widened(density: Density, sd_mg_cm3: float) -> Density:
+    """Return a density whose 90 % interval holds an independent error of ``sd_mg_cm3`` more."""
+    low, high = (
+        math.hypot(abs(bound - density.mg_cm3), Z_90 * sd_mg_cm3)
+        for bound in (density.interval_low, density.interval_high)
+    )
+    return density.model_copy(update={"interval_low": density.mg_cm3 - low, "interval_high": density.mg_cm3 + high})
+
+
 def calibrate(
     method: Method = "physics",
     *,

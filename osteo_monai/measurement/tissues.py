@@ -349,20 +349,25 @@ def metal_volume_mm3(
     threshold: float = METAL_HU,
     reach_mm: float = METAL_REACH_MM,
 ) -> float:
-    """Volume in mm3 of metal within ``reach_mm`` of the body's bounding box (screws enter from behind).
+    """Volume in mm3 of metal that comes within ``reach_mm`` of the body (screws enter from behind).
 
-    Counts voxels above ``threshold`` that touch another one, so that a single noisy voxel is none.
+    Counts voxels above ``threshold`` that touch another one, so that a single noisy voxel is none. What lies beside the
+    body but not near it, as a swallowed tablet or a clip does, is none either.
     Raises ``ValueError`` if the shapes differ or the body is empty.
     """
     box = _box(hu, affine, body, reach_mm)
     dense = hu[box] > threshold
     if not dense.any():
         return 0.0
-    labels, _ = ndimage.label(dense)
+    labels, count = ndimage.label(dense)
     sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
+    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    away = ndimage.distance_transform_edt(~body[box], sampling=spacing)
+    nearest = np.append(0.0, ndimage.minimum(away, labels, np.arange(1, count + 1)))
+    counts = (sizes >= 2) & (nearest <= reach_mm)
+    counts[0] = False
     voxel = abs(float(np.linalg.det(np.asarray(affine)[:3, :3])))
-    return float(sizes[sizes >= 2].sum()) * voxel
+    return float(sizes[counts].sum()) * voxel
 
 
 def dense_volume_cm3(

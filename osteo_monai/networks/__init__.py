@@ -1,6 +1,7 @@
 """Networks that MONAI does not have, one a file."""
 
 from osteo_monai.networks.channel_attention_unet import ChannelAttention, ChannelAttentionUNet
+from osteo_monai.networks.column_network import COLUMN_CHANNELS, ColumnNetwork
 from osteo_monai.networks.darknet import DarkNet19
 from osteo_monai.networks.density_regressor import DensityRegressor
 from osteo_monai.networks.patch_transformer import PatchTransformer, load_imagenet_resnet18
@@ -8,8 +9,10 @@ from osteo_monai.networks.radiograph_classifier import radiograph_classifier
 from osteo_monai.networks.slice_classifier import slice_classifier
 
 __all__ = [
+    "COLUMN_CHANNELS",
     "ChannelAttention",
     "ChannelAttentionUNet",
+    "ColumnNetwork",
     "DarkNet19",
     "DensityRegressor",
     "PatchTransformer",

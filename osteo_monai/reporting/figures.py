@@ -29,7 +29,7 @@ from osteo_monai.reporting.drawing import (
     text,
 )
 from osteo_monai.reporting.images import ClassActivation, ReportImages
-from osteo_monai.reporting.wording import density_words, percent_words
+from osteo_monai.reporting.wording import HIGHEST_NAMED, bodies_above_words, density_words, percent_words
 from osteo_monai.screening.result import Density, LocatedLevel
 
 _HALF_WIDTH = 352
@@ -114,7 +114,9 @@ def axial_picture(images: ReportImages, level: VertebraLevel, slice_index: int, 
     )
 
 
-def column_picture(images: ReportImages, measured: Sequence[VertebraLevel], slices: Sequence[int] = ()) -> Picture:
+def column_picture(
+    images: ReportImages, measured: Sequence[VertebraLevel], slices: Sequence[int] = (), above: int = 0
+) -> Picture:
     """Draw a sagittal and a coronal view that follow the column, with the name and certainty of every level found.
 
     Each row of a view is the mean of a slab about the curve through the centres, so that bent columns stay in
@@ -123,6 +125,7 @@ def column_picture(images: ReportImages, measured: Sequence[VertebraLevel], slic
     Args:
         measured: levels to be set off from the others.
         slices: axial slices (indices) to be drawn as reference lines.
+        above: number of bodies above the levels that are named; told once, at the top.
     """
     nx, ny, nz = images.hu.shape
     sx, sy, sz = images.spacing
@@ -147,6 +150,7 @@ def column_picture(images: ReportImages, measured: Sequence[VertebraLevel], slic
         curve = curve_x if axis == 1 else curve_y
         views.append((axis, step, count, panel, curve))
 
+    outlined = images.bodies is not None and bool(images.bodies.any())
     parts: list[str] = []
     for axis, step, count, panel, curve in views:
         plane = _slab_mean(images.hu, 1 - axis, curve, _SLAB_MM / (sx if axis == 1 else sy))
@@ -167,18 +171,21 @@ def column_picture(images: ReportImages, measured: Sequence[VertebraLevel], slic
         parts += _directions(panel, *("A", "P", "S", "I") if axis == 1 else ("R", "L", "S", "I"))
         parts += _scale_bar(panel, 50)
         parts.append(label(panel.left + 8, height - 9, "sagittal" if axis == 1 else "coronal", size=11))
-    parts += _level_names(levels, centres, views[0][3], left + width, gutter, nz, sz, measured)
+    parts += _level_names(levels, centres, views[0][3], left + width, gutter, nz, sz, measured, above)
     names = ", ".join(f"{found.level} {percent_words(found.certainty)}" for found in levels)
-    found_words = f"Levels found with their certainty: {names}." if names else "No vertebral level was found."
+    found_words = [f"Levels found with their certainty: {names}."] if names else []
+    found_words += [bodies_above_words(above, bool(levels))] if above else []
+    told = " ".join(found_words) or "No vertebral level was found."
     where = "along the curve through the centres of the bodies" if len(levels) > 1 else "through the column"
     if not levels:
         where = "through the middle of the volume"
     return Picture(
         svg(FULL_WIDTH, height, parts),
-        f"Sagittal (anterior at image left) and coronal (patient right at image left) CT views {where}. {found_words}",
+        f"Sagittal (anterior at image left) and coronal (patient right at image left) CT views {where}. {told}",
         f"Sagittal and coronal views {where}, each row the mean of a {_SLAB_MM:.0f} mm slab; "
         f"{_window_words(_COLUMN_WINDOW)} HU."
         + (" Crosses: centres found; percentages: certainty of the name." if levels else "")
+        + (" Outlined: the levels to measure and, to compare with, those beside them." if outlined else "")
         + (" Dotted lines: the axial slices shown above." if slices else ""),
     )
 
@@ -494,12 +501,17 @@ def _level_names(
     nz: int,
     sz: float,
     measured: Sequence[VertebraLevel],
+    above: int,
 ) -> list[str]:
     """The names between the two views, each at the height of its centre and never over its neighbour."""
     parts = [rect(left, 0, gutter, panel.height, "#101418")]
     if not levels:
-        return [*parts, label(left + gutter / 2, panel.height / 2, "no level found", 11, anchor="middle")]
+        words = "no level named" if above else "no level found"
+        return [*parts, label(left + gutter / 2, panel.height / 2, words, 11, anchor="middle")]
     last = 2.0
+    if above:
+        last = 16.0
+        parts.append(text(left + 14, last, f"above {HIGHEST_NAMED}: {above}", 11, "#d5dbe1"))
     for found, centre in zip(levels, centres, strict=True):
         y = panel.y(_along(nz, sz, centre[2]))
         place = max(y + 5, last + 15)

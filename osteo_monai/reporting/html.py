@@ -1,6 +1,6 @@
 """The picture report: one self-contained HTML file written from a result, readable on screen and on A4."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from osteo_monai.reporting.images import RadiographImages, ReportImages
 from osteo_monai.reporting.radiograph import VERDICTS as _RADIOGRAPH_VERDICTS
 from osteo_monai.reporting.radiograph import risk_context
 from osteo_monai.reporting.wording import (
+    HIGHEST_NAMED,
     MINUS,
     TIMES,
+    bodies_above_words,
     density_words,
     missing_words,
     percent_words,
@@ -155,18 +157,30 @@ def _context(result: ScreeningResult, images: ReportImages | None) -> dict[str, 
         "level_rows": _level_rows(result, levels, thresholds),
         "density_picture": None if density is None else _density_picture(result, density, thresholds),
         "opinions": _opinions(result, images, thresholds) if measured and result.opinions else None,
-        "found_rows": [
-            (
-                str(found.level),
-                percent_words(found.certainty),
-                str(found.runner_up or "none"),
-                _point(found.centre_mm),
-            )
-            for found in result.levels_found
-        ],
+        "last_rib": next((f.message for f in result.findings if f.code == "last_rib"), None),
+        "above": bodies_above_words(result.bodies_above, bool(result.levels_found)),
+        "alone": _alone(levels),
+        "found_rows": _found_rows(result),
         "methods": _methods(result, thresholds) if measured else [],
         "acquisition": _acquisition(result),
     }
+
+
+def _alone(levels: Sequence[LevelMeasurement]) -> str:
+    """Return ``L1 alone`` where one level was measured, else nothing."""
+    return f"{levels[0].level} alone" if len(levels) == 1 else ""
+
+
+def _found_rows(result: ScreeningResult) -> list[tuple[str, str, str, str]]:
+    """Rows (name, certainty, runner-up, centre) from the top down; one for all bodies above the named ones."""
+    rows = [
+        (str(found.level), percent_words(found.certainty), str(found.runner_up or "none"), _point(found.centre_mm))
+        for found in result.levels_found
+    ]
+    if rows and result.bodies_above:
+        many = "1 body" if result.bodies_above == 1 else f"{result.bodies_above} bodies"
+        rows.insert(0, (f"above {HIGHEST_NAMED}", "not named", "none", many))
+    return rows
 
 
 def _pictures(
@@ -188,7 +202,8 @@ def _pictures(
             if k is not None:
                 wanted.append((level, k, ""))
     axial = [axial_picture(images, level, k, number) for level, k, number in wanted]
-    return axial, column_picture(images, [level for level, _, _ in wanted], [k for _, k, _ in wanted])
+    names, slices = [level for level, _, _ in wanted], [k for _, k, _ in wanted]
+    return axial, column_picture(images, names, slices, result.bodies_above)
 
 
 def _thresholds(result: ScreeningResult) -> DensityThresholds:
@@ -210,7 +225,7 @@ def _thresholds(result: ScreeningResult) -> DensityThresholds:
 def _summary(result: ScreeningResult, density: Density, thresholds: DensityThresholds) -> dict[str, Any]:
     """The head of a measured report, in words."""
     names = [str(m.level) for m in result.levels]
-    of_levels = f"mean of {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+    of_levels = f"mean of {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else _alone(result.levels)
     return {
         "density": density_words(density.mg_cm3, thresholds),
         "interval": f"{density.interval_low:.1f} to {density.interval_high:.1f}",

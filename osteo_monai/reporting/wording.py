@@ -1,7 +1,9 @@
 """How numbers are put into words, the same in pictures, tables and sentences."""
 
-from osteo_monai.domain import DensityThresholds
+from osteo_monai.domain import DensityThresholds, VertebraLevel
 
+HIGHEST_NAMED = VertebraLevel.T9
+"""Bodies above this level get no name of their own (the first of ``screening.naming.NAMED_LEVELS``)."""
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -54,6 +56,21 @@ def chance_words(probability: float, cutoff: float | None = None) -> str:
         if cutoff is None or (rounded >= 100 * cutoff) == (probability >= cutoff):
             return f"{rounded:.{decimals}f}\N{NO-BREAK SPACE}%"
     return f"{100 * probability!r}\N{NO-BREAK SPACE}%"
+
+
+def bodies_above_words(count: int, named: bool = True) -> str:
+    """Say how many bodies were found without a name; empty where there are none.
+
+    Args:
+        count: those above the highest level that can be named.
+        named: levels were named below them; without any, nobody knows how high these bodies lie.
+    """
+    if count < 1:
+        return ""
+    bodies, were, are = ("1 body", "was", "is") if count == 1 else (f"{count} bodies", "were", "are")
+    if not named:
+        return f"{bodies} {were} found, and none can be named."
+    return f"{bodies} above {HIGHEST_NAMED} {were} found and {are} not named."
 
 
 def missing_words(value: object) -> str:

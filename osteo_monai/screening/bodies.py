@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -9,13 +10,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from osteo_monai.domain import VertebraLevel
+from osteo_monai.measurement.end_plates import EndPlates, find_end_plates
 
-DISC_SEARCH_MM = 16.0
-"""How far a disc is looked for from where the localiser puts it; less than half the distance to the next disc."""
-SLAB_MARGIN_MM = DISC_SEARCH_MM + 8.0
+DISC_GAP_MM = 2.5
+"""What is left out on both sides of a disc's middle: discs of adults are 3 to 14 mm high. Project custom, tried on
+seven real people."""
+HALF_PLATE_MM = 0.5
+"""From the middle of an end plate, where it is brightest, to its outer surface. Project custom."""
+RIM_MM, RIM_CONTRAST, RIM_CONTRAST_TO_NOISE = 3.0, 1.0, 1.5
+"""How far the rim of a dished end plate goes beyond its middle at most, from which share of the plate's contrast to the
+disc on it counts as bone, and how many SD of the disc the contrast must be for a rim to be told from noise. Project
+custom."""
+SMOOTHING_MM = 1.2
+"""SD of the Gaussian over HU before they are compared with bone. Project custom."""
+DISC_SEARCH_MM = 14.0
+"""How far from where it was found a disc is looked for in a mask; less than half the distance to the next disc."""
+SLAB_MARGIN_MM = 12.0
 """Slices kept beyond the disc planes: a body 35 mm deep, tilted by 30 degrees, reaches 9 mm beyond them."""
-NO_DISC_SHARE = 0.8
-"""Where the mask nowhere falls below this share of its full area there is no disc to be seen."""
+CLEAR_DISC_SHARE = 0.6
+"""Where the mask nowhere falls below this share of its full area no disc shows in it clearly."""
 COLUMN_RADIUS_MM = 32.0
 """What lies farther from the axis is no vertebral body; the largest are 55 mm wide."""
 SPECK_FRACTION = 0.1
@@ -66,24 +79,108 @@ def shifted(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.float64
     return moved
 
 
+@dataclass(frozen=True)
+class Borders:
+    """Where a body ends above and below."""
+
+    top: "Border"
+    bottom: "Border"
+
+    def inside(self, points: NDArray[np.float64], hu: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Say which of the points (N, 3) in RAS+ mm, with their HU (N,), lie between the borders."""
+        return self.top.within(points, hu, -1.0) & self.bottom.within(points, hu, 1.0)
+
+
+@dataclass(frozen=True)
+class Border:
+    """A plane that a body ends at, and how far its bright rim may go beyond: end plates are dished.
+
+    Attributes:
+        point_mm: (3,) RAS+ mm.
+        normal: (3,) unit vector upwards.
+        rim_mm: as far as this beyond the plane what is as dense as bone still belongs to the body.
+        bone_hu: how dense that is.
+    """
+
+    point_mm: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    rim_mm: float = 0.0
+    bone_hu: float = math.inf
+
+    def within(self, points: NDArray[np.float64], hu: NDArray[np.float32], side: float) -> NDArray[np.bool_]:
+        """Say which points lie on the body's side of the plane, above it for a ``side`` of 1 and below it for -1."""
+        depth = side * ((points - self.point_mm) @ self.normal)
+        return np.asarray((depth >= 0) | ((depth >= -self.rim_mm) & (hu >= self.bone_hu)))
+
+
+def disc_borders(vertebra: Located, gap_mm: float = 0.0) -> Borders:
+    """Return planes through the discs above and below a vertebra, perpendicular to the line that joins them.
+
+    Args:
+        gap_mm: left out on the inner side of each plane.
+    """
+    axis = _axis(vertebra)
+    superior, inferior = np.asarray(vertebra.superior_mm), np.asarray(vertebra.inferior_mm)
+    return Borders(Border(superior - gap_mm * axis, axis), Border(inferior + gap_mm * axis, axis))
+
+
+def end_plate_borders(hu: NDArray[np.float32], affine: NDArray[np.float64], vertebra: Located) -> Borders:
+    """Return planes just outside of the end plates of a vertebra; where one does not show, its disc's.
+
+    Args:
+        hu: (X, Y, Z) in HU.
+        affine: (4, 4) voxel index to RAS+ mm.
+    """
+    axis = _axis(vertebra)
+    borders = disc_borders(vertebra, DISC_GAP_MM)
+    above = find_end_plates(hu, affine, np.asarray(vertebra.superior_mm), axis)
+    below = find_end_plates(hu, affine, np.asarray(vertebra.inferior_mm), axis)
+    if above is not None:
+        borders = replace(borders, top=_beyond(above, above.lower_mm))
+    if below is not None:
+        borders = replace(borders, bottom=_beyond(below, below.upper_mm))
+    return borders
+
+
+def _beyond(plates: EndPlates, plate_mm: NDArray[np.float64]) -> Border:
+    """Return the border half a plate outside of the middle of one; its rim goes on to the middle of the disc."""
+    way = plates.disc_mm - plate_mm
+    length = float(np.linalg.norm(way))
+    outside = min(HALF_PLATE_MM, length)
+    point = plate_mm + way * (outside / max(length, 1e-6))
+    shows = plates.contrast_hu >= RIM_CONTRAST_TO_NOISE * plates.disc_sd
+    rim_mm = min(RIM_MM, length - outside) if shows else 0.0
+    return Border(point, plates.normal, rim_mm, plates.disc_hu + RIM_CONTRAST * plates.contrast_hu)
+
+
+def _axis(vertebra: Located) -> NDArray[np.float64]:
+    """Return the unit vector from the inferior to the superior point."""
+    way = np.asarray(vertebra.superior_mm) - np.asarray(vertebra.inferior_mm)
+    length = float(np.linalg.norm(way))
+    if length == 0:
+        raise ValueError(f"superior_mm and inferior_mm of {vertebra.level} are the same point")
+    return np.asarray(way / length)
+
+
 def separate_bodies(
     mask: NDArray[np.bool_],
     affine: NDArray[np.float64],
+    hu: NDArray[np.float32],
     vertebrae: Sequence[Located],
-    planes_are_exact: bool = False,
+    borders: Sequence[Borders],
 ) -> NDArray[np.uint8]:
     """Label each vertebra's body in a mask of bodies.
 
-    A voxel belongs to a vertebra when it lies between the planes through the discs above and below, both perpendicular
-    to the line that joins its superior and inferior point; where the wedges of two neighbours overlap the nearer centre
-    wins. The planes lie where the mask is thinnest, near where the localiser has them: it works on coarse voxels, the
-    mask sees the discs. Of what is left the connected part (6 neighbours) nearest to the centre is the body.
+    A voxel belongs to a vertebra when it lies between its borders; where those of two neighbours overlap the nearer
+    centre wins. So an outline that goes on over a disc, where osteophytes bridge it, ends at the disc all the same. Of
+    what is left near the axis the connected part (6 neighbours) nearest to the centre is the body, its holes filled.
 
     Args:
         mask: (X, Y, Z) all bodies, no matter which.
         affine: (4, 4) voxel index of ``mask`` to RAS+ mm.
+        hu: (X, Y, Z) in HU.
         vertebrae: those to label.
-        planes_are_exact: their planes come from a reader and stay where they are.
+        borders: of each of them.
 
     Returns:
         (X, Y, Z) uint8 with ``VertebraLevel.label`` as values; a vertebra without any voxel is absent.
@@ -93,37 +190,73 @@ def separate_bodies(
     if len(index) == 0 or not vertebrae:
         return labels
     points = index @ affine[:3, :3].T + affine[:3, 3]
+    values = _smoothed(hu, affine, index)
     owner = np.full(len(index), -1)
     nearest = np.full(len(index), np.inf)
-    for n, vertebra in enumerate(vertebrae):
-        superior, inferior = np.asarray(vertebra.superior_mm), np.asarray(vertebra.inferior_mm)
-        axis = superior - inferior
-        length = float(np.linalg.norm(axis))
-        if length == 0:
-            raise ValueError(f"superior_mm and inferior_mm of {vertebra.level} are the same point")
-        axis = axis / length
-        along = (points - inferior) @ axis
-        bottom, top = 0.0, length
-        if not planes_are_exact:
-            across = np.linalg.norm(points - inferior - along[:, None] * axis, axis=1)
-            heights = along[across < COLUMN_RADIUS_MM]
-            step = float(np.linalg.norm(affine[:3, 2]))
-            # beyond the last slice nothing is outlined, which is no disc
-            seen = sorted((affine[2, 3] + affine[2, 2] * k - inferior[2]) / axis[2] for k in (0, mask.shape[2] - 1))
-            bottom, top = (thinnest(heights, at, step, (seen[0], seen[1])) for at in (0.0, length))
-        centre = inferior + 0.5 * (bottom + top) * axis
-        centre += (
-            np.asarray(vertebra.centre_mm) - inferior - ((np.asarray(vertebra.centre_mm) - inferior) @ axis) * axis
-        )
-        distance = np.linalg.norm(points - centre, axis=1)
-        take = (along >= bottom) & (along <= top) & (distance < nearest)
+    for n, (vertebra, planes) in enumerate(zip(vertebrae, borders, strict=True)):
+        _, across = _along(points, vertebra)
+        distance = np.linalg.norm(points - np.asarray(vertebra.centre_mm), axis=1)
+        take = planes.inside(points, values) & (across < COLUMN_RADIUS_MM) & (distance < nearest)
         owner[take], nearest[take] = n, distance[take]
     for n, vertebra in enumerate(vertebrae):
         own = np.flatnonzero(owner == n)
         if len(own):
             kept = own[_component_nearest_centre(index[own], nearest[own])]
-            labels[tuple(index[kept].T)] = vertebra.level.label
+            _fill(labels, index[kept], vertebra.level.label)
     return labels
+
+
+def disc_in_mask(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], vertebra: Located
+) -> tuple[float | None, float | None]:
+    """Return how far above its place a mask of bodies has the disc above and below a vertebra, in mm.
+
+    Args:
+        mask: (X, Y, Z) all bodies, on slices that hold the vertebra.
+        affine: (4, 4) voxel index to RAS+ mm.
+
+    Returns:
+        For the superior and the inferior disc; ``None`` where the mask shows none clearly.
+    """
+    step = float(np.linalg.norm(affine[:3, 2]))
+    index = np.argwhere(mask)
+    if len(index) == 0:
+        return None, None
+    along, across = _along(index @ affine[:3, :3].T + affine[:3, 3], vertebra)
+    length = math.dist(vertebra.superior_mm, vertebra.inferior_mm)
+    near = along[across < COLUMN_RADIUS_MM]
+    if len(near) == 0:
+        return None, None
+    offsets = [thinnest(near, at, step, (float(near.min()), float(near.max()))) for at in (length, 0.0)]
+    return offsets[0], offsets[1]
+
+
+def _smoothed(hu: NDArray[np.float32], affine: NDArray[np.float64], index: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the HU of voxels (N, 3) averaged over a millimetre or two, so that noise is not taken for bone."""
+    low, high = np.maximum(index.min(axis=0) - 3, 0), index.max(axis=0) + 4
+    box = hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float32)
+    sigma = SMOOTHING_MM / np.linalg.norm(affine[:3, :3], axis=0)
+    smooth = ndimage.gaussian_filter(box, np.where(sigma < 0.4, 0.0, sigma), truncate=2.0)
+    return np.asarray(smooth[tuple((index - low).T)])
+
+
+def _along(points: NDArray[np.float64], vertebra: Located) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where points (N, 3) lie along the axis from its lower end, and how far beside it, in mm."""
+    axis = _axis(vertebra)
+    offset = points - np.asarray(vertebra.inferior_mm)
+    along = offset @ axis
+    return along, np.linalg.norm(offset - along[:, None] * axis, axis=1)
+
+
+def _fill(labels: NDArray[np.uint8], index: NDArray[np.intp], label: int) -> None:
+    """Write one body, its holes filled slice by slice."""
+    low, high = index.min(axis=0), index.max(axis=0) + 1
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    body = np.zeros(high - low, dtype=bool)
+    body[tuple((index - low).T)] = True
+    for k in range(body.shape[2]):
+        body[:, :, k] = ndimage.binary_fill_holes(body[:, :, k])
+    labels[box][body & (labels[box] == 0)] = label
 
 
 def without_stray_slices(mask: NDArray[np.bool_], step: float) -> NDArray[np.bool_]:
@@ -142,31 +275,32 @@ def without_stray_slices(mask: NDArray[np.bool_], step: float) -> NDArray[np.boo
     return np.asarray(2 * ndimage.convolve1d(mask.astype(np.int16), kernel, axis=2, mode="nearest") > window)
 
 
-def thinnest(
-    heights: NDArray[np.float64], at: float, step: float, seen: tuple[float, float] = (-math.inf, math.inf)
-) -> float:
-    """Return the height near ``at`` where a column has the smallest cross-section: the middle of a disc.
+def thinnest(heights: NDArray[np.float64], at: float, step: float, seen: tuple[float, float]) -> float | None:
+    """Return how far from ``at`` a column has the smallest cross-section: the middle of a disc.
 
     Args:
         heights: position along the column of each of its voxels, mm.
         at: where the disc is expected, mm.
         step: distance between slices in mm, which the voxels' positions are scattered by.
-        seen: first and last height that the scan holds, mm.
+        seen: first and last height that is outlined, mm.
 
     Returns:
-        ``at`` itself where no disc shows.
+        Millimetres, positive above ``at``; ``None`` where no disc shows clearly.
     """
-    grid = np.arange(-DISC_SEARCH_MM, DISC_SEARCH_MM + 0.25, 0.5)
-    counts, _ = np.histogram(heights - at, np.append(grid - 0.25, grid[-1] + 0.25))
-    inside = (at + grid >= seen[0]) & (at + grid <= seen[1])
-    if not inside.any():
-        return at
-    counts, grid = counts[inside], grid[inside]
-    area = ndimage.gaussian_filter1d(counts.astype(float), max(1.5, 0.7 * step) / 0.5, mode="nearest")
-    if area.max() == 0 or area.min() > NO_DISC_SHARE * area.max():
-        return at
-    # of two places equally thin the nearer one
-    return at + float(grid[np.argmin(area / area.max() + 0.15 * (grid / DISC_SEARCH_MM) ** 2)])
+    if at - DISC_SEARCH_MM < seen[0] or at + DISC_SEARCH_MM > seen[1]:
+        return None
+    sigma = max(1.5, 0.7 * step)
+    # counted beyond the search, so that smoothing makes no dip at its ends
+    reach = DISC_SEARCH_MM + np.ceil(4.0 * sigma)
+    wide = np.arange(-reach, reach + 0.25, 0.5)
+    counts, _ = np.histogram(heights - at, np.append(wide - 0.25, wide[-1] + 0.25))
+    searched = np.abs(wide) <= DISC_SEARCH_MM
+    area = ndimage.gaussian_filter1d(counts.astype(float), sigma / 0.5, mode="nearest")[searched]
+    grid = wide[searched]
+    # a dip has both sides: at the end of what is outlined there is none
+    if area.min() >= CLEAR_DISC_SHARE * min(area[:12].max(), area[-12:].max()):
+        return None
+    return float(grid[area == area.min()].mean())  # of an empty gap the middle
 
 
 def _component_nearest_centre(index: NDArray[np.intp], distance: NDArray[np.float64]) -> NDArray[np.bool_]:

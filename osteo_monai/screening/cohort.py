@@ -361,14 +361,15 @@ def _outline(
         _raise_refusals(result.findings)
         if images.bodies is None:
             raise _ExcludedError("the levels could not be outlined")
-        return images.bodies.astype(np.uint8)
+        wanted = np.isin(images.bodies, [level.label for level in levels])  # neighbours were outlined too
+        return np.where(wanted, images.bodies, 0).astype(np.uint8)
     _check_grid(truth, (volume.hu.shape, volume.affine), "label")
     try:
         marked = mark_levels(truth[0], volume.affine, levels)
     except ValueError as error:
         raise _ExcludedError(f"{error}.") from error
     _, bodies, findings = outline_bodies(volume, marked, models.segmentation, planes_are_exact=True)
-    _raise_refusals(findings)
+    _raise_refusals(finding for of_level in findings.values() for finding in of_level)
     return bodies
 
 

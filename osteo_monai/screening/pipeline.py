@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,30 @@ from osteo_monai.domain import (
     DensityThresholds,
     Finding,
     ScanRefusedError,
+    Severity,
     UnusableInputError,
     VertebraLevel,
 )
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement import tissues
-from osteo_monai.measurement.calibration import TissueSample, calibrate, density, mean_density
+from osteo_monai.measurement.calibration import TissueSample, calibrate, density, mean_density, widened
 from osteo_monai.measurement.frame import body_frame
 from osteo_monai.measurement.region import Region, trabecular_region
 from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.measurement.statistics import hu_statistics
 from osteo_monai.measurement.tissues import Aorta, Surroundings
 from osteo_monai.screening import quality
-from osteo_monai.screening.bodies import Located, separate_bodies, shifted, slab, stand_in
+from osteo_monai.screening.bodies import (
+    Located,
+    disc_borders,
+    disc_in_mask,
+    end_plate_borders,
+    separate_bodies,
+    shifted,
+    slab,
+    stand_in,
+)
+from osteo_monai.screening.levels import Bundle, Column, Vertebra, as_image, locate_vertebrae
 from osteo_monai.screening.opinions import OpinionModels, Opinions, collect_opinions, load_opinion_models
 from osteo_monai.screening.quality import LIMITS, QualityLimits
 from osteo_monai.screening.result import (
@@ -51,30 +62,23 @@ if TYPE_CHECKING:
     from osteo_monai.reporting.images import ReportImages
 
 LOCALISATION_BUNDLE = "vertebra_localization_ct"
+COLUMN_BUNDLE = "vertebral_column_ct"
 SEGMENTATION_BUNDLE = "vertebral_body_segmentation_ct"
 
 AORTA_LEVELS = (VertebraLevel.T11, VertebraLevel.T12, VertebraLevel.T13, *(VertebraLevel(f"L{n}") for n in (1, 2, 3)))
 """Where the aorta lies in front of the column, above its fork at L4."""
+SINGLE_LEVEL_SD_MG_CM3 = 4.0
+"""SD of one level against the mean of L1 and L2; project custom: the two differ by some 8 mg/cm3 (SD) in adults."""
 UNKNOWN_KVP_RELATIVE_SD = 0.11
 """Physics against 120 kVp: 1.128 times the HU at 100 kVp, 0.912 times at 140 kVp; root mean square of both."""
 
 
-class Bundle(Protocol):
-    """A bundle ready to run: image (1, X, Y, Z) with an affine in, its postprocessed dictionary out."""
-
-    name: str
-    version: str
-    weights_sha256: str
-
-    def __call__(self, image: Any, /) -> Mapping[str, Any]:
-        """Run preprocessing, network and postprocessing of the bundle on ``image``."""
-
-
 @dataclass(frozen=True)
 class ScreeningModels:
-    """The two bundles that screening needs, and those of the second opinions, which may be absent."""
+    """The three bundles that screening needs, and those of the second opinions, which may be absent."""
 
     localisation: Bundle
+    column: Bundle
     segmentation: Bundle
     opinions: OpinionModels = field(default_factory=OpinionModels)
 
@@ -84,7 +88,8 @@ class ScreeningOptions:
     """What a caller may choose; every choice is told in the result.
 
     Attributes:
-        levels: levels to measure; all of them must be in view, or the study is refused.
+        levels: levels to measure; all of them must be whole, or the study is refused. ``None``: L1 and L2 where both
+            are whole, else L1 alone where it is whole.
         thresholds: cut-offs of the classes.
         calibration: ``physics``, ``internal``, ``registry:NAME`` or ``user:SLOPE,INTERCEPT``, in the standard of
             the thresholds. A registry line that nobody verified is used all the same, with a warning.
@@ -95,7 +100,7 @@ class ScreeningOptions:
         ValueError: if a choice cannot be understood.
     """
 
-    levels: tuple[VertebraLevel, ...] = SCREENED_LEVELS
+    levels: tuple[VertebraLevel, ...] | None = None
     thresholds: DensityThresholds = field(default_factory=DensityThresholds)
     calibration: str = "physics"
     kvp: float | None = None
@@ -103,7 +108,7 @@ class ScreeningOptions:
 
     def __post_init__(self) -> None:
         self.calibration_arguments()
-        if not self.levels or len(set(self.levels)) != len(self.levels):
+        if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):
             raise ValueError(f"levels must name at least one level and none twice, got {[str(v) for v in self.levels]}")
 
     def calibration_arguments(self) -> dict[str, Any]:
@@ -142,6 +147,7 @@ def load_models(device: str = "auto", opinions: bool = True) -> ScreeningModels:
     where = torch_device(device)
     return ScreeningModels(
         load_bundle(LOCALISATION_BUNDLE, where),
+        load_bundle(COLUMN_BUNDLE, where),
         load_bundle(SEGMENTATION_BUNDLE, where),
         load_opinion_models(where) if opinions else OpinionModels(),
     )
@@ -178,7 +184,8 @@ def screen_volume(
         on_stage(name)
         with timed(run.seconds, name):
             stage()
-        if quality.verdict(run.findings) == "refused":
+        # what is wrong with the header does not keep anyone from seeing what is in view
+        if quality.verdict(run.findings) == "refused" and (name != "checking" or run.unreadable()):
             break
     return run.result(), run.images()
 
@@ -220,7 +227,7 @@ def screen(
     try:
         on_stage("reading")
         with timed(seconds, "reading"):
-            volume = read_ct(path)
+            volume = read_ct(path, keep_doubts=True)
     except (UnusableInputError, ScanRefusedError) as error:
         result = ScreeningResult.unread(study, error, seconds)
     else:
@@ -246,7 +253,7 @@ def outline_bodies(
     bundle: Bundle,
     limits: QualityLimits = LIMITS,
     planes_are_exact: bool = False,
-) -> tuple[slice, NDArray[np.uint8], list[Finding]]:
+) -> tuple[slice, NDArray[np.uint8], dict[VertebraLevel, list[Finding]]]:
     """Outline located vertebrae with the segmentation bundle, tell them apart, and judge the outlines.
 
     Args:
@@ -254,38 +261,44 @@ def outline_bodies(
         vertebrae: where the wanted bodies are; their slices and a margin are what the bundle gets to see.
         bundle: the segmentation bundle.
         limits: thresholds of the gates.
-        planes_are_exact: see ``separate_bodies``.
+        planes_are_exact: the superior and inferior points come from a reader: the bodies end there.
 
     Returns:
         The axial slices that were outlined, the label map (X, Y, Z) of the whole volume with ``VertebraLevel.label``,
-        and what the gates found: a body that is not there, cut by the border, of a volume or at a place it cannot have.
+        and for each level what the gates found: a body that is not there, cut by the border, of a volume or at a place
+        it cannot have, or whose disc the segmentation has elsewhere.
 
     Raises:
         ValueError: if no vertebra is given.
     """
     part = slab(vertebrae, volume.affine, volume.hu.shape[2])
     affine = shifted(volume.affine, part.start)
-    output = bundle(_image(volume.hu[:, :, part], affine))
+    output = bundle(as_image(volume.hu[:, :, part], affine))
     mask = np.asarray(output["pred"])[0] > 0
     expected = volume.hu[:, :, part].shape
     if mask.shape != expected:
         raise RuntimeError(f"the segmentation bundle must answer on the grid {expected}, got {mask.shape}")
     bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
-    bodies[:, :, part] = separate_bodies(mask, affine, vertebrae, planes_are_exact)
+    hu = volume.hu[:, :, part]
+    borders = [disc_borders(v) if planes_are_exact else end_plate_borders(hu, affine, v) for v in vertebrae]
+    bodies[:, :, part] = separate_bodies(mask, affine, hu, vertebrae, borders)
     voxel_cm3 = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000.0
-    findings: list[Finding | None] = []
+    findings: dict[VertebraLevel, list[Finding]] = {}
     for v in vertebrae:
         body = bodies == v.level.label
         voxels = int(body.sum())
-        if voxels == 0:
-            findings.append(quality.body_found(v.level, voxels))
-            continue
-        findings += [
-            quality.body_inside_volume(v.level, body, volume.valid, limits),
-            quality.body_volume(v.level, voxels * voxel_cm3, limits),
-            _level_offset(v, body, volume.affine, limits),
-        ]
-    return part, bodies, [f for f in findings if f is not None]
+        found = (
+            [quality.body_found(v.level, voxels)]
+            if voxels == 0
+            else [
+                quality.body_inside_volume(v.level, body, volume.valid, limits),
+                quality.body_volume(v.level, voxels * voxel_cm3, limits),
+                _level_offset(v, body, volume.affine, limits),
+                None if planes_are_exact else quality.disc_disagreement(v.level, disc_in_mask(mask, affine, v), limits),
+            ]
+        )
+        findings[v.level] = [f for f in found if f is not None]
+    return part, bodies, findings
 
 
 def _level_offset(
@@ -308,7 +321,9 @@ class _Screening:
         self.findings: list[Finding] = [f for f in volume.findings if f.code != "acquisition_unknown"]
         self.seconds: dict[str, float] = {}
         self.kvp = volume.acquisition.kvp if volume.acquisition.kvp is not None else options.kvp
-        self.found: Sequence[Any] = ()
+        self.column = Column((), (), None)
+        self.levels_wanted: tuple[VertebraLevel, ...] = options.levels or SCREENED_LEVELS
+        self.neighbours: tuple[Vertebra, ...] = ()
         self.slab = slice(0, volume.hu.shape[2])
         self.bodies: NDArray[np.uint8] | None = None
         self.regions: NDArray[np.bool_] | None = None
@@ -334,40 +349,48 @@ class _Screening:
             quality.sex(scan.sex),
         )
 
+    def unreadable(self) -> bool:
+        """Say whether the values themselves cannot be used, so that no network may look at them."""
+        return any(f.severity is Severity.REFUSAL and f.code in quality.NOT_HU for f in self.findings)
+
     def localise(self) -> None:
         """Find and name the vertebrae, and judge whether the wanted ones are certain and wholly in view."""
-        located = self.models.localisation(_image(self.volume.hu, self.volume.affine))["vertebrae"]
-        self.found = sorted(located, key=lambda v: -v.centre_mm[2])
-        names = [v.level for v in self.found]
-        limits = self.options.limits
+        self.column = locate_vertebrae(self.volume, self.models.localisation, self.models.column)
+        self._choose_levels()
+        certainty = {v.level: v.certainty for v in self.column.vertebrae}
+        names = list(certainty)
+        limits, naming = self.options.limits, self.column.naming
         self._add(
-            quality.levels_present(names, self.options.levels),
-            quality.named_once(names, self.options.levels),
+            quality.levels_present(certainty, self.levels_wanted, len(self.column.above), limits),
             quality.supernumerary_level(names),
         )
         wanted = self._wanted()
-        if len(wanted) == len(self.options.levels):
-            self._add(quality.landmark_in_view(names))
         for v in wanted:
             self._add(
                 quality.level_certainty(v.level, v.certainty, v.runner_up, limits),
                 quality.level_complete(v.level, v.complete),
             )
-        order = list(VertebraLevel)
-        for upper, lower in itertools.pairwise(sorted(wanted, key=lambda v: order.index(v.level))):
-            if order.index(lower.level) == order.index(upper.level) + 1:
-                self._add(
-                    quality.consecutive_levels(upper.level, lower.level, upper.centre_mm, lower.centre_mm, limits)
-                )
+        if naming is not None:
+            if wanted:
+                self._add(quality.level_witness(self.column.last_rib()))
+            self._add(*(quality.body_missed(m, [v.level for v in wanted]) for m in naming.missed))
+            self._add(quality.spine_variant(naming, names))
+        for upper, lower in itertools.pairwise(self.column.vertebrae):
+            if upper.level in self.levels_wanted or lower.level in self.levels_wanted:
+                self._add(quality.pitch(upper, lower, naming.scale if naming is not None else 1.0, limits))
         if quality.verdict(self.findings) == "refused":
             self._flag_contrast()
 
     def segment(self) -> None:
-        """Outline the bodies in the slices that hold the wanted levels, and tell them apart."""
+        """Outline the wanted bodies and their neighbours, and tell them apart."""
+        wanted = self._wanted()
+        around = self._with_neighbours()
         self.slab, self.bodies, findings = outline_bodies(
-            self.volume, self._wanted(), self.models.segmentation, self.options.limits
+            self.volume, around, self.models.segmentation, self.options.limits
         )
-        self._add(*findings)
+        self.neighbours = tuple(v for v in around if v not in wanted and not findings[v.level])
+        for v in wanted:
+            self._add_of_level(v.level, findings[v.level])
 
     def measure(self) -> None:
         """Measure each body, leave out the fractured ones, calibrate, and judge the numbers."""
@@ -382,19 +405,14 @@ class _Screening:
             try:
                 bodies[v.level] = _Body.measured(body, hu, affine, valid, limits)
             except ValueError as error:
-                self._add(quality.body_not_measurable(v.level, str(error)))
-        self._judge_bodies(bodies)
+                self._add_of_level(v.level, [quality.body_not_measurable(v.level, str(error))])
+        shapes = self._neighbour_shapes(affine)
+        self._judge_bodies(bodies, shapes)
         if quality.verdict(self.findings) == "refused":
             return
-        heights = {level: body.shape.height_mm for level, body in bodies.items()}
-        for level in list(bodies):
-            taller = max((h for other, h in heights.items() if other != level), default=0.0)
-            against_neighbour = 1.0 - heights[level] / taller if taller else 0.0
-            finding = quality.height_loss(level, max(bodies[level].shape.height_loss, against_neighbour), limits)
-            self._add(finding)
-            if finding is not None and finding.code == "fracture":
-                del bodies[level]
-        self._add(quality.levels_measured(list(bodies), self.options.levels))
+        bodies = {level: body for level, body in bodies.items() if level in self.levels_wanted}
+        self._leave_out_fractures(bodies, shapes)
+        self._add(quality.levels_measured(list(bodies), self.levels_wanted))
         if not bodies:
             return
         self._calibrate(next(iter(bodies.values())).around.calibration_samples())
@@ -408,8 +426,8 @@ class _Screening:
             return
         affine = shifted(self.volume.affine, self.slab.start)
         scan = {
-            "image": _image(self.volume.hu[:, :, self.slab], affine),
-            "label": _image(self.bodies[:, :, self.slab], affine),
+            "image": as_image(self.volume.hu[:, :, self.slab], affine),
+            "label": as_image(self.bodies[:, :, self.slab], affine),
         }
         thresholds = self.options.thresholds
         self.opinions = collect_opinions(
@@ -433,8 +451,9 @@ class _Screening:
         return ScreeningResult(
             study=self.study,
             verdict=verdict,
-            findings=tuple(self.findings),
+            findings=tuple(quality.first_reasons_first(self.findings)),
             levels_found=self._levels_found(),
+            bodies_above=len(self.column.above),
             levels=tuple(self.levels) if measured else (),
             density=self.density if measured else None,
             status=status,
@@ -446,7 +465,7 @@ class _Screening:
             acquisition=self._acquisition(),
             models=tuple(
                 ModelUsed(bundle=m.name, version=m.version, weights_sha256=m.weights_sha256)
-                for m in (self.models.localisation, self.models.segmentation, *self.opinions.used)
+                for m in (self.models.localisation, self.models.column, self.models.segmentation, *self.opinions.used)
             ),
             seconds=self.seconds,
         )
@@ -478,14 +497,79 @@ class _Screening:
             return None
         return thresholds.status(self.density.mg_cm3, self.density.standard)
 
-    def _wanted(self) -> list[Any]:
+    def _wanted(self) -> list[Vertebra]:
         """Return the located vertebrae that are to be measured, from top to bottom."""
-        return [v for v in self.found if v.level in self.options.levels]
+        return [v for v in self.column.vertebrae if v.level in self.levels_wanted]
+
+    def _choose_levels(self) -> None:
+        """By default take L1 alone where L2 is not whole."""
+        if self.options.levels is not None:
+            return
+        first, *others = SCREENED_LEVELS
+        for level in others:
+            v = self.column.vertebra(level)
+            if v is not None and v.complete:
+                continue
+            if self.column.vertebra(first) is not None:
+                self.levels_wanted = tuple(wanted for wanted in self.levels_wanted if wanted is not level)
+                reason = "it is not in view" if v is None else "it is cut by the end of the scan"
+                self._add(quality.level_left_out(level, reason))
+
+    def _with_neighbours(self) -> list[Vertebra]:
+        """Return the wanted vertebrae and the whole ones beside them, from top to bottom."""
+        column = self.column.vertebrae
+        index = [i for i, v in enumerate(column) if v.level in self.levels_wanted]
+        first, last = max(0, min(index) - 1), min(len(column), max(index) + 2)
+        return [v for v in column[first:last] if v.level in self.levels_wanted or v.complete]
+
+    def _neighbour_shapes(self, affine: NDArray[np.float64]) -> dict[VertebraLevel, BodyShape]:
+        """Measure the shapes of the bodies beside the wanted ones, as far as they have one."""
+        assert self.bodies is not None
+        shapes = {}
+        for v in self.neighbours:
+            try:
+                shapes[v.level] = body_shape(self.bodies[:, :, self.slab] == v.level.label, affine)
+            except ValueError:
+                continue
+        return shapes
+
+    def _add_of_level(self, level: VertebraLevel, findings: Sequence[Finding]) -> None:
+        """Keep findings of one level; by default a level below L1 that cannot be measured is left out, not refused."""
+        refusals = [f for f in findings if f.severity is Severity.REFUSAL]
+        spare = self.options.levels is None and level is not SCREENED_LEVELS[0]
+        if not (refusals and spare) or any(f.code in quality.OF_THE_STUDY for f in refusals):
+            self._add(*findings)
+            return
+        if level in self.levels_wanted:
+            self.levels_wanted = tuple(wanted for wanted in self.levels_wanted if wanted is not level)
+            self._add(quality.level_left_out(level, refusals[0].message))
+
+    def _leave_out_fractures(
+        self, bodies: dict[VertebraLevel, "_Body"], neighbours: Mapping[VertebraLevel, BodyShape]
+    ) -> None:
+        """Take fractured bodies out of ``bodies``: by their own heights, and against sound bodies beside them."""
+        limits, step = self.options.limits, self.volume.spacing[2]
+        shapes = {level: body.shape for level, body in bodies.items()} | dict(neighbours)
+        own = {
+            level: quality.height_loss(level, s.height_loss, s.height_mm, step, limits) for level, s in shapes.items()
+        }
+        order = list(VertebraLevel)
+        for level in list(bodies):
+            beside = [s.height_mm for other, s in shapes.items() if other is not level and own[other] is None
+                      and abs(order.index(other) - order.index(level)) <= 2]  # fmt: skip
+            shape = shapes[level]
+            # lumbar bodies are about as high as their neighbours, a thoracic one is lower than what lies below it
+            against = 1.0 - shape.height_mm / float(np.median(beside)) if beside else 0.0
+            loss = max(shape.height_loss, against)
+            finding = quality.height_loss(level, loss, shape.height_mm, step, limits)
+            self._add(finding)
+            if finding is not None and finding.code == "fracture":
+                del bodies[level]
 
     def _flag_contrast(self) -> None:
         """Look at the aorta beside the vertebrae in view, the lowest first, when none will be outlined."""
         volume = self.volume
-        for beside in reversed([v for v in self.found if v.level in AORTA_LEVELS]):
+        for beside in [v for v in reversed(self.column.vertebrae) if v.level in AORTA_LEVELS]:
             cut = slab([beside], volume.affine, volume.hu.shape[2])
             hu, affine = volume.hu[:, :, cut], shifted(volume.affine, cut.start)
             valid = None if volume.valid is None else volume.valid[:, :, cut]
@@ -497,23 +581,30 @@ class _Screening:
                 self._add(quality.aorta_enhancement(*_aorta(aorta), self.options.limits))
                 return
 
-    def _judge_bodies(self, bodies: Mapping[VertebraLevel, "_Body"]) -> None:
+    def _judge_bodies(
+        self, bodies: Mapping[VertebraLevel, "_Body"], neighbours: Mapping[VertebraLevel, BodyShape]
+    ) -> None:
         limits = self.options.limits
         if not bodies:
             return
+        volumes = {level: body.shape.volume_cm3 for level, body in bodies.items()}
+        volumes |= {level: shape.volume_cm3 for level, shape in neighbours.items()}
         for level, body in bodies.items():
             shape = body.shape
-            self._add(
+            beside = [volume for other, volume in volumes.items() if other is not level]
+            found = [
                 quality.body_shape(level, shape.width_mm, shape.depth_mm, shape.height_mm, limits),
+                quality.volume_beside_neighbours(level, shape.volume_cm3, beside, limits),
                 quality.metal(level, body.metal_mm3, limits),
-            )
+            ]
             if body.region.reason is not None:
-                self._add(quality.region_not_possible(level, body.region.reason))
-                continue
-            self._add(
-                quality.region_size(level, body.region.voxels, body.region.volume_cm3, limits),
-                quality.cement(level, body.dense_cm3, limits),
-            )
+                found.append(quality.region_not_possible(level, body.region.reason))
+            else:
+                found += [
+                    quality.region_size(level, body.region.voxels, body.region.volume_cm3, limits),
+                    quality.cement(level, body.dense_cm3, limits),
+                ]
+            self._add_of_level(level, [f for f in found if f is not None])
         # one look around is enough: neighbours share their air and fat, and the aorta is asked where it is surest
         around = [body.around for body in bodies.values()]
         for look in around[:1]:
@@ -572,12 +663,14 @@ class _Screening:
                 )
             )
         self.density = mean_density([m.density for m in self.levels])
+        if len(self.levels) == 1:
+            self.density = widened(self.density, SINGLE_LEVEL_SD_MG_CM3)
         self._add(quality.level_spread([m.density.mg_cm3 for m in self.levels], self.options.limits))
 
     def _levels_found(self) -> tuple[LocatedLevel, ...]:
         return tuple(
             LocatedLevel(level=v.level, certainty=v.certainty, runner_up=v.runner_up, centre_mm=v.centre_mm)
-            for v in self.found
+            for v in self.column.vertebrae
         )
 
     def _acquisition(self) -> AcquisitionFacts:
@@ -629,14 +722,6 @@ class _Body:
             dense_cm3=tissues.dense_volume_cm3(hu, affine, body, frame=frame),
             around=tissues.surroundings(hu, affine, body, valid, frame),
         )
-
-
-def _image(hu: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> Any:
-    """Return a volume as MONAI's bundles take it: a MetaTensor (1, X, Y, Z) with its affine."""
-    import torch
-    from monai.data import MetaTensor
-
-    return MetaTensor(torch.from_numpy(hu)[None], affine=torch.from_numpy(np.array(affine)))
 
 
 def _aorta(aorta: Aorta | None) -> tuple[float | None, float]:

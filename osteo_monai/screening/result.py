@@ -19,8 +19,8 @@ from osteo_monai.domain import (
 )
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 
-RESULT_VERSION = "1.2"
-"""1.1 added the opinions, 1.2 radiographs; a result of version 1.0 or 1.1 reads as one of a CT without them."""
+RESULT_VERSION = "1.3"
+"""1.1 added the opinions, 1.2 radiographs, 1.3 ``bodies_above``; older results read as such without them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -220,6 +220,8 @@ class ScreeningResult(_Model):
     verdict: Literal["accepted", "accepted_with_warnings", "refused", "unusable"]
     findings: tuple[Finding, ...]
     levels_found: tuple[LocatedLevel, ...] = ()
+    bodies_above: int = 0
+    """Vertebral bodies that were found above the highest one that is named."""
     levels: tuple[LevelMeasurement, ...] = ()
     density: Density | None = None
     """Mean over the measured levels."""

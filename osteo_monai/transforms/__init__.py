@@ -2,12 +2,14 @@
 
 from osteo_monai.transforms.centre_heat import CentreHeatd
 from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, LocalizationClassesd
+from osteo_monai.transforms.column_decoding import DecodeColumnd, FoundBody
 from osteo_monai.transforms.density import DensityInputd, EstimateDensityd, RandAcquisitiond
 from osteo_monai.transforms.heat_maps import HeatMapsd
 from osteo_monai.transforms.load_radiograph import LoadRadiographd
 from osteo_monai.transforms.radiograph import PatchGridd, RandomisedRadiographs
 from osteo_monai.transforms.saving import SaveVertebraed
 from osteo_monai.transforms.spacing import AxisAlignedSpacing, AxisAlignedSpacingd
+from osteo_monai.transforms.straightening import StraightenColumnd
 from osteo_monai.transforms.vertebra_decoding import DecodeVertebraed, LocatedVertebra
 from osteo_monai.transforms.vertebral_slices import RandomisedSlices, VertebralSlicesd
 
@@ -17,9 +19,11 @@ __all__ = [
     "AxisAlignedSpacing",
     "AxisAlignedSpacingd",
     "CentreHeatd",
+    "DecodeColumnd",
     "DecodeVertebraed",
     "DensityInputd",
     "EstimateDensityd",
+    "FoundBody",
     "HeatMapsd",
     "LoadRadiographd",
     "LocalizationClassesd",
@@ -29,5 +33,6 @@ __all__ = [
     "RandomisedRadiographs",
     "RandomisedSlices",
     "SaveVertebraed",
+    "StraightenColumnd",
     "VertebralSlicesd",
 ]

@@ -1,5 +1,6 @@
-"""Writing the localiser's list of vertebrae beside its label map."""
+"""Write lists of located vertebrae or bodies as JSON."""
 
+import dataclasses
 import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -9,13 +10,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from osteo_monai.transforms.vertebra_decoding import LocatedVertebra
-
 __all__ = ["SaveVertebraed"]
 
 
 class SaveVertebraed(MapTransform):
-    """Write a list of ``LocatedVertebra`` to ``<output_dir>/<scan>_vertebrae.json``.
+    """Write a list of ``LocatedVertebra`` or ``FoundBody`` to ``<output_dir>/<scan>_<key>.json``.
 
     Args:
         keys: items that hold such lists.
@@ -35,18 +34,6 @@ class SaveVertebraed(MapTransform):
         stem = Path(str(source)).name.removesuffix(".gz").removesuffix(".nii")
         for key in self.key_iterator(result):
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            text = json.dumps([_as_json(v) for v in result[key]], indent=2)
+            text = json.dumps([dataclasses.asdict(v) for v in result[key]], indent=2)
             (self.output_dir / f"{stem}_{key}.json").write_text(text + "\n")
         return result
-
-
-def _as_json(vertebra: LocatedVertebra) -> dict[str, Any]:
-    return {
-        "level": vertebra.level.value,
-        "certainty": vertebra.certainty,
-        "runner_up": vertebra.runner_up.value if vertebra.runner_up else None,
-        "centre_mm": vertebra.centre_mm,
-        "superior_mm": vertebra.superior_mm,
-        "inferior_mm": vertebra.inferior_mm,
-        "complete": vertebra.complete,
-    }

@@ -67,11 +67,13 @@ class DecodeVertebraed(MapTransform):
     """Turn the localiser's output into ``data["vertebrae"]``, a list of ``LocatedVertebra`` from the lowest up.
 
     ``data[key]`` (16, X, Y, Z), a MetaTensor of logits in RAS+ with isotropic voxels, becomes a label map (1, X, Y, Z)
-    of the bodies by ``VertebraLevel.label``, sacrum included.
+    of the bodies by ``VertebraLevel.label``, sacrum included. ``data["line"]`` becomes (n, 3), RAS+ mm of the middle of
+    the column in each of its slices.
 
     Args:
         trust: of one slice's evidence, see ``cut_column``.
         vertebrae_key: where the list goes.
+        line_key: where the centre line goes.
     """
 
     def __init__(
@@ -79,20 +81,21 @@ class DecodeVertebraed(MapTransform):
         keys: Hashable | Sequence[Hashable] = "pred",
         trust: float = 0.35,
         vertebrae_key: str = "vertebrae",
+        line_key: str = "line",
     ) -> None:
         super().__init__(keys)
-        self.trust, self.vertebrae_key = trust, vertebrae_key
+        self.trust, self.vertebrae_key, self.line_key = trust, vertebrae_key, line_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            vertebrae, labels = self.decode(result[key])
-            result[self.vertebrae_key] = vertebrae
+            vertebrae, line, labels = self.decode(result[key])
+            result[self.vertebrae_key], result[self.line_key] = vertebrae, line
             result[key] = labels
         return result
 
-    def decode(self, prediction: MetaTensor) -> tuple[list[LocatedVertebra], MetaTensor]:
-        """Return the vertebrae and the label map of logits (16, X, Y, Z)."""
+    def decode(self, prediction: MetaTensor) -> tuple[list[LocatedVertebra], NDArray[np.float64], MetaTensor]:
+        """Return the vertebrae, the centre line (n, 3) in RAS+ mm and the label map of logits (16, X, Y, Z)."""
         if prediction.ndim != 4 or prediction.shape[0] != CHANNELS:
             raise ValueError(f"expected logits of shape ({CHANNELS}, X, Y, Z), got {tuple(prediction.shape)}")
         logits = prediction.detach().cpu().float().numpy()
@@ -104,9 +107,12 @@ class DecodeVertebraed(MapTransform):
         labels = np.zeros(body.shape, np.uint8)
         labels[sacrum > 0.5] = VertebraLevel.SACRUM.label
         vertebrae: list[LocatedVertebra] = []
+        line = np.empty((0, 3))
         mask = find_column(body, spacing)
         column = _read_column(mask, body, marks[HEAT_CHANNEL], names, spacing)
         if column is not None:
+            points = np.column_stack([column.line, column.first + np.arange(len(column.line))])
+            line = points @ affine[:3, :3].T + affine[:3, 3]
             slices, n = body.shape[2], len(column.heat)
             open_below = column.first * spacing < _EDGE_MM
             open_above = (slices - column.first - n) * spacing < _EDGE_MM
@@ -127,7 +133,7 @@ class DecodeVertebraed(MapTransform):
             vertebrae = [_locate(i, segments, column, affine, spacing, cut) for i in range(len(segments))]
         output = MetaTensor(labels[None], meta=prediction.meta)
         output.applied_operations = prediction.applied_operations
-        return vertebrae, output
+        return vertebrae, line, output
 
 
 def find_column(body: NDArray[np.floating], spacing: float) -> NDArray[np.bool_]:

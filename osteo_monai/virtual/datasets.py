@@ -52,7 +52,10 @@ def _random_person(rng: np.random.Generator) -> Anatomy:
 def _random_palette(rng: np.random.Generator) -> CTPalette:
     kvp = float(rng.choice([80, 100, 110, 120, 120, 120, 130, 140]))
     phase = rng.choice([ContrastPhase.NATIVE, ContrastPhase.ARTERIAL, ContrastPhase.PORTAL_VENOUS], p=[0.55, 0.2, 0.25])
-    return CTPalette(kvp, ContrastPhase(phase), seed=int(rng.integers(2**31)), spread=float(rng.uniform(4, 14)))
+    seed, spread = int(rng.integers(2**31)), float(rng.uniform(4, 14))
+    # beyond what people and scanners do: HU drawn for each tissue (Billot et al. 2023, SynthSeg)
+    randomise = float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0
+    return CTPalette(kvp, ContrastPhase(phase), seed=seed, spread=spread, randomise=randomise)
 
 
 class SmoothWarp:

@@ -25,10 +25,10 @@ from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_L
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
-CLASSIFICATION = "osteoporosis_classification_ct"
+CLASSIFICATION, COLUMN = "osteoporosis_classification_ct", "vertebral_column_ct"
 NAMES = [SEGMENTATION, LOCALIZATION]
 """Bundles that answer voxel by voxel and train on virtual patients; tests of their own have the others."""
-ALL = [*NAMES, CLASSIFICATION]
+ALL = [*NAMES, CLASSIFICATION, COLUMN]
 
 REQUIRED = {
     "schema": str,
@@ -69,6 +69,7 @@ METRICS = {
     },
     CLASSIFICATION: {"val_mean_auc", "val_accuracy"},
 }
+"""Of the others in their own tests."""
 SMALL = {
     SEGMENTATION: {"image_size": 64, "network_def#widths": [2, 2, 2, 2, 2, 2, 2], "batch_size": 2},
     LOCALIZATION: {"volume_size": [32, 32, 32], "network_def#channels": [2, 2, 2, 2, 2], "batch_size": 1},
@@ -82,6 +83,7 @@ OVERLAYS = {
         [],
         ["pan2024", "depth_3_4_6_3", "l1_only", "evaluate"],
     ],
+    COLUMN: [[], ["evaluate"], ["multi_gpu_train"]],
 }
 
 
@@ -152,7 +154,7 @@ def test_metadata_follows_the_schema(name):
             assert set(tensor) >= TENSOR
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*NAMES, CLASSIFICATION])
 def test_metadata_agrees_with_the_network_and_the_evaluation(name):
     metadata, common = _metadata(name), json.loads((BUNDLES / name / "configs" / "common.json").read_text())
     prediction = metadata["network_data_format"]["outputs"]["pred"]

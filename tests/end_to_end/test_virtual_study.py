@@ -66,6 +66,7 @@ def test_header_facts_are_in_the_result(result):
     assert result.acquisition.sex == "F"
     assert [m.bundle for m in result.models] == [
         "vertebra_localization_ct",
+        "vertebral_column_ct",
         "vertebral_body_segmentation_ct",
         "bone_density_regression_ct",
         "osteoporosis_classification_ct",

@@ -4,7 +4,7 @@ from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 from torch import nn
 
-from osteo_monai.inferers import AutocastInferer, AxialSliceInferer
+from osteo_monai.inferers import AutocastInferer, AxialSliceInferer, LocalizationInferer
 
 
 class _Halving(nn.Module):
@@ -109,3 +109,52 @@ def test_autocast_inferer_pads_at_the_far_end_only():
     for arguments in ({"divisor": 0}, {"divisor": 8, "minimum": 20}):
         with pytest.raises(ValueError, match="divisor must be at least 1"):
             AutocastInferer(**arguments)
+
+
+class _Seen(nn.Module):
+    """Keeps what it saw; answers with the input and its square."""
+
+    def forward(self, x):
+        self.input = x
+        return torch.cat([x, x**2], 1)
+
+
+@pytest.mark.parametrize("shape", [(30, 30, 20), (63, 48, 32), (33, 61, 32), (20, 90, 7)])
+def test_a_narrow_scan_is_set_into_water(shape):
+    """Beside a crop the network sees neither air nor the emptiness of an oblique grid; the answer is the crop's own."""
+    volume = 0.3 + 0.4 * torch.rand(1, 1, *shape)
+    volume[..., :3, :] = 0.0  # padding of the grid
+    network = _Seen()
+    inferer = LocalizationInferer((64, 48), water=0.5, empty=0.01, enabled=False, divisor=16, minimum=32)
+    result = inferer(volume, network)
+    seen = network.input
+    assert all(size % 16 == 0 for size in seen.shape[2:])
+    assert seen.shape[2] >= 64
+    assert seen.shape[3] >= 48
+    of_slices = seen[..., : shape[2]]  # beyond its last slice a scan ends in air, as whole trunks do
+    assert of_slices.min() >= 0.3
+    assert ((of_slices == 0.5).sum() >= of_slices.numel() - volume.numel()).item()
+    expected = volume.where(volume > 0.01, torch.tensor(0.5))
+    torch.testing.assert_close(result, torch.cat([expected, expected**2], 1))
+    assert volume.min() == 0  # the caller's own stays
+
+
+@pytest.mark.parametrize("shape", [(64, 30, 32), (64, 48, 32), (90, 61, 20)])
+def test_a_whole_trunk_is_left_as_it_is(shape):
+    volume = torch.rand(1, 1, *shape)
+    volume[..., :4, :] = 0.0
+    network, plain = _Seen(), _Seen()
+    arguments = {"enabled": False, "divisor": 16, "minimum": 32}
+    result = LocalizationInferer((64, 48), **arguments)(volume, network)
+    torch.testing.assert_close(result, AutocastInferer(**arguments)(volume, plain))
+    assert torch.equal(network.input, plain.input)
+    assert network.input.min() == 0
+
+
+def test_water_lies_on_both_sides_of_a_crop():
+    volume, network = torch.ones(1, 1, 11, 7, 4), _Seen()
+    LocalizationInferer((16, 8), water=0.25, enabled=False)(volume, network)
+    x, y = (network.input[0, 0, :, :, 0] == 1).any(1), (network.input[0, 0, :, :, 0] == 1).any(0)
+    assert x.nonzero().flatten().tolist() == list(range(2, 13))
+    assert y.nonzero().flatten().tolist() == list(range(7))
+    assert network.input.min() == 0.25

@@ -212,6 +212,24 @@ def test_column_without_levels_says_so(images: ReportImages) -> None:
     assert len(pixels(picture)) == 2
 
 
+def test_column_tells_bodies_above_the_named_ones_once(images: ReportImages) -> None:
+    picture = column_picture(images, [], above=7)
+    drawn = root(picture)
+    (told,) = (e for e in drawn.iter(f"{SVG}text") if "above" in (e.text or ""))
+    assert told.text == "above T9: 7"
+    highest = next(e for e in drawn.iter(f"{SVG}text") if e.text == "T12")
+    assert float(highest.attrib["y"]) - float(told.attrib["y"]) >= 15
+    assert "7 bodies above T9 were found and are not named." in picture.alt
+    assert not any("above" in word for word in words(column_picture(images, [])))
+
+
+def test_column_of_bodies_without_names(images: ReportImages) -> None:
+    picture = column_picture(ReportImages(images.hu, images.affine), [], above=1)
+    assert "1 body was found, and none can be named." in picture.alt
+    assert "no level named" in words(picture)
+    assert "no level found" not in words(picture)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (40, 40, 1), (3, 90, 200), (600, 20, 3)])
 def test_pictures_of_odd_volumes(shape: tuple[int, int, int]) -> None:
     hu = np.full(shape, np.nan, dtype=np.float32)

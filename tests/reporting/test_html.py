@@ -305,10 +305,53 @@ def test_words_from_outside_are_escaped(report: Report, make_result: Make, image
 def test_only_one_level_or_none_measured(report: Report, make_result: Make, images: ReportImages) -> None:
     one = make_result()
     text = report(one.model_copy(update={"levels": one.levels[:1]}), images).text
-    assert "Density, L1 96.4" in text
+    assert "Density, L1 alone 96.4" in text
+    assert "Opportunistic estimate of trabecular density in L1 alone" in text
+    assert "alone" not in report(one, images).text
     assert VertebraLevel.T12 in text
     nothing = one.model_copy(update={"levels": (), "density": None, "status": None, "distance_to_thresholds": None})
     assert "This result holds no density." in report(nothing, images).text
+
+
+WITNESS = Finding(
+    code="last_rib", severity=Severity.INFO, message="T12 carries the last ribs: right 98 mm, left 105 mm"
+)
+
+
+def test_what_the_names_rest_on_stands_beside_the_views(
+    report: Report, make_result: Make, refused: ScreeningResult, images: ReportImages
+) -> None:
+    bare = ReportImages(images.hu, images.affine)
+    for result, seen in (
+        (make_result(findings=(WITNESS,)), images),
+        (refused.model_copy(update={"findings": (*refused.findings, WITNESS)}), images),
+        # no axial picture: beside the views of the column
+        (refused.model_copy(update={"findings": (WITNESS,), "levels_found": ()}), bare),
+    ):
+        page = report(result, seen).text
+        told = f"What the names rest on: {WITNESS.message} ."
+        assert page.count(told) == 1
+        pictures = page.index("The column") if seen is not images else page.index("Mediastinal window")
+        assert pictures < page.index(told)
+    assert "What the names rest on" not in report(make_result(), images).text
+
+
+def test_bodies_above_the_named_levels_are_told_once(report: Report, make_result: Make, images: ReportImages) -> None:
+    page = report(make_result(bodies_above=7), images)
+    assert page.text.count("7 bodies above T9 were found and are not named.") == 1
+    assert page.text.count("above T9 not named none 7 bodies") == 1
+    assert page.text.index("above T9 not named") < page.text.index("T12 80 % T11")
+    (column,) = (alt for alt in page.attributes("alt") if "coronal" in alt)
+    assert column.endswith("7 bodies above T9 were found and are not named.")
+    assert "above T9" not in report(make_result(), images).text
+
+
+def test_a_chest_without_any_named_level(report: Report, refused: ScreeningResult, images: ReportImages) -> None:
+    chest = refused.model_copy(update={"levels_found": (), "levels": (), "bodies_above": 8})
+    page = report(chest, ReportImages(images.hu, images.affine))
+    assert page.text.count("8 bodies were found, and none can be named.") == 1
+    assert "above T9" not in page.text
+    assert "No vertebral level was found" not in " ".join(page.attributes("alt"))
 
 
 def test_size_and_time_on_a_full_size_study(make_result: Make, images: ReportImages, tmp_path: Path) -> None:

@@ -3,7 +3,15 @@
 import pytest
 
 from osteo_monai.domain import DensityThresholds
-from osteo_monai.reporting.wording import density_words, ordinal, percent_words, percentile_words
+from osteo_monai.reporting.wording import (
+    HIGHEST_NAMED,
+    bodies_above_words,
+    density_words,
+    ordinal,
+    percent_words,
+    percentile_words,
+)
+from osteo_monai.screening.naming import NAMED_LEVELS
 
 
 @pytest.mark.parametrize(
@@ -60,3 +68,16 @@ def test_ordinal(number: int, words: str) -> None:
 )
 def test_percentile(percentile: float, words: str) -> None:
     assert percentile_words(percentile) == words
+
+
+def test_bodies_above_are_counted_in_words() -> None:
+    assert bodies_above_words(0) == ""
+    assert bodies_above_words(1) == "1 body above T9 was found and is not named."
+    assert bodies_above_words(8) == "8 bodies above T9 were found and are not named."
+    assert bodies_above_words(8, named=False) == "8 bodies were found, and none can be named."
+    assert bodies_above_words(1, named=False) == "1 body was found, and none can be named."
+    assert bodies_above_words(0, named=False) == ""
+
+
+def test_the_highest_name_is_that_of_screening() -> None:
+    assert NAMED_LEVELS[0] is HIGHEST_NAMED

@@ -1,7 +1,7 @@
-"""A small synthetic trunk with four bodies, and stand-ins for the two bundles that know where they are."""
+"""A small synthetic trunk with four bodies, and stand-ins for the three bundles that know where they are."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.imaging.volume import Acquisition, CTVolume
+from osteo_monai.measurement.landmarks import BodyLandmarks, LateralBone, Side
+from osteo_monai.screening import levels
+from osteo_monai.screening.levels import Vertebra
+from osteo_monai.screening.naming import BodyName, MissedBody, Naming
+from osteo_monai.transforms.column_decoding import FoundBody
 
 SPACING = 2.0
 SHAPE = (120, 100, 90)
@@ -21,22 +26,21 @@ LEVELS = (VertebraLevel.T12, VertebraLevel.L1, VertebraLevel.L2, VertebraLevel.L
 TRABECULAR_HU = {VertebraLevel.T12: 170.0, VertebraLevel.L1: 160.0, VertebraLevel.L2: 150.0, VertebraLevel.L3: 140.0}
 
 
-@dataclass(frozen=True)
-class FakeVertebra:
-    level: VertebraLevel
-    certainty: float
-    runner_up: VertebraLevel | None
-    centre_mm: tuple[float, float, float]
-    superior_mm: tuple[float, float, float]
-    inferior_mm: tuple[float, float, float]
-    complete: bool
+def lateral_bone(side: Side, length_mm: float) -> LateralBone:
+    """Return a rib or process that was followed to its end."""
+    return LateralBone(side, length_mm + 18.0, 0.4 * length_mm, length_mm, 3.0, 8.0, False, False, 1.0)
 
 
-def vertebra(place: VertebraLevel, **changes: Any) -> FakeVertebra:
+BARE = BodyLandmarks(None, None, True, True, None)
+LAST_RIBS = BodyLandmarks(lateral_bone("right", 98.0), lateral_bone("left", 105.0), True, True, None)
+
+
+def vertebra(place: VertebraLevel, **changes: Any) -> Vertebra:
     """Return the true vertebra at ``place``: T12 at z = 44 mm, the others each 36 mm below."""
     z = 44.0 - PITCH_MM * LEVELS.index(place)
-    truth = FakeVertebra(place, 0.99, None, (0, 0, z), (0, 0, z + PITCH_MM / 2), (0, 0, z - PITCH_MM / 2), True)
-    return replace(truth, **changes)
+    centre, top, bottom = (0.0, 0.0, z), (0.0, 0.0, z + PITCH_MM / 2), (0.0, 0.0, z - PITCH_MM / 2)
+    landmarks = LAST_RIBS if place is VertebraLevel.T12 else BARE
+    return replace(Vertebra(place, 0.99, None, centre, top, bottom, 0.9, 0.9, True, landmarks), **changes)
 
 
 def grid(affine: NDArray[np.float64] | None = None, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray[np.float64], ...]:
@@ -100,19 +104,39 @@ def make_volume(phantom_hu: NDArray[np.float32]) -> Callable[..., CTVolume]:
 
 
 class FakeLocaliser:
-    """Answers with the vertebrae it was given, whatever the image."""
+    """Answers with the centre line of the phantom, whatever the image."""
 
     name, version, weights_sha256 = "fake_localiser", "0.0.1", "0" * 64
 
-    def __init__(self, vertebrae: list[FakeVertebra]) -> None:
-        self.vertebrae = vertebrae
+    def __init__(self) -> None:
         self.calls = 0
 
     def __call__(self, image: Any) -> dict[str, Any]:
         self.calls += 1
         assert image.ndim == 4
         assert image.affine.shape == (4, 4)
-        return {"vertebrae": self.vertebrae}
+        z = np.arange(-100.0, 80.0, 10.0)
+        return {"line": np.stack([0 * z, 0 * z, z], axis=1)}
+
+
+class FakeColumn:
+    """Answers with bodies where it was told that they are, from the lowest up, and the line that it was given."""
+
+    name, version, weights_sha256 = "fake_column", "0.0.1", "2" * 64
+
+    def __init__(self, vertebrae: Sequence[Vertebra]) -> None:
+        self.vertebrae = sorted(vertebrae, key=lambda v: v.centre_mm[2])
+
+    def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
+        assert scan["image"].ndim == 4
+        return {"bodies": [found_body(v) for v in self.vertebrae], "axis_mm": scan["line"]}
+
+
+def found_body(v: Vertebra, role: tuple[float, float, float, float] = (-1.4,) * 4) -> FoundBody:
+    """Return the body that the column network would find there, without a name."""
+    return FoundBody(
+        0.95, v.centre_mm, v.superior_mm, v.inferior_mm, v.superior_seen, v.inferior_seen, role, v.complete
+    )
 
 
 class FakeSegmenter:
@@ -131,15 +155,41 @@ class FakeSegmenter:
         return {"pred": torch.from_numpy(self.mask[None, :, :, first : first + count].astype(np.uint8))}
 
 
+def told_names(told: Sequence[Vertebra], above: int, missed: Sequence[MissedBody], **changes: Any) -> Naming:
+    """Return the decision that gives the bodies, from the lowest up, their names; the highest ``above`` get none."""
+    names = []
+    for n, v in enumerate(told):
+        unnamed = n >= len(told) - above
+        level = None if unnamed else v.level
+        other = v.runner_up if v.runner_up is not None and not unnamed else None
+        names.append(
+            BodyName("above" if unnamed else "named", level, v.certainty, other, 1.0 - v.certainty, {}, 0.0, 0.0)
+        )
+    fields: dict[str, Any] = {"lumbar_count": {5: 1.0}, "ribbed_count": {12: 1.0}, "scale": 1.0} | changes
+    return Naming(tuple(names), missed=tuple(missed), doubles=(), **fields)
+
+
 @pytest.fixture
-def make_models(phantom_mask: NDArray[np.bool_]):
-    """Return a function that makes the two stand-ins; the truth where nothing else is given."""
+def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch):
+    """Return a function that makes the three stand-ins; the truth where nothing else is given.
+
+    What anatomy shows and what it is called are told as well, in place of the two steps that find them out
+    (test_levels.py tests these).
+    """
     from osteo_monai.screening.pipeline import ScreeningModels
 
-    def make(vertebrae: list[FakeVertebra] | None = None, mask: NDArray[np.bool_] | None = None) -> ScreeningModels:
-        located = [vertebra(level) for level in LEVELS] if vertebrae is None else vertebrae
-        return ScreeningModels(
-            FakeLocaliser(located), FakeSegmenter(phantom_mask if mask is None else mask, phantom_affine())
-        )
+    def make(
+        vertebrae: Sequence[Vertebra] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        above: int = 0,
+        missed: Sequence[MissedBody] = (),
+        **naming: Any,
+    ) -> ScreeningModels:
+        column = FakeColumn([vertebra(level) for level in LEVELS] if vertebrae is None else vertebrae)
+        told = column.vertebrae
+        monkeypatch.setattr(levels, "trace_landmarks", lambda *_: [v.landmarks for v in told])
+        monkeypatch.setattr(levels, "name_column", lambda *_: told_names(told, above, missed, **naming))
+        segmenter = FakeSegmenter(phantom_mask if mask is None else mask, phantom_affine())
+        return ScreeningModels(FakeLocaliser(), column, segmenter)
 
     return make

@@ -200,7 +200,9 @@ def test_without_a_label_the_whole_chain_runs_with_its_refusals(tmp_path, make_c
     assert models.localisation.calls == 1
     assert done.segmented == 1
     assert done.dice == {}
-    unsure = [replace(v, certainty=0.4) for v in models.localisation.vertebrae]
+    labels, _ = read_label_map(done.folder / "p0__ct.nii.gz")
+    assert set(np.unique(labels)) == {0, L1.label, L2.label}  # neighbours were outlined to compare, and are not kept
+    unsure = [replace(v, certainty=0.4) for v in models.column.vertebrae]
     with pytest.raises(ValueError, match="none of the 1 records"):
         segment_cohort(path, tmp_path / "again.json", folder=tmp_path / "other", models=make_models(unsure))
     assert "L1" in read_csv(tmp_path / "other" / cohort.EXCLUDED_FILE)[0]["reason"]

@@ -91,10 +91,12 @@ def test_the_sacrum_alone_leaves_the_number_of_lumbar_bodies_open() -> None:
     assert 0.7 < naming.bodies[4].posterior < 0.97
 
 
-@pytest.mark.parametrize(("levels", "count"), [(SIX_LUMBAR, 6), (FOUR_LUMBAR, 4)])
-def test_another_number_of_lumbar_bodies_is_told_not_forced(levels: Sequence[str], count: int) -> None:
+@pytest.mark.parametrize(("levels", "count", "share"), [(SIX_LUMBAR, 6, 0.5), (FOUR_LUMBAR, 4, 0.35)])
+def test_another_number_of_lumbar_bodies_is_told_not_forced(levels: Sequence[str], count: int, share: float) -> None:
+    """Expected of 2 to 3 % before anything is seen; one reading of the ribs is as likely as four lumbar bodies."""
     naming = name_column(voted(levels, strength=4.0))
-    assert naming.lumbar_count[count] > 0.5
+    assert naming.lumbar_count[count] > share
+    assert naming.bodies[levels.index("L1")].level is L.L1
     # a rib passed over, or taken for one, explains the same picture: nothing is certain
     assert naming.lumbar_count[5] > 0.02
     l1 = naming.bodies[levels.index("L1")]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class FakeOpinion:
 
 def with_opinions(models: ScreeningModels, **changes: Any) -> ScreeningModels:
     bundles = {"density_regression": FakeOpinion("fake_regression"), "classifier": FakeOpinion("fake_classifier")}
-    return ScreeningModels(models.localisation, models.segmentation, OpinionModels(bundles | changes))
+    return replace(models, opinions=OpinionModels(bundles | changes))
 
 
 # --- the rule of HU -----------------------------------------------------------------------------------------------
@@ -99,6 +100,7 @@ def test_opinions_stand_beside_the_density_and_change_nothing(make_volume, make_
     assert found["classifier"].probabilities == pytest.approx({NORMAL: 0.1, OSTEOPENIA: 0.8, OSTEOPOROSIS: 0.1})
     assert {m.bundle for m in result.models} == {
         "fake_localiser",
+        "fake_column",
         "fake_segmenter",
         "fake_regression",
         "fake_classifier",
@@ -114,9 +116,10 @@ def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(make_volume, 
     scan = models.opinions.bundles["density_regression"].scan
     assert scan["kvp"] == 120.0
     assert scan["image"].shape == scan["label"].shape
-    assert scan["image"].shape[3] == pytest.approx(61, abs=2)
+    # T12 to L3 with their discs are 144 mm, and 12 mm on either side, of which the scan has 4 mm above: 160 mm
+    assert scan["image"].shape[3] == pytest.approx(84, abs=2)
     torch.testing.assert_close(scan["image"].affine, scan["label"].affine)
-    assert set(np.unique(scan["label"])) == {0, L1.label, L2.label}
+    assert set(np.unique(scan["label"])) == {0, *(level.label for level in LEVELS)}
     assert int((np.asarray(scan["label"]) > 0).sum()) == int((images.bodies > 0).sum())
     # L1 is centred at z = 8 mm
     where = np.argwhere(np.asarray(scan["label"][0]) == L1.label).mean(0)
@@ -176,12 +179,12 @@ def test_result_round_trip_and_results_of_version_1_0(make_volume, make_models):
     result, _ = screen_volume(make_volume(), with_opinions(make_models()))
     text = result.model_dump_json()
     assert ScreeningResult.model_validate_json(text) == result
-    assert (result.version, RESULT_VERSION) == ("1.2", "1.2")
+    assert (result.version, RESULT_VERSION) == ("1.3", "1.3")
     old = json.loads(text)
-    del old["opinions"], old["opinions_absent"]
+    del old["opinions"], old["opinions_absent"], old["bodies_above"]
     old["version"] = "1.0"
     read = ScreeningResult.model_validate_json(json.dumps(old))
-    assert (read.version, read.opinions, read.density) == ("1.0", (), result.density)
+    assert (read.version, read.opinions, read.bodies_above, read.density) == ("1.0", (), 0, result.density)
 
 
 # --- the bundles themselves, by random weights --------------------------------------------------------------------
@@ -222,7 +225,7 @@ def test_bundles_without_weights_are_absent_and_with_weights_give_opinions(
     assert set(models.absent) == {"density_regression", "classifier"}
     assert all("not installed" in why and "/" not in why for why in models.absent.values())
     base = make_models()
-    without, _ = screen_volume(make_volume(), ScreeningModels(base.localisation, base.segmentation, models))
+    without, _ = screen_volume(make_volume(), replace(base, opinions=models))
     assert without.verdict == "accepted"
     assert without.opinions_absent == models.absent
 
@@ -230,7 +233,7 @@ def test_bundles_without_weights_are_absent_and_with_weights_give_opinions(
         make_weights(zoo, name)
     models = load_opinion_models(torch.device("cpu"))
     assert models.absent == {}
-    result, images = screen_volume(make_volume(), ScreeningModels(base.localisation, base.segmentation, models))
+    result, images = screen_volume(make_volume(), replace(base, opinions=models))
     assert {REGRESSION_BUNDLE, CLASSIFICATION_BUNDLE} <= {m.bundle for m in result.models}
     found = by_name(result)
     density = found["density_regression"].density

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, MineralStandard, Severity, Sex, VertebraLevel
+from osteo_monai.measurement.landmarks import BodyLandmarks
 from osteo_monai.measurement.values import CalibrationUsed
 from osteo_monai.screening import quality
+from osteo_monai.screening.levels import Vertebra
+from osteo_monai.screening.naming import MissedBody, Naming
 from osteo_monai.screening.quality import LIMITS, QualityLimits
 from osteo_monai.screening.result import Density, Opinion
 
 L1, L2, L3 = VertebraLevel.L1, VertebraLevel.L2, VertebraLevel.L3
-T11, T12, SACRUM = VertebraLevel.T11, VertebraLevel.T12, VertebraLevel.SACRUM
+T11, T12 = VertebraLevel.T11, VertebraLevel.T12
 
 
 def check(finding: Finding | None, code: str, severity: Severity) -> None:
@@ -139,6 +142,12 @@ def test_enhanced_aorta_warns():
     assert quality.aorta_enhancement(None, 0.0) is None
 
 
+def test_blood_beyond_any_measured_shift_is_refused():
+    check(quality.aorta_enhancement(350.0, 0.9), "contrast_enhanced", Severity.WARNING)
+    check(quality.aorta_enhancement(351.0, 0.9), "contrast_strong", Severity.REFUSAL)
+    assert quality.aorta_enhancement(500.0, 0.1) is None  # nothing that is surely the aorta
+
+
 @pytest.mark.parametrize("value", [-900.0, -1100.0])
 def test_air_off_range_warns(value):
     check(quality.air_value(value), "air_off_range", Severity.WARNING)
@@ -180,11 +189,10 @@ def test_sex_unknown_is_told():
 
 
 def test_absent_levels_are_refused_by_name():
-    finding = quality.levels_present([T11, T12, L1], [L1, L2])
+    finding = quality.levels_present({T11: 0.97, T12: 0.97, L1: 0.97}, [L1, L2])
     check(finding, "levels_not_covered", Severity.REFUSAL)
-    assert "does not show L2 (" in finding.message
-    check(quality.levels_present([], [L1, L2]), "levels_not_covered", Severity.REFUSAL)
-    assert quality.levels_present([L1, L2, L3], [L1, L2]) is None
+    assert finding.message == "The scan does not show L2 (found: T11, T12, L1)."
+    assert quality.levels_present({L1: 0.5, L2: 0.97, L3: 0.97}, [L1, L2]) is None
 
 
 def test_uncertain_level_is_refused_with_its_runner_up():
@@ -193,29 +201,161 @@ def test_uncertain_level_is_refused_with_its_runner_up():
     assert "60%" in finding.message
     assert "may be L2" in finding.message
     assert quality.level_certainty(L1, 0.99, L2) is None
-    assert quality.level_certainty(L1, 0.6, L2, replace(LIMITS, certainty_minimum=0.5)) is None
+    below = quality.level_certainty(L1, 0.6, L2, replace(LIMITS, certainty_minimum=0.5))
+    check(below, "level_certainty", Severity.INFO)
 
 
-def test_no_landmark_is_refused():
-    check(quality.landmark_in_view([L1, L2, L3]), "no_level_landmark", Severity.REFUSAL)
-    assert quality.landmark_in_view([T12, L1, L2]) is None
-    assert quality.landmark_in_view([L1, L2, SACRUM]) is None
+def test_bodies_without_a_name_are_not_nothing():
+    nothing = quality.levels_present({}, [L1, L2])
+    check(nothing, "levels_not_covered", Severity.REFUSAL)
+    assert nothing.message == "The scan does not show L1 and L2 (no vertebra was found)."
+    assert "(8 bodies were found, and none can be named)" in quality.levels_present({}, [L1, L2], unnamed=8).message
+    assert "(1 body was found, and none can be named)" in quality.levels_present({}, [L1, L2], unnamed=1).message
+
+
+def test_uncertain_names_are_not_told_as_if_they_were_certain():
+    finding = quality.levels_present({T12: 0.85, VertebraLevel.L4: 0.17}, [L1])
+    assert finding is not None
+    assert "(found: T12, L4 (17% certain))" in finding.message
+
+
+def test_names_at_the_limits_of_certainty():
+    check(quality.level_certainty(L1, 0.849, None), "level_uncertain", Severity.REFUSAL)
+    check(quality.level_certainty(L1, 0.85, None), "level_certainty", Severity.INFO)
+    told = quality.level_certainty(L1, 0.949, L2)
+    check(told, "level_certainty", Severity.INFO)
+    assert "it may be L2" in told.message
+    assert quality.level_certainty(L1, 0.95, L2) is None
+
+
+def test_what_the_names_rest_on_is_told():
+    sentence = "T12 carries the last ribs: right 98 mm, left 105 mm"
+    finding = quality.level_witness(sentence)
+    assert finding is not None
+    assert (finding.code, finding.severity, finding.message) == ("last_rib", Severity.INFO, sentence)
+    assert quality.level_witness(None) is None
 
 
 @pytest.mark.parametrize(
-    "lower",
+    ("level", "probability", "fires"),
     [
-        pytest.param((0.0, 0.0, -70.0), id="a level is missing between"),
-        pytest.param((0.0, 0.0, -10.0), id="the same body twice"),
-        pytest.param((0.0, 0.0, 35.0), id="upside down"),
+        (L1, 0.5, True),
+        (L1, 0.49, False),
+        (L3, 0.9, True),  # beside L2
+        (VertebraLevel.L4, 0.9, False),
+        (VertebraLevel.T13, 0.9, True),
+        (T12, 0.9, False),  # T13 lies between: what was missed would be beside T12, not L1
+        (None, 0.9, False),
     ],
 )
-def test_levels_that_are_not_neighbours_are_refused(lower):
-    check(quality.consecutive_levels(L1, L2, (0, 0, 0), lower), "levels_not_consecutive", Severity.REFUSAL)
+def test_missed_body(level, probability, fires):
+    finding = quality.body_missed(MissedBody((0.0, 0.0, -43.6), 2, level, probability), [L1, L2])
+    if fires:
+        check(finding, "body_missed", Severity.REFUSAL)
+        assert "z = -44 mm" in finding.message
+    else:
+        assert finding is None
 
 
-def test_neighbours_pass():
-    assert quality.consecutive_levels(L1, L2, (0, 0, 0), (0, 6, -34)) is None
+def found(level: VertebraLevel, z: float) -> Vertebra:
+    places = (0.0, 0.0, z), (0.0, 0.0, z + 16.0), (0.0, 0.0, z - 16.0)
+    return Vertebra(level, 0.99, None, *places, 0.9, 0.9, True, BodyLandmarks(None, None, True, True, None))
+
+
+@pytest.mark.parametrize(
+    ("distance", "scale", "fires"),
+    [
+        (34.5, 1.0, False),
+        (43.4, 1.0, False),  # 34.5 mm and 9 mm more
+        (43.6, 1.0, True),
+        (25.6, 1.0, False),
+        (25.4, 1.0, True),
+        (43.4, 0.9, True),  # in a person whose bodies are 31 mm apart
+        (69.0, 1.0, True),  # a body is missing between
+        (2.0, 1.0, True),  # the same body twice
+    ],
+)
+def test_distance_of_neighbours(distance, scale, fires):
+    finding = quality.pitch(found(L1, 0.0), found(L2, -distance), scale)
+    if fires:
+        check(finding, "pitch_off_range", Severity.REFUSAL)
+        assert f"{distance:.0f} mm apart" in finding.message
+        assert f"{34.5 * scale:.0f} mm are expected" in finding.message
+    else:
+        assert finding is None
+
+
+@pytest.mark.parametrize(("upper", "lower"), [(L1, L3), (L2, L1), (L1, L1), (T11, VertebraLevel.L2)])
+def test_levels_that_are_not_neighbours_are_refused(upper, lower):
+    check(quality.pitch(found(upper, 0.0), found(lower, -35.0), 1.0), "levels_not_consecutive", Severity.REFUSAL)
+
+
+def naming(ribs: dict[int, float], lumbar: dict[int, float]) -> Naming:
+    return Naming((), lumbar, ribs, (), (), 1.0)
+
+
+def test_spine_of_another_number_of_bodies_warns():
+    usual = {11: 0.02, 12: 0.96, 13: 0.02}
+    finding = quality.spine_variant(naming(usual, {4: 0.6, 5: 0.4}), [T12, L1])
+    check(finding, "transitional_spine", Severity.WARNING)
+    assert "12 pairs of ribs and 4 lumbar bodies" in finding.message
+    check(
+        quality.spine_variant(naming({11: 0.5, 12: 0.5}, {5: 1.0}), [T12, L1]), "transitional_spine", Severity.WARNING
+    )
+    assert quality.spine_variant(naming(usual, {4: 0.1, 5: 0.9}), [T12, L1]) is None
+    # most likely of all, but less likely than not
+    assert quality.spine_variant(naming(usual, {4: 0.45, 5: 0.35, 6: 0.2}), [T12, L1]) is None
+    # its own name says so already
+    six = naming(usual, {5: 0.1, 6: 0.9})
+    assert quality.spine_variant(six, [T12, L1, VertebraLevel.L6]) is None
+    check(quality.spine_variant(six, [T12, L1]), "transitional_spine", Severity.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "fires"),
+    [
+        ((None, None), False),
+        ((7.0, -7.0), False),
+        ((7.5, 0.0), True),
+        ((0.0, -7.5), True),
+        ((None, -9.0), True),
+        ((0.5, None), False),
+    ],
+)
+def test_discs_of_two_networks(offsets, fires):
+    finding = quality.disc_disagreement(L1, offsets)
+    if fires:
+        check(finding, "disc_disagreement", Severity.REFUSAL)
+    else:
+        assert finding is None
+
+
+def test_level_left_out_says_why_in_one_sentence():
+    finding = quality.level_left_out(L2, "Metal lies beside it.")
+    check(finding, "level_left_out", Severity.WARNING)
+    assert finding.message == "L2 was left out: Metal lies beside it."
+    assert quality.level_left_out(L2, "it is not in view").message == "L2 was left out: it is not in view."
+
+
+@pytest.mark.parametrize(
+    ("volume", "beside", "fires"),
+    [
+        (30.0, [], False),
+        (30.0, [28.0, 33.0], False),
+        (18.1, [30.0], False),
+        (17.9, [30.0], True),
+        (44.9, [30.0], False),
+        (45.1, [30.0], True),
+        (43.0, [25.0, 26.0, 43.0], True),  # one of those beside it leaks as well
+    ],
+)
+def test_volume_beside_neighbours(volume, beside, fires):
+    finding = quality.volume_beside_neighbours(L1, volume, beside)
+    if fires:
+        check(finding, "outline_unlike_neighbours", Severity.REFUSAL)
+        assert f"{volume:.1f} cm3" in finding.message
+    else:
+        assert finding is None
 
 
 @pytest.mark.parametrize("odd", [VertebraLevel.T13, VertebraLevel.L6])
@@ -276,11 +416,37 @@ def test_cement_is_refused():
     assert quality.cement(L1, 0.1) is None
 
 
-def test_height_loss_warns_from_20_and_excludes_from_25_percent():
-    assert quality.height_loss(L1, None) is None
-    assert quality.height_loss(L1, 0.20) is None
-    check(quality.height_loss(L1, 0.22), "possible_fracture", Severity.WARNING)
-    check(quality.height_loss(L1, 0.40), "fracture", Severity.WARNING)
+@pytest.mark.parametrize(
+    ("loss", "spacing", "code"),
+    [
+        # a body of 25 mm: slices of 1 mm can make 8 %, of 2.5 mm 10 %, of 5 mm 16 %
+        (None, 1.0, None),
+        (0.20, 1.0, None),
+        (0.27, 1.0, None),
+        (0.30, 1.0, "possible_fracture"),
+        (0.35, 1.0, "fracture"),
+        (0.35, 2.5, "possible_fracture"),
+        (0.39, 2.5, "fracture"),
+        (0.30, 5.0, None),
+        (0.35, 5.0, None),
+        (0.40, 5.0, "possible_fracture"),
+        (0.45, 5.0, "fracture"),
+    ],
+)
+def test_height_loss_counts_beyond_what_slices_can_make(loss, spacing, code):
+    finding = quality.height_loss(L1, loss, 25.0, spacing)
+    if code is None:
+        assert finding is None
+    else:
+        check(finding, code, Severity.WARNING)
+        assert f"{loss:.0%}" in finding.message
+
+
+def test_margin_of_a_height_loss():
+    # 1.28 * 2 * sqrt(5^2 / 12 + 0.7^2) / 25
+    assert quality.height_loss_margin(25.0, 5.0) == pytest.approx(0.1642, abs=1e-4)
+    assert quality.height_loss_margin(25.0, 1e-6) == pytest.approx(1.28 * 2 * 0.7 / 25.0)
+    assert quality.height_loss_margin(12.5, 5.0) == pytest.approx(2 * quality.height_loss_margin(25.0, 5.0))
 
 
 @pytest.mark.parametrize(("voxels", "volume"), [(20, 5.0), (500, 0.1), (0, 0.0)])
@@ -326,11 +492,6 @@ def test_outline_without_shape_or_region_is_refused():
     check(quality.region_not_possible(L1, "Too little is left."), "too_few_trabecular_voxels", Severity.REFUSAL)
 
 
-def test_two_vertebrae_of_one_name_are_refused():
-    check(quality.named_once([L1, L2, L2], [L1, L2]), "levels_not_consecutive", Severity.REFUSAL)
-    assert quality.named_once([T12, T12, L1, L2], [L1, L2]) is None
-
-
 def test_levels_left():
     check(quality.levels_measured([], [L1, L2]), "no_level_left", Severity.REFUSAL)
     check(quality.levels_measured([L2], [L1, L2]), "single_level", Severity.WARNING)
@@ -347,13 +508,40 @@ def test_verdict_is_the_worst_finding():
     assert quality.verdict([of(Severity.WARNING), of(Severity.REFUSAL)]) == "refused"
 
 
-@pytest.mark.parametrize(("offset_mm", "severity"), [(3.0, None), (-7.5, None), (-12.0, "warning"), (17.0, "refusal")])
-def test_a_body_far_from_where_its_level_was_seen(offset_mm: float, severity: str | None):
+def test_reasons_that_a_radiologist_gives_come_first():
+    def of(code: str, severity: Severity) -> Finding:
+        return Finding(code=code, severity=severity, message=f"{code}.")
+
+    told = [
+        of("kernel_unknown", Severity.INFO),
+        of("level_cut", Severity.WARNING),  # not a refusal, so it does not go first
+        of("age_below_18", Severity.REFUSAL),
+        of("kvp_out_of_range", Severity.REFUSAL),
+        of("contrast_strong", Severity.REFUSAL),
+        of("level_uncertain", Severity.REFUSAL),
+        of("levels_not_covered", Severity.REFUSAL),
+    ]
+    assert [f.code for f in quality.first_reasons_first(told)] == [
+        "levels_not_covered",
+        "level_uncertain",
+        "contrast_strong",
+        "age_below_18",
+        "kvp_out_of_range",
+        "kernel_unknown",
+        "level_cut",
+    ]
+
+
+@pytest.mark.parametrize("offset_mm", [0.0, 8.2, -8.2])
+def test_a_body_near_where_it_was_found_passes(offset_mm: float):
+    assert quality.level_offset(L1, offset_mm, 33.0) is None
+
+
+@pytest.mark.parametrize("offset_mm", [8.3, -12.0])
+def test_a_body_a_quarter_of_its_height_off_is_refused(offset_mm: float):
     finding = quality.level_offset(L1, offset_mm, 33.0)
-    assert (finding.severity if finding else None) == severity
-    if finding:
-        assert finding.code == "level_offset"
-        assert f"{abs(offset_mm):.0f} mm" in finding.message
+    check(finding, "level_offset", Severity.REFUSAL)
+    assert f"{abs(offset_mm):.0f} mm" in finding.message
 
 
 # --- the opinions -------------------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ def test_chest_gives_a_calibrated_risk_with_heat_map_and_report(bundles, tmp_pat
     path = dicom(tmp_path / "chest.dcm", PatientAge="071Y", PatientSex="F")
     code, result = run(path, tmp_path / "out")
     assert code == 0
-    assert (result.version, result.modality, result.study) == ("1.2", "radiograph", "chest.dcm")
+    assert (result.version, result.modality, result.study) == ("1.3", "radiograph", "chest.dcm")
     found = result.radiograph
     radiograph = read_radiograph(path)
     answer = load_bundle(CHEST_BUNDLE)(torch.from_numpy(radiograph.pixels)[None])

@@ -83,7 +83,8 @@ def column(
 
 
 def decode(logits: MetaTensor) -> tuple[list[LocatedVertebra], MetaTensor]:
-    return DecodeVertebraed().decode(logits)
+    found, _, labels = DecodeVertebraed().decode(logits)
+    return found, labels
 
 
 def names(found: Sequence[LocatedVertebra]) -> list[str]:
@@ -120,6 +121,19 @@ def test_positions_are_in_the_millimetres_of_the_scanner(origin: tuple[float, fl
         assert there.superior_mm == pytest.approx(np.array(here.superior_mm) + origin, abs=1e-3)
         assert there.complete == here.complete
     assert np.asarray(labels.affine)[:3, 3] == pytest.approx(origin)
+
+
+@pytest.mark.parametrize("origin", [(0.0, 0.0, 0.0), (-7.5, 3.0, -900.0)])
+def test_the_centre_line_runs_through_the_bodies(origin: tuple[float, float, float]) -> None:
+    """The discs of this column are empty: there the line is interpolated."""
+    logits, _ = column(UPWARDS, origin=origin, sacrum=False)
+    data = DecodeVertebraed(line_key="axis")({"pred": logits})
+    line = data["axis"] - origin
+    assert line.shape[1] == 3
+    np.testing.assert_allclose(np.diff(line[:, 2]), SPACING)
+    assert (line[0, 2], line[-1, 2]) == pytest.approx((50.0, 330.0), abs=SPACING)  # half a body beyond the last centres
+    np.testing.assert_allclose(line[:, 0], 58.0, atol=1.0)
+    np.testing.assert_allclose(line[:, 1], 60.0 + 0.05 * line[:, 2], atol=1.5)
 
 
 def test_one_confused_body_is_corrected_by_the_others() -> None:
@@ -261,8 +275,9 @@ def test_one_body_alone() -> None:
 
 def test_nothing_found() -> None:
     logits, _ = column((), sacrum=False)
-    found, labels = decode(logits)
+    found, line, labels = DecodeVertebraed().decode(logits)
     assert found == []
+    assert line.shape == (0, 3)
     assert labels.shape == (1, *SHAPE)
     assert labels.max() == 0
 

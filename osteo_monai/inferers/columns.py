@@ -1,0 +1,53 @@
+"""The column network's answer, averaged over mirrored and shifted views of one column."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+
+class ColumnInferer(Inferer):
+    """Average the logits over views: mirrored left to right, and shifted by whole voxels in x and y.
+
+    Args:
+        margin: voxels by which a column is wider than the network's window on each side.
+        shifts: (x, y) in voxels of the views, at most ``margin`` each.
+        step_mm: voxel size, for the offsets.
+        enabled: bfloat16 autocast.
+
+    Raises:
+        ValueError: if a shift exceeds the margin.
+    """
+
+    def __init__(
+        self,
+        margin: int = 2,
+        shifts: Sequence[Sequence[int]] = ((0, 0), (2, 0), (-2, 0)),
+        step_mm: float = 2.5,
+        enabled: bool = False,
+    ) -> None:
+        super().__init__()
+        if any(abs(s) > margin for shift in shifts for s in shift):
+            raise ValueError(f"shifts must be at most the margin of {margin} voxels, got {list(shifts)}")
+        self.margin, self.shifts, self.step_mm, self.enabled = margin, [tuple(s) for s in shifts], step_mm, enabled
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Return (B, 9, Z) for columns (B, 1, X + 2 margin, Y + 2 margin, Z)."""
+        columns = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        total: Tensor | None = None
+        m = self.margin
+        for dx, dy in self.shifts:
+            window = columns[:, :, m + dx : columns.shape[2] - m + dx, m + dy : columns.shape[3] - m + dy]
+            for mirrored in (False, True):
+                with torch.autocast(columns.device.type, torch.bfloat16, enabled=self.enabled):
+                    answer = network(window.flip(2) if mirrored else window, *args, **kwargs)
+                answer = answer.float().clone()
+                if mirrored:
+                    answer[:, 7] = -answer[:, 7]
+                answer[:, 7] += dx * self.step_mm / 10.0
+                answer[:, 8] += dy * self.step_mm / 10.0
+                total = answer if total is None else total + answer
+        assert total is not None
+        return total / (2 * len(self.shifts))
