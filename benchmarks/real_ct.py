@@ -277,13 +277,16 @@ def false_codes(result: ScreeningResult, truth: Truth) -> list[str]:
 
 
 def outlines(labels_path: Path, mask: Mask) -> dict[str, Outline]:
-    """Return for each outlined level which share of it lies inside its own vertebra and inside others."""
+    """Return for each outlined level that the masks hold which share lies inside its own vertebra and inside others."""
     if not labels_path.exists():
         return {}
     written = read_mask(labels_path, VERSE)
     voxel_cm3 = abs(float(np.linalg.det(written.affine[:3, :3]))) / 1000.0
     shares = {}
+    held = {mask.names.get(int(v)) for v in np.unique(mask.data)}
     for label in np.unique(written.data[written.data > 0]):
+        if VERSE[int(label)] not in held:
+            continue
         index = np.argwhere(written.data == label)
         there = mask.at(index @ written.affine[:3, :3].T + written.affine[:3, 3])
         names = [mask.names.get(int(v), "other") for v in there if v > 0]
