@@ -375,7 +375,8 @@ class _Screening:
                 self._add(quality.level_witness(self.column.last_rib()))
             self._add(*(quality.body_missed(m, [v.level for v in wanted]) for m in naming.missed))
             self._add(quality.spine_variant(naming, names))
-        for upper, lower in itertools.pairwise(self.column.vertebrae):
+        # the centre of a body that is cut is only estimated
+        for upper, lower in itertools.pairwise(v for v in self.column.vertebrae if v.complete):
             if upper.level in self.levels_wanted or lower.level in self.levels_wanted:
                 self._add(quality.pitch(upper, lower, naming.scale if naming is not None else 1.0, limits))
         if quality.verdict(self.findings) == "refused":
@@ -587,14 +588,14 @@ class _Screening:
         limits = self.options.limits
         if not bodies:
             return
-        volumes = {level: body.shape.volume_cm3 for level, body in bodies.items()}
-        volumes |= {level: shape.volume_cm3 for level, shape in neighbours.items()}
+        sections = {level: body.shape.section_mm2 for level, body in bodies.items()}
+        sections |= {level: shape.section_mm2 for level, shape in neighbours.items()}
         for level, body in bodies.items():
             shape = body.shape
-            beside = [volume for other, volume in volumes.items() if other is not level]
+            beside = [section for other, section in sections.items() if other is not level]
             found = [
                 quality.body_shape(level, shape.width_mm, shape.depth_mm, shape.height_mm, limits),
-                quality.volume_beside_neighbours(level, shape.volume_cm3, beside, limits),
+                quality.section_beside_neighbours(level, shape.section_mm2, beside, limits),
                 quality.metal(level, body.metal_mm3, limits),
             ]
             if body.region.reason is not None:

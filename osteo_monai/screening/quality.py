@@ -51,8 +51,10 @@ class QualityLimits:
     height_maximum_mm: float = _limit(45.0, "one and a half of the upper body height of 20-30 mm (spinebase)")
     aspect_minimum: float = _limit(0.9, f"{_CUSTOM}: width over depth is 40/35 = 1.1 at least (spinebase), with room")
     aspect_maximum: float = _limit(2.3, f"{_CUSTOM}: width over depth is 50/30 = 1.7 at most (spinebase), with room")
-    volume_ratio_minimum: float = _limit(0.45, f"{_CUSTOM}: a body crushed by half is a fracture, less is no body")
-    volume_ratio_maximum: float = _limit(1.5, f"{_CUSTOM}: neighbours differ by 5-10 %; half a body more is a leak")
+    section_ratio_minimum: float = _limit(
+        0.6, f"{_CUSTOM}: sections of neighbours differ by 5-10 %; a crush widens them"
+    )
+    section_ratio_maximum: float = _limit(1.5, f"{_CUSTOM}: neighbours differ by 5-10 %; half a body more is a leak")
     height_loss_warning: float = _limit(0.20, "height loss of Genant's grade 1 and of the project's clinical notes")
     height_loss_exclusion: float = _limit(0.25, "height loss from which Genant's semiquantitative grade 2 begins")
     metal_hu: float = _limit(2500.0, f"{_CUSTOM}: above cortical bone, 1200 +- 250 HU (Michalski 2020)")
@@ -401,16 +403,19 @@ def level_left_out(level: VertebraLevel, reason: str) -> Finding:
     return _finding("level_left_out", Severity.WARNING, f"{level} was left out: {reason.rstrip('.')}.")
 
 
-def volume_beside_neighbours(
-    level: VertebraLevel, volume_cm3: float, neighbours_cm3: Sequence[float], limits: QualityLimits = LIMITS
+def section_beside_neighbours(
+    level: VertebraLevel, section_mm2: float, neighbours_mm2: Sequence[float], limits: QualityLimits = LIMITS
 ) -> Finding | None:
-    """Refuse an outline that is much larger or smaller than those of the same person beside it."""
-    if not neighbours_cm3:
+    """Refuse an outline whose section is much larger or smaller than those of the same person beside it."""
+    if not neighbours_mm2:
         return None
-    usual = float(np.median(neighbours_cm3))
-    if limits.volume_ratio_minimum <= volume_cm3 / usual <= limits.volume_ratio_maximum:
+    usual = float(np.median(neighbours_mm2))
+    if limits.section_ratio_minimum <= section_mm2 / usual <= limits.section_ratio_maximum:
         return None
-    message = f"The outlined body of {level} holds {volume_cm3:.1f} cm3, those beside it {usual:.1f} cm3."
+    message = (
+        f"The outlined body of {level} has a section of {section_mm2 / 100:.1f} cm2, those beside it "
+        f"{usual / 100:.1f} cm2."
+    )
     return _finding("outline_unlike_neighbours", Severity.REFUSAL, message)
 
 

@@ -16,6 +16,8 @@ PEAK_MINIMUM = 0.25
 """Least probability at the centre of a body; below it the network has seen none. Project custom."""
 CLOSEST_MM = 14.0
 """Least distance of two centres: the lowest upper thoracic bodies lie 18 mm apart, collapsed ones less."""
+CUT_BODY_MM = 5.0
+"""Least height of a body at the end of the scan that is told as one that is cut. Project custom."""
 DISC_MINIMUM = 0.15
 """Least probability in the middle of a disc that counts as seen. Project custom."""
 
@@ -76,7 +78,11 @@ def decode_column(logits: NDArray[np.float64], axis_mm: NDArray[np.float64]) -> 
         raise ValueError(f"logits must be ({CHANNELS}, {len(axis_mm)}), got {logits.shape}")
     column = _Column(logits, axis_mm)
     centres = column.centres()
-    return [column.found(i, centres) for i in range(len(centres))]
+    bodies = [column.found(i, centres) for i in range(len(centres))]
+    if not bodies:
+        return []
+    below, above = column.cut_body(bodies[0], centres[0], -1), column.cut_body(bodies[-1], centres[-1], +1)
+    return [*([below] if below else []), *bodies, *([above] if above else [])]
 
 
 class _Column:
@@ -116,6 +122,27 @@ class _Column:
             complete,
         )
 
+    def cut_body(self, last: FoundBody, centre: float, side: int) -> FoundBody | None:
+        """Return the body beyond the outermost whole one, of which the scan shows a part; ``None`` where none is.
+
+        Its centre is where it would be expected, or at the end of the scan where that comes first.
+        """
+        disc_mm = last.inferior_mm if side < 0 else last.superior_mm
+        if not last.complete or (last.inferior_seen if side < 0 else last.superior_seen) == 0.0:
+            return None
+        disc = float(np.interp(disc_mm[2], self.axis[:, 2], np.arange(len(self.axis))))
+        part = self.body[: int(disc) + 1] if side < 0 else self.body[int(np.ceil(disc)) :]
+        edge = 0 if side < 0 else self.last
+        if (part >= 0.5).sum() * self.step < CUT_BODY_MM or self.body[edge] < 0.5:
+            return None
+        at = float(np.clip(disc + side * abs(disc - centre), 0, self.last))
+        role = self.role[:, edge]
+        end, probability = self.point(edge + 0.5 * side), float(part[part >= 0.5].mean())
+        roles = (float(role[0]), float(role[1]), float(role[2]), float(role[3]))
+        if side < 0:
+            return FoundBody(probability, self.point(at), disc_mm, end, last.inferior_seen, 0.0, roles, False)
+        return FoundBody(probability, self.point(at), end, disc_mm, 0.0, last.superior_seen, roles, False)
+
     def point(self, at: float) -> tuple[float, float, float]:
         """Return the RAS+ mm of a slice's axis; ``at`` may have a fraction."""
         slices = np.arange(len(self.axis))
@@ -152,4 +179,4 @@ class _Column:
         if seen > 0 and abs(disc - edge) > 0.5:
             return False
         run = self.body[: round(at) + 1] if side < 0 else self.body[round(at) :]
-        return bool(run.min() > 0.4)
+        return bool(run.min() > 0.5)

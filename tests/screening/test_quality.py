@@ -338,22 +338,22 @@ def test_level_left_out_says_why_in_one_sentence():
 
 
 @pytest.mark.parametrize(
-    ("volume", "beside", "fires"),
+    ("section", "beside", "fires"),
     [
-        (30.0, [], False),
-        (30.0, [28.0, 33.0], False),
-        (18.1, [30.0], False),
-        (17.9, [30.0], True),
-        (44.9, [30.0], False),
-        (45.1, [30.0], True),
-        (43.0, [25.0, 26.0, 43.0], True),  # one of those beside it leaks as well
+        (12.0, [], False),
+        (12.0, [11.0, 13.0], False),
+        (7.3, [12.0], False),
+        (7.1, [12.0], True),
+        (17.9, [12.0], False),
+        (18.1, [12.0], True),
+        (17.0, [10.0, 10.4, 17.0], True),  # one of those beside it leaks as well
     ],
 )
-def test_volume_beside_neighbours(volume, beside, fires):
-    finding = quality.volume_beside_neighbours(L1, volume, beside)
+def test_section_beside_neighbours(section, beside, fires):
+    finding = quality.section_beside_neighbours(L1, 100.0 * section, [100.0 * b for b in beside])
     if fires:
         check(finding, "outline_unlike_neighbours", Severity.REFUSAL)
-        assert f"{volume:.1f} cm3" in finding.message
+        assert f"{section:.1f} cm2" in finding.message
     else:
         assert finding is None
 

@@ -242,3 +242,29 @@ def test_as_a_dictionary_transform() -> None:
     np.testing.assert_allclose(result["pred"], expit(column()[:3]), atol=1e-6)
     assert result["other"] == 1
     assert data["pred"] is logits
+
+
+def test_a_body_that_the_scan_cuts_is_told_beyond_the_last_whole_one() -> None:
+    """Its disc is seen and 10 mm of it, but it has no centre."""
+    logits = column(CENTRES[1:4], DISCS, bodies=CENTRES[1:4])
+    logits[2] = -6.0
+    z = STEP * np.arange(SLICES)
+    for at in (26.0, *CENTRES[1:4], 144.0):
+        logits[2][abs(z - at) <= HALF - 3.0] = 4.0
+    first, last = int(24.0 / STEP), int(146.0 / STEP)
+    found = decode_column(logits[:, first : last + 1], axis()[first : last + 1])
+    assert [b.complete for b in found] == [False, True, True, True, False]
+    low, high = found[0], found[-1]
+    assert low.superior_mm == found[1].inferior_mm
+    assert low.inferior_seen == 0.0
+    assert high.inferior_mm == found[3].superior_mm
+    assert high.superior_seen == 0.0
+    assert heights([low])[0] < DISCS[0]
+    assert heights([high])[0] > DISCS[3]
+
+
+def test_no_cut_body_is_told_where_the_scan_ends_in_a_disc() -> None:
+    logits = column(CENTRES[1:4], DISCS, bodies=CENTRES[1:4])
+    first, last = int(36.0 / STEP), int(134.0 / STEP)
+    found = decode_column(logits[:, first : last + 1], axis()[first : last + 1])
+    assert [b.complete for b in found] == [True, True, True]
