@@ -38,7 +38,7 @@ GOOD_CENTRE_MM = 5.0
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "contrast": ("contrast",),
     "levels_not_covered": ("levels_not_covered", "level_cut"),
-    "level_uncertain": ("level_uncertain", "no_level_landmark", "levels_not_consecutive"),
+    "level_uncertain": ("level_uncertain", "body_missed", "pitch_off_range", "levels_not_consecutive"),
 }
 """Words in ``expect`` that stand for several finding codes, by how the codes begin."""
 DAMAGE_CODES = ("fracture", "possible_fracture", "level_cut", "metal", "cement_or_sclerosis")

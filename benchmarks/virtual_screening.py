@@ -32,6 +32,8 @@ from osteo_monai.virtual.recipe import SubjectPlan, plan_cohort, read_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "data_manifests" / "recipes" / "virtual_segmentation_test.json"
+CERTAIN = 0.95
+"""A name of this posterior or more should be right in 95 of 100."""
 SAME_BODY_MM = 10.0
 """A located centre nearer than this to a true one belongs to that body."""
 
@@ -91,7 +93,7 @@ def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
     named = [v for v in ct.anatomy.vertebrae if v.level not in list(VertebraLevel)[:8]]
     true = {v.level: v.centre for v in named if low + 5 < v.centre[2] < high - 5}
     anything = np.array([v.centre for v in ct.anatomy.vertebrae])
-    right = wrong = spurious = 0
+    right = wrong = spurious = certain = certain_right = 0
     distances, found = [], set()
     for located in result.levels_found:
         gaps = {level: float(np.linalg.norm(c - located.centre_mm)) for level, c in true.items()}
@@ -102,7 +104,10 @@ def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
             continue
         found.add(nearest)
         distances.append(gaps[nearest])
-        right, wrong = right + (located.level == nearest), wrong + (located.level != nearest)
+        is_right = located.level == nearest
+        right, wrong = right + int(is_right), wrong + int(not is_right)
+        if located.certainty >= CERTAIN:
+            certain, certain_right = certain + 1, certain_right + int(is_right)
     measured_right = all(
         float(np.linalg.norm(ct.anatomy.vertebra(m.level).centre - m.centre_mm)) <= SAME_BODY_MM
         if any(v.level == m.level for v in ct.anatomy.vertebrae)
@@ -115,6 +120,8 @@ def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
         "named_right": right,
         "named_wrong": wrong,
         "spurious": spurious,
+        "certain": certain,
+        "certain_right": certain_right,
         "centre_error_mm": round(float(np.mean(distances)), 2) if distances else None,
         "measured_levels_right": measured_right if result.levels else None,
     }
@@ -145,6 +152,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     screenable = [r for r in rows if r["screenable"]]
     measured = [r for r in rows if "density_error_mg_cm3" in r]
     named = sum(r["named_right"] + r["named_wrong"] for r in rows)
+    certain = sum(r["certain"] for r in rows)
 
     def mean(values: list[float]) -> float | None:
         return round(float(np.mean(values)), 3) if values else None
@@ -161,6 +169,8 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "measured_though_level_wrong": sum(r["measured_levels_right"] is False for r in rows),
         "bodies_found": mean([r["found"] / r["bodies"] for r in rows if r["bodies"]]),
         "level_accuracy": round(sum(r["named_right"] for r in rows) / named, 4) if named else None,
+        "names_called_95_percent": round(certain / named, 4) if named else None,
+        "right_of_these": round(sum(r["certain_right"] for r in rows) / certain, 4) if certain else None,
         "spurious_bodies": sum(r["spurious"] for r in rows),
         "centre_error_mm": mean([r["centre_error_mm"] for r in rows if r["centre_error_mm"] is not None]),
         "dice": mean([b["dice"] for b in bodies if b["dice"] is not None]),

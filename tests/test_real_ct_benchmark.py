@@ -74,7 +74,7 @@ def judge(real_ct: ModuleType, outcome: Any, known: Any, labels: Path = Path("ab
         ("measured:L1 alone", "measured:L1 alone", True),
         ("refused:contrast_enhanced", "refused:contrast", True),
         ("refused:level_cut", "refused:levels_not_covered", True),
-        ("refused:no_level_landmark", "refused:level_uncertain", True),
+        ("refused:pitch_off_range", "refused:level_uncertain", True),
         ("refused:metal", "refused:contrast", False),
         ("refused:measured", "measured", False),
         ("unusable", "refused:not_ct", False),

@@ -17,7 +17,7 @@ DISC_GAP_MM = 2.5
 seven real people."""
 HALF_PLATE_MM = 0.5
 """From the middle of an end plate, where it is brightest, to its outer surface. Project custom."""
-RIM_MM, RIM_CONTRAST, RIM_CONTRAST_TO_NOISE = 3.0, 1.0, 1.5
+RIM_MM, RIM_CONTRAST, RIM_CONTRAST_TO_NOISE = 3.0, 1.0, 1.2
 """How far the rim of a dished end plate goes beyond its middle at most, from which share of the plate's contrast to the
 disc on it counts as bone, and how many SD of the disc the contrast must be for a rim to be told from noise. Project
 custom."""

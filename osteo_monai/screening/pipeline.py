@@ -413,11 +413,11 @@ class _Screening:
             return
         bodies = {level: body for level, body in bodies.items() if level in self.levels_wanted}
         self._leave_out_fractures(bodies, shapes)
+        if bodies:
+            self._calibrate(next(iter(bodies.values())).around.calibration_samples())
+            self._leave_out_sclerosis(bodies)
         self._add(quality.levels_measured(list(bodies), self.levels_wanted))
-        if not bodies:
-            return
-        self._calibrate(next(iter(bodies.values())).around.calibration_samples())
-        if self.calibration is not None:
+        if bodies and self.calibration is not None:
             self._collect(bodies, affine)
 
     def compare(self) -> None:
@@ -544,6 +544,17 @@ class _Screening:
         if level in self.levels_wanted:
             self.levels_wanted = tuple(wanted for wanted in self.levels_wanted if wanted is not level)
             self._add(quality.level_left_out(level, refusals[0].message))
+
+    def _leave_out_sclerosis(self, bodies: dict[VertebraLevel, "_Body"]) -> None:
+        """Take the denser of two bodies out of ``bodies`` where they cannot have the same bone."""
+        if self.calibration is None or self.options.levels is not None or len(bodies) != 2:
+            return
+        densities = {v: density(b.hu.representative, self.calibration).mg_cm3 for v, b in bodies.items() if b.hu}
+        denser = max(densities, key=lambda level: densities[level])
+        finding = quality.sclerosis(denser, max(densities.values()) - min(densities.values()), self.options.limits)
+        if finding is not None:
+            self._add(finding)
+            del bodies[denser]
 
     def _leave_out_fractures(
         self, bodies: dict[VertebraLevel, "_Body"], neighbours: Mapping[VertebraLevel, BodyShape]

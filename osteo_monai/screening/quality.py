@@ -75,6 +75,9 @@ class QualityLimits:
     age_minimum_years: float = _limit(18.0, "youngest age of the norms (Pan 2024, Table 1)")
     age_maximum_years: float = _limit(90.0, "oldest age of the norms (Pan 2024, Table 1: 80-89)")
     spread_maximum_mg_cm3: float = _limit(40.0, f"{_CUSTOM}: L1 110.5 and L2 113.3 mg/cm3 in 13 patients (ERAP)")
+    spread_sclerosis_mg_cm3: float = _limit(
+        60.0, f"{_CUSTOM}: two SD of adults (28 mg/cm3, Pan 2024); DXA leaves out a vertebra one SD above the next"
+    )
     region_voxels_minimum: float = _limit(50, f"{_CUSTOM}: standard error of noise of 40 HU below 6 HU")
     region_volume_minimum_cm3: float = _limit(0.5, f"{_CUSTOM}: a ball of 10 mm; ERAP regions hold 7.8 +- 2.6 cm3")
     air_low_hu: float = _limit(-1030.0, "Michalski 2020: air -1000 (-30/+20) HU")
@@ -401,6 +404,18 @@ def disc_disagreement(
 def level_left_out(level: VertebraLevel, reason: str) -> Finding:
     """Warn that a level is not measured, so that the density rests on the others."""
     return _finding("level_left_out", Severity.WARNING, f"{level} was left out: {reason.rstrip('.')}.")
+
+
+def sclerosis(level: VertebraLevel, above_mg_cm3: float, limits: QualityLimits = LIMITS) -> Finding | None:
+    """Leave out a level that is so much denser than its neighbour that something else than bone loss differs.
+
+    Args:
+        above_mg_cm3: density of the level less that of the other one.
+    """
+    if above_mg_cm3 <= limits.spread_sclerosis_mg_cm3:
+        return None
+    reason = f"it is {above_mg_cm3:.0f} mg/cm3 denser than the level beside it; sclerosis or a fracture is likely"
+    return level_left_out(level, reason)
 
 
 def section_beside_neighbours(

@@ -152,9 +152,9 @@ def test_process_is_short_and_level(seen) -> None:
         assert odds["ribbed"] < -2 < odds["lumbar"]
 
 
-def test_short_stub_speaks_hardly_for_either(seen) -> None:
+def test_short_stub_is_a_process_sooner_than_a_rudimentary_rib(seen) -> None:
     odds = role_log_likelihoods(seen[2])
-    assert abs(odds["last_ribbed"] - odds["lumbar"]) < 0.6
+    assert 2.0 < odds["lumbar"] - odds["last_ribbed"] < 3.5  # one rib in 7 to 30 is rudimentary
 
 
 def test_right_is_where_x_grows() -> None:
@@ -435,7 +435,8 @@ def test_real_last_ribs_name_t12(name: str, real) -> None:
 def test_real_rudimentary_ribs_are_uncertain_or_right(name: str, real) -> None:
     found = real(name)
     odds = role_log_likelihoods(found["T12"])
-    assert odds["last_ribbed"] - odds["lumbar"] > -0.6
+    # stubs of 25 mm may be processes; a rib of 48 mm is one
+    assert odds["last_ribbed"] - odds["lumbar"] > (-3.0 if name == "lidc0002_short_rib" else 0.5)
     assert odds["ribbed"] < -2
     odds = role_log_likelihoods(found["T11"])
     assert odds["ribbed"] > odds["last_ribbed"] + 1  # so that the stubs' body is the last that may carry ribs
