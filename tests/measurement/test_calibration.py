@@ -20,6 +20,7 @@ from osteo_monai.measurement.calibration import (
     physical_conversion,
     registry_lines,
     rod_means,
+    widened,
 )
 from osteo_monai.measurement.values import CalibrationUsed, Density
 
@@ -288,6 +289,15 @@ def test_mean_over_levels_shares_the_calibrations_error() -> None:
     other = Density(mg_cm3=1, interval_low=0, interval_high=2, standard=HA)
     with pytest.raises(ValueError, match="share one mineral standard"):
         mean_density([other, density(90, line)])
+
+
+def test_an_independent_error_widens_an_interval() -> None:
+    """3 and 4 make 5: the interval of 3 SD units to each side grows to 5."""
+    narrow = Density(mg_cm3=100.0, interval_low=97.0, interval_high=103.0, standard=MineralStandard.K2HPO4)
+    wide = widened(narrow, 4.0 / 1.645)
+    assert wide.mg_cm3 == 100.0
+    assert wide.interval_low == pytest.approx(95.0, abs=0.01)
+    assert wide.interval_high == pytest.approx(105.0, abs=0.01)
 
 
 def test_unknown_method_is_refused() -> None:

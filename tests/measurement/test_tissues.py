@@ -131,6 +131,18 @@ def test_metal_is_counted_and_a_noisy_voxel_is_not(native: Torso) -> None:
     assert metal_volume_mm3(far, native.affine, native.body) == 0.0
 
 
+def test_dense_thing_in_the_same_slices_but_away_from_the_body_is_no_metal(native: Torso) -> None:
+    """In the corner of the box about the body, as a tablet in the bowel: nearer than 25 mm along each axis alone."""
+    index = np.argwhere(native.body)
+    corner = index[:, 0].max() + int(20 / 1.2), index[:, 1].max() + int(20 / 1.2), int(index[:, 2].mean())
+    hu = native.hu.copy()
+    hu[corner[0] : corner[0] + 3, corner[1] : corner[1] + 3, corner[2]] = 9000
+    assert metal_volume_mm3(hu, native.affine, native.body) == 0.0
+    beside = index[:, 0].max() + int(10 / 1.2), int(index[:, 1].mean()), int(index[:, 2].mean())
+    hu[beside[0] : beside[0] + 3, beside[1] : beside[1] + 3, beside[2]] = 9000
+    assert metal_volume_mm3(hu, native.affine, native.body) == pytest.approx(9 * 1.2 * 1.2 * 2.5)
+
+
 def test_cement_is_told_by_its_volume(native: Torso) -> None:
     assert dense_volume_cm3(native.hu, native.affine, native.body) == 0.0
     hu = native.hu.copy()

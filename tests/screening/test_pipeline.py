@@ -519,6 +519,18 @@ def test_levels_that_differ_too_much_warn(make_volume, make_models, phantom_hu):
     assert codes(result, Severity.WARNING) == {"level_spread"}
 
 
+def test_a_level_far_denser_than_its_neighbour_is_left_out(make_volume, make_models, phantom_hu):
+    """L1 120 HU above L2: sclerosis. Told to measure both, both are measured, with a warning."""
+    hu = phantom_hu.copy()
+    hu[inside_body(L1)] += 120.0
+    result, _ = screen_volume(make_volume(hu), make_models())
+    assert [m.level for m in result.levels] == [L2]
+    assert {"level_left_out", "single_level"} <= codes(result, Severity.WARNING)
+    both, _ = screen_volume(make_volume(hu), make_models(), BOTH)
+    assert [m.level for m in both.levels] == [L1, L2]
+    assert "level_spread" in codes(both, Severity.WARNING)
+
+
 # --- around the bodies --------------------------------------------------------------------------------------------
 
 

@@ -358,6 +358,21 @@ def test_section_beside_neighbours(section, beside, fires):
         assert finding is None
 
 
+@pytest.mark.parametrize(("above", "fires"), [(59.9, False), (60.1, True)])
+def test_level_far_denser_than_its_neighbour_is_left_out(above, fires):
+    finding = quality.sclerosis(L1, above)
+    assert (finding is not None) is fires
+    if finding is not None:
+        check(finding, "level_left_out", Severity.WARNING)
+        assert "60 mg/cm3 denser" in finding.message
+
+
+@pytest.mark.parametrize(("certainty", "severity"), [(0.84, Severity.REFUSAL), (0.86, Severity.INFO), (0.96, None)])
+def test_certainty_of_a_name(certainty, severity):
+    finding = quality.level_certainty(L1, certainty, VertebraLevel.T12)
+    assert (finding and finding.severity) == severity
+
+
 @pytest.mark.parametrize("odd", [VertebraLevel.T13, VertebraLevel.L6])
 def test_supernumerary_level_warns(odd):
     check(quality.supernumerary_level([T12, L1, L2, odd]), "transitional_spine", Severity.WARNING)
