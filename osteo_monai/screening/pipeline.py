@@ -517,11 +517,13 @@ class _Screening:
                 self._add(quality.level_left_out(level, reason))
 
     def _with_neighbours(self) -> list[Vertebra]:
-        """Return the wanted vertebrae and the whole ones beside them, from top to bottom."""
+        """Return the wanted vertebrae and whole ones beside them to compare with, three in all, from top to bottom."""
         column = self.column.vertebrae
         index = [i for i, v in enumerate(column) if v.level in self.levels_wanted]
-        first, last = max(0, min(index) - 1), min(len(column), max(index) + 2)
-        return [v for v in column[first:last] if v.level in self.levels_wanted or v.complete]
+        # the one below is as high as a lumbar body, the one above a little lower
+        beside = [i for i in (max(index) + 1, min(index) - 1) if 0 <= i < len(column) and column[i].complete]
+        chosen = sorted(index + beside[: max(1, 3 - len(index))])
+        return [column[i] for i in chosen]
 
     def _neighbour_shapes(self, affine: NDArray[np.float64]) -> dict[VertebraLevel, BodyShape]:
         """Measure the shapes of the bodies beside the wanted ones, as far as they have one."""
