@@ -23,9 +23,9 @@ disc on it counts as bone, and how many SD of the disc the contrast must be for 
 custom."""
 SMOOTHING_MM = 1.2
 """SD of the Gaussian over HU before they are compared with bone. Project custom."""
-DISC_SEARCH_MM = 14.0
+DISC_SEARCH_MM = 10.0
 """How far from where it was found a disc is looked for in a mask; less than half the distance to the next disc."""
-SLAB_MARGIN_MM = 12.0
+SLAB_MARGIN_MM = 14.0
 """Slices kept beyond the disc planes: a body 35 mm deep, tilted by 30 degrees, reaches 9 mm beyond them."""
 CLEAR_DISC_SHARE = 0.6
 """Where the mask nowhere falls below this share of its full area no disc shows in it clearly."""
@@ -287,20 +287,22 @@ def thinnest(heights: NDArray[np.float64], at: float, step: float, seen: tuple[f
     Returns:
         Millimetres, positive above ``at``; ``None`` where no disc shows clearly.
     """
-    if at - DISC_SEARCH_MM < seen[0] or at + DISC_SEARCH_MM > seen[1]:
-        return None
     sigma = max(1.5, 0.7 * step)
+    # where the outlines end, because the slab does, their area falls as in a disc
+    if at - DISC_SEARCH_MM - 2 * sigma < seen[0] or at + DISC_SEARCH_MM + 2 * sigma > seen[1]:
+        return None
     # counted beyond the search, so that smoothing makes no dip at its ends
     reach = DISC_SEARCH_MM + np.ceil(4.0 * sigma)
     wide = np.arange(-reach, reach + 0.25, 0.5)
     counts, _ = np.histogram(heights - at, np.append(wide - 0.25, wide[-1] + 0.25))
+    area = ndimage.gaussian_filter1d(counts.astype(float), sigma / 0.5, mode="nearest")
     searched = np.abs(wide) <= DISC_SEARCH_MM
-    area = ndimage.gaussian_filter1d(counts.astype(float), sigma / 0.5, mode="nearest")[searched]
-    grid = wide[searched]
+    least = area[searched].min()
+    lowest = np.flatnonzero(searched & (area == least))
     # a dip has both sides: at the end of what is outlined there is none
-    if area.min() >= CLEAR_DISC_SHARE * min(area[:12].max(), area[-12:].max()):
+    if least >= CLEAR_DISC_SHARE * min(area[: lowest[0] + 1].max(), area[lowest[-1] :].max()):
         return None
-    return float(grid[area == area.min()].mean())  # of an empty gap the middle
+    return float(wide[lowest].mean())  # of an empty gap the middle
 
 
 def _component_nearest_centre(index: NDArray[np.intp], distance: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -71,10 +71,10 @@ def warned(result: ScreeningResult) -> set[str]:
         ),
         pytest.param(f"{EXAMPLE}/cardiac_crop/ct_cropped.nii.gz", {"levels_not_covered"}, set(), id="heart"),
         pytest.param(
-            f"{EXAMPLE}/partial_l2_cut/example_ct_sm.nii.gz", {"level_cut", "levels_not_covered"}, set(), id="L2 cut"
-        ),
-        pytest.param(
-            "ct_tptbox_l3/sub-ct_label-22_ct.nii.gz", {"levels_not_covered"}, set(), id="L1 absent, L2 cut, PIR"
+            "ct_tptbox_l3/sub-ct_label-22_ct.nii.gz",
+            {"levels_not_covered", "level_uncertain"},
+            set(),
+            id="L1 absent, L2 cut, PIR",
         ),
     ],
 )
@@ -85,6 +85,17 @@ def test_scans_without_whole_l1_and_l2_are_refused(screened, name, codes, warnin
     assert warnings <= warned(result)
     assert result.density is None
     assert result.levels == ()
+
+
+def test_l1_alone_is_measured_where_l2_is_cut(screened, measured):
+    result = screened(f"{EXAMPLE}/partial_l2_cut/example_ct_sm.nii.gz")
+    assert [m.level for m in result.levels] == [L1]
+    assert {"level_left_out", "single_level"} <= warned(result)
+    assert result.levels[0].hu.median == pytest.approx(measured.levels[0].hu.median, abs=5.0)  # the same person's
+    assert result.density is not None
+    assert measured.density is not None
+    wide, narrow = (d.interval_high - d.interval_low for d in (result.density, measured.density))
+    assert wide > narrow
 
 
 def test_contrast_crop_is_refused(screened):

@@ -45,12 +45,12 @@ def separated(mask: np.ndarray, vertebrae: Sequence[At], gap_mm: float = 0.0) ->
 
 
 def test_slab_holds_both_levels_and_the_margin():
-    # z 0 to 60 mm with 12 mm on either side is -12 to 72, cut to 0 .. 70 of the volume; in slices of 2 mm 0 .. 37
+    # z 0 to 60 mm with 14 mm on either side is -14 to 74, cut to 0 .. 70 of the volume; in slices of 2 mm 0 .. 38
     assert slab(column(), MM, 70) == slice(0, 70)
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
-    assert slab(column(), affine, 100) == slice(0, 37)
+    assert slab(column(), affine, 100) == slice(0, 38)
     affine[2, 3] = -50.0
-    assert slab(column(), affine, 100) == slice(19, 62)
+    assert slab(column(), affine, 100) == slice(18, 63)
 
 
 def test_slab_outside_the_volume_still_holds_one_slice():

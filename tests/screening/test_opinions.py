@@ -116,10 +116,10 @@ def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(make_volume, 
     scan = models.opinions.bundles["density_regression"].scan
     assert scan["kvp"] == 120.0
     assert scan["image"].shape == scan["label"].shape
-    # T12 to L3 with their discs are 144 mm, and 12 mm on either side, of which the scan has 4 mm above: 160 mm
-    assert scan["image"].shape[3] == pytest.approx(84, abs=2)
+    # L1 to L3 with their discs and 14 mm on either side
+    assert scan["image"].shape[3] == pytest.approx(69, abs=2)
     torch.testing.assert_close(scan["image"].affine, scan["label"].affine)
-    assert set(np.unique(scan["label"])) == {0, *(level.label for level in LEVELS)}
+    assert set(np.unique(scan["label"])) == {0, 20, 21, 22}
     assert int((np.asarray(scan["label"]) > 0).sum()) == int((images.bodies > 0).sum())
     # L1 is centred at z = 8 mm
     where = np.argwhere(np.asarray(scan["label"][0]) == L1.label).mean(0)
