@@ -195,8 +195,11 @@ def refusals(result: ScreeningResult) -> list[str]:
 def matches(said: str, allowed: str) -> bool:
     """Say whether a verdict is one that ``expect`` allows.
 
-    ``refused:WORD`` allows every finding code that begins with WORD, or with one of the beginnings in ``ALIASES``.
+    ``refused:WORD`` allows every finding code that begins with WORD, or with one of the beginnings in ``ALIASES``;
+    ``measured`` also allows a whole L1 that was left out for its bone (L2 alone).
     """
+    if allowed == "measured" and said == "measured:L2 alone":
+        return True
     kind, _, word = allowed.partition(":")
     said_kind, _, code = said.partition(":")
     if kind != "refused" or said_kind != "refused":
