@@ -71,6 +71,7 @@ def judge(real_ct: ModuleType, outcome: Any, known: Any, labels: Path = Path("ab
     [
         ("measured", "measured", True),
         ("measured:L1 alone", "measured", False),
+        ("measured:L2 alone", "measured", True),
         ("measured:L1 alone", "measured:L1 alone", True),
         ("refused:contrast_enhanced", "refused:contrast", True),
         ("refused:level_cut", "refused:levels_not_covered", True),

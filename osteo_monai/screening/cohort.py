@@ -436,7 +436,7 @@ def _claim(folder: Path, models: ScreeningModels, levels: Sequence[VertebraLevel
         "levels": [str(level) for level in levels],
         "bundles": {
             model.name: {"version": model.version, "weights_sha256": model.weights_sha256}
-            for model in (models.segmentation, models.localisation)
+            for model in (models.segmentation, models.localisation, models.column)
         },
     }
     note = folder / PROVENANCE_FILE
