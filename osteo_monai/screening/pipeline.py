@@ -360,21 +360,19 @@ class _Screening:
         certainty = {v.level: v.certainty for v in self.column.vertebrae}
         names = list(certainty)
         limits, naming = self.options.limits, self.column.naming
-        self._add(
-            quality.levels_present(certainty, self.levels_wanted, len(self.column.above), limits),
-            quality.supernumerary_level(names),
-        )
+        self._add(quality.levels_present(certainty, self.levels_wanted, len(self.column.above), limits))
+        variant = quality.supernumerary_level(names) or (quality.spine_variant(naming, names) if naming else None)
+        self._add(variant)
         wanted = self._wanted()
         for v in wanted:
             self._add(
-                quality.level_certainty(v.level, v.certainty, v.runner_up, limits),
+                quality.level_certainty(v.level, v.certainty, v.runner_up, limits, variant is not None),
                 quality.level_complete(v.level, v.complete),
             )
         if naming is not None:
             if wanted:
                 self._add(quality.level_witness(self.column.last_rib()))
             self._add(*(quality.body_missed(m, [v.level for v in wanted]) for m in naming.missed))
-            self._add(quality.spine_variant(naming, names))
         # the centre of a body that is cut is only estimated
         for upper, lower in itertools.pairwise(v for v in self.column.vertebrae if v.complete):
             if upper.level in self.levels_wanted or lower.level in self.levels_wanted:

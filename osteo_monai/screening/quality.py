@@ -304,13 +304,21 @@ def levels_present(
 
 
 def level_certainty(
-    level: VertebraLevel, certainty: float, runner_up: VertebraLevel | None, limits: QualityLimits = LIMITS
+    level: VertebraLevel,
+    certainty: float,
+    runner_up: VertebraLevel | None,
+    limits: QualityLimits = LIMITS,
+    transitional: bool = False,
 ) -> Finding | None:
-    """Refuse a level whose name is not certain enough (posterior probability), tell one that is not quite certain."""
+    """Refuse a level whose name is not certain enough (posterior probability), tell one that is not quite certain.
+
+    Args:
+        transitional: the spine seems to have another number of ribs or lumbar bodies: its names must be more certain.
+    """
     if certainty >= limits.certainty_told:
         return None
     other = f"; it may be {runner_up}" if runner_up is not None else ""
-    if certainty >= limits.certainty_minimum:
+    if certainty >= limits.certainty_minimum and not transitional:
         return _finding(
             "level_certainty", Severity.INFO, f"{level} is named with a certainty of {certainty:.0%}{other}."
         )

@@ -373,6 +373,14 @@ def test_certainty_of_a_name(certainty, severity):
     assert (finding and finding.severity) == severity
 
 
+@pytest.mark.parametrize(("certainty", "refused"), [(0.94, True), (0.96, False)])
+def test_a_transitional_spine_needs_more_certain_names(certainty, refused):
+    finding = quality.level_certainty(L1, certainty, VertebraLevel.T12, transitional=True)
+    assert (finding is not None) is refused
+    if finding is not None:
+        check(finding, "level_uncertain", Severity.REFUSAL)
+
+
 @pytest.mark.parametrize("odd", [VertebraLevel.T13, VertebraLevel.L6])
 def test_supernumerary_level_warns(odd):
     check(quality.supernumerary_level([T12, L1, L2, odd]), "transitional_spine", Severity.WARNING)
