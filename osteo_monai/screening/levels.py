@@ -192,8 +192,3 @@ def _vertebra(body: FoundBody, seen: BodyLandmarks, name: BodyName) -> Vertebra:
         body.complete,
         seen,
     )
-
-
-def pitch_mm(upper: Vertebra, lower: Vertebra) -> float:
-    """Return the distance of two centres in mm."""
-    return math.dist(upper.centre_mm, lower.centre_mm)
