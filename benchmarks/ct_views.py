@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from osteo_monai.domain import VertebraLevel
+from osteo_monai.domain import ContrastPhase, VertebraLevel
 from osteo_monai.imaging import read_ct
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, acquire
+from osteo_monai.virtual.ct import CTProtocol, acquire
 from osteo_monai.virtual.person import draw_person
 
 HALF_WIDTH_MM, FRONT_MM, BACK_MM = 110.0, 90.0, 95.0

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.landmarks import ROLES, Role
-from osteo_monai.screening.naming import NAMED_LEVELS, BodyEvidence, Naming, NamingModel, name_column
+from osteo_monai.screening.ct.naming import NAMED_LEVELS, BodyEvidence, Naming, NamingModel, name_column
 
 RESULTS = Path(__file__).parent / "results"
 MATCH_MM = 15.0

@@ -29,9 +29,10 @@ from rich.table import Table
 from scipy import ndimage
 from sklearn.datasets import load_sample_images
 
-from osteo_monai.domain import ScanRefusedError, UnusableInputError
+from osteo_monai.domain import View
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_ct
-from osteo_monai.imaging.radiograph import RadiographFacts, StoredRadiograph, View, check_radiograph, read_radiograph
+from osteo_monai.imaging.radiograph import RadiographFacts, StoredRadiograph, check_radiograph, read_radiograph
 from osteo_monai.imaging.radiograph.image import orient
 from osteo_monai.imaging.radiograph.pictures import read_picture
 from osteo_monai.virtual.anatomy.body import Anatomy

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import track
 from scipy.stats import spearmanr
 
-from osteo_monai.domain import ScanRefusedError, UnusableInputError
+from osteo_monai.bundle import load_bundle
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.radiograph import read_radiograph
-from osteo_monai.inferers import load_bundle
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = "osteoporosis_classification_chest_xray"

@@ -68,7 +68,7 @@ def run_once(study: Path, output: Path, device: str, models: Any) -> tuple[dict[
     started = time.perf_counter()
     with StageMemory() as memory:
         memory.begin("importing")
-        from osteo_monai.screening.pipeline import load_models, screen
+        from osteo_monai.screening.ct.pipeline import load_models, screen
 
         if models is None:
             import monai.bundle  # noqa: F401

@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds, VertebraLevel
-from osteo_monai.tracking import file_sha256
+from osteo_monai.utils.files import file_sha256
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan
 from osteo_monai.virtual.ct import VirtualCT
@@ -44,7 +44,7 @@ def _start(device: str) -> None:
     global _MODELS
     import torch
 
-    from osteo_monai.screening.pipeline import load_models
+    from osteo_monai.screening.ct.pipeline import load_models
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -58,7 +58,7 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float | None:
 
 def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
     """Scan one person, screen the scan, and compare with the truth."""
-    from osteo_monai.screening.pipeline import screen_volume
+    from osteo_monai.screening.ct.pipeline import screen_volume
 
     started = time.perf_counter()
     ct = scan(Anatomy(person_of(plan)), plan.scans[number])

@@ -17,25 +17,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import osteo_monai
-from osteo_monai.domain import (
-    DensityThresholds,
-    MineralStandard,
-    ScanRefusedError,
-    Severity,
-    Sex,
-    UnusableInputError,
-    VertebraLevel,
-)
+from osteo_monai.domain import DensityThresholds, MineralStandard, Severity, Sex, VertebraLevel
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from osteo_monai.screening.batch import Study
-    from osteo_monai.screening.pipeline import ScreeningModels, ScreeningOptions
-    from osteo_monai.screening.radiograph import RadiographModels, RadiographOptions
+    from osteo_monai.reporting.evaluation import EvaluationOptions
+    from osteo_monai.reporting.evidence import EvidenceOptions
+    from osteo_monai.screening.ct.pipeline import ScreeningModels, ScreeningOptions
+    from osteo_monai.screening.radiographs.pipeline import RadiographModels, RadiographOptions
     from osteo_monai.screening.result import RiskOpinion, ScreeningResult
-    from osteo_monai.statistics.evaluation import EvaluationOptions
-    from osteo_monai.statistics.meta_analysis import EvidenceOptions
+    from osteo_monai.screening.studies import Study
 
 EXIT_UNEXPECTED, EXIT_UNUSABLE, EXIT_REFUSED = 1, 2, 3
 
@@ -123,10 +116,10 @@ def screen(
         _check_device(device)
         _check_output(output, overwrite)
         if device.startswith("cuda"):
-            from osteo_monai.screening.radiograph import torch_device
+            from osteo_monai.utils.devices import torch_device
 
             torch_device(device)  # told before anything is read
-    from osteo_monai.screening.batch import Study, find_screenable
+    from osteo_monai.screening.studies import Study, find_screenable
 
     try:
         studies = find_screenable(path)
@@ -171,11 +164,11 @@ class _Screening:
     def load(self) -> None:
         """Load the models of CT beforehand; those of radiographs come when a view first needs them."""
         if self.ct is not None:
-            from osteo_monai.screening.pipeline import load_models
+            from osteo_monai.screening.ct.pipeline import load_models
 
             self.models = load_models(self.device)
         if self.radiographs is not None:
-            from osteo_monai.screening.radiograph import RadiographModels
+            from osteo_monai.screening.radiographs.pipeline import RadiographModels
 
             self.radiograph_models = RadiographModels(self.device)
 
@@ -183,7 +176,7 @@ class _Screening:
         self, study: "Study", output: Path, name: str, on_stage: Callable[[str], None] = lambda stage: None
     ) -> "ScreeningResult":
         if study.kind == "radiograph":
-            from osteo_monai.screening.radiograph import screen_radiographs
+            from osteo_monai.screening.radiographs.pipeline import screen_radiographs
 
             return screen_radiographs(
                 study.files,
@@ -194,7 +187,7 @@ class _Screening:
                 study=name,
                 on_stage=on_stage,
             )
-        from osteo_monai.screening.pipeline import screen as screen_ct
+        from osteo_monai.screening.ct.pipeline import screen as screen_ct
 
         return screen_ct(
             study.path,
@@ -208,7 +201,7 @@ class _Screening:
 
 
 def _screen_one(study: "Study", path: Path, output: Path, run: _Screening) -> int:
-    from osteo_monai.screening.batch import exit_code
+    from osteo_monai.screening.studies import exit_code
 
     console = _console()
     with console.status("Reading") as status:
@@ -227,7 +220,7 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, run: _Scr
         TimeRemainingColumn,
     )
 
-    from osteo_monai.screening.batch import exit_code, screen_folder
+    from osteo_monai.screening.studies import exit_code, screen_folder
 
     console = _console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -264,8 +257,8 @@ def _set_options(**given: bool) -> str:
 def _radiograph_options(
     view: str | None, age: float | None, sex: str | None, height: float | None, weight: float | None
 ) -> "RadiographOptions":
-    from osteo_monai.imaging.radiograph import View
-    from osteo_monai.screening.radiograph import BUNDLES, RadiographOptions
+    from osteo_monai.domain import View
+    from osteo_monai.screening.radiographs.pipeline import BUNDLES, RadiographOptions
 
     if view is not None and view not in BUNDLES:
         raise ValueError(f"--view must be {', '.join(BUNDLES)}, got '{view}'")
@@ -282,7 +275,7 @@ def _radiograph_options(
 
 
 def _options(levels: str | None, thresholds: str, calibration: str, kvp: float | None) -> "ScreeningOptions":
-    from osteo_monai.screening.pipeline import ScreeningOptions
+    from osteo_monai.screening.ct.pipeline import ScreeningOptions
 
     return ScreeningOptions(
         levels=None if levels is None else _parse_levels(levels),
@@ -425,8 +418,8 @@ def manifest_build(
 
     Beside the manifest: exclusions.csv with a reason for each subject, and the flow diagram flow.png and flow.svg.
     """
-    from osteo_monai.manifests import BuildOptions, build_manifest, write_manifest
-    from osteo_monai.statistics.cohort_tables import write_flow
+    from osteo_monai.data import BuildOptions, build_manifest, write_manifest
+    from osteo_monai.reporting.cohort_tables import write_flow
 
     with _wrong_argument():
         _check_output(output.parent, overwrite, (output.name,))
@@ -474,8 +467,8 @@ def manifest_split(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest that is there already.")] = False,
 ) -> None:
     """Divide a manifest by subject, alike in each class: no subject ever stands in two splits."""
-    from osteo_monai.manifests import SplitPlan, read_manifest, split_manifest, write_manifest
-    from osteo_monai.manifests.split import parse_ratio
+    from osteo_monai.data import SplitPlan, read_manifest, split_manifest, write_manifest
+    from osteo_monai.data.split import parse_ratio
 
     with _wrong_argument():
         _check_output(output.parent, overwrite, (output.name,))
@@ -495,7 +488,7 @@ def manifest_join(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest that is there already.")] = False,
 ) -> None:
     """Join manifests into one with all their splits, such as a cohort and the external centres it is tested on."""
-    from osteo_monai.manifests import join_manifests, write_manifest
+    from osteo_monai.data import join_manifests, write_manifest
 
     with _wrong_argument():
         _check_output(output.parent, overwrite, (output.name,))
@@ -515,7 +508,7 @@ def manifest_validate(
 
     All problems are listed at once.
     """
-    from osteo_monai.manifests import manifest_sha256, read_manifest
+    from osteo_monai.data import manifest_sha256, read_manifest
 
     with _wrong_argument():
         checked = read_manifest(path, check_files=files, check_content=files)
@@ -538,8 +531,8 @@ def manifest_describe(
     """
     from rich.table import Table
 
-    from osteo_monai.manifests import read_manifest
-    from osteo_monai.manifests.describe import DESCRIPTION_COLUMNS, describe, people_frame
+    from osteo_monai.data import read_manifest
+    from osteo_monai.data.describe import DESCRIPTION_COLUMNS, describe, people_frame
 
     with _wrong_argument():
         if t_test not in ("welch", "student"):
@@ -552,7 +545,7 @@ def manifest_describe(
     console.print(f"{checked.header.name}: {checked.header.description}", highlight=False, markup=False)
     console.print(table)
     if output is not None:
-        from osteo_monai.statistics.cohort_tables import write_cohort
+        from osteo_monai.reporting.cohort_tables import write_cohort
 
         write_cohort(
             people_frame(checked), output, checked.header.virtual, "student" if t_test == "student" else "welch"
@@ -586,7 +579,7 @@ def manifest_segment(
     with _wrong_argument():
         _check_device(device)
         wanted = _parse_levels(levels)
-        from osteo_monai.screening.cohort import segment_cohort
+        from osteo_monai.cohort.segment import segment_cohort
 
         done = segment_cohort(
             path, output, folder=folder, device=device, levels=wanted, workers=workers, overwrite=overwrite
@@ -706,7 +699,7 @@ def measure(
 
     Writes hu_l1_pickhardt.csv and hu_line_bmd.csv, predictions that 'osteo-monai evaluate' reads, and excluded.csv.
     """
-    from osteo_monai.screening.cohort import MEASURE_FILES, measure_cohort
+    from osteo_monai.cohort.segment import MEASURE_FILES, measure_cohort
 
     with _wrong_argument():
         if source not in ("segmentation", "label"):
@@ -759,7 +752,7 @@ def evidence(
 
     Writes report.html, evidence.json, tables as CSV and LaTeX, and figures as SVG and PNG. Exit code 2: unusable input.
     """
-    from osteo_monai.statistics.meta_analysis import EvidenceOptions, evidence_facts, write_evidence
+    from osteo_monai.reporting.evidence import EvidenceOptions, evidence_facts, write_evidence
 
     with _wrong_argument():
         options = EvidenceOptions(
@@ -859,7 +852,7 @@ def evaluate(
     Writes report.html, results.json, tables as CSV, Markdown and LaTeX, figures as SVG and PNG.
     Exit code 2: unusable input.
     """
-    from osteo_monai.statistics.evaluation import EvaluationOptions, evaluation_facts, write_evaluation
+    from osteo_monai.reporting.evaluation import EvaluationOptions, evaluation_facts, write_evaluation
 
     with _wrong_argument():
         options = EvaluationOptions(

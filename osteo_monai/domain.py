@@ -3,7 +3,6 @@
 Nothing here imports from the rest of the package.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,6 +55,30 @@ SPLIT_PATTERN = r"^(training|validation|test|external_[a-z0-9_]+)$"
 
 SCREENED_LEVELS: tuple[VertebraLevel, ...] = (VertebraLevel.L1, VertebraLevel.L2)
 """The two levels whose mean density is the individual's density (Pan 2024)."""
+
+
+class View(StrEnum):
+    """Anatomy and projection of a radiograph; ``RadiographFacts.view_position`` tells PA from AP."""
+
+    CHEST_FRONTAL = "chest_frontal"
+    CHEST_LATERAL = "chest_lateral"
+    LUMBAR_AP = "lumbar_ap"
+    LUMBAR_LATERAL = "lumbar_lateral"
+    UNKNOWN = "unknown"
+
+
+class ContrastPhase(StrEnum):
+    """Phase of an intravenous contrast agent at a CT."""
+
+    NATIVE = "native"
+    ARTERIAL = "arterial"
+    PORTAL_VENOUS = "portal_venous"
+    DELAYED = "delayed"
+    UNKNOWN = "unknown"
+
+
+KVP_TOLERANCE = 0.5
+"""Largest difference in kV of two statements of one tube voltage."""
 
 
 class Sex(StrEnum):
@@ -130,21 +153,3 @@ class Finding(BaseModel):
     code: str
     severity: Severity
     message: str
-
-
-class UnusableInputError(Exception):
-    """The input cannot be read at all (no such path, no images, a damaged file). Exit code 2."""
-
-
-class ScanRefusedError(Exception):
-    """The scan was read, but no honest number can be given for it. Exit code 3.
-
-    Args:
-        findings: at least one finding of severity ``refusal``.
-    """
-
-    def __init__(self, *findings: Finding) -> None:
-        if not any(f.severity is Severity.REFUSAL for f in findings):
-            raise ValueError("a refused scan needs a finding of severity 'refusal'")
-        super().__init__("; ".join(f.message for f in findings if f.severity is Severity.REFUSAL))
-        self.findings: Sequence[Finding] = findings

@@ -23,15 +23,9 @@ from monai.utils import evenly_divisible_all_gather
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import (
-    SCREENED_LEVELS,
-    BoneStatus,
-    DensityThresholds,
-    ScanRefusedError,
-    UnusableInputError,
-    VertebraLevel,
-)
-from osteo_monai.manifests import ManifestError, Record, read_manifest
+from osteo_monai.data import Record, read_manifest
+from osteo_monai.domain import SCREENED_LEVELS, BoneStatus, DensityThresholds, VertebraLevel
+from osteo_monai.errors import ManifestError, ScanRefusedError, UnusableInputError
 from osteo_monai.transforms.column_decoding import DISC_MINIMUM, decode_column
 from osteo_monai.transforms.vertebra_decoding import LocatedVertebra
 

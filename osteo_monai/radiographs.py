@@ -24,8 +24,9 @@ from matplotlib.figure import Figure
 from monai.bundle import ConfigParser, run
 from torch import Tensor
 
+from osteo_monai.data import Record, read_manifest
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
-from osteo_monai.manifests import ManifestError, Record, read_manifest
+from osteo_monai.errors import ManifestError
 from osteo_monai.tracking import sqlite_uri
 from osteo_monai.transforms.radiograph import join_patches
 

@@ -7,7 +7,6 @@ store.
 
 import atexit
 import difflib
-import hashlib
 import inspect
 import json
 import os
@@ -25,10 +24,11 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.handlers import MLFlowHandler
 
+from osteo_monai.utils.files import file_sha256
+
 __all__ = [
     "RunTracker",
     "environment_facts",
-    "file_sha256",
     "git_commit",
     "log_finished_run",
     "prepare_run",
@@ -55,12 +55,6 @@ def sqlite_uri(path: str | os.PathLike[str]) -> str:
     file = Path(path).absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{file}"
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the hexadecimal SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_commit() -> str:

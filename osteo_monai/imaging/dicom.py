@@ -14,7 +14,8 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import get_decoder, pixel_array
 
-from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
+from osteo_monai.domain import Finding
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import judge_age, known_day, sex_of
 from osteo_monai.imaging.codestreams import wrong_size
 from osteo_monai.imaging.dicom_headers import (

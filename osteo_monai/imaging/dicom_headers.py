@@ -22,7 +22,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from osteo_monai.domain import ScanRefusedError, UnusableInputError
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import clean_text, number
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})

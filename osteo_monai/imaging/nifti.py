@@ -15,7 +15,8 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
-from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
+from osteo_monai.domain import Finding
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import (
     OLDEST_YEARS,
     clean_text,

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from osteo_monai.domain import Finding, UnusableInputError
+from osteo_monai.domain import Finding
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.dicom import read_dicom, read_dicom_acquisition
 from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, walk_files
 from osteo_monai.imaging.findings import info

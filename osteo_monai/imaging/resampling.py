@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from osteo_monai.domain import ScanRefusedError
+from osteo_monai.errors import ScanRefusedError
 from osteo_monai.imaging.findings import info, refusal
 from osteo_monai.imaging.orientation import (
     MAX_OBLIQUITY_DEG,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 
-from osteo_monai.domain import UnusableInputError
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.dicom_headers import (
     COMPANION_MODALITIES,
     Instance,

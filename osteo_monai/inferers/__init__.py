@@ -1,6 +1,5 @@
 """The slice engine and the runner of a bundle."""
 
-from osteo_monai.inferers.bundle import InferenceBundle, export_weights, find_bundle, load_bundle
 from osteo_monai.inferers.columns import ColumnInferer
 from osteo_monai.inferers.slices import AutocastInferer, AxialSliceInferer, LocalizationInferer, bfloat16_is_fast
 
@@ -8,10 +7,6 @@ __all__ = [
     "AutocastInferer",
     "AxialSliceInferer",
     "ColumnInferer",
-    "InferenceBundle",
     "LocalizationInferer",
     "bfloat16_is_fast",
-    "export_weights",
-    "find_bundle",
-    "load_bundle",
 ]

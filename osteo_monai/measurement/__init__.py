@@ -2,8 +2,8 @@
 
 from osteo_monai.measurement.calibration import calibrate, density, mean_density
 from osteo_monai.measurement.frame import BodyFrame, body_frame
+from osteo_monai.measurement.hu_statistics import hu_statistics
 from osteo_monai.measurement.region import Region, trabecular_region
-from osteo_monai.measurement.statistics import hu_statistics
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 
 __all__ = [

@@ -28,8 +28,8 @@ from osteo_monai.reporting.drawing import (
     svg,
     text,
 )
-from osteo_monai.reporting.images import ClassActivation, ReportImages
 from osteo_monai.reporting.wording import HIGHEST_NAMED, bodies_above_words, density_words, percent_words
+from osteo_monai.screening.images import ClassActivation, ReportImages
 from osteo_monai.screening.result import Density, LocatedLevel
 
 _HALF_WIDTH = 352

@@ -23,7 +23,6 @@ from osteo_monai.reporting.figures import (
     column_picture,
     density_picture,
 )
-from osteo_monai.reporting.images import RadiographImages, ReportImages
 from osteo_monai.reporting.radiograph import VERDICTS as _RADIOGRAPH_VERDICTS
 from osteo_monai.reporting.radiograph import risk_context
 from osteo_monai.reporting.wording import (
@@ -36,6 +35,7 @@ from osteo_monai.reporting.wording import (
     percent_words,
     percentile_words,
 )
+from osteo_monai.screening.images import RadiographImages, ReportImages
 from osteo_monai.screening.result import (
     CalibrationUsed,
     Density,

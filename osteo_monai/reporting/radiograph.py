@@ -20,8 +20,8 @@ from osteo_monai.reporting.drawing import (
     svg,
     text,
 )
-from osteo_monai.reporting.images import RadiographImage, RadiographImages
 from osteo_monai.reporting.wording import TIMES, chance_words, missing_words
+from osteo_monai.screening.images import RadiographImage, RadiographImages
 from osteo_monai.screening.result import RadiographRisk, RiskModelName, RiskOpinion, ScreeningResult
 
 VERDICTS = {

@@ -1,31 +1,55 @@
-"""From one study to one honest result: the pipeline of CT with its quality gates, that of radiographs, the result, and
-many studies at once.
+"""Screen one study or many: options, models, results.
 
-``screen``, ``screen_radiographs`` and the others are imported on first use, so that the result model stays light.
+The names are imported on first use, so that the result model loads without torch.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-_HOMES = {
-    "ScreeningOptions": "pipeline",
-    "ScreeningModels": "pipeline",
-    "load_models": "pipeline",
-    "screen": "pipeline",
-    "screen_volume": "pipeline",
-    "RadiographModels": "radiograph",
-    "RadiographOptions": "radiograph",
-    "screen_radiographs": "radiograph",
-    "Study": "batch",
-    "find_screenable": "batch",
-    "screen_folder": "batch",
+if TYPE_CHECKING:
+    from osteo_monai.screening.ct.pipeline import (
+        ScreeningModels,
+        ScreeningOptions,
+        load_models,
+        screen,
+        screen_volume,
+    )
+    from osteo_monai.screening.radiographs.pipeline import RadiographModels, RadiographOptions, screen_radiographs
+    from osteo_monai.screening.result import ScreeningResult
+    from osteo_monai.screening.studies import Study, find_screenable, screen_folder
+
+_MODULES = {
+    "RadiographModels": "radiographs.pipeline",
+    "RadiographOptions": "radiographs.pipeline",
+    "ScreeningModels": "ct.pipeline",
+    "ScreeningOptions": "ct.pipeline",
+    "ScreeningResult": "result",
+    "Study": "studies",
+    "find_screenable": "studies",
+    "load_models": "ct.pipeline",
+    "screen": "ct.pipeline",
+    "screen_folder": "studies",
+    "screen_radiographs": "radiographs.pipeline",
+    "screen_volume": "ct.pipeline",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "RadiographModels",
+    "RadiographOptions",
+    "ScreeningModels",
+    "ScreeningOptions",
+    "ScreeningResult",
+    "Study",
+    "find_screenable",
+    "load_models",
+    "screen",
+    "screen_folder",
+    "screen_radiographs",
+    "screen_volume",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

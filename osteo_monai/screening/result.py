@@ -8,15 +8,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from osteo_monai.domain import (
-    BoneStatus,
-    Finding,
-    ScanRefusedError,
-    Severity,
-    Sex,
-    UnusableInputError,
-    VertebraLevel,
-)
+from osteo_monai.domain import BoneStatus, Finding, Severity, Sex, VertebraLevel
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 
 RESULT_VERSION = "1.3"

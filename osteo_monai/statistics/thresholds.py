@@ -6,17 +6,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from osteo_monai.errors import UnattainableError
 from osteo_monai.statistics.classification import BinaryCounts, Rates, class_performance, rates
 from osteo_monai.statistics.proportions import IntervalMethod
 from osteo_monai.statistics.samples import RESAMPLES, Flags, checked_columns, subject_codes
 
 Rule = Literal["sensitivity", "specificity", "youden"]
 
-__all__ = ["Rule", "Threshold", "UnattainableError", "choose_threshold"]
-
-
-class UnattainableError(ValueError):
-    """No cut-off of these data meets the requirement; the sentence says what the best one reaches."""
+__all__ = ["Rule", "Threshold", "choose_threshold"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from osteo_monai.domain import UnusableInputError
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.radiograph import Radiograph, read_mask, read_radiograph
 
 __all__ = ["LoadRadiographd"]

@@ -17,9 +17,9 @@ import torch
 from rich.progress import track
 
 from osteo_monai import __version__
-from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, Sex, VertebraLevel
+from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, ContrastPhase, Sex, VertebraLevel, View
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, VirtualCT, acquire
+from osteo_monai.virtual.ct import CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.dxa import YOUNG_ADULT, ArealDensity, areal_density, reading_error
 from osteo_monai.virtual.files import (
     radiograph_truth,
@@ -32,7 +32,7 @@ from osteo_monai.virtual.files import (
     write_truth,
 )
 from osteo_monai.virtual.person import STANDARD, Person, Variant, draw_person
-from osteo_monai.virtual.radiograph import RadiographProtocol, View, draw_protocol, project, usual_protocol
+from osteo_monai.virtual.radiograph import RadiographProtocol, draw_protocol, project, usual_protocol
 from osteo_monai.virtual.recipe import (
     CohortRecipe,
     Coverage,
@@ -248,7 +248,7 @@ def write_cohort(
         ValueError: the recipe is not one, ``output`` holds a manifest or the beginning of another cohort, or there is
             no worker, or more than one with ``report``.
     """
-    from osteo_monai.manifests import Header, Manifest, Record, write_manifest
+    from osteo_monai.data import Header, Manifest, Record, write_manifest
 
     if workers < 1 or (workers > 1 and report is not None):
         raise ValueError(f"workers must be 1 or more, and 1 with report, got {workers}")

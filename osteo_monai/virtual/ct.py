@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal, Protocol
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import MineralStandard, VertebraLevel
+from osteo_monai.domain import ContrastPhase, MineralStandard, VertebraLevel
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3, hu_per_mg_iodine, tissue_hu
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.virtual.anatomy import Anatomy, Palette
@@ -20,14 +19,6 @@ REFERENCE_KVP = 120.0
 """Tube voltage at which a person's densities are what single-energy QCT reads."""
 LARGEST_HU, SMALLEST_HU = 3071.0, -1024.0
 MANUFACTURER, MODEL = "Virtual", "Virtual CT 128"
-
-
-class ContrastPhase(StrEnum):
-    """Phase of an intravenous contrast agent."""
-
-    NATIVE = "native"
-    ARTERIAL = "arterial"
-    PORTAL_VENOUS = "portal_venous"
 
 
 _IODINE_MG_ML: dict[ContrastPhase, dict[str, float]] = {

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from osteo_monai.domain import VertebraLevel
+from osteo_monai.domain import ContrastPhase, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy, reached
 from osteo_monai.virtual.canvas import Canvas
-from osteo_monai.virtual.ct import ContrastPhase, CTPalette, add_noise, gaussian_blur, paint_table
+from osteo_monai.virtual.ct import CTPalette, add_noise, gaussian_blur, paint_table
 from osteo_monai.virtual.person import Variant, draw_person
 
 TRAINING_VARIANTS: Mapping[Variant, float] = {

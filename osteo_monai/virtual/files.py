@@ -18,12 +18,12 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from osteo_monai.domain import DensityThresholds
+from osteo_monai.domain import ContrastPhase, DensityThresholds, View
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, ContrastPhase, VirtualCT
+from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, VirtualCT
 from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.person import STANDARD
-from osteo_monai.virtual.radiograph import View, VirtualRadiograph
+from osteo_monai.virtual.radiograph import VirtualRadiograph
 
 _INTERCEPT = -1024
 

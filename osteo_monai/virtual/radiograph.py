@@ -7,7 +7,6 @@ the beam (:mod:`osteo_monai.virtual.beam`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import MineralStandard, VertebraLevel
+from osteo_monai.domain import MineralStandard, VertebraLevel, View
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.virtual.anatomy.body import Anatomy
@@ -37,14 +36,6 @@ _STEP_MM, _SOFT_STEP_MM, _SOFT_PIXEL_MM = 2.5, 6.0, 1.9
 _VOXELS_AT_ONCE = 24_000_000
 _TITANIUM_MG_CM3, _CEMENT_MG_CM3 = 4540.0, 900.0
 """Titanium, and bone cement with its barium in terms of mineral."""
-
-
-class View(StrEnum):
-    """How a radiograph is made."""
-
-    CHEST_FRONTAL = "chest_frontal"
-    LUMBAR_AP = "lumbar_ap"
-    LUMBAR_LATERAL = "lumbar_lateral"
 
 
 @dataclass(frozen=True)

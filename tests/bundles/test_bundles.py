@@ -18,9 +18,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 
+from osteo_monai.bundle import export_weights, load_bundle, merge_inference_config
 from osteo_monai.evaluation import training_size_curve
-from osteo_monai.inferers import export_weights, load_bundle
-from osteo_monai.inferers.bundle import merge_inference_config
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -169,7 +168,7 @@ def test_metadata_agrees_with_the_network_and_the_evaluation(name):
 @pytest.mark.parametrize("name", ALL)
 def test_inference_config_is_the_merge(name):
     written = json.loads((BUNDLES / name / "configs" / "inference.json").read_text())
-    assert written == merge_inference_config(BUNDLES / name), "run python -m osteo_monai.inferers merge bundles/*"
+    assert written == merge_inference_config(BUNDLES / name), "run python -m osteo_monai.bundle merge bundles/*"
 
 
 @pytest.mark.parametrize(("name", "overlays"), [(name, overlays) for name in ALL for overlays in OVERLAYS[name]])

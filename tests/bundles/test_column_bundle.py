@@ -20,9 +20,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
+from osteo_monai.bundle import export_weights, load_bundle
 from osteo_monai.imaging import read_ct
 from osteo_monai.imaging.straightening import IN_FRONT_MM, STEP_MM, WINDOW
-from osteo_monai.inferers import export_weights, load_bundle
 from osteo_monai.networks import COLUMN_CHANNELS
 from osteo_monai.virtual.column_dataset import paint_column
 

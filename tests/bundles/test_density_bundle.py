@@ -18,8 +18,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 from monai.transforms import LoadImage
 
-from osteo_monai.inferers import export_weights, load_bundle
-from osteo_monai.inferers.bundle import merge_inference_config
+from osteo_monai.bundle import export_weights, load_bundle, merge_inference_config
 
 NAME = "bone_density_regression_ct"
 BUNDLE = Path(__file__).parents[2] / "bundles" / NAME

@@ -10,9 +10,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 
-from osteo_monai.inferers import export_weights, load_bundle
-from osteo_monai.inferers.bundle import find_bundle, merge_inference_config
-from osteo_monai.statistics.predictions import read_predictions
+from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_inference_config
+from osteo_monai.data.predictions_table import read_predictions
 
 NAME = "osteoporosis_classification_ct"
 BUNDLE = find_bundle(NAME)

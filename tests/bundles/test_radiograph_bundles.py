@@ -13,10 +13,9 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from PIL import Image
 
-from osteo_monai.inferers import export_weights, load_bundle
-from osteo_monai.inferers.bundle import find_bundle, merge_inference_config
+from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_inference_config
+from osteo_monai.data.predictions_table import read_predictions
 from osteo_monai.radiographs import cross_validate, last_checkpoint
-from osteo_monai.statistics.predictions import read_predictions
 
 CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
 NAMES = (CHEST, LUMBAR)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from osteo_monai.domain import Severity, VertebraLevel
-from osteo_monai.screening.pipeline import ScreeningModels, load_models, screen
+from osteo_monai.screening.ct.pipeline import ScreeningModels, load_models, screen
 from osteo_monai.screening.result import ScreeningResult
 
 pytestmark = pytest.mark.slow
@@ -191,7 +191,7 @@ def test_outlines_agree_in_the_middle_third(real_data, reference, models, tmp_pa
 
 def test_models_leave_the_scan_as_it_was(real_data, models):
     from osteo_monai.imaging import read_ct
-    from osteo_monai.screening.pipeline import screen_volume
+    from osteo_monai.screening.ct.pipeline import screen_volume
 
     volume = read_ct(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
     before = volume.hu.copy()

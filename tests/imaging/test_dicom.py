@@ -31,7 +31,8 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from osteo_monai.domain import ScanRefusedError, Severity, Sex, UnusableInputError
+from osteo_monai.domain import Severity, Sex
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import read_ct
 
 Change = Callable[[Dataset, int], Any]

@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from osteo_monai.domain import ScanRefusedError, Severity, Sex, UnusableInputError
+from osteo_monai.domain import Severity, Sex
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import read_ct, read_label_map
 
 

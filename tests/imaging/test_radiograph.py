@@ -13,8 +13,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from scipy import ndimage
 
-from osteo_monai.domain import ScanRefusedError, Sex, UnusableInputError
-from osteo_monai.imaging.radiograph import Layout, View, find_radiographs, read_radiograph
+from osteo_monai.domain import Sex, View
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
+from osteo_monai.imaging.radiograph import Layout, find_radiographs, read_radiograph
 from osteo_monai.imaging.radiograph.content import check_values, find_box
 from osteo_monai.imaging.radiograph.dicom import window
 

@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from osteo_monai.domain import ScanRefusedError
-from osteo_monai.imaging.radiograph import RadiographFacts, StoredRadiograph, View, check_radiograph
+from osteo_monai.domain import View
+from osteo_monai.errors import ScanRefusedError
+from osteo_monai.imaging.radiograph import RadiographFacts, StoredRadiograph, check_radiograph
 from osteo_monai.imaging.radiograph.chest import fit_chest
 from osteo_monai.imaging.radiograph.image import orient
 from osteo_monai.imaging.radiograph.lumbar import fit_lumbar

@@ -15,7 +15,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from osteo_monai.domain import ScanRefusedError, UnusableInputError
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import find_studies, read_acquisition, read_ct
 
 COMPANIONS = (

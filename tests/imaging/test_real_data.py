@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from osteo_monai.domain import ScanRefusedError, Severity, UnusableInputError
+from osteo_monai.domain import Severity
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_ct
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from osteo_monai.domain import ScanRefusedError
+from osteo_monai.errors import ScanRefusedError
 from osteo_monai.imaging import CTVolume, read_ct, read_label_map, resampling, write_label_map
 from osteo_monai.imaging.orientation import obliquity_deg
 from osteo_monai.imaging.resampling import upright_grid, upright_volume

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from osteo_monai.domain import VertebraLevel
+from osteo_monai.domain import ContrastPhase, VertebraLevel
 from osteo_monai.imaging import read_ct
 from osteo_monai.measurement.landmarks import (
     MAX_LOG_LIKELIHOOD,
@@ -20,7 +20,7 @@ from osteo_monai.measurement.landmarks import (
     trace_landmarks,
 )
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, acquire
+from osteo_monai.virtual.ct import CTProtocol, acquire
 from osteo_monai.virtual.person import Variant, draw_person
 
 MUSCLE, BONE = 50.0, 420.0

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, MineralStandard, Severity, Sex, VertebraLevel
-from osteo_monai.reporting import ReportImages
-from osteo_monai.reporting.images import ClassActivation
+from osteo_monai.screening.images import ClassActivation, ReportImages
 from osteo_monai.screening.result import (
     AcquisitionFacts,
     CalibrationUsed,

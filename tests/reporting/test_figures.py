@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from osteo_monai.domain import DensityThresholds, MineralStandard, Sex, VertebraLevel
-from osteo_monai.reporting import ReportImages
 from osteo_monai.reporting.figures import (
     Picture,
     activation_picture,
@@ -21,7 +20,7 @@ from osteo_monai.reporting.figures import (
     column_picture,
     density_picture,
 )
-from osteo_monai.reporting.images import ClassActivation
+from osteo_monai.screening.images import ClassActivation, ReportImages
 from osteo_monai.screening.result import Density
 
 SVG = "{http://www.w3.org/2000/svg}"

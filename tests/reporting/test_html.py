@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from osteo_monai.domain import Finding, MineralStandard, Severity, Sex, VertebraLevel
-from osteo_monai.reporting import ReportImages, write_report
-from osteo_monai.reporting.images import ClassActivation
+from osteo_monai.reporting import write_report
+from osteo_monai.screening.images import ClassActivation, ReportImages
 from osteo_monai.screening.result import HUStatistics, ScreeningResult
 
 Make = Callable[..., ScreeningResult]

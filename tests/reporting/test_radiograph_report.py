@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import Finding, Severity, Sex
-from osteo_monai.reporting import RadiographImage, RadiographImages, write_heat_map, write_report
+from osteo_monai.reporting import write_heat_map, write_report
 from osteo_monai.reporting.radiograph import radiograph_picture, risk_picture
 from osteo_monai.reporting.wording import chance_words
+from osteo_monai.screening.images import RadiographImage, RadiographImages
 from osteo_monai.screening.result import (
     ModelUsed,
     PersonFacts,

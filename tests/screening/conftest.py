@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.measurement.landmarks import BodyLandmarks, LateralBone, Side
-from osteo_monai.screening import levels
-from osteo_monai.screening.levels import Vertebra
-from osteo_monai.screening.naming import BodyName, MissedBody, Naming
+from osteo_monai.screening.ct import levels
+from osteo_monai.screening.ct.levels import Vertebra
+from osteo_monai.screening.ct.naming import BodyName, MissedBody, Naming
 from osteo_monai.transforms.column_decoding import FoundBody
 
 SPACING = 2.0
@@ -176,7 +176,7 @@ def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch
     What anatomy shows and what it is called are told as well, in place of the two steps that find them out
     (test_levels.py tests these).
     """
-    from osteo_monai.screening.pipeline import ScreeningModels
+    from osteo_monai.screening.ct.pipeline import ScreeningModels
 
     def make(
         vertebrae: Sequence[Vertebra] | None = None,

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from osteo_monai import cli
+from osteo_monai.cohort import segment as cohort
+from osteo_monai.cohort.segment import PICKHARDT_2013, mark_levels, measure_cohort, segment_cohort
+from osteo_monai.data import Header, Manifest, Record, read_manifest, write_manifest
 from osteo_monai.domain import BoneStatus, VertebraLevel
 from osteo_monai.imaging import read_label_map
-from osteo_monai.manifests import Header, Manifest, Record, read_manifest, write_manifest
 from osteo_monai.measurement import calibrate
-from osteo_monai.screening import cohort
-from osteo_monai.screening.cohort import PICKHARDT_2013, mark_levels, measure_cohort, segment_cohort
 
 from .conftest import LEVELS, PITCH_MM, TRABECULAR_HU, inside_body, phantom_affine
 

@@ -10,8 +10,8 @@ from scipy.integrate import quad
 from scipy.special import expit, logit
 from scipy.stats import binom, norm
 
+from osteo_monai.errors import NotEstimableError
 from osteo_monai.statistics.meta_analysis import (
-    NotEstimableError,
     bootstrap,
     compare_subgroups,
     deeks,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from osteo_monai.errors import UnattainableError
 from osteo_monai.statistics.roc import roc_curve
-from osteo_monai.statistics.thresholds import UnattainableError, choose_threshold
+from osteo_monai.statistics.thresholds import choose_threshold
 
 # from the highest score on: + + - + - + - -
 Y, SCORE = [1, 1, 0, 1, 0, 1, 0, 0], [8, 7, 6, 5, 4, 3, 2, 1]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from osteo_monai.domain import ScanRefusedError, UnusableInputError
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.transforms import LoadRadiographd
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from osteo_monai.data import read_manifest
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.imaging import read_ct
-from osteo_monai.manifests import read_manifest
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan, write_cohort, write_virtual_study, z_range
 from osteo_monai.virtual.ct import VirtualCT

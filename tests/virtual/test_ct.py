@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osteo_monai.domain import MineralStandard, VertebraLevel
+from osteo_monai.domain import ContrastPhase, MineralStandard, VertebraLevel
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3, hu_per_mg_iodine, tissue_hu
 from osteo_monai.virtual.anatomy import Anatomy, Palette
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import (
-    ContrastPhase,
     CTPalette,
     CTProtocol,
     VirtualCT,

@@ -10,10 +10,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from osteo_monai.domain import Severity, Sex, VertebraLevel
+from osteo_monai.domain import ContrastPhase, Severity, Sex, VertebraLevel
 from osteo_monai.imaging import read_ct
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.ct import ContrastPhase, CTProtocol, VirtualCT, acquire
+from osteo_monai.virtual.ct import CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.dxa import areal_density
 from osteo_monai.virtual.files import truth, write_dicom_series, write_nifti, write_truth
 from osteo_monai.virtual.person import Variant

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from osteo_monai.domain import Sex, VertebraLevel
+from osteo_monai.domain import Sex, VertebraLevel, View
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.virtual.anatomy import Anatomy, Shape
 from osteo_monai.virtual.anatomy.thorax import Thorax, Vessel
@@ -25,7 +25,6 @@ from osteo_monai.virtual.radiograph import (
     Paths,
     PerspectiveCanvas,
     RadiographProtocol,
-    View,
     VirtualRadiograph,
     _draw_vessels,
     _MineralPalette,

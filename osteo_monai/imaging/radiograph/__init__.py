@@ -1,6 +1,7 @@
 """Radiographs: a checked reader for DICOM, PNG and JPEG that brings them upright with bone bright, or refuses them."""
 
-from osteo_monai.imaging.radiograph.image import Layout, Radiograph, RadiographFacts, StoredRadiograph, View
+from osteo_monai.domain import View
+from osteo_monai.imaging.radiograph.image import Layout, Radiograph, RadiographFacts, StoredRadiograph
 from osteo_monai.imaging.radiograph.pictures import is_picture, read_mask
 from osteo_monai.imaging.radiograph.reading import check_radiograph, find_radiographs, read_radiograph
 

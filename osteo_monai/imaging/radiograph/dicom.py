@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi, get_decoder, pixel_array
 from pydicom.tag import Tag
 
-from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
+from osteo_monai.domain import Finding, View
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import age_in_years, clean_text, number, sex_of
 from osteo_monai.imaging.codestreams import wrong_size
 from osteo_monai.imaging.dicom import DECODING_PLUGIN
@@ -29,7 +30,7 @@ from osteo_monai.imaging.dicom_headers import (
     read_instance,
 )
 from osteo_monai.imaging.findings import info, refusal, warning
-from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph, View
+from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
 from osteo_monai.imaging.radiograph.pictures import COLOURED, MAX_COLOURED_SHARE, MAX_PIXELS
 
 _CR, _DX, _DX_RAW = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "1.1.1"))

@@ -2,23 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.domain import Finding, Sex
-
-
-class View(StrEnum):
-    """What a radiograph shows; frontal is PA or AP, which :attr:`RadiographFacts.view_position` tells apart."""
-
-    CHEST_FRONTAL = "chest_frontal"
-    CHEST_LATERAL = "chest_lateral"
-    LUMBAR_AP = "lumbar_ap"
-    LUMBAR_LATERAL = "lumbar_lateral"
-    UNKNOWN = "unknown"
+from osteo_monai.domain import Finding, Sex, View
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from osteo_monai.domain import Finding, ScanRefusedError, UnusableInputError
+from osteo_monai.domain import Finding
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.dicom_headers import one_sentence
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph

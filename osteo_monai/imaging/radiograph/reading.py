@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.domain import Finding, ScanRefusedError, Severity, UnusableInputError
+from osteo_monai.domain import Finding, Severity, View
+from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, read_study_uid, walk_files
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.chest import fit_chest
 from osteo_monai.imaging.radiograph.content import check_box, check_values, find_box
 from osteo_monai.imaging.radiograph.dicom import read_dicom_radiograph
-from osteo_monai.imaging.radiograph.image import Layout, Radiograph, StoredRadiograph, View
+from osteo_monai.imaging.radiograph.image import Layout, Radiograph, StoredRadiograph
 from osteo_monai.imaging.radiograph.pictures import is_picture, read_picture
 
 

@@ -5,14 +5,7 @@
 >>> fit.summary().sensitivity, fit.auc  # doctest: +SKIP
 """
 
-from osteo_monai.statistics.meta_analysis.bivariate import (
-    METHODS,
-    BivariateFit,
-    NotEstimableError,
-    SummaryPoint,
-    fit_bivariate,
-)
-from osteo_monai.statistics.meta_analysis.evidence import Evidence, EvidenceOptions, build_evidence, evidence_facts
+from osteo_monai.statistics.meta_analysis.bivariate import METHODS, BivariateFit, SummaryPoint, fit_bivariate
 from osteo_monai.statistics.meta_analysis.heterogeneity import (
     higgins,
     midas_auc_interval,
@@ -27,24 +20,18 @@ from osteo_monai.statistics.meta_analysis.inference import (
     leave_one_out,
     meta_regression,
 )
-from osteo_monai.statistics.meta_analysis.report import write_evidence
 from osteo_monai.statistics.meta_analysis.studies import OwnTest, StudyTable, count_predictions, read_studies
 
 __all__ = [
     "METHODS",
     "BivariateFit",
-    "Evidence",
-    "EvidenceOptions",
-    "NotEstimableError",
     "OwnTest",
     "StudyTable",
     "SummaryPoint",
     "bootstrap",
-    "build_evidence",
     "compare_subgroups",
     "count_predictions",
     "deeks",
-    "evidence_facts",
     "fit_bivariate",
     "higgins",
     "leave_one_out",
@@ -53,6 +40,5 @@ __all__ = [
     "midas_pearson",
     "read_studies",
     "univariate",
-    "write_evidence",
     "zhou_dendukuri",
 ]

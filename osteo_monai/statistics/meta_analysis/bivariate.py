@@ -19,6 +19,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
+from osteo_monai.errors import NotEstimableError
 from osteo_monai.statistics.meta_analysis.likelihood import BinomialLikelihood, NormalLikelihood, cholesky_factor
 from osteo_monai.statistics.proportions import Interval
 
@@ -45,16 +46,11 @@ __all__ = [
     "BivariateFit",
     "Hsroc",
     "Method",
-    "NotEstimableError",
     "SummaryPoint",
     "auc_of_curve",
     "corrected",
     "fit_bivariate",
 ]
-
-
-class NotEstimableError(ValueError):
-    """These tables have no finite estimate; the sentence says why and what can be done."""
 
 
 # --- what is read from the estimates ------------------------------------------------------------------------------

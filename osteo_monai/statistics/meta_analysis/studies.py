@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.domain import BoneStatus, UnusableInputError
-from osteo_monai.statistics.predictions import Predictions, read_predictions
-from osteo_monai.statistics.reading import read_rows, refuse
+from osteo_monai.data.csv_tables import read_rows, refuse
+from osteo_monai.data.predictions_table import Predictions, read_predictions
+from osteo_monai.domain import BoneStatus
+from osteo_monai.errors import UnusableInputError
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Segment and measure the records of a manifest."""

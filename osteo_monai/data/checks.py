@@ -1,0 +1,220 @@
+"""What is wrong with a manifest beyond its form: contradictions, units, files. Each function lists sentences."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+from osteo_monai.data.record import Record
+from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds
+from osteo_monai.norms import NORM_SOURCE, density_norm
+
+MEAN_TOLERANCE_MG_CM3 = 0.51
+"""How far a rounded subject density may lie from the mean of its rounded L1 and L2 densities."""
+
+DENSITY_IN_G_CM3_BELOW = 1.6
+"""mg/cm3. A positive density below this is taken for one in g/cm3 (0.01 to 0.3) or g/cm2 (0.4 to 1.6): the lowest of
+Pan's 1,048 subjects has 5.7 mg/cm3. The project's own choice."""
+
+DENSITY_NOT_HU_BELOW = 400.0
+"""mg/cm3. A density above this is taken for one in HU: the highest of Pan's 1,048 subjects has 295.1 mg/cm3. The
+project's own choice."""
+
+HU_SHIFT_SD, HU_SHIFT_SUBJECTS = 1.25, 20
+"""Densities of at least so many subjects that lie on average so many standard deviations above the norm of their age
+and sex are taken for HU: trabecular bone of 130 mg/cm3 K2HPO4 has about 170 HU at 120 kVp, which is 1.3 to 1.6 SD more
+than the norm, while the means of healthy populations differ by less than 0.5 SD. The project's own choice."""
+
+ADULT_YEARS, SHORTEST_ADULT_CM = 18.0, 90.0
+"""An adult below this height is taken for one in inches or a typing error."""
+
+UNIT_HINTS: Mapping[str, str] = {
+    "age": "expected years; is it in months, in days, or a year of birth?",
+    "height_cm": "expected centimetres; is it in metres or millimetres?",
+    "weight_kg": "expected kilograms; is it in grams?",
+    "bmd_mg_cm3": "expected mg/cm3 of trabecular bone; is it in another unit?",
+    "areal_bmd_g_cm2": "expected g/cm2; is it in mg/cm2, or a volumetric density?",
+    "kvp": "expected kilovolts; is it in volts?",
+    "slice_thickness_mm": "expected millimetres; is it in micrometres?",
+}
+"""What to ask where a value lies outside the bounds of its field; the value itself is not repeated."""
+
+_SAMPLED_BYTES = 2**16
+
+Place = tuple[str, int]
+"""Split and position in it."""
+
+
+def contradictions(
+    splits: Mapping[str, Sequence[Record]],
+    thresholds: DensityThresholds,
+    virtual: bool,
+    name: Callable[[Place], str] = lambda place: f"{place[0]}[{place[1]}]",
+) -> list[str]:
+    """List what contradicts itself within or between records, and values that are in another unit.
+
+    Args:
+        splits: the records of each split.
+        thresholds: what ``bone_status`` must follow from.
+        virtual: the people are simulated; their densities may be drawn on purpose and are not held against norms.
+        name: how a record is called in a sentence.
+    """
+    problems: list[str] = []
+    split_of: dict[str, set[str]] = defaultdict(set)
+    seen: dict[tuple[tuple[str, ...], str | None], str] = {}
+    owner: dict[str, tuple[str, str]] = {}
+    facts: dict[tuple[str, str], tuple[object, str]] = {}
+    for split, records in splits.items():
+        for position, record in enumerate(records):
+            where = name((split, position))
+            split_of[record.subject_id].add(split)
+            paths = tuple(os.path.normpath(p) for p in record.images)
+            if (paths, record.level) in seen:
+                there = seen[paths, record.level]
+                problems.append(f"{where}: duplicates {there}, the same image{_of_level(record)} stands in both")
+            else:
+                seen[paths, record.level] = where
+                for path in paths:
+                    subject, there = owner.setdefault(path, (record.subject_id, where))
+                    if subject != record.subject_id:
+                        problems.append(f"{where}: its image is that of another subject in {there}")
+            problems += [f"{where}: {problem}" for problem in (*_densities(record, thresholds), *_units(record))]
+            for fact in ("sex", "bmd_mg_cm3", "bmd_standard", "bone_status", "level_bmd_mg_cm3"):
+                value = getattr(record, fact)
+                if value is None:
+                    continue
+                first, there = facts.setdefault((record.subject_id, fact), (value, where))
+                if first != value:
+                    problems.append(f"{where}: {fact} differs from the one of the same subject in {there}")
+    for subject, where_all in split_of.items():
+        if len(where_all) > 1:
+            problems.append(f"subject {subject!r} stands in more than one split: {', '.join(sorted(where_all))}")
+    if not virtual:
+        problems += _density_like_hu(record for records in splits.values() for record in records)
+    return problems
+
+
+def _of_level(record: Record) -> str:
+    return "" if record.level is None else f" of level {record.level}"
+
+
+def _densities(record: Record, thresholds: DensityThresholds) -> Iterator[str]:
+    """Disagreement between the subject's density, its levels and its class."""
+    bmd, levels = record.bmd_mg_cm3, record.level_bmd_mg_cm3 or {}
+    if bmd is not None and all(level in levels for level in SCREENED_LEVELS):
+        average = mean(levels[level] for level in SCREENED_LEVELS)
+        if abs(average - bmd) > MEAN_TOLERANCE_MG_CM3:
+            yield f"bmd_mg_cm3 is {bmd:g}, but the mean of {' and '.join(SCREENED_LEVELS)} is {average:g} mg/cm3"
+    if bmd is None or record.bone_status is None or record.bmd_standard is None:
+        return
+    if record.bmd_standard != thresholds.standard:
+        yield (
+            f"bone_status cannot be checked: bmd_mg_cm3 is in mg/cm3 {record.bmd_standard}, "
+            f"the thresholds are in mg/cm3 {thresholds.standard}; convert the density"
+        )
+    elif (expected := thresholds.status(bmd, record.bmd_standard)) != record.bone_status:
+        yield f"bone_status is {record.bone_status}, but {bmd:g} mg/cm3 {record.bmd_standard} means {expected}"
+
+
+def _units(record: Record) -> Iterator[str]:
+    """Values within the bounds of their fields that no person has in the unit of the field."""
+    densities = {"bmd_mg_cm3": record.bmd_mg_cm3}
+    densities |= {f"level_bmd_mg_cm3.{level}": value for level, value in (record.level_bmd_mg_cm3 or {}).items()}
+    for field, value in densities.items():
+        if value is None:
+            continue
+        if 0 <= value < DENSITY_IN_G_CM3_BELOW:
+            kind = "g/cm3, or in g/cm2 from DXA" if value else "no unit: a zero that stands for unknown"
+            yield f"{field} is {value:g}, which looks like {kind}; expected mg/cm3 of trabecular bone"
+        elif value > DENSITY_NOT_HU_BELOW:
+            yield f"{field} is {value:g}, which looks like HU; expected mg/cm3 of trabecular bone"
+    if (record.age or 0) >= ADULT_YEARS and record.height_cm is not None and record.height_cm < SHORTEST_ADULT_CM:
+        yield f"height_cm is {record.height_cm:g}, which no adult has; expected centimetres, is it in inches?"
+
+
+def _density_like_hu(records: Iterable[Record]) -> Iterator[str]:
+    """HU and mg/cm3 overlap in a person; over a cohort, HU lie far above the norm of age and sex."""
+    people = {r.subject_id: r for r in records if None not in (r.age, r.bmd_mg_cm3)}
+    shifts = []
+    for record in people.values():
+        norm = density_norm(record.age or 0.0, record.sex)
+        if norm is not None and record.bmd_mg_cm3 is not None:
+            shifts.append((record.bmd_mg_cm3 - norm.mean) / norm.sd)
+    if len(shifts) >= HU_SHIFT_SUBJECTS and mean(shifts) > HU_SHIFT_SD:
+        yield (
+            f"bmd_mg_cm3 lies on average {mean(shifts):.1f} standard deviations above the norm of age and sex in "
+            f"{len(shifts)} subjects ({NORM_SOURCE}), which looks like HU; expected mg/cm3 of trabecular bone"
+        )
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def missing_files(splits: Mapping[str, Sequence[Record]], base: Path) -> list[str]:
+    """List the files that records name and that are not there."""
+    return [
+        f"{split}[{place}]: there is no file {name}"
+        for split, records in splits.items()
+        for place, record in enumerate(records)
+        for name in record.files
+        if not (base / name).exists()
+    ]
+
+
+def same_content(splits: Mapping[str, Sequence[Record]], base: Path) -> list[str]:
+    """List images that lie at different paths and hold the same bytes.
+
+    Sizes are compared first, then three samples of the bytes, then all of them: a cohort without duplicates is hardly
+    read. A folder is its files, whatever their names.
+    """
+    places: dict[str, str] = {}
+    for split, records in splits.items():
+        for place, record in enumerate(records):
+            for name in record.images:
+                places.setdefault(os.path.normpath(name), f"{split}[{place}]")
+    groups = [[name for name in places if (base / name).exists()]]
+    for signature in (_sizes, _samples, _hashes):
+        groups = [group for old in groups for group in _grouped(old, signature, base)]
+    return [
+        f"{places[other]}: its image {other} has the same content as {group[0]} in {places[group[0]]}"
+        for group in groups
+        for other in group[1:]
+    ]
+
+
+def _grouped(names: Sequence[str], signature: Callable[[list[Path]], object], base: Path) -> list[list[str]]:
+    groups: dict[object, list[str]] = defaultdict(list)
+    for name in names:
+        path = base / name
+        files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
+        groups[signature(files)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _sizes(files: list[Path]) -> object:
+    sizes = tuple(sorted(f.stat().st_size for f in files))
+    # empty files and folders are alike without being copies; they are told when they are read
+    return sizes if any(sizes) else (files[0] if files else object())
+
+
+def _samples(files: list[Path]) -> object:
+    return tuple(sorted(_sample(f) for f in files))
+
+
+def _sample(file: Path) -> str:
+    size, digest = file.stat().st_size, hashlib.sha256()
+    with file.open("rb") as stream:
+        for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
+            stream.seek(start)
+            digest.update(stream.read(_SAMPLED_BYTES))
+    return digest.hexdigest()
+
+
+def _hashes(files: list[Path]) -> object:
+    found = []
+    for file in files:
+        with file.open("rb") as stream:
+            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return tuple(sorted(found))

@@ -1,0 +1,216 @@
+"""One model against another on the images that both answered, and against a baseline in plain words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from osteo_monai.data.predictions_table import Predictions, common_rows
+from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable
+from osteo_monai.reporting.evaluation.tables import EvaluationOptions, label, quietly
+from osteo_monai.reporting.publishing import printed_number, printed_p
+from osteo_monai.statistics.classification import compare_rates
+from osteo_monai.statistics.proportions import Interval
+from osteo_monai.statistics.roc import PairedTest, delong_test, holm
+
+__all__ = ["Comparison", "compare", "comparison_table", "verdicts"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the images that both answered, for one class.
+
+    Attributes:
+        cohort, name: cohort and class.
+        first, second: names of the models.
+        images, subjects: how many are common.
+        covered: whether these are all of either.
+        test: of the areas, or why there is none.
+        p: of ``test``, adjusted where asked; ``nan`` without a test.
+        sensitivity, specificity: McNemar's p, or why there is none.
+    """
+
+    cohort: str
+    name: str
+    first: str
+    second: str
+    images: int
+    subjects: int
+    covered: bool
+    test: PairedTest | str
+    p: float
+    sensitivity: float | str
+    specificity: float | str
+
+    def sentence(self, level: float) -> str:
+        """Say in words whether the first model beats the second."""
+        if isinstance(self.test, str):
+            return f"{label(self.name)}: not comparable ({self.test})"
+        t = self.test
+        gap = f"{t.difference:+.3f}".replace("-", "\N{MINUS SIGN}")
+        if t.low is None or t.high is None or math.isnan(self.p):
+            return f"{label(self.name)}: no test (AUC difference {gap}; {t.warning})"
+        bounds = f"{printed_number(t.low)} to {printed_number(t.high)}, p {_p(self.p)}"
+        shown = "better than" if t.difference > 0 else "worse than"
+        verdict = shown if self.p < 1 - level else "does not beat"
+        return f"{label(self.name)}: {verdict} it (AUC difference {gap}, {bounds})"
+
+
+def _p(p: float) -> str:
+    text = printed_p(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def compare(sets: Sequence[Predictions], options: EvaluationOptions) -> list[Comparison]:
+    """Compare each pair of models of a cohort, class by class; with a baseline it is always the second of its pairs."""
+    found = []
+    for cohort in dict.fromkeys(one.cohort for one in sets):
+        several = [one for one in sets if one.cohort == cohort]
+        # the models to judge come first, so that a positive difference speaks for them
+        several.sort(key=lambda one: one.model == options.baseline)
+        for first, second in combinations(several, 2):
+            found += _compare_pair(first, second, options)
+    return found
+
+
+def _compare_pair(first: Predictions, second: Predictions, options: EvaluationOptions) -> list[Comparison]:
+    a, b = common_rows(first, second)
+    names = [name for name in first.reported_classes if name in second.reported_classes]
+    subjects = first.subjects[a]
+    count = len(np.unique(subjects))
+    groups = subjects if count < len(a) else None
+    tests = [_test(first, second, a, b, name, groups, options.level) for name in names]
+    raw = np.array([math.nan if isinstance(t, str) or t.p is None else t.p for t in tests])
+    p_values = holm(raw) if options.holm else raw
+    found = []
+    for name, test, p in zip(names, tests, p_values, strict=True):
+        paired: tuple[float | str, float | str] = ("a model decides on no class",) * 2
+        called, other = first.is_predicted(name), second.is_predicted(name)
+        truth = first.is_class(name)[a]
+        if not len(a):
+            paired = ("no image in common",) * 2
+        elif called is not None and other is not None:
+            rates = compare_rates(truth, called[a], other[b], groups=groups)
+            paired = (
+                rates.sensitivity.p if truth.any() else "there is no case of the class",
+                rates.specificity.p if (~truth).any() else "there is no case beside those of the class",
+            )
+        covered = len(a) == len(first) == len(second)
+        found.append(
+            Comparison(first.cohort, name, first.model, second.model, len(a), count, covered, test, float(p), *paired)
+        )
+    return found
+
+
+def _test(
+    first: Predictions,
+    second: Predictions,
+    a: np.ndarray,
+    b: np.ndarray,
+    name: str,
+    groups: np.ndarray | None,
+    level: float,
+) -> PairedTest | str:
+    silent = [one.model for one in (first, second) if name not in one.scores]
+    if silent:
+        return f"{' and '.join(silent)} gives no score for it"
+    if not len(a):
+        return "no image in common"
+    truth = first.is_class(name)[a]
+    if truth.all() or not truth.any():
+        return "the common images hold one class only"
+    return quietly(lambda: delong_test(truth, first.scores[name][a], second.scores[name][b], level, groups=groups))
+
+
+def comparison_table(found: Sequence[Comparison], options: EvaluationOptions) -> ResultTable:
+    """Return the paired tests of areas (DeLong) and of sensitivity and specificity (McNemar)."""
+    table = ResultTable(
+        "comparison",
+        "Paired comparison of models: areas under the ROC curve (DeLong), sensitivity and specificity (McNemar, exact)",
+        (
+            Column("cohort", "Cohort"),
+            Column("first", "Model 1"),
+            Column("second", "Model 2"),
+            Column("class", "Class"),
+            Column("images", "n"),
+            Column("subjects", "Subjects"),
+            Column("auc_first", "AUC1"),
+            Column("auc_second", "AUC2"),
+            Column("difference", "AUC1 \N{MINUS SIGN} AUC2"),
+            Column("z", "Z"),
+            Column("p", "P"),
+            Column("p_holm", "P (Holm)"),
+            Column("p_sensitivity", "P of Se"),
+            Column("p_specificity", "P of Sp"),
+            Column("verdict", "Against the baseline"),
+        ),
+    )
+    for one in found:
+        row: dict[str, Cell] = {
+            "cohort": label(one.cohort),
+            "first": one.first,
+            "second": one.second,
+            "class": label(one.name),
+            "images": one.images,
+            "subjects": one.subjects,
+            "p_sensitivity": _p_or_reason(one.sensitivity),
+            "p_specificity": _p_or_reason(one.specificity),
+        }
+        if isinstance(one.test, str):
+            row |= dict.fromkeys(("auc_first", "auc_second", "difference", "z", "p"), Missing(one.test))
+        else:
+            t = one.test
+            reason = Missing(t.warning or "no test")
+            bounded = t.low is not None and t.high is not None
+            row |= {
+                "auc_first": t.first,
+                "auc_second": t.second,
+                "difference": Interval(t.difference, float(t.low or 0), float(t.high or 0))
+                if bounded
+                else t.difference,
+                "z": reason if t.z is None else t.z,
+                "p": reason if t.p is None else PValue(t.p),
+            }
+            if options.holm:
+                row["p_holm"] = reason if math.isnan(one.p) else PValue(one.p)
+        if one.second == options.baseline:
+            row["verdict"] = (
+                one.sentence(options.level).split(": ", 1)[1].split(" (")[0].replace(" the baseline", " it")
+            )
+        table.rows.append(row)
+    partial = dict.fromkeys(
+        f"{c.first} and {c.second} ({label(c.cohort)}, n = {c.images})" for c in found if not c.covered
+    )
+    if partial:
+        table.notes.append(
+            f"These cover different images and are compared on the common ones alone: {'; '.join(partial)}."
+        )
+    if options.holm and options.baseline:
+        table.notes.append("The verdict follows the adjusted P; intervals of the difference are not adjusted.")
+    if any(not isinstance(c.test, str) and c.test.clustered for c in found):
+        table.notes.append(
+            "Where subjects have several images, Obuchowski's variance and Durkalski's statistic take the place of "
+            "DeLong's and McNemar's."
+        )
+    return table
+
+
+def _p_or_reason(value: float | str) -> Cell:
+    return Missing(value) if isinstance(value, str) else PValue(value)
+
+
+def verdicts(found: Sequence[Comparison], options: EvaluationOptions) -> list[str]:
+    """Say for each other model whether it beats the baseline, by cohort and class; not in the training cohort."""
+    if options.baseline is None:
+        return []
+    sentences = []
+    against = [one for one in found if one.second == options.baseline and one.cohort != "training"]
+    for model, cohort in dict.fromkeys((one.first, one.cohort) for one in against):
+        own = [one for one in against if (one.first, one.cohort) == (model, cohort)]
+        parts = "; ".join(one.sentence(options.level) for one in own)
+        sentences.append(
+            f"{model} against the baseline {options.baseline}, {label(cohort)}, n = {own[0].images}: {parts}."
+        )
+    return sentences

@@ -1,0 +1,1 @@
+"""Screening of one CT study: vertebrae found, named, outlined and measured."""

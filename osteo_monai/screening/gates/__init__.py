@@ -1,0 +1,1 @@
+"""Quality gates: pure functions from measured facts to findings."""

@@ -1,0 +1,1 @@
+"""Screening of the radiographs of one study."""

@@ -1,0 +1,347 @@
+"""Building a manifest: every subject is in it or has a reason, nothing is guessed, all problems are told at once."""
+
+import csv
+import json
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from osteo_monai import cli
+from osteo_monai.data import BuildOptions, build_manifest, read_manifest, write_manifest
+from osteo_monai.domain import BoneStatus, MineralStandard, Sex
+from osteo_monai.errors import ManifestError, UnusableInputError
+
+
+class Study:
+    """A table and a tree of images in a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images = folder / "images"
+        self.images.mkdir()
+
+    def nifti(self, name: str, array: Any = None, **sidecar: Any) -> Path:
+        path = self.images / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8) if array is None else array, np.eye(4)), path)
+        if sidecar:
+            path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+        return path
+
+    def table(self, text: str, name: str = "table.csv") -> Path:
+        path = self.folder / name
+        path.write_text("\n".join(line.strip() for line in text.strip().splitlines()) + "\n", encoding="utf-8")
+        return path
+
+    def build(self, text: str, **options: Any) -> Any:
+        known = {"standard": MineralStandard.K2HPO4, **options}
+        return build_manifest(BuildOptions(self.table(text), self.images, self.folder / "out", **known))
+
+    def problems(self, text: str, **options: Any) -> tuple[str, ...]:
+        with pytest.raises(ManifestError) as caught:
+            self.build(text, **options)
+        return caught.value.problems
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def dicom_series(folder: Path, slices: int = 3, **header: Any) -> None:
+    """Write a small axial CT series, headers enough for the reader."""
+    from pydicom.dataset import Dataset
+
+    folder.mkdir(parents=True)
+    uids = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
+    for k in range(slices):
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+        facts = {
+            "Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "Rows": 2, "Columns": 2, "KVP": 120,
+            "SliceThickness": 2, "ConvolutionKernel": "B", "Manufacturer": "Maker", "ManufacturerModelName": "M1",
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 2 * k],
+            "PixelSpacing": [0.8, 0.8], "RescaleSlope": 1, "RescaleIntercept": -1024, "SamplesPerPixel": 1,
+            "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
+            "PixelRepresentation": 0, "PixelData": b"\0" * 8, "StudyDate": "20210131", "PatientSex": "F",
+            "PatientAge": "061Y",
+        }  # fmt: skip
+        for keyword, value in {**facts, **uids, **header}.items():
+            if value is not None:
+                setattr(ds, keyword, value)
+        ds.save_as(folder / f"{k}.dcm", enforce_file_format=True)
+
+
+# --- joining -------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_and_a_tree_become_a_manifest(study: Study) -> None:
+    study.nifti("a", KVP=120, AcquisitionDate="2021-02-03", PatientSex="M", ConvolutionKernel="B")
+    study.nifti("a_label")
+    study.nifti("deep/sub-b/ct")
+    study.nifti("stranger")
+    built = study.build(
+        """subject_id,age,sex,bmd_l1_mg_cm3,bmd_l2_mg_cm3,acquired,ward
+        a,50,,121,119,,3
+        b,60.5,F,60,70,20210131,4"""
+    )
+    a, b = built.manifest.splits["test"]
+    assert (a.image, a.label, a.segmentation) == ("../images/a.nii.gz", "../images/a_label.nii.gz", None)
+    assert (a.kvp, a.kernel, a.sex, a.acquired) == (120, "B", Sex.MALE, date(2021, 2, 3))
+    assert (a.bmd_mg_cm3, a.bone_status) == (120, BoneStatus.OSTEOPENIA)
+    assert a.level_bmd_mg_cm3 == {"L1": 121, "L2": 119}
+    assert (b.image, b.sex, b.bone_status) == ("../images/deep/sub-b/ct.nii.gz", Sex.FEMALE, "osteoporosis")
+    assert (b.kvp, b.label, b.acquired) == (None, None, date(2021, 1, 31))
+    assert built.exclusions == ()
+    assert [s.count for s in built.stages] == [2, 2]
+    assert any("ward" in note for note in built.notes)
+    assert any("1 NIfTI images in the tree belong to no row" in note for note in built.notes)
+    write_manifest(built.manifest, study.folder / "out" / "m.json")
+    assert read_manifest(study.folder / "out" / "m.json") == built.manifest  # the paths lead to files
+
+
+def test_dicom_gives_what_the_table_lacks(study: Study) -> None:
+    dicom_series(study.images / "p1" / "series")
+    dicom_series(study.images / "p2" / "series", KVP=100)
+    dicom_series(study.images / "p3" / "series", RescaleSlope=None)
+    (study.images / "p4").mkdir()
+    built = study.build("subject_id,bmd_mg_cm3,sex,kvp\np1,100,,\np2,100,M,120\np3,100,,\np4,100,,")
+    one, two = built.manifest.splits["test"]
+    assert (one.image, one.kvp, one.sex, one.age, one.acquired) == ("../images/p1", 120, "F", 61, date(2021, 1, 31))
+    assert (one.manufacturer, one.scanner, one.slice_thickness_mm) == ("Maker", "M1", 2)
+    # who was scanned is the table's to say, how it was done the header's; both are told
+    assert (two.sex, two.kvp) == ("M", 100)
+    assert sum("p2" in note and "header" in note for note in built.notes) == 2
+    assert {e.subject_id: e.reason for e in built.exclusions} == {
+        "p3": "CT cannot be measured (missing rescale)",
+        "p4": "no CT image found",
+    }
+
+
+def test_german_tables_are_read(study: Study) -> None:
+    study.nifti("p1")
+    text = "Kennung;Alter;Dichte\np1;63,5;79,9"
+    columns = {"subject_id": "Kennung", "age": "alter", "bmd_mg_cm3": "Dichte"}
+    (record,) = study.build(text, columns=columns).manifest.splits["test"]
+    assert (record.age, record.bmd_mg_cm3, record.bone_status) == (63.5, 79.9, "osteoporosis")
+
+
+def test_splits_come_from_the_table_or_the_option(study: Study) -> None:
+    for name in "abc":
+        study.nifti(name)
+    built = study.build("subject_id,split\na,training\nb,\nc,external_riga", split="validation")
+    assert {s: r[0].subject_id for s, r in built.manifest.splits.items()} == {
+        "training": "a",
+        "validation": "b",
+        "external_riga": "c",
+    }
+    with pytest.raises(ValueError, match="got 'tests'"):
+        study.build("subject_id\na", split="tests")
+
+
+def test_several_images_of_a_subject_are_named(study: Study) -> None:
+    study.nifti("a/first")
+    study.nifti("a/second")
+    assert "2 images are called as the subject" in study.problems("subject_id\na")[0]
+    built = study.build("subject_id,image\na,a/first.nii.gz\na,a/second.nii.gz")
+    assert len(built.manifest.splits["test"]) == 2
+    assert built.stages[0].count == 1
+
+
+# --- rules ---------------------------------------------------------------------------------------------------------
+
+PAN = """subject_id,age,kvp,bmd_mg_cm3,l2_in_view,implant,severe_degeneration,fracture
+    fits,50,120,130,yes,no,no,no
+    child,17.9,100,130,no,yes,no,no
+    soft,50,100,,yes,no,no,no
+    no_qct,50,120,,yes,no,no,no
+    short,50,120,130,no,yes,no,no
+    metal,50,120,130,yes,yes,yes,no
+    broken,50,120,130,yes,no,,yes
+    worn,50,120,130,yes,no,yes,
+    vague,,120,130,,no,no,
+    ghost,50,120,130,yes,no,no,no"""
+
+
+def pan(study: Study, **options: Any) -> Any:
+    for line in PAN.splitlines()[1:-1]:
+        study.nifti(line.strip().split(",")[0])
+    return study.build(PAN, rules="pan2024", **options)
+
+
+def test_pans_rules_hit_in_their_order_and_nobody_is_lost(study: Study) -> None:
+    built = pan(study)
+    assert [r.subject_id for r in built.manifest.splits["test"]] == ["fits", "vague"]
+    assert {e.subject_id: (e.stage, e.reason) for e in built.exclusions} == {
+        "child": ("inclusion", "younger than 18 years"),
+        "soft": ("inclusion", "tube voltage other than 120 kVp"),
+        "no_qct": ("inclusion", "no QCT density"),
+        "short": ("exclusion", "field of view without the whole L2"),
+        "metal": ("exclusion", "implant or foreign material in L1 or L2"),
+        "broken": ("exclusion", "severe degeneration or fracture deformity"),
+        "worn": ("exclusion", "severe degeneration or fracture deformity"),
+        "ghost": ("image", "no CT image found"),
+    }
+    assert [(s.count, sum(n for _, n in s.excluded)) for s in built.stages] == [(10, 1), (9, 3), (6, 4), (2, 0)]
+    # what could not be checked in those who stay is said
+    assert built.stages[1].unchecked == (("age", 1),)
+    assert built.stages[2].unchecked == (("field of view", 1), ("degeneration and fracture", 1))
+
+
+def test_the_unknown_may_be_excluded(study: Study) -> None:
+    built = pan(study, exclude_unknown=True)
+    assert [r.subject_id for r in built.manifest.splits["test"]] == ["fits"]
+    assert {e.subject_id: e.reason for e in built.exclusions}["vague"] == "age not known"
+
+
+def test_a_label_map_that_ends_in_l2(study: Study) -> None:
+    labels = np.zeros((2, 2, 6), np.uint8)
+    labels[..., 2:4] = 21
+    for name, cut in {"whole": labels, "cut": labels[..., 3:], "none": labels * 0}.items():
+        study.nifti(name)
+        study.nifti(f"{name}_label", cut)
+    rows = "\n".join(f"{name},50,120,130,no,no,no" for name in ("whole", "cut", "none"))
+    head = "subject_id,age,kvp,bmd_mg_cm3,implant,severe_degeneration,fracture\n"
+    built = study.build(head + rows, rules="pan2024")
+    assert [r.subject_id for r in built.manifest.splits["test"]] == ["whole"]
+    assert Counter(e.reason for e in built.exclusions) == {"field of view without the whole L2": 2}
+
+
+def test_screening_tells_what_the_table_does_not(study: Study) -> None:
+    results = {
+        "fine": ("accepted", []),
+        "metal": ("refused", [{"code": "metal", "message": "Metal lies in or beside L2: ..."}]),
+        "short": ("refused", [{"code": "levels_not_covered", "message": "L2 is not covered."}]),
+        "odd": ("refused", [{"code": "level_uncertain", "message": "L2 is uncertain."}]),
+    }
+    for name, (verdict, findings) in results.items():
+        study.nifti(name)
+        folder = study.folder / "screened" / f"{name}.nii.gz"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps({"verdict": verdict, "findings": findings}))
+    text = "subject_id,age,kvp,bmd_mg_cm3,severe_degeneration\n" + "\n".join(f"{n},50,120,130,no" for n in results)
+    built = study.build(text, rules="pan2024", screening=study.folder / "screened")
+    assert [r.subject_id for r in built.manifest.splits["test"]] == ["fine", "odd"]
+    assert built.stages[2].unchecked == (("field of view", 1), ("implants", 1), ("degeneration and fracture", 1))
+    with pytest.raises(UnusableInputError, match="holds no results"):
+        study.build(text, screening=study.images)
+
+
+# --- what is wrong -------------------------------------------------------------------------------------------------
+
+
+def test_everything_wrong_in_a_table_is_told_at_once(study: Study) -> None:
+    for name in "abcdefgh":
+        study.nifti(name)
+    text = """subject_id,age,sex,bmd_mg_cm3,bone_status,fracture,height_cm,image,acquired
+        a,old,F,100,,,,,
+        b,612,F,100,,,,,
+        c,50,W,0.102,,,,,
+        d,50,F,100,normal,,,,
+        e,50,F,100,,maybe,1.62,,
+        ,50,F,100,,,,,
+        f,50,F,100,,,,gone.nii,
+        g,50,F,100,,,,,31.1.2021
+        h,50,F,100,,,,a.nii.gz,
+        d,50,F,100,,,,a.nii.gz,"""
+    assert set(study.problems(text)) == {
+        "row 2 (subject 'a'): age must be a number, or empty where unknown",
+        "row 3 (subject 'b').age: Input should be less than or equal to 120; "
+        "expected years; is it in months, in days, or a year of birth?",
+        "row 4 (subject 'c'): sex must be F or M, or empty where unknown",
+        "row 4 (subject 'c'): bmd_mg_cm3 is 0.102, which looks like g/cm3, or in g/cm2 from DXA; "
+        "expected mg/cm3 of trabecular bone",
+        "row 5 (subject 'd'): bone_status is normal, but 100 mg/cm3 K2HPO4 means osteopenia",
+        "row 6 (subject 'e'): fracture must be yes or no, or empty where unknown",
+        "row 6 (subject 'e').height_cm: Input should be greater than or equal to 30; "
+        "expected centimetres; is it in metres or millimetres?",
+        "row 7: subject_id is empty",
+        "row 8 (subject 'f'): there is no file gone.nii",
+        "row 9 (subject 'g'): acquired must be a day as 2021-07-31",
+        "row 10 (subject 'h'): duplicates row 2 (subject 'a'), the same image stands in both",
+        "row 11 (subject 'd'): duplicates row 2 (subject 'a'), the same image stands in both",
+        "row 11 (subject 'd'): bone_status differs from the one of the same subject in row 5 (subject 'd')",
+    }
+
+
+def test_a_density_without_its_standard_is_one_problem(study: Study) -> None:
+    for name in "ab":
+        study.nifti(name)
+    (problem,) = study.problems("subject_id,bmd_mg_cm3\na,100\nb,110", standard=None)
+    assert "without their standard" in problem
+
+
+def test_columns_that_are_not_there(study: Study) -> None:
+    problems = study.problems("Name,Alter\na,50", columns={"age": "Jahre", "alter": "Alter"})
+    assert [p.split(",")[0] for p in problems] == [
+        "--columns: the table has no column 'Jahre' for age",
+        "--columns: 'alter' is no column that is read",
+        "the table needs a column subject_id; name another one with --columns subject_id=NAME",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("subject_id,age,Age\na,1,2", "the column 'age' stands twice"),
+        ("subject_id\na,50", "row 2: more fields than the 1 columns"),
+        ("subject_id\n", "the table has no rows"),
+        ("subject_id\nnobody", "no subject is left of 1 (no CT image found: 1)"),
+        ("subject_id\na\na", "subject 'a' stands in 2 rows that do not name an image; name each in a column 'image'"),
+    ],
+)
+def test_tables_that_are_none(study: Study, text: str, said: str) -> None:
+    study.nifti("a")
+    assert said in study.problems(text)
+
+
+def test_files_that_are_no_tables(study: Study) -> None:
+    def refused(name: str, content: bytes) -> str:
+        (study.folder / name).write_bytes(content)
+        with pytest.raises(UnusableInputError) as caught:
+            build_manifest(BuildOptions(study.folder / name, study.images, study.folder))
+        return str(caught.value)
+
+    assert "UTF-8" in refused("latin.csv", "subject_id\nMüller".encode("latin-1"))
+    assert "is empty" in refused("empty.csv", b"")
+    assert "save the table as CSV" in refused("old.xls", b"\xd0\xcf")
+    with pytest.raises(UnusableInputError, match="There is no file 'gone.csv'"):
+        build_manifest(BuildOptions(study.folder / "gone.csv", study.images, study.folder))
+    with pytest.raises(ValueError, match="one of none, pan2024, got 'pan'"):
+        BuildOptions(study.folder / "t.csv", study.images, study.folder, rules="pan")
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_manifest_flow_and_reasons(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    pan(study)
+    out = study.folder / "out" / "manifest.json"
+    words = ["manifest", "build", str(study.folder / "table.csv"), "--images", str(study.images), "-o", str(out)]
+    assert cli.run([*words, "--rules", "pan2024"]) == 2
+    assert "without their standard" in capsys.readouterr().err
+    assert not out.exists()
+    assert cli.run([*words, "--rules", "pan2024", "--standard", "K2HPO4"]) == 0
+    said = capsys.readouterr().out
+    assert "Subjects included: 2" in said
+    assert "excluded, no QCT density: 1" in said
+    assert "not known and kept, age: 1" in said
+    with (out.parent / "exclusions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert rows[0] == {"subject_id": "child", "stage": "inclusion", "reason": "younger than 18 years"}
+    assert all((out.parent / f"flow.{e}").stat().st_size > 1000 for e in ("png", "svg"))
+    assert cli.run([*words, "--standard", "K2HPO4"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert cli.run([*words, "--overwrite", "--columns", "age"]) == 2
+    assert "NAME=COLUMN" in capsys.readouterr().err

@@ -1,0 +1,221 @@
+"""Reading predictions: what each column means, what follows from it, and every problem named at once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from osteo_monai.data.predictions_table import BINARY_CLASSES, STATUS_CLASSES, common_rows, read_predictions
+from osteo_monai.domain import DensityThresholds
+from osteo_monai.errors import UnusableInputError
+
+
+def written(folder: Path, text: str, name: str = "model_a.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_probabilities_give_scores_and_the_most_probable_class(tmp_path):
+    path = written(
+        tmp_path,
+        "subject_id,bmd_mg_cm3,probability_normal,probability_osteopenia,probability_osteoporosis,other\n"
+        "a,150,0.7,0.2,0.1,x\n"
+        "b,80,0.5,0.3,0.2,\n"
+        "c,79.9,0.1,0.2,0.7,\n"
+        "d,120,0.1,0.6,0.3,\n",
+    )
+    (one,) = read_predictions([path])
+    assert (one.model, one.cohort, one.classes) == ("model_a", "test", STATUS_CLASSES)
+    assert one.truth.tolist() == [0, 1, 2, 1]  # both limits are osteopenia
+    assert one.predicted is not None
+    assert one.predicted.tolist() == [0, 0, 2, 1]
+    assert one.decided_by == "the most probable class"
+    assert one.scores["osteoporosis"].tolist() == [0.1, 0.2, 0.7, 0.3]
+    assert one.probabilities is not None
+    assert one.probabilities.shape == (4, 3)
+    assert not one.repeats
+
+
+def test_density_gives_scores_and_classes(tmp_path):
+    path = written(
+        tmp_path,
+        "subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,predicted_bmd_lower,predicted_bmd_upper,kvp\n"
+        "a,150,130,110,150,120\nb,90,100,80,120,100\nc,60,70,50,90,120\n",
+    )
+    (one,) = read_predictions([path])
+    assert one.predicted is not None
+    assert one.predicted.tolist() == [0, 1, 2]
+    assert one.scores["normal"].tolist() == [130, 100, 70]
+    assert one.scores["osteoporosis"].tolist() == [-130, -100, -70]
+    assert one.scores["osteopenia"].tolist() == [-30, 0, -30]
+    assert one.facts["kvp"].tolist() == ["120", "100", "120"]
+    (moved,) = read_predictions([path], DensityThresholds(65, 110, source="a test"))
+    assert moved.truth.tolist() == [0, 1, 2]
+    assert moved.predicted is not None
+    assert moved.predicted.tolist() == [0, 1, 1]
+    assert moved.scores["osteopenia"].tolist() == [-42.5, -12.5, -17.5]
+
+
+def test_given_scores_and_classes_come_before_derived_ones(tmp_path):
+    path = written(
+        tmp_path,
+        "subject_id,model,cohort,bone_status,score_osteoporosis,predicted,predicted_bmd_mg_cm3\n"
+        "a,HU,validation,normal,-180,normal,60\nb,HU,test,Osteoporosis,-70,osteopenia,60\n",
+    )
+    validation, test = read_predictions([path])
+    assert (validation.cohort, test.cohort) == ("validation", "test")
+    assert test.scores["osteoporosis"].tolist() == [-70]
+    assert test.scores["normal"].tolist() == [60]
+    assert test.predicted is not None
+    assert test.predicted.tolist() == [1]
+    assert test.decided_by == "as given"
+    assert np.isnan(test.density).all()
+
+
+def test_binary_problem(tmp_path):
+    text = "subject_id,osteoporosis,probability_osteoporosis,bmd_mg_cm3\na,1,0.5,100\nb,0,0.49,70\nc,1,0.2,\n"
+    (one,) = read_predictions([written(tmp_path, text)])
+    assert one.classes == BINARY_CLASSES
+    assert one.reported_classes == ("osteoporosis",)
+    assert one.truth.tolist() == [1, 0, 1]  # DXA's answer is the truth, whatever QCT says
+    assert one.predicted is not None
+    assert one.predicted.tolist() == [1, 0, 0]
+    assert list(one.scores) == ["osteoporosis"]
+    # one probability against three classes makes the problem binary
+    text = "subject_id,bone_status,probability_osteoporosis\na,osteoporosis,0.9\nb,osteopenia,0.6\n"
+    (one,) = read_predictions([written(tmp_path, text)])
+    assert one.classes == BINARY_CLASSES
+    assert one.truth.tolist() == [1, 0]
+    # three classes against a binary truth: the other two are one
+    text = "subject_id,osteoporosis,predicted\na,1,osteoporosis\nb,0,osteopenia\nc,0,1\n"
+    (one,) = read_predictions([written(tmp_path, text)])
+    assert one.predicted is not None
+    assert one.predicted.tolist() == [1, 0, 1]
+
+
+def test_scores_alone_decide_nothing(tmp_path):
+    (one,) = read_predictions([written(tmp_path, "subject_id,osteoporosis,score_osteoporosis\na,1,3\nb,0,1\n")])
+    assert one.predicted is None
+    assert "without a cut-off" in one.decided_by
+    assert one.is_predicted("osteoporosis") is None
+
+
+def test_rows_without_a_prediction_are_counted(tmp_path):
+    text = "subject_id,bone_status,predicted,virtual\na,normal,normal,1\nb,normal,,1\nc,osteopenia,osteopenia,1\n"
+    (one,) = read_predictions([written(tmp_path, text)])
+    assert (len(one), one.unanswered, one.virtual) == (2, 1, True)
+    assert one.subjects.tolist() == ["a", "c"]
+
+
+def test_several_images_of_a_subject(tmp_path):
+    head = "subject_id,osteoporosis,probability_osteoporosis,level\n"
+    first = written(tmp_path, head + "a,1,0.5,L1\na,1,0.6,L2\nb,0,0.1,L1\n", "first.csv")
+    second = written(tmp_path, head + "b,0,0.3,L1\na,1,0.2,L2\n", "second.csv")
+    one, two = read_predictions([first, second])
+    assert one.repeats
+    assert not one.ordered_images
+    a, b = common_rows(one, two)
+    assert one.images[a].tolist() == two.images[b].tolist()
+    assert sorted(zip(one.scores["osteoporosis"][a], two.scores["osteoporosis"][b], strict=True)) == [
+        (0.1, 0.3),
+        (0.6, 0.2),
+    ]
+    unnamed = written(tmp_path, "subject_id,osteoporosis,probability_osteoporosis\na,1,0.5\na,1,0.6\n", "u.csv")
+    assert read_predictions([unnamed])[0].ordered_images
+
+
+def test_a_subject_with_one_row_is_found_whatever_else_differs(tmp_path):
+    one = written(tmp_path, "subject_id,osteoporosis,probability_osteoporosis,kvp\na,1,0.5,120\nb,0,0.2,100\n", "1.csv")
+    two = written(tmp_path, "subject_id,osteoporosis,score_osteoporosis,kvp\nb,0,7,100.0\nc,0,1,100.0\n", "2.csv")
+    a, b = common_rows(*read_predictions([one, two]))
+    assert (a.tolist(), b.tolist()) == ([1], [0])
+
+
+def test_everything_wrong_is_said_at_once(tmp_path):
+    path = written(
+        tmp_path,
+        "subject_id,cohort,bone_status,bmd_mg_cm3,probability_normal,probability_osteopenia,probability_osteoporosis\n"
+        "a,test,normal,70,0.5,0.3,0.2\n"
+        "b,tset,normal,,0.5,0.5,0.5\n"
+        ",test,healthy,,1.5,0,0\n"
+        "Jane Doe,test,,,x,0,1\n"
+        "e,test,normal,0.9e4,0.2,,0.8\n"
+        "f,validation,normal,,0.2,0.2,0.6\n"
+        "f,test,normal,,0.2,0.2,0.6\n",
+    )
+    with pytest.raises(UnusableInputError) as error:
+        read_predictions([path])
+    said = str(error.value)
+    for part in (
+        "line 2: bone_status is normal, but 70 mg/cm3 means osteoporosis",
+        "line 3: cohort must be training, validation, test or external_<centre>, got 'tset'",
+        "line 3: the three probabilities must add up to 1, got 1.5",
+        "line 4: subject_id is empty",
+        "line 4: bone_status must be one of normal, osteopenia, osteoporosis, got 'healthy'",
+        "line 4: probability_normal must be a number between 0 and 1, got '1.5'",
+        "line 5: there is no truth",
+        "line 5: probability_normal must be a number between 0 and 1, got 'x'",
+        "line 6: bmd_mg_cm3 must be a density in mg/cm3, got '0.9e4'",
+        "line 8: model 'model_a' has this subject in 'validation' and in 'test'",
+    ):
+        assert part in said
+    assert "Jane Doe" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("subject_id,bone_status\na,normal\n", "predicts nothing: it needs one of probability_normal"),
+        ("subject_id,predicted\na,normal\n", "has no truth: it needs bone_status, bmd_mg_cm3 or osteoporosis"),
+        ("bone_status,predicted\nnormal,normal\n", "no column subject_id"),
+        ("subject_id,bone_status,predicted\n", "no row below the header"),
+        ("subject_id,bone_status,predicted\na,normal,\n", "predicts nothing: every row is empty"),
+        ("subject_id,bone_status,predicted\na,normal,1\n", "predicted must be one of normal, osteopenia"),
+        ("subject_id,osteoporosis,predicted\na,2,1\n", "osteoporosis must be 0 or 1, got '2'"),
+        ("subject_id,osteoporosis,bone_status,predicted\na,1,normal,normal\n", "osteoporosis is 1, but bone_status"),
+        (
+            "subject_id,bone_status,predicted,score_normal\na,normal,normal,\nb,normal,normal,3\n",
+            "line 2: score_normal empty, but other rows of model 'model_a', cohort 'test' have it",
+        ),
+        (
+            "subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,predicted_bmd_lower,predicted_bmd_upper\na,90,90,95,99\n",
+            "must lie between predicted_bmd_lower and predicted_bmd_upper",
+        ),
+        (
+            "subject_id,osteoporosis,bone_status,predicted\na,1,,1\nb,,normal,normal\n",
+            "the truth must be osteoporosis in every row or bone_status",
+        ),
+        ("subject_id,bone_status,predicted,virtual\na,normal,normal,maybe\n", "virtual must be 0 or 1, got 'maybe'"),
+    ],
+)
+def test_what_is_refused(tmp_path, text, sentence):
+    with pytest.raises(UnusableInputError) as error:
+        read_predictions([written(tmp_path, text)])
+    assert sentence in str(error.value)
+
+
+def test_files_that_contradict_one_another(tmp_path):
+    head = "subject_id,model,bone_status,predicted\n"
+    one = written(tmp_path, head + "a,M,normal,normal\nb,M,osteopenia,normal\n", "one.csv")
+    again = written(tmp_path, head + "a,M,normal,normal\n", "again.csv")
+    with pytest.raises(
+        UnusableInputError, match="'again.csv', line 2: model 'M' has this subject of 'test' in another"
+    ):
+        read_predictions([one, again])
+    other = written(tmp_path, head + "a,N,osteopenia,normal\nb,N,osteopenia,normal\n", "other.csv")
+    with pytest.raises(UnusableInputError, match="models 'M' and 'N' hold different truths of 1 of 2 images"):
+        read_predictions([one, other])
+    with pytest.raises(UnusableInputError) as error:
+        read_predictions([tmp_path / "no.csv", written(tmp_path, "subject_id,predicted\n", "p.csv")])
+    assert "there is no file" in str(error.value)
+    assert "'p.csv' has no truth" in str(error.value)
+
+
+def test_a_probability_that_is_missing_is_told(tmp_path):
+    file = tmp_path / "m.csv"
+    file.write_text(
+        "subject_id,bone_status,prob_normal,probability_osteopenia,probability_osteoporosis\na,normal,0.9,0.05,0.05\n"
+    )
+    with pytest.raises(UnusableInputError, match="probability_osteopenia and probability_osteoporosis alone"):
+        read_predictions([file])

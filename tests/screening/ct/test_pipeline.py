@@ -1,0 +1,646 @@
+"""The pipeline with stand-ins for the bundles: what is measured, what is refused, what is written."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, Severity, VertebraLevel
+from osteo_monai.errors import UnusableInputError
+from osteo_monai.imaging.attenuation import hu_per_mg_cm3
+from osteo_monai.screening.ct.naming import MissedBody
+from osteo_monai.screening.ct.pipeline import ScreeningOptions, screen, screen_volume
+from osteo_monai.screening.gates.quality import LIMITS
+from osteo_monai.screening.result import ScreeningResult
+
+from ..conftest import BARE, LEVELS, TRABECULAR_HU, grid, inside_body, phantom_affine, vertebra
+
+T12, L1, L2, L3 = LEVELS
+BOTH = ScreeningOptions(levels=(L1, L2))
+"""Both levels are asked for, so that none may be left out."""
+WITNESS = "T12 carries the last ribs: right 98 mm, left 105 mm"
+
+
+def codes(result: ScreeningResult, severity: Severity) -> set[str]:
+    return {f.code for f in result.findings if f.severity is severity}
+
+
+def message(result: ScreeningResult, code: str) -> str:
+    return next(f.message for f in result.findings if f.code == code)
+
+
+def assert_l1_alone(result: ScreeningResult, reason: str) -> None:
+    """L1 was measured and L2 left out, which is told with the reason."""
+    assert result.verdict == "accepted_with_warnings"
+    assert [m.level for m in result.levels] == [L1]
+    assert result.density is not None
+    assert result.density.mg_cm3 == result.levels[0].density.mg_cm3
+    assert {"level_left_out", "single_level"} <= codes(result, Severity.WARNING)
+    told = message(result, "level_left_out")
+    assert told.startswith("L2 was left out: ")
+    assert reason in told
+
+
+def assert_refused(result: ScreeningResult, code: str) -> None:
+    assert result.verdict == "refused"
+    assert code in codes(result, Severity.REFUSAL)
+    assert result.density is None
+    assert result.status is None
+    assert result.levels == ()
+
+
+# --- what is measured ---------------------------------------------------------------------------------------------
+
+
+def test_phantom_is_measured(make_volume, make_models):
+    models = make_models()
+    result, images = screen_volume(make_volume(), models, study="phantom")
+    assert [(f.code, f.severity, f.message) for f in result.findings] == [("last_rib", Severity.INFO, WITNESS)]
+    assert result.verdict == "accepted"
+    assert [m.level for m in result.levels] == [L1, L2]
+    for m in result.levels:
+        assert m.hu.median == pytest.approx(TRABECULAR_HU[m.level], abs=1.5)
+        assert m.hu.mean == pytest.approx(TRABECULAR_HU[m.level], abs=1.5)
+        # pi * 22 * 17 * 26 mm3 = 30.5 cm3
+        assert m.body_volume_cm3 == pytest.approx(30.5, rel=0.06)
+        assert m.height_mm == pytest.approx(26.0, abs=2.0)
+        assert m.region_area_mm2 > 100
+        assert m.certainty == 0.99
+    # centres at z = 8 and -28 mm, slices of 2 mm from -100 mm on
+    assert [m.slice_index for m in result.levels] == [54, 36]
+    assert [found.level for found in result.levels_found] == list(LEVELS)
+    slope = 1 / hu_per_mg_cm3(DensityThresholds().standard, 120.0)
+    assert result.density is not None
+    assert result.density.mg_cm3 == pytest.approx(slope * 155.0, abs=1.5)
+    assert result.density.interval_low < result.density.mg_cm3 < result.density.interval_high
+    assert result.status is DensityThresholds().status(result.density.mg_cm3, result.density.standard)
+    assert result.distance_to_thresholds == {
+        "osteoporosis_below": pytest.approx(result.density.mg_cm3 - 80),
+        "normal_above": pytest.approx(result.density.mg_cm3 - 120),
+    }
+    assert [m.bundle for m in result.models] == ["fake_localiser", "fake_column", "fake_segmenter"]
+    assert set(result.seconds) == {"checking", "localising", "segmenting", "measuring", "comparing"}
+    assert images.bodies is not None
+    assert images.regions is not None
+    # the neighbours are outlined as well, to compare with
+    # L1 and L2, and L3 to compare with
+    assert set(np.unique(images.bodies)) == {0, 20, 21, 22}
+    assert images.regions.any()
+    assert not images.regions[~np.isin(images.bodies, [L1.label, L2.label])].any()
+
+
+def test_only_the_slices_of_the_level_and_its_neighbours_are_segmented(make_volume, make_models):
+    models = make_models()
+    _, images = screen_volume(make_volume(), models, ScreeningOptions(levels=(L2,)))
+    # L1 to L3 with their discs are 108 mm, and 12 mm on either side: 132 mm = 66 slices of the 90
+    assert models.segmentation.slices == [pytest.approx(67, abs=2)]
+    assert set(np.unique(images.bodies)) == {0, L1.label, L2.label, L3.label}
+
+
+def test_a_neighbour_that_is_cut_is_not_outlined(make_volume, make_models):
+    models = make_models(located(L3={"complete": False}))
+    _, images = screen_volume(make_volume(), models)
+    assert set(np.unique(images.bodies)) == {0, T12.label, L1.label, L2.label}
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "status"),
+    [
+        ((20.0, 30.0), BoneStatus.NORMAL),
+        ((20.0, 400.0), BoneStatus.OSTEOPENIA),
+        ((300.0, 400.0), BoneStatus.OSTEOPOROSIS),
+    ],
+)
+def test_status_follows_the_thresholds(make_volume, make_models, thresholds, status):
+    options = ScreeningOptions(thresholds=DensityThresholds(*thresholds, source="this test"))
+    result, _ = screen_volume(make_volume(), make_models(), options)
+    assert result.status is status
+    assert result.thresholds_source == "this test"
+
+
+def test_one_level_alone_is_warned(make_volume, make_models):
+    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(levels=(L1,)))
+    assert [m.level for m in result.levels] == [L1]
+    assert codes(result, Severity.WARNING) == {"single_level"}
+    assert result.density is not None
+
+
+def test_user_line_is_used(make_volume, make_models):
+    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration="user:0.8,-5"))
+    assert result.calibration is not None
+    assert (result.calibration.method, result.calibration.slope, result.calibration.intercept) == ("user", 0.8, -5.0)
+    for m in result.levels:
+        assert m.density.mg_cm3 == pytest.approx(0.8 * m.hu.representative - 5)
+
+
+@pytest.mark.parametrize(
+    "text", ["physic", "physics:1", "registry", "registry:", "user", "user:1", "user:a,b", "user:nan,0"]
+)
+def test_calibration_that_cannot_be_understood(text):
+    with pytest.raises(ValueError, match="calibration must be"):
+        ScreeningOptions(calibration=text)
+
+
+@pytest.mark.parametrize("levels", [(), (L1, L1)])
+def test_levels_that_cannot_be_understood(levels):
+    with pytest.raises(ValueError, match="levels must name"):
+        ScreeningOptions(levels=levels)
+
+
+@pytest.mark.parametrize("calibration", ["user:2,0", "registry:no such scanner"])
+def test_calibration_that_does_not_hold_is_refused(make_volume, make_models, calibration):
+    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration=calibration))
+    assert_refused(result, "calibration_not_possible")
+
+
+# --- header and person --------------------------------------------------------------------------------------------
+
+
+def test_unknown_header_is_told_and_120_kvp_assumed_with_a_wider_interval(make_volume, make_models):
+    known, _ = screen_volume(make_volume(), make_models())
+    bare = make_volume(kvp=None, kernel=None, slice_thickness_mm=None, age_years=None, sex=None)
+    result, _ = screen_volume(bare, make_models())
+    assert codes(result, Severity.WARNING) == {"kvp_unknown"}
+    assert codes(result, Severity.INFO) == {"kernel_unknown", "age_unknown", "sex_unknown", "last_rib"}
+    assert result.verdict == "accepted_with_warnings"
+    assert result.acquisition is not None
+    assert (result.acquisition.kvp, result.acquisition.age_years, result.acquisition.sex) == (None, None, None)
+    assert result.density is not None
+    assert known.density is not None
+    assert result.density.mg_cm3 == pytest.approx(known.density.mg_cm3)
+    assert result.density.interval_high > known.density.interval_high + 5
+
+
+def test_kvp_may_be_given_where_the_file_is_silent_but_never_overrides(make_volume, make_models):
+    given, _ = screen_volume(make_volume(kvp=None), make_models(), ScreeningOptions(kvp=120.0))
+    assert given.verdict == "accepted"
+    header, _ = screen_volume(make_volume(kvp=100.0), make_models(), ScreeningOptions(kvp=120.0))
+    assert codes(header, Severity.WARNING) == {"kvp_not_120", "kvp_contradicted"}
+    assert header.acquisition is not None
+    assert header.acquisition.kvp == 100.0
+
+
+def test_kvp_moves_the_density_as_physics_does(make_volume, make_models):
+    at_120, _ = screen_volume(make_volume(), make_models())
+    at_100, _ = screen_volume(make_volume(kvp=100.0), make_models())
+    assert at_120.density is not None
+    assert at_100.density is not None
+    standard = at_120.density.standard
+    ratio = hu_per_mg_cm3(standard, 120.0) / hu_per_mg_cm3(standard, 100.0)
+    assert at_100.density.mg_cm3 / at_120.density.mg_cm3 == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ({"kvp": 70.0}, "kvp_out_of_range"),
+        ({"slice_thickness_mm": 7.0}, "slice_too_thick"),
+        ({"age_years": 12.0}, "age_below_18"),
+    ],
+)
+def test_header_refuses_and_the_levels_are_named_all_the_same(make_volume, make_models, header, code):
+    models = make_models()
+    result, images = screen_volume(make_volume(**header), models)
+    assert_refused(result, code)
+    assert codes(result, Severity.REFUSAL) == {code}
+    assert [found.level for found in result.levels_found] == list(LEVELS)
+    assert models.segmentation.slices == []
+    assert images.bodies is None
+
+
+@pytest.mark.parametrize("header", [{"kvp": 70.0}, {"age_years": 12.0}, {"kvp": 70.0, "age_years": 12.0}])
+def test_the_field_of_view_is_told_before_the_header(make_volume, make_models, header):
+    result, _ = screen_volume(make_volume(**header), make_models([vertebra(T12)]))
+    assert_refused(result, "levels_not_covered")
+    assert result.findings[0].code == "levels_not_covered"
+    assert len(codes(result, Severity.REFUSAL)) == 1 + len(header)
+
+
+def test_no_network_looks_at_values_that_are_not_hu(make_volume, make_models, phantom_hu):
+    models = make_models()
+    result, _ = screen_volume(make_volume(phantom_hu + 1100), models)
+    assert_refused(result, "not_hounsfield_units")
+    assert models.localisation.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "code", "severity"),
+    [
+        ({"kernel": "LUNG"}, "sharp_kernel", Severity.WARNING),
+        ({"contrast": "route: IV"}, "contrast_flagged", Severity.WARNING),
+        ({"age_years": 95.0}, "age_outside_norms", Severity.WARNING),
+        ({"slice_thickness_mm": 4.0}, "overlapping_slices", Severity.INFO),
+    ],
+)
+def test_header_that_warns_is_still_measured(make_volume, make_models, header, code, severity):
+    result, _ = screen_volume(make_volume(**header), make_models())
+    assert codes(result, severity) - {"last_rib"} == {code}
+    assert result.density is not None
+
+
+def test_findings_of_reading_are_kept(make_volume, make_models):
+    told = Finding(code="series_chosen", severity=Severity.INFO, message="Series 2 of 3 was chosen.")
+    result, _ = screen_volume(replace(make_volume(), findings=(told,)), make_models())
+    assert told in result.findings
+    assert codes(result, Severity.INFO) == {"series_chosen", "last_rib"}
+
+
+# --- levels -------------------------------------------------------------------------------------------------------
+
+
+def located(**changes):
+    """Return the true column with changes to some levels, by name; ``None`` takes a level out."""
+    column = []
+    for level in LEVELS:
+        change = changes.get(level.value, {})
+        if change is not None:
+            column.append(vertebra(level, **change))
+    return column
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"T12": None, "L1": None, "L2": None, "L3": None}, "levels_not_covered", id="nothing found"),
+        pytest.param({"L1": None, "L2": None, "L3": None}, "levels_not_covered", id="T12 alone"),
+        pytest.param({"T12": None, "L1": None}, "levels_not_covered", id="L1 above the scan"),
+        pytest.param({"L1": {"certainty": 0.5, "runner_up": L2}}, "level_uncertain", id="L1 may be L2"),
+        pytest.param({"L2": {"certainty": 0.5, "runner_up": L1}}, "level_uncertain", id="L2 may be L1"),
+        pytest.param({"L1": {"complete": False}}, "level_cut", id="L1 cut"),
+        pytest.param(
+            {"L2": {"centre_mm": (0.0, 0.0, -60.0)}, "L3": None}, "pitch_off_range", id="L1 and L2 68 mm apart"
+        ),
+        pytest.param({"T12": {"centre_mm": (0.0, 0.0, 28.0)}}, "pitch_off_range", id="T12 to L1 20 mm"),
+        pytest.param({"L2": None}, "levels_not_consecutive", id="L3 below L1"),
+    ],
+)
+def test_levels_that_are_refused(make_volume, make_models, changes, code):
+    models = make_models(located(**changes))
+    result, images = screen_volume(make_volume(), models)
+    assert_refused(result, code)
+    assert result.findings[0].code == code
+    assert models.segmentation.slices == []
+    assert images.bodies is None
+    assert len(result.levels_found) == len(models.column.vertebrae)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"L2": None, "L3": None}, "levels_not_covered", id="L2 not in view"),
+        pytest.param({"L2": {"complete": False}, "L3": None}, "level_cut", id="L2 cut"),
+    ],
+)
+def test_l1_alone_is_measured_where_l2_is_not_whole(make_volume, make_models, phantom_mask, changes, code):
+    column, mask = located(**changes), phantom_mask & ~inside_body(L3)
+    result, _ = screen_volume(make_volume(), make_models(column, mask))
+    assert_l1_alone(result, "not in view" if code == "levels_not_covered" else "cut by the end of the scan")
+    asked, _ = screen_volume(make_volume(), make_models(column, mask), BOTH)
+    assert_refused(asked, code)
+
+
+def test_l2_alone_is_not_measured(make_volume, make_models):
+    result, _ = screen_volume(make_volume(), make_models(located(T12=None, L1={"complete": False})))
+    assert_refused(result, "level_cut")
+
+
+def test_bodies_above_the_named_ones_are_counted(make_volume, make_models):
+    high = [vertebra(T12, centre_mm=(0.0, 0.0, 44.0 + 25.0 * n)) for n in (1, 2, 3)]
+    result, _ = screen_volume(make_volume(), make_models([*located(), *high], above=3))
+    assert result.bodies_above == 3
+    assert [found.level for found in result.levels_found] == list(LEVELS)
+    chest, _ = screen_volume(make_volume(), make_models(high, above=3))
+    assert (chest.bodies_above, chest.levels_found) == (3, ())
+    assert "3 bodies were found, and none can be named" in message(chest, "levels_not_covered")
+
+
+def missed(level: VertebraLevel | None, probability: float) -> MissedBody:
+    return MissedBody((0.0, 0.0, -10.0), 1, level, probability)
+
+
+def test_a_body_that_was_missed_beside_a_level_is_refused(make_volume, make_models):
+    result, _ = screen_volume(make_volume(), make_models(missed=[missed(L2, 0.7)]))
+    assert_refused(result, "body_missed")
+    far = [missed(VertebraLevel.L5, 0.9), missed(L2, 0.3), missed(None, 0.9)]
+    assert screen_volume(make_volume(), make_models(missed=far))[0].verdict == "accepted"
+
+
+def test_another_number_of_ribs_or_lumbar_bodies_warns(make_volume, make_models):
+    models = make_models(lumbar_count={4: 0.8, 5: 0.2})
+    result, _ = screen_volume(make_volume(), models)
+    assert codes(result, Severity.WARNING) == {"transitional_spine"}
+    assert "12 pairs of ribs and 4 lumbar bodies" in message(result, "transitional_spine")
+
+
+def test_distances_are_judged_by_the_scale_of_the_person(make_volume, make_models):
+    # 36 mm from T12 to L1, where a person of this size has 0.8 * 32.3 = 25.8 mm
+    result, _ = screen_volume(make_volume(), make_models(scale=0.8))
+    assert_refused(result, "pitch_off_range")
+
+
+def test_ribs_that_were_not_seen_are_told(make_volume, make_models):
+    above = vertebra(T12, level=VertebraLevel.T11, centre_mm=(0.0, 0.0, 74.0))  # with ribs, which are not the last ones
+    result, _ = screen_volume(make_volume(), make_models([above, *located(T12={"landmarks": BARE})]))
+    assert message(result, "last_rib") == "No rib was seen at T12: right none, left none"
+    lumbar, _ = screen_volume(make_volume(), make_models(located(T12=None)))
+    assert "last_rib" not in codes(lumbar, Severity.INFO)
+
+
+def test_supernumerary_level_warns(make_volume, make_models):
+    column = [*located(), vertebra(L3, level=VertebraLevel.L6, centre_mm=(0.0, 0.0, -150.0))]
+    result, _ = screen_volume(make_volume(), make_models(column))
+    assert codes(result, Severity.WARNING) == {"transitional_spine"}
+
+
+def test_body_at_the_last_slice_is_refused(phantom_hu, phantom_mask, make_volume, make_models):
+    """The scan ends in the middle of L2 (z = -28 mm), although the localiser took it for complete."""
+    from osteo_monai.screening.ct.pipeline import ScreeningModels
+
+    from ..conftest import FakeSegmenter
+
+    affine = phantom_affine()
+    affine[2, 3] += 36 * 2.0
+    volume = make_volume(np.ascontiguousarray(phantom_hu[:, :, 36:]), affine)
+    made = make_models(located(L3=None))
+    models = ScreeningModels(made.localisation, made.column, FakeSegmenter(phantom_mask[:, :, 36:], affine))
+    result, images = screen_volume(volume, models, BOTH)
+    assert_refused(result, "level_cut")
+    assert images.bodies is not None
+    assert_l1_alone(screen_volume(volume, models)[0], "cut by the border of the field of view")
+
+
+def test_body_over_padding_is_refused(make_volume, make_models):
+    valid = np.ones((120, 100, 90), bool)
+    valid[:55] = False
+    result, _ = screen_volume(replace(make_volume(), valid=valid), make_models())
+    assert_refused(result, "level_cut")
+
+
+# --- bodies -------------------------------------------------------------------------------------------------------
+
+
+def test_level_without_an_outline_is_refused(make_volume, make_models, phantom_mask):
+    models = make_models(mask=phantom_mask & ~inside_body(L2))
+    assert_refused(screen_volume(make_volume(), models, BOTH)[0], "body_not_found")
+    assert_l1_alone(screen_volume(make_volume(), models)[0], "could not be outlined")
+    absent = make_models(mask=phantom_mask & ~inside_body(L1))
+    assert_refused(screen_volume(make_volume(), absent)[0], "body_not_found")
+
+
+def test_tiny_outline_is_refused(make_volume, make_models, phantom_mask):
+    mask = phantom_mask & ~inside_body(L1)
+    mask |= inside_body(L1, 9.0)  # 26 x 16 x 8 mm
+    result, _ = screen_volume(make_volume(), make_models(mask=mask))
+    assert result.verdict == "refused"
+    refusals = codes(result, Severity.REFUSAL)
+    assert refusals & {"body_volume_off_range", "body_shape_off_range", "body_not_measurable"}
+
+
+def test_outline_much_wider_than_a_body_is_refused(make_volume, make_models, phantom_mask):
+    x, y, z = grid()
+    # 62 x 26 mm, and cut off 32 mm from the axis
+    wide = ((x / 31.0) ** 2 + (y / 13.0) ** 2 <= 1.0) & (np.abs(z - 8.0) <= 13.0)
+    result, _ = screen_volume(make_volume(), make_models(mask=(phantom_mask & ~inside_body(L1)) | wide))
+    assert_refused(result, "body_shape_off_range")
+
+
+def section(level: VertebraLevel, width: float, depth: float) -> np.ndarray:
+    """Return a body of that width and depth in mm, as high as the others."""
+    x, y, z = grid()
+    high = np.abs(z - vertebra(level).centre_mm[2]) <= 13.0
+    return ((2 * x / width) ** 2 + (2 * y / depth) ** 2 <= 1.0) & high
+
+
+@pytest.mark.parametrize(("width", "depth"), [(33.0, 24.0), (56.0, 44.0)])
+def test_outline_unlike_its_neighbours_is_refused(make_volume, make_models, phantom_mask, width, depth):
+    """Half or one and two thirds of a body, both within what some person has."""
+    of_l1 = (phantom_mask & ~inside_body(L1)) | section(L1, width, depth)
+    result, _ = screen_volume(make_volume(), make_models(mask=of_l1))
+    assert_refused(result, "outline_unlike_neighbours")
+    assert codes(result, Severity.REFUSAL) == {"outline_unlike_neighbours"}
+    of_l2 = (phantom_mask & ~inside_body(L2)) | section(L2, width, depth)
+    assert_l1_alone(screen_volume(make_volume(), make_models(mask=of_l2))[0], "those beside it")
+    assert_refused(screen_volume(make_volume(), make_models(mask=of_l2), BOTH)[0], "outline_unlike_neighbours")
+
+
+@pytest.mark.parametrize("level", [L1, L2])
+def test_a_disc_elsewhere_in_the_outlines_is_refused(make_volume, make_models, phantom_mask, level):
+    """The outlines have the disc below the body 8 mm higher than the column network: neither can be believed."""
+    x, y, z = grid()
+    disc = vertebra(level).inferior_mm[2]
+    inside = (x / 22.0) ** 2 + (y / 17.0) ** 2 <= 1.0
+    mask = phantom_mask | (inside & (np.abs(z - disc) <= 6.0))
+    mask &= ~(inside & (np.abs(z - disc - 8.0) <= 3.0))
+    result, _ = screen_volume(make_volume(), make_models(mask=mask))
+    assert_refused(result, "disc_disagreement")
+    assert "8 mm" in message(result, "disc_disagreement")
+
+
+def test_an_outline_away_from_its_place_is_refused(make_volume, make_models, phantom_mask):
+    """The column network has L1 in the right discs, but its centre 9.5 mm too high."""
+    column = located(L1={"centre_mm": (0.0, 0.0, 17.5)}, L2={"centre_mm": (0.0, 0.0, -25.0)})
+    result, _ = screen_volume(make_volume(), make_models(column, phantom_mask))
+    assert_refused(result, "level_offset")
+
+
+def test_metal_is_refused(make_volume, make_models, phantom_hu):
+    x, y, z = grid()
+    hu = phantom_hu.copy()
+    hu[(np.abs(x - 12) <= 3) & (np.abs(y + 10) <= 30) & (np.abs(z - 8) <= 3)] = 3000.0
+    result, _ = screen_volume(make_volume(hu), make_models())
+    assert_refused(result, "metal")
+    assert "L1" in message(result, "metal")
+
+
+def test_metal_beside_l2_leaves_l1_alone(make_volume, make_models, phantom_hu):
+    x, y, z = grid()
+    hu = phantom_hu.copy()
+    hu[(np.abs(x - 12) <= 3) & (np.abs(y + 10) <= 30) & (np.abs(z + 34) <= 3)] = 3000.0
+    assert_l1_alone(screen_volume(make_volume(hu), make_models())[0], "Metal lies in or beside L2")
+    assert_refused(screen_volume(make_volume(hu), make_models(), BOTH)[0], "metal")
+
+
+def test_metal_far_from_the_levels_is_no_reason(make_volume, make_models, phantom_hu):
+    hu = phantom_hu.copy()
+    hu[20:24, 50:54, 2:6] = 3000.0
+    result, _ = screen_volume(make_volume(hu), make_models())
+    assert result.verdict == "accepted"
+
+
+def test_cement_is_refused(make_volume, make_models, phantom_hu):
+    x, y, z = grid()
+    hu = phantom_hu.copy()
+    hu[x**2 + y**2 + (z + 28.0) ** 2 <= 8.0**2] = 900.0
+    assert_refused(screen_volume(make_volume(hu), make_models(), BOTH)[0], "cement_or_sclerosis")
+    assert_l1_alone(screen_volume(make_volume(hu), make_models())[0], "cement or sclerosis")
+
+
+def wedge(level: VertebraLevel, loss: float) -> np.ndarray:
+    """Return the body with its front lower by ``loss``: the top falls linearly from the back to the front."""
+    x, y, z = grid()
+    zc = vertebra(level).centre_mm[2]
+    top = 13.0 - 26.0 * loss * (y + 17.0) / 34.0
+    return (x**2 / 22.0**2 + y**2 / 17.0**2 <= 1.0) & (z - zc <= top) & (z - zc >= -13.0)
+
+
+def test_fractured_level_is_left_out(make_volume, make_models, phantom_mask):
+    mask = (phantom_mask & ~inside_body(L1)) | wedge(L1, 0.7)
+    result, _ = screen_volume(make_volume(), make_models(mask=mask))
+    assert codes(result, Severity.WARNING) == {"fracture", "single_level"}
+    assert [m.level for m in result.levels] == [L2]
+    assert result.density is not None
+    assert result.density.mg_cm3 == result.levels[0].density.mg_cm3
+
+
+def test_possible_fracture_is_measured_with_a_warning(make_volume, make_models, phantom_mask):
+    """A loss of 37 % between the bands, of which slices of 2 mm can make 12 %: between grades 1 and 2."""
+    mask = (phantom_mask & ~inside_body(L1)) | wedge(L1, 0.5)
+    result, _ = screen_volume(make_volume(), make_models(mask=mask))
+    assert codes(result, Severity.WARNING) == {"possible_fracture"}
+    assert [m.level for m in result.levels] == [L1, L2]
+
+
+def test_two_fractured_levels_are_refused(make_volume, make_models, phantom_mask):
+    mask = (phantom_mask & ~inside_body(L1) & ~inside_body(L2)) | wedge(L1, 0.7) | wedge(L2, 0.7)
+    result, _ = screen_volume(make_volume(), make_models(mask=mask))
+    assert_refused(result, "no_level_left")
+
+
+def test_evenly_crushed_body_is_seen_beside_its_neighbours(make_volume, make_models, phantom_mask):
+    _, _, z = grid()
+    mask = phantom_mask & ~(inside_body(L1) & (np.abs(z - 9.0) > 8.0))  # 16 mm instead of 26 mm, flat: 38 % lost
+    result, _ = screen_volume(make_volume(), make_models(mask=mask))
+    assert codes(result, Severity.WARNING) == {"possible_fracture"}
+    assert message(result, "possible_fracture").startswith("L1 has lost 3")
+
+
+def test_levels_that_differ_too_much_warn(make_volume, make_models, phantom_hu):
+    hu = phantom_hu.copy()
+    hu[inside_body(L2, 2.5)] += 70.0
+    result, _ = screen_volume(make_volume(hu), make_models())
+    assert codes(result, Severity.WARNING) == {"level_spread"}
+
+
+def test_a_level_far_denser_than_its_neighbour_is_left_out(make_volume, make_models, phantom_hu):
+    """L1 120 HU above L2: sclerosis. Told to measure both, both are measured, with a warning."""
+    hu = phantom_hu.copy()
+    hu[inside_body(L1)] += 120.0
+    result, _ = screen_volume(make_volume(hu), make_models())
+    assert [m.level for m in result.levels] == [L2]
+    assert {"level_left_out", "single_level"} <= codes(result, Severity.WARNING)
+    both, _ = screen_volume(make_volume(hu), make_models(), BOTH)
+    assert [m.level for m in both.levels] == [L1, L2]
+    assert "level_spread" in codes(both, Severity.WARNING)
+
+
+# --- around the bodies --------------------------------------------------------------------------------------------
+
+
+def enhanced(hu: np.ndarray, blood: float = 250.0) -> np.ndarray:
+    x, y, z = grid()
+    bright = hu.copy()
+    bright[((x + 8.0) ** 2 + (y - 36.0) ** 2 + 0 * z) <= 11.0**2] = blood
+    return bright
+
+
+def test_enhanced_aorta_warns(make_volume, make_models, phantom_hu):
+    result, _ = screen_volume(make_volume(enhanced(phantom_hu)), make_models())
+    assert codes(result, Severity.WARNING) == {"contrast_enhanced"}
+    assert result.density is not None
+
+
+def test_enhanced_aorta_is_told_although_the_levels_are_absent(make_volume, make_models, phantom_hu):
+    result, _ = screen_volume(make_volume(enhanced(phantom_hu)), make_models([vertebra(T12)]))
+    assert_refused(result, "levels_not_covered")
+    assert codes(result, Severity.WARNING) == {"contrast_enhanced"}
+
+
+def test_blood_too_bright_for_any_known_shift_is_refused(make_volume, make_models, phantom_hu):
+    result, _ = screen_volume(make_volume(enhanced(phantom_hu, 400.0)), make_models())
+    assert_refused(result, "contrast_strong")
+    assert result.findings[0].code == "contrast_strong"
+
+
+def test_native_aorta_is_silent_although_the_levels_are_absent(make_volume, make_models):
+    result, _ = screen_volume(make_volume(), make_models([vertebra(T12)]))
+    assert codes(result, Severity.WARNING) == set()
+
+
+def test_shifted_scale_is_seen_in_air_and_fat(make_volume, make_models, phantom_hu):
+    result, _ = screen_volume(make_volume(phantom_hu + 45), make_models())
+    assert codes(result, Severity.WARNING) == {"air_off_range", "fat_off_range"}
+
+
+def test_certainty_limit_is_configurable(make_volume, make_models):
+    models = make_models(located(L1={"certainty": 0.6, "runner_up": L2}))
+    assert_refused(screen_volume(make_volume(), models)[0], "level_uncertain")
+    options = ScreeningOptions(limits=replace(LIMITS, certainty_minimum=0.55))
+    assert screen_volume(make_volume(), models, options)[0].verdict == "accepted"
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nifti(phantom_hu, tmp_path):
+    """Write the phantom as an LPS NIfTI, so that flips are at work, and return its path."""
+    import nibabel as nib
+
+    flipped = phantom_hu[::-1, ::-1].astype(np.int16)
+    affine = phantom_affine()
+    affine[0, 0] = affine[1, 1] = -2.0
+    affine[:2, 3] += (np.array(phantom_hu.shape[:2]) - 1) * 2.0
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(flipped, affine), path)
+    return path
+
+
+def test_screen_writes_result_labels_and_report(nifti, tmp_path, make_models, phantom_mask):
+    import nibabel as nib
+
+    output = tmp_path / "out"
+    seen: list[str] = []
+    result = screen(nifti, output, models=make_models(), on_stage=seen.append)
+    assert result.verdict == "accepted_with_warnings"
+    assert result.study == "ct.nii.gz"
+    assert ScreeningResult.model_validate_json((output / "result.json").read_text()) == result
+    assert "mg/cm" in (output / "report.html").read_text()
+    labels = nib.load(output / "labels.nii.gz")
+    np.testing.assert_allclose(labels.affine, nib.load(nifti).affine)
+    bodies = np.asarray(labels.dataobj)[::-1, ::-1]
+    np.testing.assert_array_equal(bodies == L1.label, inside_body(L1))
+    assert seen[0] == "reading"
+    assert seen[-1] == "reporting"
+    assert {"reading", "localising", "segmenting", "measuring", "writing labels", "reporting"} <= set(result.seconds)
+
+
+def test_refused_study_has_a_result_and_a_report_and_no_stale_labels(nifti, tmp_path, make_models):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "labels.nii.gz").write_bytes(b"of an earlier run")
+    (output / "notes.txt").write_text("kept")
+    result = screen(nifti, output, models=make_models([vertebra(T12)]), study="case 7")
+    assert_refused(result, "levels_not_covered")
+    assert ScreeningResult.model_validate_json((output / "result.json").read_text()).study == "case 7"
+    assert "does not show L1 and L2" in (output / "report.html").read_text()
+    assert not (output / "labels.nii.gz").exists()
+    assert (output / "notes.txt").exists()
+
+
+def test_unusable_input_has_a_result_with_the_reason(tmp_path, make_models):
+    path = tmp_path / "letter.txt"
+    path.write_text("not an image")
+    result = screen(path, tmp_path / "out", models=make_models())
+    assert result.verdict == "unusable"
+    assert codes(result, Severity.REFUSAL) == {"unusable_input"}
+    assert (tmp_path / "out" / "result.json").exists()
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_nothing_is_loaded_for_an_input_that_cannot_be_read(tmp_path, monkeypatch):
+    def explode(device: str) -> None:
+        raise AssertionError("the models were loaded")
+
+    monkeypatch.setattr("osteo_monai.screening.ct.pipeline.load_models", explode)
+    assert screen(tmp_path / "nowhere", tmp_path / "out").verdict == "unusable"
+    assert issubclass(UnusableInputError, Exception)

@@ -1,0 +1,226 @@
+"""Many studies: a row for each, whatever happens to it."""
+
+import csv
+import json
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity
+from osteo_monai.errors import UnusableInputError
+from osteo_monai.screening.ct.pipeline import screen_volume
+from osteo_monai.screening.result import Density, Opinion, ScreeningResult
+from osteo_monai.screening.studies import (
+    SUMMARY_COLUMNS,
+    Study,
+    exit_code,
+    failed_result,
+    find_screenable,
+    output_names,
+    screen_folder,
+    summary_row,
+)
+
+
+def result(verdict: str, study: str = "a") -> ScreeningResult:
+    findings = ()
+    if verdict in ("refused", "unusable"):
+        findings = (Finding(code=f"why_{verdict}", severity=Severity.REFUSAL, message="Why."),)
+    return ScreeningResult(study=study, verdict=verdict, findings=findings, seconds={"reading": 1.0, "measuring": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        (["accepted"], 0),
+        (["accepted", "accepted_with_warnings"], 0),
+        (["refused"], 3),
+        (["accepted", "refused"], 3),
+        (["accepted", "unusable", "refused"], 3),
+        (["unusable"], 2),
+        (["accepted", "unusable"], 2),
+        ([], 2),
+    ],
+)
+def test_exit_code(verdicts, code):
+    assert exit_code([result(v) for v in verdicts]) == code
+
+
+def test_output_names_are_unique_and_follow_the_path(tmp_path):
+    studies = [tmp_path / "a" / "ct", tmp_path / "b" / "ct", tmp_path / "b__ct", tmp_path / "x.nii.gz", tmp_path]
+    assert output_names(studies, tmp_path) == ["a__ct", "b__ct", "b__ct_2", "x.nii.gz", tmp_path.name]
+
+
+def test_names_of_studies_elsewhere_hold_no_path(tmp_path):
+    assert output_names([tmp_path / "y"], tmp_path / "other") == ["y"]
+
+
+def test_row_of_a_measured_study(make_volume, make_models):
+    measured, _ = screen_volume(make_volume(), make_models(), study="phantom")
+    row = summary_row(measured, "folder")
+    assert tuple(row) == SUMMARY_COLUMNS
+    assert measured.density is not None
+    assert row["density_mg_cm3"] == round(measured.density.mg_cm3, 1)
+    assert (row["levels"], row["standard"], row["calibration"], row["kvp"]) == ("L1 L2", "K2HPO4", "physics", 120.0)
+    assert row["L1_hu_median"] == pytest.approx(160, abs=1.5)
+    assert row["L2_hu_median"] == pytest.approx(150, abs=1.5)
+    assert (row["status"], row["verdict"], row["folder"]) == (measured.status, "accepted", "folder")
+
+
+def test_row_holds_the_opinions(make_volume, make_models):
+    measured, _ = screen_volume(make_volume(), make_models())
+    row = summary_row(measured)
+    rule = next(o for o in measured.opinions if o.name == "hu_rule")
+    assert (row["hu_rule_status"], row["opinions"]) == (rule.status, None)  # one opinion cannot differ
+    assert row["regression_mg_cm3"] is None
+    density = Density(mg_cm3=101.26, interval_low=90.0, interval_high=112.0, standard=MineralStandard.K2HPO4)
+    chances = dict(zip(BoneStatus, (0.1, 0.85, 0.05), strict=True))
+    more = (
+        Opinion(name="density_regression", status=BoneStatus.OSTEOPENIA, density=density),
+        Opinion(name="classifier", status=BoneStatus.OSTEOPENIA, probabilities=chances),
+    )
+    told = Finding(code="opinions_agree", severity=Severity.INFO, message="They agree.")
+    row = summary_row(measured.model_copy(update={"opinions": measured.opinions + more, "findings": (told,)}))
+    assert tuple(row) == SUMMARY_COLUMNS
+    assert (row["opinions"], row["warnings"]) == ("agree", "")
+    assert (row["regression_status"], row["regression_mg_cm3"], row["regression_interval_low"]) == (
+        "osteopenia",
+        101.3,
+        90.0,
+    )
+    assert (row["classifier_status"], row["probability_normal"], row["probability_osteopenia"]) == (
+        "osteopenia",
+        0.1,
+        0.85,
+    )
+
+
+def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():
+    row = summary_row(result("refused"))
+    assert row["refusals"] == "why_refused"
+    assert row["seconds"] == 1.5
+    for column in ("density_mg_cm3", "status", "L1_mg_cm3", "calibration", "kvp", "interval_low"):
+        assert row[column] is None
+
+
+def test_a_radiograph_that_breaks_stays_one(tmp_path):
+    def screen_one(study, folder):
+        raise RuntimeError("broken")
+
+    studies = [tmp_path / "ct", tmp_path / "chest.png"]
+    screen_folder(
+        studies, tmp_path, tmp_path / "out", screen_one, kind=lambda path: "radiograph" if path.suffix else "ct"
+    )
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [(row["study"], row["modality"], row["verdict"]) for row in rows] == [
+        ("ct", "ct", "unusable"),
+        ("chest.png", "radiograph", "unusable"),
+    ]
+
+
+def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
+    studies = [tmp_path / "in" / name for name in ("good", "bad", "refused")]
+    output = tmp_path / "out"
+    told = []
+
+    def screen_one(study, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "labels.nii.gz").write_bytes(b"x")
+        if study.name == "bad":
+            raise RuntimeError("DOE^JOHN broke it")
+        return result("refused" if study.name == "refused" else "accepted", folder.name)
+
+    results = screen_folder(
+        studies, tmp_path / "in", output, screen_one, lambda name, r: told.append((name, r and r.verdict))
+    )
+    assert [r.verdict for r in results] == ["accepted", "unusable", "refused"]
+    with (output / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["study"], r["verdict"]) for r in rows] == [
+        ("good", "accepted"), ("bad", "unusable"), ("refused", "refused"),
+    ]  # fmt: skip
+    assert rows[1]["refusals"] == "internal_error"
+    assert rows[1]["density_mg_cm3"] == ""
+    assert json.loads((output / "summary.json").read_text())[1]["study"] == "bad"
+    assert (output / "bad" / "labels.nii.gz").exists()
+    broken = ScreeningResult.model_validate_json((output / "bad" / "result.json").read_text())
+    assert "RuntimeError" in broken.findings[0].message
+    assert told == [
+        ("good", None), ("good", "accepted"), ("bad", None), ("bad", "unusable"), ("refused", None),
+        ("refused", "refused"),
+    ]  # fmt: skip
+
+
+def test_message_of_a_foreign_error_is_not_quoted(tmp_path):
+    failed = failed_result("case", ValueError("PatientName DOE^JOHN is not valid"), 2.0)
+    assert "DOE" not in failed.model_dump_json()
+    assert "ValueError" in failed.findings[0].message
+
+
+def test_run_that_is_cut_short_leaves_its_rows(tmp_path):
+    def screen_one(study, folder):
+        if study.name == "second":
+            raise KeyboardInterrupt
+        return result("accepted", folder.name)
+
+    with pytest.raises(KeyboardInterrupt):
+        screen_folder([tmp_path / "first", tmp_path / "second"], tmp_path, tmp_path / "out", screen_one)
+    with (tmp_path / "out" / "summary.csv").open() as file:
+        assert [r["study"] for r in csv.DictReader(file)] == ["first"]
+
+
+def _slices(folder, study, names, modality="CT", sop_class="1.2.840.10008.5.1.4.1.1.2"):
+    """Headers of DICOM files, which are all that finding studies looks at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = sop_class
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality, ds.PatientID = study, f"{study}.1", modality, "A"
+        ds.Rows = ds.Columns = 4
+        ds.save_as(folder / name, enforce_file_format=True)
+
+
+def _found(root):
+    return [(s.kind, s.path.relative_to(root).as_posix(), len(s.files)) for s in find_screenable(root)]
+
+
+def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_path):
+    root = tmp_path / "in"
+    _slices(root / "flat", "1.2.3", ["b1", "b2", "b3"])
+    _slices(root / "flat", "1.2.4", ["a1", "a2", "a3"])
+    _slices(root / "flat", "1.2.4", ["0"], "RTSTRUCT", "1.2.840.10008.5.1.4.1.1.481.3")
+    _slices(root / "flat", "1.2.5", ["00"], "SR", "1.2.840.10008.5.1.4.1.1.88.33")
+    _slices(root / "own", "1.2.6", ["c1", "c2"])
+    assert _found(root) == [("ct", "flat/a1", 0), ("ct", "flat/b1", 0), ("ct", "own", 0)]
+    assert _found(root / "flat") == [("ct", "a1", 0), ("ct", "b1", 0)]
+    studies = [s.path for s in find_screenable(root)]
+    results = screen_folder(studies, root, tmp_path / "out", lambda study, folder: result("accepted", folder.name))
+    with (tmp_path / "out" / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r.study for r in results] == ["flat__a1", "flat__b1", "own"]
+    assert len({row["folder"] for row in rows}) == 3
+
+
+def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path):
+    _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
+    _slices(tmp_path, "1.2.3", ["b4"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
+    _slices(tmp_path, "1.2.4", ["x1", "x2"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
+    (tmp_path / "preview.png").write_bytes(b"\x89PNG")
+    assert _found(tmp_path) == [("ct", "b1", 0), ("radiograph", "x1", 2)]
+
+
+def test_a_single_study_is_its_folder_whatever_lies_beside_its_images(tmp_path):
+    _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
+    _slices(tmp_path, "1.2.4", ["a"], "SEG", "1.2.840.10008.5.1.4.1.1.66.4")
+    assert find_screenable(tmp_path) == [Study("ct", tmp_path)]
+
+
+def test_nothing_to_screen(tmp_path):
+    with pytest.raises(UnusableInputError, match="no file or folder"):
+        find_screenable(tmp_path / "absent")
+    with pytest.raises(UnusableInputError, match="Nothing"):
+        find_screenable(tmp_path)
