@@ -19,6 +19,7 @@ import typer
 import osteo_monai
 from osteo_monai.domain import DensityThresholds, MineralStandard, Severity, Sex, VertebraLevel
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
+from osteo_monai.utils.files import file_sha256
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -814,7 +815,7 @@ def _track_evidence(
         "replicates": options.replicates,
         "seed": options.seed,
         "own_counts": options.own_counts or "",
-        **{f"{name}_sha256": tracking.file_sha256(path) for name, path in inputs.items() if path is not None},
+        **{f"{name}_sha256": file_sha256(path) for name, path in inputs.items() if path is not None},
     }
     tracking.log_finished_run(
         tracking_uri or tracking.sqlite_uri(output / "mlflow.db"),
@@ -893,7 +894,7 @@ def _track_evaluation(
         "sensitivity": options.sensitivity,
         "resamples": options.resamples,
         "seed": options.seed,
-        **{f"sha256_{i}": tracking.file_sha256(path) for i, path in enumerate(options.predictions, 1)},
+        **{f"sha256_{i}": file_sha256(path) for i, path in enumerate(options.predictions, 1)},
     }
     tracking.log_finished_run(
         tracking_uri or tracking.sqlite_uri(output / "mlflow.db"),

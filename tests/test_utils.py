@@ -11,9 +11,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     target = tmp_path / "result.json"
     write_json(target, {"a": 1})
     before = file_sha256(target)
-    with pytest.raises(RuntimeError), writing(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with writing(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(target, {"a": float("nan")})
     assert file_sha256(target) == before
