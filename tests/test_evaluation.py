@@ -6,8 +6,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
-from osteo_monai import evaluation
+from osteo_monai import handlers, metrics
+from osteo_monai.data import subject_items as subjects
 from osteo_monai.domain import VertebraLevel as L
+from osteo_monai.experiments import training_size_curve
 from osteo_monai.transforms import LocatedVertebra
 
 
@@ -27,7 +29,7 @@ def _target():
 
 def test_true_centres_are_in_mm_and_leave_out_bodies_whose_centre_is_not_there():
     target = _target()
-    centres = evaluation.true_centres(target.numpy(), np.diag([4.0, 4.0, 4.0, 1.0]))
+    centres = metrics.true_centres(target.numpy(), np.diag([4.0, 4.0, 4.0, 1.0]))
     assert set(centres) == {L.T12, L.L1}
     np.testing.assert_allclose(centres[L.T12], [8, 8, 40], atol=1e-4)
     np.testing.assert_allclose(centres[L.L1], [8, 8, 12], atol=1e-4)
@@ -35,10 +37,10 @@ def test_true_centres_are_in_mm_and_leave_out_bodies_whose_centre_is_not_there()
 
 def test_bodies_are_matched_within_reach():
     truth = {L.L1: np.array([8.0, 8.0, 12.0]), L.T12: np.array([8.0, 8.0, 40.0])}
-    pairs = evaluation.match_levels(truth, [_vertebra(L.L2, 15.0), _vertebra(L.T12, 70.0)])
+    pairs = metrics.match_levels(truth, [_vertebra(L.L2, 15.0), _vertebra(L.T12, 70.0)])
     assert [(level, v.level if v else None) for level, v, _ in pairs] == [(L.L1, L.L2), (L.T12, None)]
     assert pairs[0][2] == pytest.approx(3.0)
-    assert evaluation.match_levels(truth, [])[0][1] is None
+    assert metrics.match_levels(truth, [])[0][1] is None
 
 
 def _run(handler, outputs):
@@ -51,7 +53,7 @@ def _run(handler, outputs):
 def test_level_report_scores_by_hand(tmp_path):
     first = {"target": _target(), "vertebrae": [_vertebra(L.T12, 42.0), _vertebra(L.L1, 12.0, 0.5)]}
     second = {"target": _target(), "vertebrae": [_vertebra(L.L1, 46.0)]}  # shifted by a level; L1 missed
-    engine = _run(evaluation.LevelReport(str(tmp_path)), [[first], [second]])
+    engine = _run(handlers.LevelReport(str(tmp_path)), [[first], [second]])
     metrics = engine.state.metrics
     assert metrics["detection_rate"] == pytest.approx(3 / 4)
     assert metrics["level_accuracy"] == pytest.approx(2 / 4)
@@ -74,19 +76,19 @@ def test_surface_distance_is_in_mm_and_skips_missing_contours():
     label[0, 0, 5:10, 5:10] = 1
     prediction[0, 0, 7:12, 5:10] = 1  # two pixels along x; the second image has no prediction
     label[1, 0, 5:10, 5:10] = 1
-    metric = evaluation.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
+    metric = metrics.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
     metric.update((prediction, label))
     # The label's 16 edge pixels, in pixels: its far row 5 x 2; the row next to it 2 x 1; its near row lies inside the
     # prediction, 0, 1, 2, 1, 0 from its sides; the rest 0. 16 in all, and the same the other way round: 1 pixel.
     assert metric.compute() == pytest.approx(1.5)
-    same = evaluation.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
+    same = metrics.SurfaceDistanceMM((1.5, 1.5), output_transform=lambda x: x, save_details=False)
     same.update((label, label))
     assert same.compute() == 0
 
 
 def test_volumes_are_scored_a_slice():
     volume = torch.zeros(1, 4, 4, 3)
-    predictions, labels = evaluation.slicewise(
+    predictions, labels = metrics.slicewise(
         [{"pred": volume, "label": volume}, {"pred": volume[..., 0], "label": volume[..., 0]}]
     )
     assert [tuple(p.shape) for p in predictions] == [(1, 4, 4)] * 4
@@ -97,7 +99,7 @@ def test_overlays_show_slices_that_hold_a_body(tmp_path):
     empty = {key: torch.zeros(1, 16, 16) for key in ("image", "label", "pred")}
     body = {**empty, "label": torch.nn.functional.pad(torch.ones(1, 6, 6), (5, 5, 5, 5))}
     engine = Engine(lambda engine, batch: batch)
-    handler = evaluation.OverlayFigures(str(tmp_path / "figures"), count=2)
+    handler = handlers.OverlayFigures(str(tmp_path / "figures"), count=2)
     handler.attach(engine)
     rows = []
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: rows.extend(handler._rows))
@@ -108,12 +110,12 @@ def test_overlays_show_slices_that_hold_a_body(tmp_path):
 
 def test_training_size_curve_refuses_no_images(tmp_path):
     with pytest.raises(ValueError, match="sizes must be positive"):
-        evaluation.training_size_curve(tmp_path, [0], tmp_path)
+        training_size_curve(tmp_path, [0], tmp_path)
 
 
 def test_mean_auc_by_hand():
     """Normal 1; osteopenia: one of its two rivals is ranked above it, 0.5; osteoporosis 1."""
-    metric = evaluation.OneVersusRestAUC().metric_fn
+    metric = metrics.OneVersusRestAUC().metric_fn
     predicted = torch.tensor([[0.5, 0.45, 0.05], [0.3, 0.4, 0.3], [0.2, 0.3, 0.5]])
     metric(predicted, torch.tensor([0, 1, 2]))
     assert metric.aggregate() == pytest.approx((1 + 0.5 + 1) / 3)
@@ -124,12 +126,12 @@ def test_mean_auc_by_hand():
 
 def test_balance_of_the_classes_by_hand():
     items = [{"status": status} for status in [0] * 16 + [1] * 9 + [2] * 4]
-    assert evaluation.class_shares(items, 0.0) == pytest.approx([16 / 29, 9 / 29, 4 / 29])
-    assert evaluation.class_shares(items, 0.5) == pytest.approx([4 / 9, 3 / 9, 2 / 9])
-    assert evaluation.class_shares(items, 1.0) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
-    weights = evaluation.sampling_weights(items, 0.5)
+    assert subjects.class_shares(items, 0.0) == pytest.approx([16 / 29, 9 / 29, 4 / 29])
+    assert subjects.class_shares(items, 0.5) == pytest.approx([4 / 9, 3 / 9, 2 / 9])
+    assert subjects.class_shares(items, 1.0) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+    weights = subjects.sampling_weights(items, 0.5)
     drawn = [sum(w for w, i in zip(weights, items, strict=True) if i["status"] == k) for k in range(3)]
-    assert [d / sum(drawn) for d in drawn] == pytest.approx(evaluation.class_shares(items, 0.5))
+    assert [d / sum(drawn) for d in drawn] == pytest.approx(subjects.class_shares(items, 0.5))
 
 
 COLUMN_Z = 2.5 * np.arange(60)
@@ -163,7 +165,7 @@ def _answer(centres, discs, bodies, roles):
 def test_column_report_by_hand():
     """The first column: three bodies, of which one is missed and one has the wrong role, and one too many; one disc of
     two. The second: two bodies, one of them without a role, both found 2.5 mm off; and a body that the crop cuts."""
-    report = evaluation.ColumnReport(step_mm=2.5)
+    report = handlers.ColumnReport(step_mm=2.5)
     truth = _label([40.0, 75.0, 110.0], [57.5, 92.5], [40.0, 75.0, 110.0], [2, 2, 1])
     report.add(_answer([40.0, 75.0, 10.0], [57.5], [40.0, 75.0], [2, 3]), truth)
     only = report.metrics()
@@ -183,14 +185,14 @@ def test_column_report_by_hand():
 
 def test_a_cut_body_that_is_called_whole_is_spurious():
     truth = _label([40.0], [], [5.0, 40.0], [2, 2])
-    report = evaluation.ColumnReport(step_mm=2.5)
+    report = handlers.ColumnReport(step_mm=2.5)
     report.add(_answer([5.0, 40.0], [], [40.0], [2]), truth)  # nothing of a body at the end: it looks whole
     assert report.metrics()["spurious_per_column"] == 1.0
 
 
 @pytest.mark.parametrize(("off", "found"), [(5.0, 1), (7.5, 0)])
 def test_centres_count_within_6_mm(off, found):
-    report = evaluation.ColumnReport(step_mm=2.5)
+    report = handlers.ColumnReport(step_mm=2.5)
     report.add(_answer([75.0 + off], [], [75.0 + off], [2]), _label([75.0], [], [75.0], [2]))
     metrics = report.metrics()
     assert metrics["centre_f1"] == found
@@ -200,7 +202,7 @@ def test_centres_count_within_6_mm(off, found):
 
 
 def test_nothing_found_and_nothing_to_find():
-    report = evaluation.ColumnReport(step_mm=2.5)
+    report = handlers.ColumnReport(step_mm=2.5)
     assert all(np.isnan(value) for value in report.metrics().values())
     report.add(_answer([], [], [], []), _label([75.0], [57.5], [75.0], [2]))
     metrics = report.metrics()
@@ -211,7 +213,7 @@ def test_nothing_found_and_nothing_to_find():
 def test_column_report_starts_anew_in_each_epoch():
     right = [75.0], [], [75.0], [2]
     outputs = [[{"pred": torch.from_numpy(_answer(*right)), "label": torch.from_numpy(_label(*right))}]]
-    report = evaluation.ColumnReport(step_mm=2.5)
+    report = handlers.ColumnReport(step_mm=2.5)
     engine = Engine(lambda engine, batch: batch)
     report.attach(engine)
     engine.run(outputs, max_epochs=2)

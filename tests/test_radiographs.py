@@ -8,14 +8,11 @@ import pytest
 import torch
 from torch import tensor
 
-from osteo_monai.radiographs import (
-    fuse_views,
-    heat_shares,
-    radiograph_items,
-    risk_columns,
-    risk_outputs,
-    soft_target,
-)
+from osteo_monai.data.radiograph_items import radiograph_items, soft_target
+from osteo_monai.handlers import risk_columns
+from osteo_monai.metrics import risk_outputs
+from osteo_monai.statistics.fusion import fuse_views
+from osteo_monai.statistics.heat_shares import heat_shares
 
 
 def _manifest(folder, **splits):

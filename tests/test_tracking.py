@@ -8,7 +8,9 @@ from monai.bundle import ConfigParser
 from monai.engines import SupervisedTrainer
 from torch import nn
 
+from osteo_monai import bundle as bundles
 from osteo_monai import tracking
+from osteo_monai.handlers import RunTracker
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def store(tmp_path, monkeypatch):
 
 def _trainer(store, loss=None, **arguments):
     network = nn.Linear(1, 1)
-    tracker = tracking.RunTracker(store, "tests", "the run", "some_bundle", "1.2.3", **arguments)
+    tracker = RunTracker(store, "tests", "the run", "some_bundle", "1.2.3", **arguments)
     return SupervisedTrainer(
         device="cpu",
         max_epochs=2,
@@ -95,14 +97,14 @@ def test_names_of_runs_are_unique():
 
 
 def test_unknown_settings_are_refused_with_a_guess(bundle):
-    tracking.refuse_unknown_settings({"seed": 1, "epochs": 2, "imports": [], "_meta_": {}}, bundle)
+    bundles.refuse_unknown_settings({"seed": 1, "epochs": 2, "imports": [], "_meta_": {}}, bundle)
     with pytest.raises(ValueError, match="unknown setting 'epochz'.*did you mean 'epochs'?"):
-        tracking.refuse_unknown_settings({"seed": 1, "epochz": 2}, bundle)
+        bundles.refuse_unknown_settings({"seed": 1, "epochz": 2}, bundle)
 
 
 def _parse(bundle, config):
     parser = ConfigParser(
-        {"imports": ["$import osteo_monai.tracking as tracking"], "go": "$tracking.prepare_run(@root, @out)", **config}
+        {"imports": ["$import osteo_monai.bundle as bundle"], "go": "$bundle.prepare_run(@root, @out)", **config}
     )
     parser["root"], parser["out"] = str(bundle), str(bundle / "eval")
     (bundle / "configs" / "test.json").write_text(json.dumps({"go": 0, "root": 0, "out": 0}))
@@ -122,4 +124,4 @@ def test_prepare_run_ends_with_one_sentence_on_a_misspelt_setting(bundle):
 
 def test_prepare_run_belongs_in_a_config():
     with pytest.raises(RuntimeError, match="bundle's config only"):
-        tracking.prepare_run(".", ".")
+        bundles.prepare_run(".", ".")

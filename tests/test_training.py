@@ -6,7 +6,8 @@ import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from osteo_monai.training import GradientClipping, Progress, WeightAveraging, averaged_copy, warmup_cosine
+from osteo_monai.handlers import GradientClipping, Progress, WeightAveraging, averaged_copy
+from osteo_monai.optimizers import warmup_cosine
 
 
 def _trainer(network, optimizer, handlers, epochs=1):
@@ -88,10 +89,10 @@ def test_progress_tells_the_mean_loss_of_the_epoch(caplog):
     nn.init.constant_(network.weight, 3.0)
     optimizer = torch.optim.SGD(network.parameters(), 0.0)
     trainer = _trainer(network, optimizer, [Progress(optimizer)], epochs=2)
-    with caplog.at_level(logging.INFO, logger="osteo_monai.training"):
+    with caplog.at_level(logging.INFO, logger="osteo_monai.handlers.progress"):
         trainer.run()
     assert trainer.state.metrics["train_loss_epoch"] == pytest.approx(9.0)
-    assert [r.getMessage().split(",")[0] for r in caplog.records if r.name == "osteo_monai.training"] == [
+    assert [r.getMessage().split(",")[0] for r in caplog.records if r.name == "osteo_monai.handlers.progress"] == [
         "epoch 1/2: mean loss 9.0000",
         "epoch 2/2: mean loss 9.0000",
     ]

@@ -1,5 +1,6 @@
 """Find, run and export MONAI bundles."""
 
+from osteo_monai.bundle.prepare import prepare_run, refuse_unknown_settings
 from osteo_monai.bundle.runner import (
     BUNDLES_VARIABLE,
     InferenceBundle,
@@ -16,4 +17,6 @@ __all__ = [
     "find_bundle",
     "load_bundle",
     "merge_inference_config",
+    "prepare_run",
+    "refuse_unknown_settings",
 ]

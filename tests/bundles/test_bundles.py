@@ -19,7 +19,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 
 from osteo_monai.bundle import export_weights, load_bundle, merge_inference_config
-from osteo_monai.evaluation import training_size_curve
+from osteo_monai.experiments import training_size_curve
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -413,7 +413,7 @@ def test_two_processes_train_together(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     # rank 0 alone writes and tracks
-    assert done.stdout.count("osteo_monai.training INFO: epoch 1/1") == 1
+    assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.search_runs([client.get_experiment_by_name(name).experiment_id])) == 1
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()

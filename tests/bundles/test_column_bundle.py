@@ -336,7 +336,7 @@ def test_two_processes_train_together(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     # rank 0 alone writes and tracks
-    assert done.stdout.count("osteo_monai.training INFO: epoch 1/1") == 1
+    assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
     assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2  # 4 people, one a process and step

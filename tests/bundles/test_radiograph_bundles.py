@@ -15,7 +15,7 @@ from PIL import Image
 
 from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_inference_config
 from osteo_monai.data.predictions_table import read_predictions
-from osteo_monai.radiographs import cross_validate, last_checkpoint
+from osteo_monai.experiments import cross_validate, last_checkpoint
 
 CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
 NAMES = (CHEST, LUMBAR)
@@ -297,5 +297,5 @@ def test_two_processes_train_together(manifest, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("osteo_monai.training INFO: epoch 1/1") == 1
+    assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()

@@ -1,0 +1,43 @@
+"""Handler that averages weights over the training steps."""
+
+from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = ["WeightAveraging", "averaged_copy"]
+
+
+def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
+    """Return an exponential moving average of ``network``'s weights, the network itself included at the start.
+
+    Args:
+        network: on its final device.
+        decay: share of the old average kept at each step, in [0, 1); 0 follows the network exactly. The first steps use
+            (1 + n) / (10 + n) where that is less, so that the random initial weights are soon forgotten.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+
+    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        n = int(count)
+        if not old.is_floating_point():
+            return new
+        return old.lerp(new, 1 - min(decay, (1 + n) / (10 + n)))
+
+    # running statistics belong to the weights they were gathered with: averaged weights need averaged statistics
+    return AveragedModel(network, avg_fn=average, use_buffers=True)
+
+
+class WeightAveraging:
+    """Update an average (see ``averaged_copy``) after each optimiser step of the engine it is attached to."""
+
+    def __init__(self, average: AveragedModel, network: nn.Module) -> None:
+        self.average = average
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.average.update_parameters(self.network)

@@ -1,0 +1,6 @@
+"""MLflow client functions, and facts about code and machine that a run records."""
+
+from osteo_monai.tracking.environment import environment_facts, git_commit
+from osteo_monai.tracking.mlflow import log_finished_run, sqlite_uri, unique_run_name
+
+__all__ = ["environment_facts", "git_commit", "log_finished_run", "sqlite_uri", "unique_run_name"]

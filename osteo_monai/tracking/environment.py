@@ -1,0 +1,38 @@
+"""Facts about the code and the machine of a run."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+__all__ = ["environment_facts", "git_commit"]
+
+_LIBRARIES = ("osteo_monai", "monai", "torch", "numpy", "pytorch-ignite", "mlflow", "nibabel")
+
+
+def git_commit() -> str:
+    """Return the commit of the checkout this package lies in, with ``+changes`` where it is dirty, else ``"none"``."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+
+
+def environment_facts() -> dict[str, str]:
+    """Return versions of the libraries, Python and CUDA, the device's name and the git commit."""
+    facts = {"git_commit": git_commit(), "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            facts[f"version_{name.replace('-', '_')}"] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            facts[f"version_{name.replace('-', '_')}"] = "not installed"
+    facts["cuda"] = str(torch.version.cuda)
+    facts["device_name"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    return facts
