@@ -1,13 +1,12 @@
 """Data manifests, their splits, and predictions tables."""
 
-from osteo_monai.data.build import Build, BuildOptions, build_manifest
+from osteo_monai.data.from_table import Build, BuildOptions, BuildProducts, build_manifest, build_products
 from osteo_monai.data.manifest import (
     Header,
     Manifest,
     datalist,
     join_manifests,
     manifest_json_schema,
-    manifest_sha256,
     read_manifest,
     write_manifest,
 )
@@ -28,17 +27,18 @@ __all__ = [
     "STATUS_CLASSES",
     "Build",
     "BuildOptions",
+    "BuildProducts",
     "Header",
     "Manifest",
     "Predictions",
     "Record",
     "SplitPlan",
     "build_manifest",
+    "build_products",
     "common_rows",
     "datalist",
     "join_manifests",
     "manifest_json_schema",
-    "manifest_sha256",
     "read_manifest",
     "read_prediction_rows",
     "read_predictions",
