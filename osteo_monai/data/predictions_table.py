@@ -139,7 +139,9 @@ def write_predictions(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     write_table(path, columns, ([row.get(name) for name in columns] for row in table))
 
 
-def read_prediction_rows(path: Path, required: Sequence[str] = ("probability_osteoporosis",)) -> list[dict[str, str]]:
+def read_prediction_rows(
+    path: Path, required: Sequence[str] = ("probability_osteoporosis",), allow_empty: bool = False
+) -> list[dict[str, str]]:
     """Read the rows of a predictions table as text, checked value by value.
 
     ``model`` and ``cohort`` have their defaults (file name without suffix, ``test``), ``osteoporosis`` and ``virtual``
@@ -147,7 +149,8 @@ def read_prediction_rows(path: Path, required: Sequence[str] = ("probability_ost
 
     Args:
         path: CSV file.
-        required: columns that must be present beside ``subject_id``; their cells may be empty.
+        required: columns that must be present beside ``subject_id``.
+        allow_empty: accept rows that have no value in a required column.
 
     Raises:
         UnusableInputError: listing all problems of the file; no subject identifier is quoted.
@@ -155,7 +158,8 @@ def read_prediction_rows(path: Path, required: Sequence[str] = ("probability_ost
     table = read_table(path, ("subject_id", *required))
     problems = list(table.problems)
     for line, row in table.rows:
-        problems += [f"line {line}: {problem}" for problem in value_problems(row)]
+        empty = [] if allow_empty else [f"{name} is empty" for name in required if not row[name]]
+        problems += [f"line {line}: {problem}" for problem in (*value_problems(row), *empty)]
     if not table.rows and not problems:
         problems.append("there is no row below the header")
     refuse(path, problems)

@@ -76,7 +76,9 @@ def temporal_split(
     undated = sorted({r.subject_id for r in records if r.acquired is None})
     if undated:
         named = ", ".join(undated[:5]) + (f" and {len(undated) - 5} more" if len(undated) > 5 else "")
-        raise ValueError(f"a temporal split needs 'acquired' in every record, missing in {len(undated)} subjects: {named}")
+        raise ValueError(
+            f"a temporal split needs 'acquired' in every record, missing in {len(undated)} subjects: {named}"
+        )
     day: dict[str, date] = {}
     for record in records:
         if record.acquired is not None:
