@@ -509,7 +509,8 @@ def manifest_validate(
 
     All problems are listed at once.
     """
-    from osteo_monai.data import manifest_sha256, read_manifest
+    from osteo_monai.data import read_manifest
+    from osteo_monai.utils.files import file_sha256 as manifest_sha256
 
     with _wrong_argument():
         checked = read_manifest(path, check_files=files, check_content=files)

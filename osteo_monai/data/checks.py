@@ -1,4 +1,4 @@
-"""What is wrong with a manifest beyond its form: contradictions, units, files. Each function lists sentences."""
+"""Checks of a manifest beyond its schema: contradictions, units, files. Each function returns sentences."""
 
 import hashlib
 import os
@@ -10,25 +10,26 @@ from statistics import mean
 from osteo_monai.data.record import Record
 from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds
 from osteo_monai.norms import NORM_SOURCE, density_norm
+from osteo_monai.utils.files import file_sha256
 
 MEAN_TOLERANCE_MG_CM3 = 0.51
-"""How far a rounded subject density may lie from the mean of its rounded L1 and L2 densities."""
+"""Largest difference of a rounded subject density from the mean of its rounded L1 and L2 densities."""
 
 DENSITY_IN_G_CM3_BELOW = 1.6
-"""mg/cm3. A positive density below this is taken for one in g/cm3 (0.01 to 0.3) or g/cm2 (0.4 to 1.6): the lowest of
-Pan's 1,048 subjects has 5.7 mg/cm3. The project's own choice."""
+"""mg/cm3. A positive density below this is treated as one in g/cm3 (0.01 to 0.3) or g/cm2 (0.4 to 1.6): the lowest of
+Pan's 1,048 subjects is 5.7 mg/cm3. Choice of this project."""
 
 DENSITY_NOT_HU_BELOW = 400.0
-"""mg/cm3. A density above this is taken for one in HU: the highest of Pan's 1,048 subjects has 295.1 mg/cm3. The
-project's own choice."""
+"""mg/cm3. A density above this is treated as one in HU: the highest of Pan's 1,048 subjects is 295.1 mg/cm3. Choice of
+this project."""
 
 HU_SHIFT_SD, HU_SHIFT_SUBJECTS = 1.25, 20
-"""Densities of at least so many subjects that lie on average so many standard deviations above the norm of their age
-and sex are taken for HU: trabecular bone of 130 mg/cm3 K2HPO4 has about 170 HU at 120 kVp, which is 1.3 to 1.6 SD more
-than the norm, while the means of healthy populations differ by less than 0.5 SD. The project's own choice."""
+"""Densities of at least this number of subjects that are on average this number of standard deviations above the norm
+of age and sex are treated as HU: trabecular bone of 130 mg/cm3 K2HPO4 has about 170 HU at 120 kVp, 1.3 to 1.6 SD above
+the norm, while the means of healthy populations differ by less than 0.5 SD. Choice of this project."""
 
 ADULT_YEARS, SHORTEST_ADULT_CM = 18.0, 90.0
-"""An adult below this height is taken for one in inches or a typing error."""
+"""The height of an adult below this is treated as one in inches or a typing error."""
 
 UNIT_HINTS: Mapping[str, str] = {
     "age": "expected years; is it in months, in days, or a year of birth?",
@@ -39,7 +40,7 @@ UNIT_HINTS: Mapping[str, str] = {
     "kvp": "expected kilovolts; is it in volts?",
     "slice_thickness_mm": "expected millimetres; is it in micrometres?",
 }
-"""What to ask where a value lies outside the bounds of its field; the value itself is not repeated."""
+"""Hint for a value outside the bounds of its field; the value itself is not quoted."""
 
 _SAMPLED_BYTES = 2**16
 
@@ -53,55 +54,71 @@ def contradictions(
     virtual: bool,
     name: Callable[[Place], str] = lambda place: f"{place[0]}[{place[1]}]",
 ) -> list[str]:
-    """List what contradicts itself within or between records, and values that are in another unit.
+    """Report contradictions within and between records, and values in another unit.
 
     Args:
         splits: the records of each split.
-        thresholds: what ``bone_status`` must follow from.
-        virtual: the people are simulated; their densities may be drawn on purpose and are not held against norms.
-        name: how a record is called in a sentence.
+        thresholds: with which ``bone_status`` must agree.
+        virtual: the people are simulated; their densities may be drawn freely and are not compared with norms.
+        name: of a record in a sentence.
     """
     problems: list[str] = []
-    split_of: dict[str, set[str]] = defaultdict(set)
-    seen: dict[tuple[tuple[str, ...], str | None], str] = {}
-    owner: dict[str, tuple[str, str]] = {}
-    facts: dict[tuple[str, str], tuple[object, str]] = {}
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    images, facts = _Images(), _Facts()
     for split, records in splits.items():
         for position, record in enumerate(records):
             where = name((split, position))
-            split_of[record.subject_id].add(split)
-            paths = tuple(os.path.normpath(p) for p in record.images)
-            if (paths, record.level) in seen:
-                there = seen[paths, record.level]
-                problems.append(f"{where}: duplicates {there}, the same image{_of_level(record)} stands in both")
-            else:
-                seen[paths, record.level] = where
-                for path in paths:
-                    subject, there = owner.setdefault(path, (record.subject_id, where))
-                    if subject != record.subject_id:
-                        problems.append(f"{where}: its image is that of another subject in {there}")
-            problems += [f"{where}: {problem}" for problem in (*_densities(record, thresholds), *_units(record))]
-            for fact in ("sex", "bmd_mg_cm3", "bmd_standard", "bone_status", "level_bmd_mg_cm3"):
-                value = getattr(record, fact)
-                if value is None:
-                    continue
-                first, there = facts.setdefault((record.subject_id, fact), (value, where))
-                if first != value:
-                    problems.append(f"{where}: {fact} differs from the one of the same subject in {there}")
-    for subject, where_all in split_of.items():
-        if len(where_all) > 1:
-            problems.append(f"subject {subject!r} stands in more than one split: {', '.join(sorted(where_all))}")
+            splits_of[record.subject_id].add(split)
+            found = (*images.problems(record, where), *_densities(record, thresholds), *_units(record))
+            problems += [f"{where}: {problem}" for problem in (*found, *facts.problems(record, where))]
+    for subject, names in splits_of.items():
+        if len(names) > 1:
+            problems.append(f"subject {subject!r} is in more than one split: {', '.join(sorted(names))}")
     if not virtual:
         problems += _density_like_hu(record for records in splits.values() for record in records)
     return problems
 
 
-def _of_level(record: Record) -> str:
-    return "" if record.level is None else f" of level {record.level}"
+class _Images:
+    """Images of the records so far."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[tuple[str, ...], str | None], str] = {}
+        self._owners: dict[str, tuple[str, str]] = {}
+
+    def problems(self, record: Record, where: str) -> Iterator[str]:
+        """Report an image that another record has; add those of this record, which is called ``where``."""
+        paths = tuple(os.path.normpath(path) for path in record.images)
+        earlier = self._records.setdefault((paths, record.level), where)
+        if earlier != where:
+            level = "" if record.level is None else f" of level {record.level}"
+            yield f"duplicates {earlier}, both have the same image{level}"
+            return
+        for path in paths:
+            subject, owner = self._owners.setdefault(path, (record.subject_id, where))
+            if subject != record.subject_id:
+                yield f"its image is that of another subject in {owner}"
+
+
+class _Facts:
+    """Facts of the subjects so far."""
+
+    def __init__(self) -> None:
+        self._facts: dict[tuple[str, str], tuple[object, str]] = {}
+
+    def problems(self, record: Record, where: str) -> Iterator[str]:
+        """Report facts that differ from an earlier record of the subject."""
+        for fact in ("sex", "bmd_mg_cm3", "bmd_standard", "bone_status", "level_bmd_mg_cm3"):
+            value = getattr(record, fact)
+            if value is None:
+                continue
+            first, earlier = self._facts.setdefault((record.subject_id, fact), (value, where))
+            if first != value:
+                yield f"{fact} differs from the one of the same subject in {earlier}"
 
 
 def _densities(record: Record, thresholds: DensityThresholds) -> Iterator[str]:
-    """Disagreement between the subject's density, its levels and its class."""
+    """Report disagreement between the subject's density, its levels and its class."""
     bmd, levels = record.bmd_mg_cm3, record.level_bmd_mg_cm3 or {}
     if bmd is not None and all(level in levels for level in SCREENED_LEVELS):
         average = mean(levels[level] for level in SCREENED_LEVELS)
@@ -119,23 +136,23 @@ def _densities(record: Record, thresholds: DensityThresholds) -> Iterator[str]:
 
 
 def _units(record: Record) -> Iterator[str]:
-    """Values within the bounds of their fields that no person has in the unit of the field."""
+    """Report values within the bounds of their fields that are implausible in their unit."""
     densities = {"bmd_mg_cm3": record.bmd_mg_cm3}
     densities |= {f"level_bmd_mg_cm3.{level}": value for level, value in (record.level_bmd_mg_cm3 or {}).items()}
     for field, value in densities.items():
         if value is None:
             continue
         if 0 <= value < DENSITY_IN_G_CM3_BELOW:
-            kind = "g/cm3, or in g/cm2 from DXA" if value else "no unit: a zero that stands for unknown"
+            kind = "g/cm3, or in g/cm2 from DXA" if value else "no unit: a zero for an unknown value"
             yield f"{field} is {value:g}, which looks like {kind}; expected mg/cm3 of trabecular bone"
         elif value > DENSITY_NOT_HU_BELOW:
             yield f"{field} is {value:g}, which looks like HU; expected mg/cm3 of trabecular bone"
     if (record.age or 0) >= ADULT_YEARS and record.height_cm is not None and record.height_cm < SHORTEST_ADULT_CM:
-        yield f"height_cm is {record.height_cm:g}, which no adult has; expected centimetres, is it in inches?"
+        yield f"height_cm is {record.height_cm:g}, too small for an adult; expected centimetres, is it in inches?"
 
 
 def _density_like_hu(records: Iterable[Record]) -> Iterator[str]:
-    """HU and mg/cm3 overlap in a person; over a cohort, HU lie far above the norm of age and sex."""
+    """Report densities in HU: they overlap with mg/cm3 in a person, but their cohort mean is far above the norm."""
     people = {r.subject_id: r for r in records if None not in (r.age, r.bmd_mg_cm3)}
     shifts = []
     for record in people.values():
@@ -144,7 +161,7 @@ def _density_like_hu(records: Iterable[Record]) -> Iterator[str]:
             shifts.append((record.bmd_mg_cm3 - norm.mean) / norm.sd)
     if len(shifts) >= HU_SHIFT_SUBJECTS and mean(shifts) > HU_SHIFT_SD:
         yield (
-            f"bmd_mg_cm3 lies on average {mean(shifts):.1f} standard deviations above the norm of age and sex in "
+            f"bmd_mg_cm3 is on average {mean(shifts):.1f} standard deviations above the norm of age and sex in "
             f"{len(shifts)} subjects ({NORM_SOURCE}), which looks like HU; expected mg/cm3 of trabecular bone"
         )
 
@@ -153,34 +170,34 @@ def _density_like_hu(records: Iterable[Record]) -> Iterator[str]:
 
 
 def missing_files(splits: Mapping[str, Sequence[Record]], base: Path) -> list[str]:
-    """List the files that records name and that are not there."""
+    """Report files that records name and that do not exist."""
     return [
-        f"{split}[{place}]: there is no file {name}"
+        f"{split}[{position}]: there is no file {name}"
         for split, records in splits.items()
-        for place, record in enumerate(records)
+        for position, record in enumerate(records)
         for name in record.files
         if not (base / name).exists()
     ]
 
 
 def same_content(splits: Mapping[str, Sequence[Record]], base: Path) -> list[str]:
-    """List images that lie at different paths and hold the same bytes.
+    """Report images at different paths with the same bytes.
 
-    Sizes are compared first, then three samples of the bytes, then all of them: a cohort without duplicates is hardly
-    read. A folder is its files, whatever their names.
+    Sizes are compared first, then three samples of the bytes, then all bytes, so that few files are read completely.
+    Folders are compared by their files, without their names.
     """
     places: dict[str, str] = {}
     for split, records in splits.items():
-        for place, record in enumerate(records):
+        for position, record in enumerate(records):
             for name in record.images:
-                places.setdefault(os.path.normpath(name), f"{split}[{place}]")
+                places.setdefault(os.path.normpath(name), f"{split}[{position}]")
     groups = [[name for name in places if (base / name).exists()]]
     for signature in (_sizes, _samples, _hashes):
-        groups = [group for old in groups for group in _grouped(old, signature, base)]
+        groups = [group for candidates in groups for group in _grouped(candidates, signature, base)]
     return [
-        f"{places[other]}: its image {other} has the same content as {group[0]} in {places[group[0]]}"
+        f"{places[copy]}: its image {copy} has the same content as {group[0]} in {places[group[0]]}"
         for group in groups
-        for other in group[1:]
+        for copy in group[1:]
     ]
 
 
@@ -195,7 +212,7 @@ def _grouped(names: Sequence[str], signature: Callable[[list[Path]], object], ba
 
 def _sizes(files: list[Path]) -> object:
     sizes = tuple(sorted(f.stat().st_size for f in files))
-    # empty files and folders are alike without being copies; they are told when they are read
+    # empty files and folders are not copies; reading them reports the fault
     return sizes if any(sizes) else (files[0] if files else object())
 
 
@@ -213,8 +230,4 @@ def _sample(file: Path) -> str:
 
 
 def _hashes(files: list[Path]) -> object:
-    found = []
-    for file in files:
-        with file.open("rb") as stream:
-            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return tuple(sorted(found))
+    return tuple(sorted(file_sha256(file) for file in files))

@@ -1,15 +1,19 @@
-"""What a manifest holds, in one row per split."""
+"""Summarise a manifest by split and by subject."""
 
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from statistics import mean, stdev
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from osteo_monai.data.manifest import Manifest
 from osteo_monai.data.record import Record
 from osteo_monai.domain import BoneStatus, Sex
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DESCRIPTION_COLUMNS", "describe", "people_frame"]
 
 DESCRIPTION_COLUMNS: tuple[str, ...] = (
     "split",
@@ -25,8 +29,8 @@ DESCRIPTION_COLUMNS: tuple[str, ...] = (
 def describe(manifest: Manifest) -> list[tuple[str, ...]]:
     """Return one row per split with the columns of ``DESCRIPTION_COLUMNS``, as text.
 
-    People are counted once, by their first record. Age and density are given as mean +- SD over those for whom they
-    are known, with that number in brackets where it is not everyone; unknown is a dash, never zero.
+    People are counted once, by their first record. Age and density are mean +- SD of the known values, with their
+    number in brackets if some are unknown; no value is a dash, never zero.
     """
     rows = []
     for split, records in manifest.splits.items():
@@ -50,13 +54,15 @@ def describe(manifest: Manifest) -> list[tuple[str, ...]]:
     return rows
 
 
-def people_frame(manifest: Manifest) -> pd.DataFrame:
+def people_frame(manifest: Manifest) -> "pd.DataFrame":
     """Return one row per subject for the tables and figures of :mod:`osteo_monai.reporting.cohort_tables`.
 
     Columns are ``subject_id``, ``split``, ``age`` (years), ``sex`` (``F``, ``M``), ``bmd_mg_cm3``, ``bone_status``,
-    ``t_score`` (the lowest of the records), ``areal_bmd_g_cm2``, ``height_cm`` and ``weight_kg``; each other fact is
-    the first that one of the subject's records knows.
+    ``t_score`` (the lowest of the records), ``areal_bmd_g_cm2``, ``height_cm`` and ``weight_kg``; other facts are those
+    of the first record that has them.
     """
+    import pandas as pd
+
     texts, numbers = ("sex", "bone_status"), ("age", "bmd_mg_cm3", "areal_bmd_g_cm2", "height_cm", "weight_kg")
     people: dict[str, dict[str, object]] = {}
     lowest: dict[str, float] = {}

@@ -1,66 +1,65 @@
-"""Predictions of one or several models, read from CSV files and checked; ``docs/predictions.md`` tells the columns."""
+"""Read and write predictions tables; ``predictions_schema`` defines the columns."""
 
 import math
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.data.csv_tables import read_rows, refuse
-from osteo_monai.domain import SPLIT_PATTERN, BoneStatus, DensityThresholds
+from osteo_monai.data.csv_tables import read_table, refuse, write_table
+from osteo_monai.data.predictions_schema import (
+    BINARY_CLASSES,
+    COLUMNS,
+    FACTS,
+    NUMBERS,
+    PREDICTIONS,
+    PROBABILITIES,
+    SCORES,
+    STATUS_CLASSES,
+    TRUE_WORDS,
+    TRUTHS,
+    has_binary_truth,
+    truth_problems,
+    value_problems,
+)
+from osteo_monai.domain import BoneStatus, DensityThresholds
 from osteo_monai.errors import UnusableInputError
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Texts = NDArray[np.str_]
 
-STATUS_CLASSES = tuple(status.value for status in BoneStatus)
-BINARY_CLASSES = ("no_osteoporosis", "osteoporosis")
-"""Classes of a problem with two answers, such as the radiographs of Li 2026 and Boonrod 2025."""
+_IMAGE_COLUMNS = ("image_id", "level", "acquisition", "kvp", "contrast_phase")
+"""Columns that distinguish images of one subject."""
+_COHORTS = ("training", "validation", "test")
 
-FACTS = ("level", "age", "sex", "kvp", "contrast_phase", "acquisition")
-"""Columns that describe a row; no statistic needs them, subgroups use them."""
-
-_NAMES_AN_IMAGE = ("image_id", "level", "acquisition", "kvp", "contrast_phase")
-_PROBABILITIES = tuple(f"probability_{name}" for name in STATUS_CLASSES)
-_SCORES = tuple(f"score_{name}" for name in STATUS_CLASSES)
-_DENSITIES = ("predicted_bmd_mg_cm3", "predicted_bmd_lower", "predicted_bmd_upper")
-_PREDICTED = (*_PROBABILITIES, *_SCORES, "predicted", *_DENSITIES)
-_NUMBERS = (*_PROBABILITIES, *_SCORES, "bmd_mg_cm3", *_DENSITIES)
-_SUM_TOLERANCE = 0.005
-"""Three probabilities of two decimals each may miss 1 by so much."""
-_DENSITY_LIMITS = (-300.0, 1000.0)
-"""mg/cm3: fatty marrow goes below 0, cortical bone to about 1000; beyond is another unit."""
-_FALSE, _TRUE = {"0", "false", "no"}, {"1", "true", "yes"}
-
-__all__ = ["BINARY_CLASSES", "FACTS", "STATUS_CLASSES", "Predictions", "common_rows", "read_predictions"]
+__all__ = ["Predictions", "common_rows", "read_prediction_rows", "read_predictions", "write_predictions"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one model said of one cohort, one row per image that it answered.
+    """Predictions of one model in one cohort, one row for each image with a prediction.
 
     Attributes:
-        model, cohort: their names.
+        model, cohort: names.
         classes: the three of ``BoneStatus``, or ``BINARY_CLASSES``.
-        subjects: (n,) who the row is of; a subject may have several rows.
-        images: (n,) a name of each row, made of the subject and what tells its images apart; no two rows share one.
+        subjects: (n,) subject of each row; a subject may have several rows.
+        images: (n,) unique name of each row, from the subject and the columns that distinguish its images.
         truth: (n,) index into ``classes``.
         scores: class to (n,) score, larger = more likely; classes without a score are missing.
-        score_kinds: class to what its score is: "score" (as given), "probability" or "density" (derived from it).
+        score_kinds: class to origin of its score: "score" (as given), "probability" or "density" (derived from it).
         probabilities: (n, classes), or ``None``.
         predicted: (n,) index into ``classes``, or ``None``.
-        decided_by: where ``predicted`` comes from, or why there is none.
-        density: (n,) true density in mg/cm3, ``nan`` where unknown.
+        decided_by: origin of ``predicted``, or the reason why it is ``None``.
+        density: (n,) true density in mg/cm3, ``nan`` if unknown.
         predicted_density, lower, upper: (n,) predicted density with its 90 % interval, mg/cm3, or ``None``.
-        facts: column to (n,) text, empty where unknown; only columns that have a value.
-        unanswered: subjects' rows without any prediction, which stand in no array.
-        virtual: whether any row says that its subject is a virtual patient.
-        ordered_images: whether rows of one subject are told apart by their order in the file alone.
+        facts: column of ``FACTS`` to (n,) text, empty if unknown; columns without any value are missing.
+        unanswered: number of rows without any prediction; they are in no array.
+        virtual: whether a row is of a virtual patient.
+        ordered_images: whether only their order in the file distinguishes rows of a subject.
     """
 
     model: str
@@ -88,7 +87,7 @@ class Predictions:
 
     @property
     def reported_classes(self) -> tuple[str, ...]:
-        """The classes that tables speak of: of two, the positive one alone."""
+        """Classes that tables report: of two classes only the positive one."""
         return self.classes if self.classes == STATUS_CLASSES else self.classes[1:]
 
     @property
@@ -101,78 +100,179 @@ class Predictions:
         return self.truth == self.classes.index(name)
 
     def is_predicted(self, name: str) -> NDArray[np.bool_] | None:
-        """Return (n,) whether this class was predicted, or ``None`` where nothing was decided."""
+        """Return (n,) whether this class was predicted, or ``None`` without predicted classes."""
         return None if self.predicted is None else self.predicted == self.classes.index(name)
 
 
 def common_rows(first: Predictions, second: Predictions) -> tuple[Codes, Codes]:
-    """Return the rows of either that show the same image, in the same order.
+    """Return the row indices of the images that both have, in the same order.
 
-    Where every subject has one row in both, the subject says which; else what names an image must agree as well.
+    Rows are paired by subject if every subject has one row in both, else by image.
     """
-    one_each = not first.repeats and not second.repeats
-    a, b = (one.subjects if one_each else one.images for one in (first, second))
-    _, rows, others = np.intersect1d(a, b, assume_unique=True, return_indices=True)
-    return rows, others
+    single = not first.repeats and not second.repeats
+    names = [predictions.subjects if single else predictions.images for predictions in (first, second)]
+    _, first_rows, second_rows = np.intersect1d(*names, assume_unique=True, return_indices=True)
+    return first_rows, second_rows
 
 
-_Row = tuple[str, dict[str, str]]
-"""Where a row stands, for messages, and its cells."""
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def write_predictions(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a predictions table atomically: UTF-8, commas, ``\\n``, columns in the order of the schema.
+
+    Args:
+        path: CSV file; its folder is made if missing.
+        rows: value by column; ``None`` and NaN are empty cells. Columns outside the schema are appended in the order of
+            their first row.
+
+    Raises:
+        ValueError: a row has no ``subject_id``, or a value holds a line break.
+    """
+    table = list(rows)
+    names = dict.fromkeys(name for row in table for name in row)
+    if not all(row.get("subject_id") for row in table):
+        raise ValueError("each row of a predictions table must have a subject_id")
+    schema = [column.name for column in COLUMNS]
+    columns = [name for name in schema if name in names or name == "subject_id"]
+    columns += [name for name in names if name not in schema]
+    write_table(path, columns, ([row.get(name) for name in columns] for row in table))
+
+
+def read_prediction_rows(
+    path: Path, required: Sequence[str] = ("probability_osteoporosis",), allow_empty: bool = False
+) -> list[dict[str, str]]:
+    """Read the rows of a predictions table as text, checked value by value.
+
+    ``model`` and ``cohort`` have their defaults (file name without suffix, ``test``), ``osteoporosis`` and ``virtual``
+    are "0", "1" or empty, classes are in lower case. All rows are returned, those without a prediction too.
+
+    Args:
+        path: CSV file.
+        required: columns that must be present beside ``subject_id``.
+        allow_empty: accept rows that have no value in a required column.
+
+    Raises:
+        UnusableInputError: listing all problems of the file; no subject identifier is quoted.
+    """
+    table = read_table(path, ("subject_id", *required))
+    problems = list(table.problems)
+    for line, row in table.rows:
+        empty = [] if allow_empty else [f"{name} is empty" for name in required if not row[name]]
+        problems += [f"line {line}: {problem}" for problem in (*value_problems(row), *empty)]
+    if not table.rows and not problems:
+        problems.append("there is no row below the header")
+    refuse(path, problems)
+    return [_normalised(path, row) for _, row in table.rows]
+
+
+def _normalised(path: Path, row: Mapping[str, str]) -> dict[str, str]:
+    cells = {**row, "model": row.get("model") or path.stem, "cohort": row.get("cohort") or "test"}
+    for name in ("osteoporosis", "virtual"):
+        word = cells.get(name, "").lower()
+        if word:
+            cells[name] = "1" if word in TRUE_WORDS else "0"
+    for name in ("bone_status", "predicted"):
+        if name in cells:
+            cells[name] = cells[name].lower()
+    return cells
+
+
+# --- models and cohorts -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Cells of a row and its place in the files, for messages."""
+
+    place: str
+    path: Path
+    cells: Mapping[str, str]
+
+
+_Groups = dict[tuple[str, str], list[_Row]]
+"""Rows by model and cohort."""
 
 
 def read_predictions(paths: Sequence[Path], thresholds: DensityThresholds | None = None) -> list[Predictions]:
-    """Read files of predictions; one entry per model and cohort, cohorts in the order of their use.
+    """Read predictions tables; return one entry for each model and cohort, training, validation and test first.
 
     Args:
-        paths: CSV files. A file without the column ``model`` is one model, called as the file without its ending.
-        thresholds: of the classes by density, those of ``DensityThresholds`` where ``None``.
+        paths: CSV files. In a file without the column ``model`` the model has the file's name without suffix.
+        thresholds: of the classes by density (default: ``DensityThresholds()``).
 
     Raises:
-        UnusableInputError: with everything that is wrong in all files; no subject identifier is quoted.
+        UnusableInputError: listing all problems of all files; no subject identifier is quoted.
     """
     limits = thresholds or DensityThresholds()
-    groups: dict[tuple[str, str], list[_Row]] = {}
+    rows: list[_Row] = []
     problems: list[str] = []
-    origin: dict[tuple[str, str, str], Path] = {}
     for path in paths:
-        header, rows, wrong = _read_file(path, problems)
-        before = f"'{path.name}', " if len(paths) > 1 else ""
-        problems += [f"{before}{problem}" for problem in wrong]
-        if header and not any(name in header for name in _PREDICTED):
-            problems.append(f"'{path.name}' predicts nothing: it needs one of {', '.join(_PREDICTED[:-2])}")
-        given = [name for name in _PROBABILITIES if name in header]
-        if given and len(given) < 3 and given != [_PROBABILITIES[-1]]:
-            wanted = ", ".join(_PROBABILITIES)
-            problems.append(f"'{path.name}' has {' and '.join(given)} alone; give all of {wanted} or only the last")
-        if header and not {"bone_status", "bmd_mg_cm3", "osteoporosis"} & set(header):
-            problems.append(f"'{path.name}' has no truth: it needs bone_status, bmd_mg_cm3 or osteoporosis")
-        for line, row in rows:
-            where = f"{before}line {line}"
-            problems += [f"{where}: {problem}" for problem in _wrong_in(row, limits)]
-            model = row.get("model") or path.stem
-            cohort = row.get("cohort") or "test"
-            key = (model, cohort, row["subject_id"])
-            if origin.setdefault(key, path) != path:
-                problems.append(f"{where}: model '{model}' has this subject of '{cohort}' in another file already")
-            groups.setdefault((model, cohort), []).append((where, row))
-    if not groups and not problems:
-        problems.append("no row below the header")
-    groups = dict(sorted(groups.items(), key=lambda item: _order(item[0][1])))
+        prefix = f"'{path.name}', " if len(paths) > 1 else ""
+        file_rows, file_problems = _read_file(path, prefix, limits)
+        rows += file_rows
+        problems += file_problems
+    if not rows and not problems:
+        problems.append("there is no row below the header")
+    groups = _grouped(rows)
+    problems += _repeated_in_files(rows)
     problems += _subjects_in_two_splits(groups)
-    for (model, cohort), held in groups.items():
-        problems += _wrong_between(f"model '{model}', cohort '{cohort}'", held)
+    for (model, cohort), members in groups.items():
+        problems += _group_problems(f"model '{model}', cohort '{cohort}'", members)
     _refuse_all(paths, problems)
-    found = [_assemble(model, cohort, held, limits) for (model, cohort), held in groups.items()]
-    _refuse_all(paths, _contradictions(found))
-    return found
+    predictions = [_assemble(model, cohort, members, limits) for (model, cohort), members in groups.items()]
+    _refuse_all(paths, _contradictions(predictions))
+    return predictions
 
 
-def _read_file(path: Path, problems: list[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[str]]:
+def _read_file(path: Path, prefix: str, limits: DensityThresholds) -> tuple[list[_Row], list[str]]:
+    """Return the rows of a file and all that is wrong with them one by one."""
     try:
-        return read_rows(path, ("subject_id",))
+        table = read_table(path, ("subject_id",))
     except UnusableInputError as error:
-        problems.append(str(error))
-        return [], [], []
+        return [], [str(error)]
+    problems = [f"{prefix}{problem}" for problem in table.problems] + _header_problems(path, table.header)
+    rows = []
+    for line, cells in table.rows:
+        place = f"{prefix}line {line}"
+        problems += [f"{place}: {problem}" for problem in (*value_problems(cells), *truth_problems(cells, limits))]
+        rows.append(_Row(place, path, _normalised(path, cells)))
+    return rows, problems
+
+
+def _header_problems(path: Path, header: Sequence[str]) -> list[str]:
+    problems = []
+    if not set(PREDICTIONS) & set(header):
+        problems.append(f"'{path.name}' has no prediction: it needs one of {', '.join(PREDICTIONS[:-2])}")
+    given = [name for name in PROBABILITIES if name in header]
+    if given and len(given) < len(PROBABILITIES) and given != [PROBABILITIES[-1]]:
+        wanted = ", ".join(PROBABILITIES)
+        problems.append(f"'{path.name}' has only {' and '.join(given)}; give all of {wanted}, or only the last")
+    if not set(TRUTHS) & set(header):
+        problems.append(f"'{path.name}' has no truth: it needs {', '.join(TRUTHS[:-1])} or {TRUTHS[-1]}")
+    return problems
+
+
+def _grouped(rows: Sequence[_Row]) -> _Groups:
+    groups: _Groups = defaultdict(list)
+    for row in rows:
+        groups[row.cells["model"], row.cells["cohort"]].append(row)
+
+    def order(cohort: str) -> tuple[int, str]:
+        return (_COHORTS.index(cohort), "") if cohort in _COHORTS else (len(_COHORTS), cohort)
+
+    return dict(sorted(groups.items(), key=lambda item: order(item[0][1])))
+
+
+def _repeated_in_files(rows: Sequence[_Row]) -> list[str]:
+    """Report subjects that one model has in one cohort of two files."""
+    origin: dict[tuple[str, str, str], Path] = {}
+    problems = []
+    for row in rows:
+        model, cohort = row.cells["model"], row.cells["cohort"]
+        if origin.setdefault((model, cohort, row.cells["subject_id"]), row.path) != row.path:
+            problems.append(f"{row.place}: model '{model}' has this subject of '{cohort}' in another file already")
+    return problems
 
 
 def _refuse_all(paths: Sequence[Path], problems: Sequence[str]) -> None:
@@ -183,165 +283,85 @@ def _refuse_all(paths: Sequence[Path], problems: Sequence[str]) -> None:
         raise UnusableInputError("\n".join([*shown, *([f"and {more} more problems"] if more > 0 else [])]))
 
 
-def _order(cohort: str) -> tuple[int, str]:
-    known = ("training", "validation", "test")
-    return (known.index(cohort), "") if cohort in known else (len(known), cohort)
-
-
-# --- one row ------------------------------------------------------------------------------------------------------
-
-
-def _wrong_in(row: Mapping[str, str], limits: DensityThresholds) -> list[str]:
-    """Everything that is wrong with one row, each in a sentence."""
-    wrong = []
-    if not row["subject_id"]:
-        wrong.append("subject_id is empty")
-    if row.get("cohort") and not re.match(SPLIT_PATTERN, row["cohort"]):
-        wrong.append(f"cohort must be training, validation, test or external_<centre>, got '{row['cohort'][:40]}'")
-    numbers: dict[str, float] = {}
-    for name in _NUMBERS:
-        problem = _wrong_number(name, row.get(name, ""))
-        if problem:
-            wrong.append(problem)
-        elif row.get(name):
-            numbers[name] = float(row[name])
-    probabilities = [numbers[name] for name in _PROBABILITIES if name in numbers]
-    if len(probabilities) == 3 and abs(sum(probabilities) - 1) > _SUM_TOLERANCE:
-        wrong.append(f"the three probabilities must add up to 1, got {sum(probabilities):.4g}")
-    low, middle, high = (numbers.get(name) for name in ("predicted_bmd_lower", *_DENSITIES[::2]))
-    if low is not None and high is not None and not low <= (middle if middle is not None else low) <= high:
-        wrong.append("predicted_bmd_mg_cm3 must lie between predicted_bmd_lower and predicted_bmd_upper")
-    if row.get("virtual", "").lower() not in _FALSE | _TRUE | {""}:
-        wrong.append(f"virtual must be 0 or 1, got '{row['virtual'][:40]}'")
-    return wrong + _wrong_truth(row, numbers.get("bmd_mg_cm3"), limits) + _wrong_class(row)
-
-
-def _wrong_number(name: str, text: str) -> str | None:
-    if not text:
-        return None
-    wanted = "a number between 0 and 1" if name in _PROBABILITIES else "a finite number"
-    if name in ("bmd_mg_cm3", *_DENSITIES):
-        wanted = "a density in mg/cm3"
-    try:
-        number = float(text)
-    except ValueError:
-        return f"{name} must be {wanted}, got '{text[:40]}'"
-    good = math.isfinite(number)
-    if name in _PROBABILITIES:
-        good = 0 <= number <= 1
-    elif wanted == "a density in mg/cm3":
-        good = _DENSITY_LIMITS[0] <= number <= _DENSITY_LIMITS[1]
-    return None if good else f"{name} must be {wanted}, got '{text[:40]}'"
-
-
-def _wrong_truth(row: Mapping[str, str], density: float | None, limits: DensityThresholds) -> list[str]:
-    status, flag = row.get("bone_status", "").lower(), row.get("osteoporosis", "").lower()
-    wrong = []
-    if not status and not flag and not row.get("bmd_mg_cm3"):
-        return ["there is no truth: bone_status, bmd_mg_cm3 and osteoporosis are empty"]
-    if status and status not in STATUS_CLASSES:
-        return [f"bone_status must be one of {', '.join(STATUS_CLASSES)}, got '{status[:40]}'"]
-    if flag and flag not in _FALSE | _TRUE:
-        wrong.append(f"osteoporosis must be 0 or 1, got '{flag[:40]}'")
-    if status and density is not None and limits.status(density, limits.standard) != status:
-        due = limits.status(density, limits.standard).value
-        wrong.append(f"bone_status is {status}, but {density:g} mg/cm3 means {due}")
-    if status and flag and (flag in _TRUE) != (status == BoneStatus.OSTEOPOROSIS):
-        wrong.append(f"osteoporosis is {flag}, but bone_status is {status}")
-    return wrong
-
-
-def _wrong_class(row: Mapping[str, str]) -> list[str]:
-    text = row.get("predicted", "").lower()
-    allowed = set(STATUS_CLASSES) | ({"0", "1", *BINARY_CLASSES} if _binary_truth(row) else set())
-    if text and text not in allowed:
-        return [f"predicted must be one of {', '.join(sorted(allowed))}, got '{text[:40]}'"]
-    return []
-
-
-def _binary_truth(row: Mapping[str, str]) -> bool:
-    """A radiograph's truth comes from DXA: its yes or no stands beside a QCT density without contradicting it."""
-    return bool(row.get("osteoporosis")) and not row.get("bone_status")
-
-
-# --- one model in one cohort --------------------------------------------------------------------------------------
-
-
-def _subjects_in_two_splits(groups: Mapping[tuple[str, str], Sequence[_Row]]) -> list[str]:
-    """Subjects of one model that stand in two of training, validation and test; centres may number alike."""
-    seen: dict[tuple[str, str], str] = {}
+def _subjects_in_two_splits(groups: _Groups) -> list[str]:
+    """Report subjects that one model has in two of training, validation and test; centres may repeat identifiers."""
+    cohort_of: dict[tuple[str, str], str] = {}
     problems = []
     for (model, cohort), rows in groups.items():
         if cohort.startswith("external_"):
             continue
-        for subject in dict.fromkeys(row["subject_id"] for _, row in rows):
-            other = seen.setdefault((model, subject), cohort)
-            if other != cohort:
-                where = next(where for where, row in rows if row["subject_id"] == subject)
-                problems.append(f"{where}: model '{model}' has this subject in '{other}' and in '{cohort}'")
+        for subject in dict.fromkeys(row.cells["subject_id"] for row in rows):
+            earlier = cohort_of.setdefault((model, subject), cohort)
+            if earlier != cohort:
+                place = next(row.place for row in rows if row.cells["subject_id"] == subject)
+                problems.append(f"{place}: model '{model}' has this subject in '{earlier}' and in '{cohort}'")
     return problems
 
 
 def _split_answered(rows: Sequence[_Row]) -> tuple[list[str], list[_Row]]:
-    """Return the prediction columns that this model fills, and the rows that have anything in them."""
-    used = [column for column in _PREDICTED if any(row.get(column) for _, row in rows)]
-    return used, [(where, row) for where, row in rows if any(row.get(column) for column in used)]
+    """Return the prediction columns that this model fills, and the rows with a value in one of them."""
+    used = [column for column in PREDICTIONS if any(row.cells.get(column) for row in rows)]
+    return used, [row for row in rows if any(row.cells.get(column) for column in used)]
 
 
-def _wrong_between(name: str, rows: Sequence[_Row]) -> list[str]:
-    """What is wrong between the rows of one model in one cohort, called ``name``."""
+def _group_problems(name: str, rows: Sequence[_Row]) -> list[str]:
+    """Report what is wrong between the rows of one model in one cohort, called ``name``."""
     used, answered = _split_answered(rows)
     problems = []
-    for where, row in answered:
-        gaps = [column for column in used if not row.get(column)]
+    for row in answered:
+        gaps = [column for column in used if not row.cells.get(column)]
         if gaps:
-            problems.append(f"{where}: {', '.join(gaps)} empty, but other rows of {name} have it")
+            problems.append(f"{row.place}: {', '.join(gaps)} empty, but other rows of {name} have it")
     if not answered:
-        problems.append(f"{name} predicts nothing: every row is empty")
-    if len({_binary_truth(row) for _, row in rows}) > 1:
+        problems.append(f"{name} has no prediction: every row is empty")
+    if len({has_binary_truth(row.cells) for row in rows}) > 1:
         problems.append(
             f"{name}: the truth must be osteoporosis in every row or bone_status or bmd_mg_cm3 in every row"
         )
     if ("predicted_bmd_lower" in used) != ("predicted_bmd_upper" in used):
-        problems.append(f"{name}: predicted_bmd_lower and predicted_bmd_upper need one another")
+        problems.append(f"{name}: predicted_bmd_lower and predicted_bmd_upper must be given together")
     return problems
 
 
 def _assemble(model: str, cohort: str, rows: Sequence[_Row], limits: DensityThresholds) -> Predictions:
     used, answered = _split_answered(rows)
-    kinds = {_binary_truth(row) for _, row in answered}
-    columns = {column: [row.get(column, "") for _, row in answered] for column in (*_NUMBERS, *FACTS)}
-    numbers = {c: _as_numbers(columns[c]) for c in (*used, "bmd_mg_cm3") if c in _NUMBERS}
-    partial = {p for p in (*_PROBABILITIES, *_SCORES, "predicted") if p in used}
-    only_osteoporosis = bool(partial) and partial <= {"probability_osteoporosis", "score_osteoporosis"}
-    with_density = "predicted_bmd_mg_cm3" in used
-    binary = kinds == {True} or (only_osteoporosis and not with_density)
+    cells = [row.cells for row in answered]
+    columns = {column: [row.get(column, "") for row in cells] for column in (*NUMBERS, *FACTS)}
+    numbers = {name: _as_numbers(columns[name]) for name in (*used, "bmd_mg_cm3") if name in NUMBERS}
+    binary = _is_binary(cells, used)
     classes = BINARY_CLASSES if binary else STATUS_CLASSES
-    images, ordered = _image_names([row for _, row in answered])
-    predicted, decided_by = _decisions([row for _, row in answered], numbers, used, binary, limits)
-    truth = [_truth(row, binary, limits) for _, row in answered]
+    images, ordered = _image_names(cells)
+    predicted, decided_by = _decisions(cells, numbers, used, binary, limits)
     scores = _scores(numbers, classes, limits)
     return Predictions(
         model=model,
         cohort=cohort,
         classes=classes,
-        subjects=np.array([row["subject_id"] for _, row in answered], dtype=np.str_),
+        subjects=np.array([row["subject_id"] for row in cells], dtype=np.str_),
         images=np.array(images, dtype=np.str_),
-        truth=np.array([classes.index(t) for t in truth], dtype=np.intp),
-        scores={c: score for c, (score, _) in scores.items()},
-        score_kinds={c: kind for c, (_, kind) in scores.items()},
+        truth=np.array([classes.index(_truth(row, binary, limits)) for row in cells], dtype=np.intp),
+        scores={name: score for name, (score, _) in scores.items()},
+        score_kinds={name: kind for name, (_, kind) in scores.items()},
         probabilities=_probabilities(numbers, binary),
-        predicted=None if predicted is None else np.array([classes.index(p) for p in predicted], dtype=np.intp),
+        predicted=None if predicted is None else np.array([classes.index(name) for name in predicted], dtype=np.intp),
         decided_by=decided_by,
         density=numbers["bmd_mg_cm3"],
         predicted_density=numbers.get("predicted_bmd_mg_cm3"),
         lower=numbers.get("predicted_bmd_lower"),
         upper=numbers.get("predicted_bmd_upper"),
-        facts={f: np.array(columns[f], dtype=np.str_) for f in FACTS if any(columns[f])},
+        facts={name: np.array(columns[name], dtype=np.str_) for name in FACTS if any(columns[name])},
         unanswered=len(rows) - len(answered),
-        virtual=any(row.get("virtual", "").lower() in _TRUE for _, row in rows),
+        virtual=any(row.cells.get("virtual") == "1" for row in rows),
         ordered_images=ordered,
     )
+
+
+def _is_binary(rows: Sequence[Mapping[str, str]], used: Sequence[str]) -> bool:
+    """Return whether the problem has two classes: by its truth, or because only osteoporosis is predicted."""
+    by_class = {name for name in (*PROBABILITIES, *SCORES, "predicted") if name in used}
+    only_osteoporosis = bool(by_class) and by_class <= {"probability_osteoporosis", "score_osteoporosis"}
+    binary_truth = all(has_binary_truth(row) for row in rows)
+    return binary_truth or (only_osteoporosis and "predicted_bmd_mg_cm3" not in used)
 
 
 def _as_numbers(texts: Sequence[str]) -> Array:
@@ -349,48 +369,48 @@ def _as_numbers(texts: Sequence[str]) -> Array:
 
 
 def _image_names(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], bool]:
-    """Name each row by its subject and what tells its images apart, then by its order among those named alike."""
-    times: dict[str, int] = defaultdict(int)
+    """Return a unique name of each row, and whether some rows are distinguished only by their order."""
+    counts: dict[str, int] = defaultdict(int)
     names = []
     for row in rows:
-        name = "\t".join(row.get(column, "") for column in ("subject_id", *_NAMES_AN_IMAGE))
-        times[name] += 1
-        names.append(f"{name}\t{times[name]}")
-    return names, any(count > 1 for count in times.values())
+        name = "\t".join(row.get(column, "") for column in ("subject_id", *_IMAGE_COLUMNS))
+        counts[name] += 1
+        names.append(f"{name}\t{counts[name]}")
+    return names, any(count > 1 for count in counts.values())
 
 
 def _truth(row: Mapping[str, str], binary: bool, limits: DensityThresholds) -> str:
-    if _binary_truth(row):
-        return BINARY_CLASSES[row["osteoporosis"].lower() in _TRUE]
-    status = row.get("bone_status", "").lower()
+    if has_binary_truth(row):
+        return BINARY_CLASSES[row["osteoporosis"] == "1"]
+    status = row.get("bone_status", "")
     if not status:
         status = limits.status(float(row["bmd_mg_cm3"]), limits.standard).value
     return BINARY_CLASSES[status == BoneStatus.OSTEOPOROSIS] if binary else status
 
 
 def _probabilities(numbers: Mapping[str, Array], binary: bool) -> Array | None:
-    held = [numbers[name] for name in _PROBABILITIES if name in numbers]
+    given = [numbers[name] for name in PROBABILITIES if name in numbers]
     if binary:
-        p = numbers.get("probability_osteoporosis")
-        return None if p is None else np.column_stack([1 - p, p])
-    return np.column_stack(held) if len(held) == 3 else None
+        osteoporosis = numbers.get("probability_osteoporosis")
+        return None if osteoporosis is None else np.column_stack([1 - osteoporosis, osteoporosis])
+    return np.column_stack(given) if len(given) == len(PROBABILITIES) else None
 
 
 def _scores(
     numbers: Mapping[str, Array], classes: Sequence[str], limits: DensityThresholds
 ) -> dict[str, tuple[Array, str]]:
-    """Return the score of each class and what it is."""
-    found = {}
+    """Return the score of each class and its origin."""
+    scores = {}
     density = numbers.get("predicted_bmd_mg_cm3")
     middle = (limits.osteoporosis_below + limits.normal_above) / 2
     for name in (c for c in classes if c in STATUS_CLASSES):
         given = [kind for kind in ("score", "probability") if f"{kind}_{name}" in numbers]
         if given:
-            found[name] = numbers[f"{given[0]}_{name}"], given[0]
+            scores[name] = numbers[f"{given[0]}_{name}"], given[0]
         elif density is not None:
             by_status = {"normal": density, "osteoporosis": -density, "osteopenia": -np.abs(density - middle)}
-            found[name] = by_status[name], "density"
-    return found
+            scores[name] = by_status[name], "density"
+    return scores
 
 
 def _decisions(
@@ -400,43 +420,43 @@ def _decisions(
     binary: bool,
     limits: DensityThresholds,
 ) -> tuple[list[str] | None, str]:
-    """Return the class of each row and where it comes from, or ``None`` and why there is none."""
+    """Return the predicted class of each row and its origin, or ``None`` and the reason."""
 
-    def folded(name: str) -> str:
+    def merged(name: str) -> str:
         return BINARY_CLASSES[name in ("1", "osteoporosis")] if binary else name
 
     if "predicted" in used:
-        return [folded(row["predicted"].lower()) for row in rows], "as given"
-    held = [numbers[name] for name in _PROBABILITIES if name in numbers]
-    if len(held) == 3:
-        best = np.argmax(np.column_stack(held), axis=1)
-        return [folded(STATUS_CLASSES[k]) for k in best], "the most probable class"
+        return [merged(row["predicted"]) for row in rows], "as given"
+    given = [numbers[name] for name in PROBABILITIES if name in numbers]
+    if len(given) == len(PROBABILITIES):
+        best = np.argmax(np.column_stack(given), axis=1)
+        return [merged(STATUS_CLASSES[k]) for k in best], "the most probable class"
     if binary and "probability_osteoporosis" in numbers:
-        called = numbers["probability_osteoporosis"] >= 0.5
-        return [BINARY_CLASSES[int(c)] for c in called], "probability of osteoporosis at least 0.5"
+        positive = numbers["probability_osteoporosis"] >= 0.5
+        return [BINARY_CLASSES[int(p)] for p in positive], "probability of osteoporosis at least 0.5"
     if "predicted_bmd_mg_cm3" in numbers:
-        words = [limits.status(float(d), limits.standard).value for d in numbers["predicted_bmd_mg_cm3"]]
-        said = f"predicted density, cut-offs {limits.osteoporosis_below:g} and {limits.normal_above:g} mg/cm3"
-        return [folded(word) for word in words], said
-    return None, "the model gives scores only, and a score decides nothing without a cut-off"
+        statuses = [limits.status(float(d), limits.standard).value for d in numbers["predicted_bmd_mg_cm3"]]
+        origin = f"predicted density, cut-offs {limits.osteoporosis_below:g} and {limits.normal_above:g} mg/cm3"
+        return [merged(status) for status in statuses], origin
+    return None, "the model gives scores only, and a score gives no class without a cut-off"
 
 
-def _contradictions(found: Sequence[Predictions]) -> list[str]:
-    """Models of one cohort that hold different truths of the same image."""
+def _contradictions(predictions: Sequence[Predictions]) -> list[str]:
+    """Report models of one cohort that have different truths of the same image."""
     problems = []
     by_cohort: dict[str, list[Predictions]] = defaultdict(list)
-    for one in found:
-        by_cohort[one.cohort].append(one)
-    for cohort, several in by_cohort.items():
-        first = several[0]
-        for other in several[1:]:
-            a, b = common_rows(first, other)
-            differ = first.is_class("osteoporosis")[a] != other.is_class("osteoporosis")[b]
+    for model in predictions:
+        by_cohort[model.cohort].append(model)
+    for cohort, models in by_cohort.items():
+        first = models[0]
+        for other in models[1:]:
+            first_rows, other_rows = common_rows(first, other)
+            differ = first.is_class("osteoporosis")[first_rows] != other.is_class("osteoporosis")[other_rows]
             if first.classes == other.classes:
-                differ |= first.truth[a] != other.truth[b]
+                differ |= first.truth[first_rows] != other.truth[other_rows]
             if differ.any():
                 problems.append(
-                    f"cohort '{cohort}': models '{first.model}' and '{other.model}' hold different truths of "
-                    f"{int(differ.sum())} of {len(a)} images"
+                    f"cohort '{cohort}': models '{first.model}' and '{other.model}' have different truths of "
+                    f"{int(differ.sum())} of {len(first_rows)} images"
                 )
     return problems

@@ -1,4 +1,4 @@
-"""Dividing people, not images, into splits."""
+"""Split manifests by subject, stratified by class."""
 
 import hashlib
 import math
@@ -13,32 +13,32 @@ from osteo_monai.data.record import Record
 
 
 def split_by_subject(records: Sequence[Record], shares: Mapping[str, float], seed: int) -> dict[str, list[Record]]:
-    """Divide records so that all images of one subject fall in one split and each class is divided alike.
+    """Split records by subject, with the same shares of each class.
 
-    Subjects are ordered by a hash of the seed and their name, so that the order of ``records`` does not matter and the
-    same input gives the same splits on every machine.
+    Subjects are ordered by a hash of seed and name: the order of ``records`` does not matter and the splits are the
+    same on every machine.
 
     Args:
-        records: of any number of subjects; those of unknown ``bone_status`` form a class of their own.
+        records: those of unknown ``bone_status`` are a separate class.
         shares: share of the subjects of each class in each split; they add up to 1.
-        seed: another seed gives another division.
+        seed: of the order.
 
     Returns:
         The records of each split, in the order of ``records``.
 
     Raises:
-        ValueError: if the shares do not add up to 1, one of them is not between 0 and 1, or the records of one
-            subject disagree about its class.
+        ValueError: the shares do not add up to 1, a share is not between 0 and 1, or records of a subject have
+            different classes.
     """
     if any(not 0 <= share <= 1 for share in shares.values()) or not math.isclose(
         sum(shares.values()), 1.0, abs_tol=1e-6
     ):
-        raise ValueError(f"shares must lie between 0 and 1 and add up to 1, got {dict(shares)}")
+        raise ValueError(f"shares must be between 0 and 1 and add up to 1, got {dict(shares)}")
     status: dict[str, str] = {}
     for record in records:
-        known = str(record.bone_status or "unknown")
-        if status.setdefault(record.subject_id, known) != known:
-            raise ValueError(f"records of subject {record.subject_id!r} disagree about bone_status")
+        name = str(record.bone_status or "unknown")
+        if status.setdefault(record.subject_id, name) != name:
+            raise ValueError(f"records of subject {record.subject_id!r} must have one bone_status, got several")
     by_class: dict[str, list[str]] = defaultdict(list)
     for subject in sorted(status, key=lambda s: hashlib.sha256(f"{seed}/{s}".encode()).digest()):
         by_class[status[subject]].append(subject)
@@ -50,7 +50,7 @@ def split_by_subject(records: Sequence[Record], shares: Mapping[str, float], see
         for split, share in shares.items():
             wanted[split] += share * len(by_class[name])
         for subject in by_class[name]:
-            # Whoever lacks most of what the classes so far entitle it to: rounding errors do not add up over classes
+            # the split with the largest deficit over all classes so far: rounding errors do not add up over classes
             split = max(shares, key=lambda s: wanted[s] - placed[s])
             split_of[subject] = split
             placed[split] += 1
@@ -60,29 +60,31 @@ def split_by_subject(records: Sequence[Record], shares: Mapping[str, float], see
 def temporal_split(
     records: Sequence[Record], first: int, shares: Mapping[str, float], seed: int
 ) -> dict[str, list[Record]]:
-    """Divide as Pan 2024 does: the earliest subjects train and validate, all later ones are the test.
+    """Split by date as Pan 2024: the earliest subjects for training and validation, all later ones for test.
 
-    Subjects are ordered by the day of their first image, those of one day by a hash of the seed and their name.
+    Subjects are ordered by the day of their first image, then by a hash of seed and name.
 
     Args:
         records: each with ``acquired``.
-        first: number of earliest subjects that are divided by ``shares`` with :func:`split_by_subject`.
-        shares: of the earliest, by split; they add up to 1 and do not hold ``test``.
-        seed: another seed gives another division.
+        first: number of earliest subjects, which :func:`split_by_subject` splits.
+        shares: of the earliest subjects by split, without ``test``; they add up to 1.
+        seed: of the order.
 
     Raises:
-        ValueError: naming the subjects without a day, or a ``first`` that leaves no subject for the test.
+        ValueError: subjects have no day, or ``first`` leaves no subject for the test.
     """
     undated = sorted({r.subject_id for r in records if r.acquired is None})
     if undated:
         named = ", ".join(undated[:5]) + (f" and {len(undated) - 5} more" if len(undated) > 5 else "")
-        raise ValueError(f"a temporal split needs 'acquired' in every record, {len(undated)} subjects lack it: {named}")
+        raise ValueError(
+            f"a temporal split needs 'acquired' in every record, missing in {len(undated)} subjects: {named}"
+        )
     day: dict[str, date] = {}
     for record in records:
         if record.acquired is not None:
             day[record.subject_id] = min(record.acquired, day.get(record.subject_id, record.acquired))
     if not 0 < first < len(day):
-        raise ValueError(f"the number of first subjects must lie between 1 and {len(day) - 1}, got {first}")
+        raise ValueError(f"the number of first subjects must be between 1 and {len(day) - 1}, got {first}")
     ordered = sorted(day, key=lambda s: (day[s], hashlib.sha256(f"{seed}/{s}".encode()).digest()))
     early = set(ordered[:first])
     splits = split_by_subject([r for r in records if r.subject_id in early], shares, seed)
@@ -91,14 +93,14 @@ def temporal_split(
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How a manifest is to be divided.
+    """Options of a split.
 
     Attributes:
-        ratio: parts of training, validation and test; Pan's is 5:1:4.
-        seed: of the random part.
-        temporal: order by ``acquired``; the earliest train and validate, the rest is the test.
-        first: with ``temporal``, how many are the earliest (Pan: 630); by the ratio where ``None``.
-        keep_external: leave ``external_*`` splits as they are; otherwise their records are divided too.
+        ratio: of training, validation and test; Pan's is 5:1:4.
+        seed: of the order of subjects.
+        temporal: order by ``acquired``: the earliest for training and validation, the rest for test.
+        first: with ``temporal``, number of earliest subjects (Pan: 630; default: from the ratio).
+        keep_external: keep ``external_*`` splits; otherwise their records are split too.
     """
 
     ratio: tuple[float, float, float] = (5, 1, 4)
@@ -111,19 +113,19 @@ class SplitPlan:
         if len(self.ratio) != 3 or min(self.ratio) < 0 or sum(self.ratio[:2]) <= 0:
             raise ValueError(f"the ratio must be training:validation:test, such as 5:1:4, got {self.ratio}")
         if self.first is not None and not self.temporal:
-            raise ValueError("a number of first subjects belongs to a temporal split, got one without it")
+            raise ValueError("first must be used with temporal, got first only")
 
 
 def split_manifest(manifest: Manifest, plan: SplitPlan) -> Manifest:
-    """Return the manifest with its records divided anew by subject, alike in each class.
+    """Return the manifest with its records split again by subject, with the same shares of each class.
 
     Raises:
-        ValueError: where the plan does not suit the records; see :func:`split_by_subject` and :func:`temporal_split`.
+        ValueError: the plan does not suit the records; see :func:`split_by_subject` and :func:`temporal_split`.
     """
     kept = {s: r for s, r in manifest.splits.items() if plan.keep_external and s.startswith("external_")}
     records = [r for split, rs in manifest.splits.items() if split not in kept for r in rs]
     if not records:
-        raise ValueError("there are no records to divide beside those of external cohorts")
+        raise ValueError("there are no records to split except those of external cohorts")
     subjects = len({r.subject_id for r in records})
     training, validation, test = plan.ratio
     if plan.temporal:
@@ -147,7 +149,7 @@ _SPLIT_NOTE = re.compile(r"Split by subject, stratified by class, .*?, seed -?\d
 
 
 def parse_ratio(text: str) -> tuple[float, float, float]:
-    """Return ``5:1:4`` as numbers; raise ``ValueError`` where it is not three numbers."""
+    """Return ``5:1:4`` as numbers; raise ``ValueError`` if it is not three numbers."""
     try:
         training, validation, test = (float(part) for part in text.split(":"))
     except ValueError:

@@ -1,57 +1,56 @@
-"""What a model's answer means as a risk: calibrated on people it was not trained on, with an interval and a cut-off.
+"""Calibrate network scores as risks, with interval and cut-off, on subjects outside of the training."""
 
-``python -m osteo_monai.risk.calibration OUTPUT/risk.json chest_frontal=FOLDS combined=combined.csv`` writes the file that stands
-beside a bundle's weights, and with ``--tables DIR`` each table again with calibrated probabilities. A folder is one
-that ``osteo_monai.experiments.cross_validate`` wrote, a CSV a table of predictions (docs/predictions.md) whose cohort
-``validation`` the model was not trained on.
-"""
-
-import argparse
-import csv
-import json
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from scipy.special import expit, logit
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from scipy.special import expit
 from scipy.stats import norm
 
+from osteo_monai.data import read_prediction_rows, write_predictions
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.statistics.calibration import calibration
 from osteo_monai.statistics.thresholds import choose_threshold
-from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.files import file_sha256, write_json
+from osteo_monai.utils.frozen import FrozenDict
+from osteo_monai.utils.probability import logit
 
 __all__ = [
+    "CUTOFF",
     "LEVEL",
     "RISK_FILE",
     "RiskCalibration",
     "RiskEstimate",
+    "calibrate_risks",
     "calibrate_table",
     "fit_risk",
     "read_risk",
     "write_risk",
 ]
 
+logger = logging.getLogger(__name__)
+
 Array = NDArray[np.float64]
 
 RISK_FILE = "risk.json"
 LEVEL = 0.90
-"""Of the intervals of a risk, as of a density's."""
+"""Level of the intervals of a risk, as of a density."""
 CUTOFF = "sensitivity_90"
+"""Name of the cut-off in ``RiskCalibration.thresholds``."""
 REQUIRED_SENSITIVITY = 0.9
-"""A screening test should miss few: what the cut-off is chosen for, at the best specificity that goes with it."""
-_SURE = 1e-6
-"""Tables hold six decimals; 0 and 1 have no logit."""
+"""The cut-off has at least this sensitivity, since a screening test should miss few, at the best specificity."""
 
 
 @dataclass(frozen=True)
 class RiskEstimate:
-    """Probability of osteoporosis at the prevalence of the people it was calibrated on, with its 90 % interval."""
+    """Probability of osteoporosis at the prevalence of the calibration subjects, with its 90 % interval."""
 
     probability: float
     low: float
@@ -59,21 +58,19 @@ class RiskEstimate:
 
 
 class RiskCalibration(BaseModel):
-    """How to read one model's answers.
+    """Calibration of the probabilities of one model.
 
-    The interval is that of the mean risk of people with the same picture: it knows how well the calibration is known
-    and how much networks differ that were trained on other people. It does not know another centre, nor chance in the
-    single person.
+    The interval is that of the mean risk of people with the same image. It includes the uncertainty of the calibration
+    and the variation between networks that were trained on other people, but not the difference of another centre.
 
     Attributes:
-        model: its name in the table it was calibrated on.
+        model: its name in the calibration table.
         virtual: whether the people were simulated.
-        people, with_osteoporosis: those it was calibrated on; none was seen by the network that judged them.
+        people, with_osteoporosis: numbers of calibration subjects; none was in the training of the network.
         intercept, slope: of the logistic recalibration.
         covariance: of these two.
-        network_sd: SD of the logit of one person's answer between networks trained on other people; ``None`` where one
-            network alone was trained.
-        thresholds: cut-offs of the calibrated probability, at or above which a risk counts as raised.
+        network_sd: SD of the logit of one person between networks trained on other people; ``None`` with one network.
+        thresholds: cut-offs of the calibrated probability, at or above which a risk is raised.
         source_sha256: of the table.
     """
 
@@ -87,136 +84,167 @@ class RiskCalibration(BaseModel):
     slope: float = Field(gt=0)
     covariance: tuple[tuple[float, float], tuple[float, float]]
     network_sd: float | None = Field(default=None, ge=0)
-    thresholds: dict[str, float]
+    thresholds: Annotated[Mapping[str, float], AfterValidator(FrozenDict)]
     source_sha256: str
 
     @property
     def prevalence(self) -> float:
-        """Share of osteoporosis among the people it was calibrated on."""
+        """Share of osteoporosis among the calibration subjects."""
         return self.with_osteoporosis / self.people
 
     def estimate(self, p: float, spread: float | None = None) -> RiskEstimate:
-        """Return the risk of a person whom the model gives the probability ``p``.
+        """Return the risk of a person from the probability ``p`` by the model.
 
         Args:
-            p: the model's own probability, 0 to 1.
-            spread: SD of its logit; ``network_sd`` where not given.
+            p: uncalibrated probability, 0 to 1.
+            spread: SD of its logit (default: ``network_sd``).
 
         Raises:
-            ValueError: ``p`` is no probability or ``spread`` is negative.
+            ValueError: ``p`` is not a probability or ``spread`` is negative.
         """
         if not 0 <= p <= 1:
             raise ValueError(f"p must be a probability between 0 and 1, got {p}")
         if spread is not None and spread < 0:
             raise ValueError(f"spread must be 0 or positive, got {spread}")
-        x = float(logit(min(max(p, _SURE), 1 - _SURE)))
+        x = float(logit(p))
         (a, b), (_, d) = self.covariance
-        own = (self.network_sd or 0.0) if spread is None else spread
-        sd = math.sqrt(max(a + 2 * b * x + d * x * x, 0.0) + (self.slope * own) ** 2)
+        network_sd = (self.network_sd or 0.0) if spread is None else spread
+        sd = math.sqrt(max(a + 2 * b * x + d * x * x, 0.0) + (self.slope * network_sd) ** 2)
         middle, half = self.intercept + self.slope * x, float(norm.ppf(0.5 + LEVEL / 2)) * sd
         return RiskEstimate(*(float(expit(middle + step)) for step in (0.0, -half, half)))
 
+    def summary(self) -> str:
+        """Return one sentence about the calibration, for a command."""
+        spread = "" if self.network_sd is None else f", networks differ by {self.network_sd:.2f} (SD of the logit)"
+        return (
+            f"{self.people} people, {self.with_osteoporosis} with osteoporosis; intercept {self.intercept:.2f}, "
+            f"slope {self.slope:.2f}{spread}; cut-off {self.thresholds[CUTOFF]:.3f} for 90 % sensitivity"
+        )
+
 
 def fit_risk(source: Path) -> RiskCalibration:
-    """Calibrate a model on the cohort ``validation`` of its table of predictions.
+    """Calibrate a model on the cohort ``validation`` of its predictions table.
 
     Args:
-        source: the table, or a folder of ``cross_validate`` with a table and one of each fold.
+        source: the table, or a folder of a cross-validation with ``predictions.csv`` and one in each ``fold_N``.
 
     Raises:
-        UnusableInputError: naming what is wrong: no table, people of training in it, answers that do not order people.
+        UnusableInputError: the table is missing or invalid, has no people of the cohort ``validation``, or its
+            probabilities do not increase with the risk.
     """
-    table = source / "predictions.csv" if source.is_dir() else source
-    rows = [row for row in _rows(table) if row.get("cohort") == "validation"]
-    lacking = "it needs people of the cohort validation, with an answer and the truth in the column osteoporosis"
+    table = _table_of(source)
+    rows = [row for row in _answered_rows(table) if row["cohort"] == "validation"]
     if not rows:
-        raise UnusableInputError(f"{table.name}: {lacking}")
+        raise UnusableInputError(
+            f"{table.name} must have people of the cohort validation with a prediction and the truth in the column "
+            "osteoporosis, got none"
+        )
     truth = np.array([float(row["osteoporosis"]) for row in rows])
-    answers = np.array([float(row["probability_osteoporosis"]) for row in rows])
-    x = logit(answers.clip(_SURE, 1 - _SURE))
-    fit = calibration(truth, answers, groups=[row["subject_id"] for row in rows])
+    probabilities = _probabilities(rows)
+    x = logit(probabilities)
+    fit = calibration(truth, probabilities, groups=[row["subject_id"] for row in rows])
     intercept, slope = fit.intercept.value, fit.slope.value
     if not slope > 0:
-        why = "; ".join(fit.warnings) or f"the slope of the calibration is {slope:.3g}"
-        raise UnusableInputError(f"{table.name} cannot be calibrated: {why}")
-    mean = expit(intercept + slope * x)
+        reason = "; ".join(fit.warnings) or f"the slope of the calibration is {slope:.3g}"
+        raise UnusableInputError(f"{table.name} cannot be calibrated: {reason}")
+    mean = np.asarray(expit(intercept + slope * x))
     design = np.column_stack([np.ones_like(x), x])
-    covariance = np.linalg.inv(design.T @ (design * (mean * (1 - mean))[:, None]))
+    (a, b), (c, d) = np.linalg.inv(design.T @ (design * (mean * (1 - mean))[:, None])).tolist()
     cutoff = choose_threshold(truth, mean, "sensitivity", REQUIRED_SENSITIVITY, chosen_on="validation")
     return RiskCalibration(
-        model=rows[0].get("model", table.stem),
+        model=rows[0]["model"],
         virtual=any(row.get("virtual") == "1" for row in rows),
         people=len(rows),
         with_osteoporosis=int(truth.sum()),
         intercept=intercept,
         slope=slope,
-        covariance=tuple(map(tuple, covariance.tolist())),  # type: ignore[arg-type]
+        covariance=((a, b), (c, d)),
         network_sd=_network_sd(source) if source.is_dir() else None,
         thresholds={CUTOFF: round(cutoff.value, 6)},
         source_sha256=file_sha256(table),
     )
 
 
+def _table_of(source: Path) -> Path:
+    return source / "predictions.csv" if source.is_dir() else source
+
+
+def _probabilities(rows: Sequence[Mapping[str, str]]) -> Array:
+    return np.array([float(row["probability_osteoporosis"]) for row in rows])
+
+
+def _answered_rows(table: Path) -> list[dict[str, str]]:
+    """Return the rows with a prediction, which must have the truth; log the number of others."""
+    rows = read_prediction_rows(table, ("probability_osteoporosis", "osteoporosis"), allow_empty=True)
+    answered = [row for row in rows if row["probability_osteoporosis"]]
+    if len(answered) < len(rows):
+        logger.warning("%s: %d of %d rows have no prediction", table.name, len(rows) - len(answered), len(rows))
+    without_truth = sum(not row["osteoporosis"] for row in answered)
+    if without_truth:
+        raise UnusableInputError(
+            f"{table.name} must have osteoporosis (0 or 1) in each row with a prediction, missing in {without_truth} "
+            f"of {len(answered)}"
+        )
+    return answered
+
+
 def _network_sd(folder: Path) -> float | None:
-    """Root mean square, over the people that no network was trained on, of the SD of their logits between networks."""
+    """Return the root mean square, over people outside of all folds, of the SD of their logits between networks."""
     logits: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    folds = sorted(folder.glob("fold_*/predictions.csv"))
-    for file in folds:
-        for row in _rows(file):
+    tables = sorted(folder.glob("fold_*/predictions.csv"))
+    for table in tables:
+        for row in _answered_rows(table):
             if not row.get("fold"):
-                key = row.get("cohort", ""), row["subject_id"], row.get("image_id", "")
-                logits[key].append(_logit(float(row["probability_osteoporosis"])))
-    same = [values for values in logits.values() if len(values) == len(folds)]
-    if len(folds) < 2 or not same:
+                key = row["cohort"], row["subject_id"], row.get("image_id", "")
+                logits[key].append(float(logit(float(row["probability_osteoporosis"]))))
+    complete = [values for values in logits.values() if len(values) == len(tables)]
+    if len(tables) < 2 or not complete:
         return None
-    return float(np.sqrt(np.var(np.array(same), axis=1, ddof=1).mean()))
-
-
-def _logit(p: float) -> float:
-    return float(logit(min(max(p, _SURE), 1 - _SURE)))
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    """Rows of a table that hold an answer; every one of them must hold the truth."""
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = [row for row in csv.DictReader(lines) if row.get("probability_osteoporosis")]
-    except (OSError, UnicodeDecodeError):
-        raise UnusableInputError(f"{file.name} cannot be read as a table of predictions") from None
-    for row in rows:
-        try:
-            good = 0 <= float(row["probability_osteoporosis"]) <= 1 and row["osteoporosis"] in ("0", "1")
-        except (KeyError, ValueError):
-            good = False
-        if not good or not row.get("subject_id"):
-            raise UnusableInputError(
-                f"{file.name} must have a subject_id, osteoporosis (0 or 1) and a probability_osteoporosis between 0 "
-                "and 1 in each row"
-            )
-    return rows
+    return float(np.sqrt(np.var(np.array(complete), axis=1, ddof=1).mean()))
 
 
 def calibrate_table(calibration: RiskCalibration, source: Path, output: Path) -> None:
-    """Write a table of predictions again with calibrated probabilities; what else a row says is kept.
+    """Write a predictions table with calibrated probabilities and without ``predicted``; other columns are kept.
 
     Args:
         calibration: of the model.
-        source: the table, or a folder of ``cross_validate``.
+        source: as for ``fit_risk``.
         output: the table to write.
 
     Raises:
         UnusableInputError: as ``fit_risk``.
     """
-    rows = _rows(source / "predictions.csv" if source.is_dir() else source)
-    for row in rows:
-        risk = calibration.estimate(float(row["probability_osteoporosis"])).probability
-        row["probability_osteoporosis"] = f"{risk:.6f}"
-        row.pop("predicted", None)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", newline="", encoding="utf-8") as lines:
-        table = csv.DictWriter(lines, list(rows[0]), restval="", extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows)
+    rows: list[dict[str, object]] = []
+    for row in read_prediction_rows(_table_of(source), allow_empty=True):
+        calibrated: dict[str, object] = {name: value for name, value in row.items() if name != "predicted"}
+        if text := row["probability_osteoporosis"]:
+            calibrated["probability_osteoporosis"] = f"{calibration.estimate(float(text)).probability:.6f}"
+        rows.append(calibrated)
+    write_predictions(output, rows)
+
+
+def calibrate_risks(
+    sources: Mapping[str, Path], output: Path, tables: Path | None = None
+) -> dict[str, RiskCalibration]:
+    """Calibrate models and write the calibrations, and their tables with calibrated probabilities.
+
+    Args:
+        sources: table or folder of a cross-validation by name, see ``fit_risk`` and ``write_risk``.
+        output: file to write, such as ``models/risk.json`` of a bundle.
+        tables: folder for ``NAME.csv``, the tables with calibrated probabilities.
+
+    Returns:
+        The calibrations by name.
+
+    Raises:
+        UnusableInputError: as ``fit_risk``; nothing is written then.
+    """
+    calibrations = {name: fit_risk(source) for name, source in sources.items()}
+    if tables is not None:
+        for name, source in sources.items():
+            calibrate_table(calibrations[name], source, tables / f"{name}.csv")
+    write_risk(calibrations, output)
+    return calibrations
 
 
 _FILE = TypeAdapter(dict[str, RiskCalibration])
@@ -224,16 +252,14 @@ _FILE = TypeAdapter(dict[str, RiskCalibration])
 
 def write_risk(calibrations: Mapping[str, RiskCalibration], file: Path) -> None:
     """Write calibrations by name: a view (``chest_frontal``), ``fused``, ``clinical`` or ``combined``."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: one.model_dump(mode="json") for name, one in calibrations.items()}
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(file, {name: model.model_dump(mode="json") for name, model in calibrations.items()}, indent=1)
 
 
 def read_risk(folder: Path) -> dict[str, RiskCalibration]:
     """Return the calibrations of ``risk.json`` in the folder of a bundle's weights.
 
     Raises:
-        UnusableInputError: there is none, or it is damaged.
+        UnusableInputError: the file is missing or damaged.
     """
     file = folder / RISK_FILE
     try:
@@ -241,35 +267,4 @@ def read_risk(folder: Path) -> dict[str, RiskCalibration]:
     except OSError:
         raise UnusableInputError(f"{RISK_FILE} is missing beside the weights: the risk is not calibrated") from None
     except ValidationError as error:
-        raise UnusableInputError(f"{RISK_FILE} is damaged: {error.error_count()} entries are wrong") from None
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m osteo_monai.risk.calibration", description=__doc__)
-    parser.add_argument("output", type=Path, help="file to write, such as models/risk.json")
-    parser.add_argument("sources", nargs="+", help="NAME=FOLDER or NAME=TABLE.csv")
-    parser.add_argument("--tables", type=Path, help="folder for NAME.csv, the tables with calibrated probabilities")
-    a = parser.parse_args(arguments)
-    found = {}
-    try:
-        for source in a.sources:
-            name, _, path = source.partition("=")
-            if not path:
-                raise UnusableInputError(f"a source must be NAME=FOLDER or NAME=TABLE.csv, got '{source}'")
-            found[name] = fit_risk(Path(path))
-            if a.tables:
-                calibrate_table(found[name], Path(path), a.tables / f"{name}.csv")
-    except UnusableInputError as error:
-        parser.exit(2, f"error: {error}\n")
-    write_risk(found, a.output)
-    for name, one in found.items():
-        spread = "" if one.network_sd is None else f", networks differ by {one.network_sd:.2f} (SD of the logit)"
-        print(
-            f"{name}: {one.people} people, {one.with_osteoporosis} with osteoporosis; intercept {one.intercept:.2f}, "
-            f"slope {one.slope:.2f}{spread}; cut-off {one.thresholds[CUTOFF]:.3f} for 90 % sensitivity"
-        )
-
-
-if __name__ == "__main__":
-    main()
+        raise UnusableInputError(f"{RISK_FILE} is damaged: {error.error_count()} values are invalid") from None

@@ -1,4 +1,4 @@
-"""Building a manifest: every subject is in it or has a reason, nothing is guessed, all problems are told at once."""
+"""Building a manifest: each subject is included or has a reason, all problems are listed together."""
 
 import csv
 import json
@@ -41,8 +41,8 @@ class Study:
         return path
 
     def build(self, text: str, **options: Any) -> Any:
-        known = {"standard": MineralStandard.K2HPO4, **options}
-        return build_manifest(BuildOptions(self.table(text), self.images, self.folder / "out", **known))
+        options = {"standard": MineralStandard.K2HPO4, **options}
+        return build_manifest(BuildOptions(self.table(text), self.images, self.folder / "out", **options))
 
     def problems(self, text: str, **options: Any) -> tuple[str, ...]:
         with pytest.raises(ManifestError) as caught:
@@ -56,7 +56,7 @@ def study(tmp_path: Path) -> Study:
 
 
 def dicom_series(folder: Path, slices: int = 3, **header: Any) -> None:
-    """Write a small axial CT series, headers enough for the reader."""
+    """Write a small axial CT series, with the headers that the reader needs."""
     from pydicom.dataset import Dataset
 
     folder.mkdir(parents=True)
@@ -85,7 +85,7 @@ def dicom_series(folder: Path, slices: int = 3, **header: Any) -> None:
 # --- joining -------------------------------------------------------------------------------------------------------
 
 
-def test_a_table_and_a_tree_become_a_manifest(study: Study) -> None:
+def test_a_table_and_a_folder_become_a_manifest(study: Study) -> None:
     study.nifti("a", KVP=120, AcquisitionDate="2021-02-03", PatientSex="M", ConvolutionKernel="B")
     study.nifti("a_label")
     study.nifti("deep/sub-b/ct")
@@ -105,12 +105,12 @@ def test_a_table_and_a_tree_become_a_manifest(study: Study) -> None:
     assert built.exclusions == ()
     assert [s.count for s in built.stages] == [2, 2]
     assert any("ward" in note for note in built.notes)
-    assert any("1 NIfTI images in the tree belong to no row" in note for note in built.notes)
+    assert any("1 NIfTI images in the folder belong to no row" in note for note in built.notes)
     write_manifest(built.manifest, study.folder / "out" / "m.json")
     assert read_manifest(study.folder / "out" / "m.json") == built.manifest  # the paths lead to files
 
 
-def test_dicom_gives_what_the_table_lacks(study: Study) -> None:
+def test_headers_complete_the_table(study: Study) -> None:
     dicom_series(study.images / "p1" / "series")
     dicom_series(study.images / "p2" / "series", KVP=100)
     dicom_series(study.images / "p3" / "series", RescaleSlope=None)
@@ -119,7 +119,7 @@ def test_dicom_gives_what_the_table_lacks(study: Study) -> None:
     one, two = built.manifest.splits["test"]
     assert (one.image, one.kvp, one.sex, one.age, one.acquired) == ("../images/p1", 120, "F", 61, date(2021, 1, 31))
     assert (one.manufacturer, one.scanner, one.slice_thickness_mm) == ("Maker", "M1", 2)
-    # who was scanned is the table's to say, how it was done the header's; both are told
+    # the table states the person, the header the acquisition; both differences are reported
     assert (two.sex, two.kvp) == ("M", 100)
     assert sum("p2" in note and "header" in note for note in built.notes) == 2
     assert {e.subject_id: e.reason for e in built.exclusions} == {
@@ -149,10 +149,10 @@ def test_splits_come_from_the_table_or_the_option(study: Study) -> None:
         study.build("subject_id\na", split="tests")
 
 
-def test_several_images_of_a_subject_are_named(study: Study) -> None:
+def test_several_images_of_a_subject_must_be_named(study: Study) -> None:
     study.nifti("a/first")
     study.nifti("a/second")
-    assert "2 images are called as the subject" in study.problems("subject_id\na")[0]
+    assert "2 images have the name of the subject" in study.problems("subject_id\na")[0]
     built = study.build("subject_id,image\na,a/first.nii.gz\na,a/second.nii.gz")
     assert len(built.manifest.splits["test"]) == 2
     assert built.stages[0].count == 1
@@ -179,7 +179,7 @@ def pan(study: Study, **options: Any) -> Any:
     return study.build(PAN, rules="pan2024", **options)
 
 
-def test_pans_rules_hit_in_their_order_and_nobody_is_lost(study: Study) -> None:
+def test_pans_rules_apply_in_order_and_all_subjects_are_counted(study: Study) -> None:
     built = pan(study)
     assert [r.subject_id for r in built.manifest.splits["test"]] == ["fits", "vague"]
     assert {e.subject_id: (e.stage, e.reason) for e in built.exclusions} == {
@@ -193,12 +193,12 @@ def test_pans_rules_hit_in_their_order_and_nobody_is_lost(study: Study) -> None:
         "ghost": ("image", "no CT image found"),
     }
     assert [(s.count, sum(n for _, n in s.excluded)) for s in built.stages] == [(10, 1), (9, 3), (6, 4), (2, 0)]
-    # what could not be checked in those who stay is said
+    # unchecked facts of the subjects kept
     assert built.stages[1].unchecked == (("age", 1),)
     assert built.stages[2].unchecked == (("field of view", 1), ("degeneration and fracture", 1))
 
 
-def test_the_unknown_may_be_excluded(study: Study) -> None:
+def test_unknown_facts_may_exclude(study: Study) -> None:
     built = pan(study, exclude_unknown=True)
     assert [r.subject_id for r in built.manifest.splits["test"]] == ["fits"]
     assert {e.subject_id: e.reason for e in built.exclusions}["vague"] == "age not known"
@@ -217,7 +217,7 @@ def test_a_label_map_that_ends_in_l2(study: Study) -> None:
     assert Counter(e.reason for e in built.exclusions) == {"field of view without the whole L2": 2}
 
 
-def test_screening_tells_what_the_table_does_not(study: Study) -> None:
+def test_screening_results_complete_the_table(study: Study) -> None:
     results = {
         "fine": ("accepted", []),
         "metal": ("refused", [{"code": "metal", "message": "Metal lies in or beside L2: ..."}]),
@@ -233,14 +233,14 @@ def test_screening_tells_what_the_table_does_not(study: Study) -> None:
     built = study.build(text, rules="pan2024", screening=study.folder / "screened")
     assert [r.subject_id for r in built.manifest.splits["test"]] == ["fine", "odd"]
     assert built.stages[2].unchecked == (("field of view", 1), ("implants", 1), ("degeneration and fracture", 1))
-    with pytest.raises(UnusableInputError, match="holds no results"):
+    with pytest.raises(UnusableInputError, match="has no results"):
         study.build(text, screening=study.images)
 
 
-# --- what is wrong -------------------------------------------------------------------------------------------------
+# --- problems ------------------------------------------------------------------------------------------------------
 
 
-def test_everything_wrong_in_a_table_is_told_at_once(study: Study) -> None:
+def test_all_problems_of_a_table_are_listed_together(study: Study) -> None:
     for name in "abcdefgh":
         study.nifti(name)
     text = """subject_id,age,sex,bmd_mg_cm3,bone_status,fracture,height_cm,image,acquired
@@ -255,21 +255,21 @@ def test_everything_wrong_in_a_table_is_told_at_once(study: Study) -> None:
         h,50,F,100,,,,a.nii.gz,
         d,50,F,100,,,,a.nii.gz,"""
     assert set(study.problems(text)) == {
-        "row 2 (subject 'a'): age must be a number, or empty where unknown",
+        "row 2 (subject 'a'): age must be a number, or empty if unknown",
         "row 3 (subject 'b').age: Input should be less than or equal to 120; "
         "expected years; is it in months, in days, or a year of birth?",
-        "row 4 (subject 'c'): sex must be F or M, or empty where unknown",
+        "row 4 (subject 'c'): sex must be F or M, or empty if unknown",
         "row 4 (subject 'c'): bmd_mg_cm3 is 0.102, which looks like g/cm3, or in g/cm2 from DXA; "
         "expected mg/cm3 of trabecular bone",
         "row 5 (subject 'd'): bone_status is normal, but 100 mg/cm3 K2HPO4 means osteopenia",
-        "row 6 (subject 'e'): fracture must be yes or no, or empty where unknown",
+        "row 6 (subject 'e'): fracture must be yes or no, or empty if unknown",
         "row 6 (subject 'e').height_cm: Input should be greater than or equal to 30; "
         "expected centimetres; is it in metres or millimetres?",
         "row 7: subject_id is empty",
         "row 8 (subject 'f'): there is no file gone.nii",
-        "row 9 (subject 'g'): acquired must be a day as 2021-07-31",
-        "row 10 (subject 'h'): duplicates row 2 (subject 'a'), the same image stands in both",
-        "row 11 (subject 'd'): duplicates row 2 (subject 'a'), the same image stands in both",
+        "row 9 (subject 'g'): acquired must be a day such as 2021-07-31",
+        "row 10 (subject 'h'): duplicates row 2 (subject 'a'), both have the same image",
+        "row 11 (subject 'd'): duplicates row 2 (subject 'a'), both have the same image",
         "row 11 (subject 'd'): bone_status differs from the one of the same subject in row 5 (subject 'd')",
     }
 
@@ -278,34 +278,33 @@ def test_a_density_without_its_standard_is_one_problem(study: Study) -> None:
     for name in "ab":
         study.nifti(name)
     (problem,) = study.problems("subject_id,bmd_mg_cm3\na,100\nb,110", standard=None)
-    assert "without their standard" in problem
+    assert "need their standard" in problem
 
 
-def test_columns_that_are_not_there(study: Study) -> None:
+def test_missing_columns_are_reported(study: Study) -> None:
     problems = study.problems("Name,Alter\na,50", columns={"age": "Jahre", "alter": "Alter"})
     assert [p.split(",")[0] for p in problems] == [
         "--columns: the table has no column 'Jahre' for age",
-        "--columns: 'alter' is no column that is read",
+        "--columns: column must be one of subject_id",
         "the table needs a column subject_id; name another one with --columns subject_id=NAME",
     ]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "sentence"),
     [
-        ("subject_id,age,Age\na,1,2", "the column 'age' stands twice"),
-        ("subject_id\na,50", "row 2: more fields than the 1 columns"),
+        ("subject_id\na,50", "line 2: 2 fields for 1 columns"),
         ("subject_id\n", "the table has no rows"),
-        ("subject_id\nnobody", "no subject is left of 1 (no CT image found: 1)"),
-        ("subject_id\na\na", "subject 'a' stands in 2 rows that do not name an image; name each in a column 'image'"),
+        ("subject_id\nb", "no subject remains of 1 (no CT image found: 1)"),
+        ("subject_id\na\na", "subject 'a' is in 2 rows without an image; name the image in a column 'image'"),
     ],
 )
-def test_tables_that_are_none(study: Study, text: str, said: str) -> None:
+def test_empty_tables_are_refused(study: Study, text: str, sentence: str) -> None:
     study.nifti("a")
-    assert said in study.problems(text)
+    assert sentence in study.problems(text)
 
 
-def test_files_that_are_no_tables(study: Study) -> None:
+def test_other_files_are_refused(study: Study) -> None:
     def refused(name: str, content: bytes) -> str:
         (study.folder / name).write_bytes(content)
         with pytest.raises(UnusableInputError) as caught:
@@ -314,6 +313,7 @@ def test_files_that_are_no_tables(study: Study) -> None:
 
     assert "UTF-8" in refused("latin.csv", "subject_id\nMüller".encode("latin-1"))
     assert "is empty" in refused("empty.csv", b"")
+    assert "column age is repeated" in refused("repeated.csv", b"subject_id,age,Age\na,1,2")
     assert "save the table as CSV" in refused("old.xls", b"\xd0\xcf")
     with pytest.raises(UnusableInputError, match="There is no file 'gone.csv'"):
         build_manifest(BuildOptions(study.folder / "gone.csv", study.images, study.folder))
@@ -324,18 +324,18 @@ def test_files_that_are_no_tables(study: Study) -> None:
 # --- the command ---------------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_manifest_flow_and_reasons(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_the_flow(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     pan(study)
     out = study.folder / "out" / "manifest.json"
     words = ["manifest", "build", str(study.folder / "table.csv"), "--images", str(study.images), "-o", str(out)]
     assert cli.run([*words, "--rules", "pan2024"]) == 2
-    assert "without their standard" in capsys.readouterr().err
+    assert "need their standard" in capsys.readouterr().err
     assert not out.exists()
     assert cli.run([*words, "--rules", "pan2024", "--standard", "K2HPO4"]) == 0
-    said = capsys.readouterr().out
-    assert "Subjects included: 2" in said
-    assert "excluded, no QCT density: 1" in said
-    assert "not known and kept, age: 1" in said
+    output = capsys.readouterr().out
+    assert "Subjects included: 2" in output
+    assert "excluded, no QCT density: 1" in output
+    assert "not known and kept, age: 1" in output
     with (out.parent / "exclusions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8

@@ -1,4 +1,4 @@
-"""Manifests: everything that is wrong is found, all of it at once, and MONAI reads the same file."""
+"""Manifests: all problems are listed together, and MONAI reads the same file."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ from osteo_monai.data import (
     datalist,
     join_manifests,
     manifest_json_schema,
-    manifest_sha256,
     read_manifest,
     write_manifest,
 )
 from osteo_monai.domain import BoneStatus, DensityThresholds, MineralStandard, Sex
 from osteo_monai.errors import ManifestError
+from osteo_monai.utils.files import file_sha256
 
 SHIPPED_SCHEMA = Path(__file__).parents[2] / "data_manifests" / "manifest.schema.json"
 
@@ -95,9 +95,9 @@ def test_a_split_for_monais_data_sets(manifest_file: Any, tmp_path: Path) -> Non
     a, b = str(tmp_path / "a.nii"), str(tmp_path / "b.nii")
     assert datalist(path, "training") == [{"image": a, "label": [b, b]}, {"image": b, "label": a}]
     assert datalist(str(path), "test", ("image", "age")) == [{"image": str(tmp_path / "c.nii"), "age": 50.0}]
-    with pytest.raises(ValueError, match=r"test\[0\] must have image, label, it lacks label"):
+    with pytest.raises(ValueError, match=r"test\[0\] must have image, label, missing: label"):
         datalist(path, "test")
-    with pytest.raises(ValueError, match="has no split 'validation', it has training, test"):
+    with pytest.raises(ValueError, match="split must be one of training, test in cohort.json, got 'validation'"):
         datalist(path, "validation")
 
 
@@ -120,7 +120,7 @@ def test_other_thresholds_may_be_given(manifest_file: Any) -> None:
     assert read_manifest(path, thresholds=own)
 
 
-def test_everything_wrong_is_told_at_once(manifest_file: Any) -> None:
+def test_all_problems_are_listed_together(manifest_file: Any) -> None:
     path = manifest_file(
         training=[
             record("p1", "a.nii"),
@@ -137,15 +137,14 @@ def test_everything_wrong_is_told_at_once(manifest_file: Any) -> None:
     assert problems_of(path) == (
         "tests: this key is unknown",
         "training[3].height_m: this key is unknown",
-        "training[4]: bmd_standard must be given beside a density in mg/cm3, "
-        "expected K2HPO4 or hydroxyapatite, got none",
+        "training[4]: bmd_standard must be given with a density in mg/cm3, expected K2HPO4 or hydroxyapatite, got none",
         "training[5].age: Input should be greater than or equal to 0; "
         "expected years; is it in months, in days, or a year of birth?",
         "training[5].sex: Input should be 'F' or 'M'",
         "training[6]: Input should be a valid dictionary or instance of Record",
-        "training[1]: duplicates training[0], the same image stands in both",
+        "training[1]: duplicates training[0], both have the same image",
         "training[2]: bone_status is osteoporosis, but 130 mg/cm3 K2HPO4 means normal",
-        "subject 'p1' stands in more than one split: test, training",
+        "subject 'p1' is in more than one split: test, training",
         "test[1]: there is no file gone.nii",
     )
 
@@ -159,7 +158,7 @@ def test_the_message_holds_every_problem(manifest_file: Any) -> None:
 def test_two_levels_of_one_image_are_no_duplicates(manifest_file: Any) -> None:
     levels = [record("p", "a.nii", level="L1"), record("p", "a.nii", level="L2")]
     assert read_manifest(manifest_file(test=levels))
-    assert "the same image of level L2" in problems_of(manifest_file(test=[*levels, levels[1]]))[0]
+    assert "both have the same image of level L2" in problems_of(manifest_file(test=[*levels, levels[1]]))[0]
 
 
 def test_records_of_one_subject_must_agree(manifest_file: Any) -> None:
@@ -176,7 +175,7 @@ def test_the_subjects_density_is_the_mean_of_l1_and_l2(manifest_file: Any) -> No
     )
 
 
-def test_missing_files_are_let_pass_where_asked(manifest_file: Any, tmp_path: Path) -> None:
+def test_missing_files_are_accepted_without_the_check(manifest_file: Any, tmp_path: Path) -> None:
     path = manifest_file(test=[{"subject_id": "p", "image": ["a.nii", "b.nii"], "truth": "t.json"}])
     assert len(problems_of(path)) == 3
     assert read_manifest(path, check_files=False).splits["test"][0].images == ("a.nii", "b.nii")
@@ -187,21 +186,21 @@ def test_missing_files_are_let_pass_where_asked(manifest_file: Any, tmp_path: Pa
     [
         ("{", "it is not valid JSON"),
         ("[]", "it must be a JSON object, got list"),
-        ('{"name": "a", "name": "b"}', "the key 'name' stands twice"),
+        ('{"name": "a", "name": "b"}', "the key 'name' is repeated"),
         ('{"name": "a", "description": "d", "virtual": false}', "it has no records"),
         ('{"name": "a", "description": "d", "virtual": false, "test": {}}', "test must be a list of records, got dict"),
         ('{"name": "a", "description": "d", "test": [{"image": "i", "subject_id": "s"}]}', "virtual: Field required"),
     ],
     ids=["broken", "list", "key twice", "empty", "split is no list", "header"],
 )
-def test_what_is_no_manifest(tmp_path: Path, text: str, problem: str) -> None:
+def test_other_content_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "m.json"
     path.write_text(text)
     assert any(problem in p for p in problems_of(path))
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    assert problems_of(tmp_path / "none.json") == ("there is no such file",)
+    assert problems_of(tmp_path / "none.json") == ("the file does not exist",)
 
 
 def test_values_do_not_reach_the_message(manifest_file: Any) -> None:
@@ -215,12 +214,12 @@ def test_writing_and_reading_gives_the_same(tmp_path: Path) -> None:
         splits={"test": (Record(image=("a.nii", "b.nii"), subject_id="p", sex=Sex.MALE, extra={"é": 1}),)},
     )
     digest = write_manifest(manifest, tmp_path / "deep" / "m.json")
-    assert digest == manifest_sha256(tmp_path / "deep" / "m.json") == write_manifest(manifest, tmp_path / "other.json")
+    assert digest == file_sha256(tmp_path / "deep" / "m.json") == write_manifest(manifest, tmp_path / "other.json")
     assert read_manifest(tmp_path / "other.json", check_files=False) == manifest
-    assert "null" not in (tmp_path / "other.json").read_text()  # MONAI's collation chokes on null
+    assert "null" not in (tmp_path / "other.json").read_text()  # MONAI's collation fails with null
 
 
-def test_what_contradicts_itself_is_not_written(tmp_path: Path) -> None:
+def test_contradictions_are_not_written(tmp_path: Path) -> None:
     same = Record(image="a.nii", subject_id="p")
     manifest = Manifest(
         header=Header(name="n", description="d", virtual=False), splits={"test": (same,), "training": (same,)}
@@ -239,7 +238,12 @@ def test_the_schema_accepts_and_refuses(manifest_file: Any) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     content = json.loads(manifest_file(external_riga=[record("p", "a.nii", **dense(90, "osteopenia"))]).read_text())
     jsonschema.validate(content, schema)
-    for broken in ({**content, "tests": []}, {**content, "test": [{"image": "a"}]}, {"test": []}):
+    invalid: tuple[dict[str, Any], ...] = (
+        {**content, "tests": []},
+        {**content, "test": [{"image": "a"}]},
+        {"test": []},
+    )
+    for broken in invalid:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, schema)
 
@@ -248,26 +252,29 @@ def test_the_schema_accepts_and_refuses(manifest_file: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "sentence"),
     [
         ({"bmd_mg_cm3": 0.135, "bmd_standard": "K2HPO4"}, "bmd_mg_cm3 is 0.135, which looks like g/cm3"),
-        ({"bmd_mg_cm3": 0.0, "bmd_standard": "K2HPO4"}, "a zero that stands for unknown"),
+        ({"bmd_mg_cm3": 0.0, "bmd_standard": "K2HPO4"}, "a zero for an unknown value"),
         ({"bmd_mg_cm3": 420, "bmd_standard": "K2HPO4"}, "bmd_mg_cm3 is 420, which looks like HU"),
         ({"level_bmd_mg_cm3": {"L1": 0.98}, "bmd_standard": "K2HPO4"}, "level_bmd_mg_cm3.L1 is 0.98"),
         ({"bmd_mg_cm3": 1350, "bmd_standard": "K2HPO4"}, "expected mg/cm3 of trabecular bone"),
         ({"areal_bmd_g_cm2": 985}, "expected g/cm2; is it in mg/cm2"),
         ({"height_cm": 1.72}, "expected centimetres; is it in metres"),
-        ({"height_cm": 68, "age": 50}, "height_cm is 68, which no adult has; expected centimetres, is it in inches?"),
+        (
+            {"height_cm": 68, "age": 50},
+            "height_cm is 68, too small for an adult; expected centimetres",
+        ),
         ({"age": 732}, "expected years; is it in months"),
         ({"kvp": 120000}, "expected kilovolts; is it in volts?"),
     ],
 )
-def test_another_unit_is_asked_about(manifest_file: Any, fields: dict[str, Any], said: str) -> None:
+def test_another_unit_is_reported(manifest_file: Any, fields: dict[str, Any], sentence: str) -> None:
     (problem,) = problems_of(manifest_file(test=[record("p", "a.nii", **fields)]))
-    assert said in problem
+    assert sentence in problem
 
 
-def test_what_people_have_is_let_pass(manifest_file: Any) -> None:
+def test_plausible_values_are_accepted(manifest_file: Any) -> None:
     people = [(-12.0, 75, 150), (5.7, 90, 120), (295.1, 20, 210), (100, 8, 80)]
     records = [
         record(f"p{i}", f"{i}.nii", bmd_mg_cm3=bmd, bmd_standard="K2HPO4", age=age, height_cm=height)
@@ -277,7 +284,7 @@ def test_what_people_have_is_let_pass(manifest_file: Any) -> None:
 
 
 def cohort_of_norms(shift_sd: float, count: int) -> list[dict[str, Any]]:
-    """Women of 62 years, whose norm is 92.36 +- 27.41 mg/cm3, so many standard deviations above it on average."""
+    """Women of 62 years, whose norm is 92.36 +- 27.41 mg/cm3, ``shift_sd`` standard deviations above it on average."""
     around = [-0.5, 0.5] * (count // 2)
     values = [round(92.36 + 27.41 * (shift_sd + step), 1) for step in around]
     fields = {"bmd_standard": "K2HPO4", "sex": "F", "age": 62}
@@ -295,7 +302,7 @@ def test_a_whole_cohort_in_hu_is_found(manifest_file: Any) -> None:
             assert "looks like HU" in problem
         else:
             assert read_manifest(path)
-    assert read_manifest(manifest_file(test=cohort_of_norms(3, 40)))  # virtual people may be drawn so
+    assert read_manifest(manifest_file(test=cohort_of_norms(3, 40)))  # densities of virtual people may be drawn freely
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -310,7 +317,7 @@ def test_the_same_image_of_two_people(manifest_file: Any, tmp_path: Path) -> Non
 def test_copies_are_found_by_their_bytes(manifest_file: Any, tmp_path: Path) -> None:
     names = ["a.nii", "copy.nii", "same_size.nii", "other.nii", "middle.nii"]
     path = manifest_file(test=[record(f"p{i}", name) for i, name in enumerate(names)])
-    # three samples of middle.nii and a.nii are alike; only all of the bytes tell them apart
+    # three samples of middle.nii and a.nii are equal, the rest is not
     content = bytearray(b"x" * 2**20)
     for name, offset in (("a.nii", None), ("copy.nii", None), ("same_size.nii", 0), ("middle.nii", 2**18)):
         changed = bytearray(content)
@@ -354,7 +361,7 @@ def test_paths_follow_when_a_manifest_moves(tmp_path: Path) -> None:
     assert moved.moved(tmp_path / "y" / "z", tmp_path / "x") == one
 
 
-def test_a_flood_of_one_kind_is_counted(manifest_file: Any) -> None:
+def test_many_problems_of_one_kind_are_counted(manifest_file: Any) -> None:
     path = manifest_file(test=[*(record(f"p{i}", f"{i}.nii", age=500 + i) for i in range(30)), record("q", "q", x=1)])
     with pytest.raises(ManifestError) as caught:
         read_manifest(path)
@@ -389,12 +396,12 @@ def test_manifests_are_joined_and_their_paths_follow(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "c" / "both.json") == joined
 
 
-def test_manifests_that_do_not_belong_together_are_not_joined(tmp_path: Path) -> None:
+def test_incompatible_manifests_are_not_joined(tmp_path: Path) -> None:
     home = _cohort(tmp_path / "a", "home", training=[record("p1", "a.png")])
     real = _cohort(tmp_path / "b", "real", virtual=False, test=[record("p2", "a.png")])
-    with pytest.raises(ManifestError, match="virtual and real people"):
+    with pytest.raises(ManifestError, match="both virtual and real people"):
         join_manifests([home, real], tmp_path, "both")
     again = _cohort(tmp_path / "c", "again", test=[record("p1", "a.png")])
-    with pytest.raises(ManifestError, match="two splits|both|training"):
+    with pytest.raises(ManifestError, match="more than one split|duplicates"):
         write_manifest(join_manifests([home, again], tmp_path, "both"), tmp_path / "both.json")
     assert not (tmp_path / "both.json").exists()

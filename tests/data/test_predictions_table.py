@@ -1,11 +1,11 @@
-"""Reading predictions: what each column means, what follows from it, and every problem named at once."""
+"""Predictions tables: columns, derived values, problems, and what is written."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from osteo_monai.data.predictions_table import BINARY_CLASSES, STATUS_CLASSES, common_rows, read_predictions
+from osteo_monai.data import BINARY_CLASSES, STATUS_CLASSES, common_rows, read_predictions
 from osteo_monai.domain import DensityThresholds
 from osteo_monai.errors import UnusableInputError
 
@@ -16,7 +16,7 @@ def written(folder: Path, text: str, name: str = "model_a.csv") -> Path:
     return path
 
 
-def test_probabilities_give_scores_and_the_most_probable_class(tmp_path):
+def test_probabilities_give_scores_and_the_most_probable_class(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "subject_id,bmd_mg_cm3,probability_normal,probability_osteopenia,probability_osteoporosis,other\n"
@@ -37,7 +37,7 @@ def test_probabilities_give_scores_and_the_most_probable_class(tmp_path):
     assert not one.repeats
 
 
-def test_density_gives_scores_and_classes(tmp_path):
+def test_density_gives_scores_and_classes(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,predicted_bmd_lower,predicted_bmd_upper,kvp\n"
@@ -57,7 +57,7 @@ def test_density_gives_scores_and_classes(tmp_path):
     assert moved.scores["osteopenia"].tolist() == [-42.5, -12.5, -17.5]
 
 
-def test_given_scores_and_classes_come_before_derived_ones(tmp_path):
+def test_given_scores_and_classes_come_before_derived_ones(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "subject_id,model,cohort,bone_status,score_osteoporosis,predicted,predicted_bmd_mg_cm3\n"
@@ -73,12 +73,12 @@ def test_given_scores_and_classes_come_before_derived_ones(tmp_path):
     assert np.isnan(test.density).all()
 
 
-def test_binary_problem(tmp_path):
+def test_binary_problem(tmp_path: Path) -> None:
     text = "subject_id,osteoporosis,probability_osteoporosis,bmd_mg_cm3\na,1,0.5,100\nb,0,0.49,70\nc,1,0.2,\n"
     (one,) = read_predictions([written(tmp_path, text)])
     assert one.classes == BINARY_CLASSES
     assert one.reported_classes == ("osteoporosis",)
-    assert one.truth.tolist() == [1, 0, 1]  # DXA's answer is the truth, whatever QCT says
+    assert one.truth.tolist() == [1, 0, 1]  # DXA determines the truth, QCT may disagree
     assert one.predicted is not None
     assert one.predicted.tolist() == [1, 0, 0]
     assert list(one.scores) == ["osteoporosis"]
@@ -94,21 +94,21 @@ def test_binary_problem(tmp_path):
     assert one.predicted.tolist() == [1, 0, 1]
 
 
-def test_scores_alone_decide_nothing(tmp_path):
+def test_scores_without_a_cut_off_give_no_class(tmp_path: Path) -> None:
     (one,) = read_predictions([written(tmp_path, "subject_id,osteoporosis,score_osteoporosis\na,1,3\nb,0,1\n")])
     assert one.predicted is None
     assert "without a cut-off" in one.decided_by
     assert one.is_predicted("osteoporosis") is None
 
 
-def test_rows_without_a_prediction_are_counted(tmp_path):
+def test_rows_without_a_prediction_are_counted(tmp_path: Path) -> None:
     text = "subject_id,bone_status,predicted,virtual\na,normal,normal,1\nb,normal,,1\nc,osteopenia,osteopenia,1\n"
     (one,) = read_predictions([written(tmp_path, text)])
     assert (len(one), one.unanswered, one.virtual) == (2, 1, True)
     assert one.subjects.tolist() == ["a", "c"]
 
 
-def test_several_images_of_a_subject(tmp_path):
+def test_several_images_of_a_subject(tmp_path: Path) -> None:
     head = "subject_id,osteoporosis,probability_osteoporosis,level\n"
     first = written(tmp_path, head + "a,1,0.5,L1\na,1,0.6,L2\nb,0,0.1,L1\n", "first.csv")
     second = written(tmp_path, head + "b,0,0.3,L1\na,1,0.2,L2\n", "second.csv")
@@ -125,14 +125,14 @@ def test_several_images_of_a_subject(tmp_path):
     assert read_predictions([unnamed])[0].ordered_images
 
 
-def test_a_subject_with_one_row_is_found_whatever_else_differs(tmp_path):
+def test_single_rows_are_paired_by_subject(tmp_path: Path) -> None:
     one = written(tmp_path, "subject_id,osteoporosis,probability_osteoporosis,kvp\na,1,0.5,120\nb,0,0.2,100\n", "1.csv")
     two = written(tmp_path, "subject_id,osteoporosis,score_osteoporosis,kvp\nb,0,7,100.0\nc,0,1,100.0\n", "2.csv")
     a, b = common_rows(*read_predictions([one, two]))
     assert (a.tolist(), b.tolist()) == ([1], [0])
 
 
-def test_everything_wrong_is_said_at_once(tmp_path):
+def test_all_problems_are_listed_together(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         "subject_id,cohort,bone_status,bmd_mg_cm3,probability_normal,probability_osteopenia,probability_osteoporosis\n"
@@ -146,7 +146,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     )
     with pytest.raises(UnusableInputError) as error:
         read_predictions([path])
-    said = str(error.value)
+    message = str(error.value)
     for part in (
         "line 2: bone_status is normal, but 70 mg/cm3 means osteoporosis",
         "line 3: cohort must be training, validation, test or external_<centre>, got 'tset'",
@@ -159,18 +159,18 @@ def test_everything_wrong_is_said_at_once(tmp_path):
         "line 6: bmd_mg_cm3 must be a density in mg/cm3, got '0.9e4'",
         "line 8: model 'model_a' has this subject in 'validation' and in 'test'",
     ):
-        assert part in said
-    assert "Jane Doe" not in said
+        assert part in message
+    assert "Jane Doe" not in message
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("subject_id,bone_status\na,normal\n", "predicts nothing: it needs one of probability_normal"),
+        ("subject_id,bone_status\na,normal\n", "has no prediction: it needs one of probability_normal"),
         ("subject_id,predicted\na,normal\n", "has no truth: it needs bone_status, bmd_mg_cm3 or osteoporosis"),
         ("bone_status,predicted\nnormal,normal\n", "no column subject_id"),
         ("subject_id,bone_status,predicted\n", "no row below the header"),
-        ("subject_id,bone_status,predicted\na,normal,\n", "predicts nothing: every row is empty"),
+        ("subject_id,bone_status,predicted\na,normal,\n", "has no prediction: every row is empty"),
         ("subject_id,bone_status,predicted\na,normal,1\n", "predicted must be one of normal, osteopenia"),
         ("subject_id,osteoporosis,predicted\na,2,1\n", "osteoporosis must be 0 or 1, got '2'"),
         ("subject_id,osteoporosis,bone_status,predicted\na,1,normal,normal\n", "osteoporosis is 1, but bone_status"),
@@ -180,7 +180,7 @@ def test_everything_wrong_is_said_at_once(tmp_path):
         ),
         (
             "subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,predicted_bmd_lower,predicted_bmd_upper\na,90,90,95,99\n",
-            "must lie between predicted_bmd_lower and predicted_bmd_upper",
+            "must be between predicted_bmd_lower and predicted_bmd_upper",
         ),
         (
             "subject_id,osteoporosis,bone_status,predicted\na,1,,1\nb,,normal,normal\n",
@@ -189,13 +189,13 @@ def test_everything_wrong_is_said_at_once(tmp_path):
         ("subject_id,bone_status,predicted,virtual\na,normal,normal,maybe\n", "virtual must be 0 or 1, got 'maybe'"),
     ],
 )
-def test_what_is_refused(tmp_path, text, sentence):
+def test_invalid_tables_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(UnusableInputError) as error:
         read_predictions([written(tmp_path, text)])
     assert sentence in str(error.value)
 
 
-def test_files_that_contradict_one_another(tmp_path):
+def test_contradicting_files_are_refused(tmp_path: Path) -> None:
     head = "subject_id,model,bone_status,predicted\n"
     one = written(tmp_path, head + "a,M,normal,normal\nb,M,osteopenia,normal\n", "one.csv")
     again = written(tmp_path, head + "a,M,normal,normal\n", "again.csv")
@@ -204,7 +204,7 @@ def test_files_that_contradict_one_another(tmp_path):
     ):
         read_predictions([one, again])
     other = written(tmp_path, head + "a,N,osteopenia,normal\nb,N,osteopenia,normal\n", "other.csv")
-    with pytest.raises(UnusableInputError, match="models 'M' and 'N' hold different truths of 1 of 2 images"):
+    with pytest.raises(UnusableInputError, match="models 'M' and 'N' have different truths of 1 of 2 images"):
         read_predictions([one, other])
     with pytest.raises(UnusableInputError) as error:
         read_predictions([tmp_path / "no.csv", written(tmp_path, "subject_id,predicted\n", "p.csv")])
@@ -212,10 +212,12 @@ def test_files_that_contradict_one_another(tmp_path):
     assert "'p.csv' has no truth" in str(error.value)
 
 
-def test_a_probability_that_is_missing_is_told(tmp_path):
+def test_a_missing_probability_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "m.csv"
     file.write_text(
         "subject_id,bone_status,prob_normal,probability_osteopenia,probability_osteoporosis\na,normal,0.9,0.05,0.05\n"
     )
-    with pytest.raises(UnusableInputError, match="probability_osteopenia and probability_osteoporosis alone"):
+    with pytest.raises(
+        UnusableInputError, match="has only probability_osteopenia and probability_osteoporosis; give all"
+    ):
         read_predictions([file])

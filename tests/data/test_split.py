@@ -1,4 +1,4 @@
-"""Splitting: by subject, alike in each class, the same on every machine."""
+"""Splits: by subject, stratified by class, the same on every machine."""
 
 from collections import Counter
 from datetime import date, timedelta
@@ -34,7 +34,7 @@ def cohort(**classes: int) -> list[Record]:
     ]
 
 
-def test_no_subject_is_torn_apart_and_none_is_lost() -> None:
+def test_each_subject_is_in_one_split() -> None:
     records = cohort(normal=23, osteopenia=11, osteoporosis=5)
     splits = split_by_subject(records, SHARES, seed=1)
     subjects = {split: {r.subject_id for r in members} for split, members in splits.items()}
@@ -42,7 +42,7 @@ def test_no_subject_is_torn_apart_and_none_is_lost() -> None:
     assert all(len(splits[split]) == 2 * len(subjects[split]) for split in splits)
 
 
-def test_each_class_is_divided_alike() -> None:
+def test_classes_have_the_same_shares() -> None:
     splits = split_by_subject(cohort(normal=20, osteopenia=10, osteoporosis=5), SHARES, seed=1)
     counts = {split: Counter(str(r.bone_status) for r in members) for split, members in splits.items()}
     assert counts["training"] == {"normal": 24, "osteopenia": 12, "osteoporosis": 6}
@@ -50,7 +50,7 @@ def test_each_class_is_divided_alike() -> None:
 
 
 def test_rounding_errors_do_not_add_up_over_classes() -> None:
-    # Four classes of one subject each, the unknown among them: rounding by class would put all four in training.
+    # Four classes of one subject each, one of them unknown: rounding by class would put all four in training.
     records = [*cohort(normal=1, osteopenia=1, osteoporosis=1), Record(image="u.nii", subject_id="u")]
     splits = split_by_subject(records, {"training": 0.5, "test": 0.5}, seed=0)
     assert {s: len({r.subject_id for r in members}) for s, members in splits.items()} == {"training": 2, "test": 2}
@@ -63,8 +63,8 @@ def test_order_does_not_matter_but_the_seed_does() -> None:
     assert first != {r.subject_id for r in split_by_subject(records, SHARES, seed=2)["test"]}
 
 
-def test_a_known_division() -> None:
-    # Written down once: another one would mean that a published split cannot be made again.
+def test_a_split_is_reproducible() -> None:
+    # A stored result: another one would mean that published splits cannot be reproduced.
     splits = split_by_subject(cohort(normal=5), {"training": 0.6, "test": 0.4}, seed=7)
     assert sorted({r.subject_id for r in splits["test"]}) == ["normal0", "normal4"]
 
@@ -75,12 +75,12 @@ def test_shares_must_be_shares(shares: dict[str, float]) -> None:
         split_by_subject(cohort(normal=2), shares, seed=0)
 
 
-def test_a_subject_of_two_classes() -> None:
+def test_a_subject_of_two_classes_is_refused() -> None:
     records = [
         Record(image="a.nii", subject_id="p", bone_status=BoneStatus.NORMAL),
         Record(image="b.nii", subject_id="p", bone_status=BoneStatus.OSTEOPENIA),
     ]
-    with pytest.raises(ValueError, match="'p' disagree"):
+    with pytest.raises(ValueError, match="'p' must have one bone_status"):
         split_by_subject(records, SHARES, seed=0)
 
 
@@ -135,15 +135,15 @@ def test_the_first_image_dates_a_subject() -> None:
     assert late in [*splits["training"], *splits["validation"]]
 
 
-def test_what_cannot_be_ordered_is_named() -> None:
+def test_records_without_a_day_are_refused() -> None:
     undated = [r.model_copy(update={"acquired": None}) for r in dated(7)]
-    with pytest.raises(ValueError, match="7 subjects lack it: s0, s1, s2, s3, s4 and 2 more"):
+    with pytest.raises(ValueError, match="missing in 7 subjects: s0, s1, s2, s3, s4 and 2 more"):
         temporal_split(undated, 3, {"training": 1}, seed=0)
     with pytest.raises(ValueError, match="between 1 and 6, got 7"):
         temporal_split(dated(7), 7, {"training": 1}, seed=0)
 
 
-def test_external_cohorts_stay_unless_told() -> None:
+def test_external_cohorts_are_kept_by_default() -> None:
     whole = manifest_of(training=dated(20)[:10], test=dated(20)[10:], external_riga=[Record(image="x", subject_id="x")])
     kept = split_manifest(whole, SplitPlan(seed=1))
     assert subjects(kept)["external_riga"] == {"x"}
@@ -153,27 +153,27 @@ def test_external_cohorts_stay_unless_told() -> None:
     mixed = split_manifest(whole, SplitPlan(seed=1, keep_external=False))
     assert "external_riga" not in mixed.splits
     assert set.union(*subjects(mixed).values()) == {*(f"s{i}" for i in range(20)), "x"}
-    with pytest.raises(ValueError, match="no records to divide"):
+    with pytest.raises(ValueError, match="no records to split"):
         split_manifest(manifest_of(external_riga=[Record(image="x", subject_id="x")]), SplitPlan())
 
 
-def test_a_second_division_replaces_the_first() -> None:
+def test_a_second_split_replaces_the_first() -> None:
     again = split_manifest(split_manifest(manifest_of(test=dated(20)), SplitPlan((0.5, 0.1, 0.4))), SplitPlan(seed=2))
     assert again.header.description == "People. Split by subject, stratified by class, 5:1:4, seed 2."
 
 
-def test_a_plan_that_is_none() -> None:
+def test_invalid_plans_are_refused() -> None:
     assert parse_ratio("5:1:4") == (5, 1, 4)
     for text in ("5:1", "a:b:c"):
         with pytest.raises(ValueError, match="such as 5:1:4, got"):
             parse_ratio(text)
     with pytest.raises(ValueError, match="training:validation:test"):
         SplitPlan((0, 0, 1))
-    with pytest.raises(ValueError, match="belongs to a temporal split"):
+    with pytest.raises(ValueError, match="must be used with temporal"):
         SplitPlan(first=630)
 
 
-def test_the_command_divides_and_keeps_the_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_splits_and_updates_the_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a").mkdir()
     for i in range(20):
         (tmp_path / "a" / f"{i}.nii").touch()
@@ -182,8 +182,8 @@ def test_the_command_divides_and_keeps_the_paths(tmp_path: Path, capsys: pytest.
     assert cli.run([*words, "--ratio", "6:2:2", "--seed", "4"]) == 0
     assert "training: 12 subjects, 12 records" in capsys.readouterr().out
     divided = read_manifest(tmp_path / "b" / "m.json")  # checks that the files are there
-    assert divided.splits["test"][0].image.startswith("../a/")
+    assert divided.splits["test"][0].images[0].startswith("../a/")
     assert cli.run(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert cli.run([*words, "--overwrite", "--first", "5"]) == 2
-    assert "belongs to a temporal split" in capsys.readouterr().err
+    assert "must be used with temporal" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from osteo_monai.data.predictions_table import STATUS_CLASSES, Predictions
+from osteo_monai.data.predictions_schema import STATUS_CLASSES
+from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.domain import DensityThresholds
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable
 from osteo_monai.statistics.agreement import Agreement, agreement, agreement_by

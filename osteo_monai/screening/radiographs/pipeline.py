@@ -31,8 +31,7 @@ from osteo_monai.screening.result import (
 from osteo_monai.utils.devices import torch_device
 
 if TYPE_CHECKING:
-    from osteo_monai.risk.calibration import RiskCalibration
-    from osteo_monai.risk.clinical import RiskModel
+    from osteo_monai.risk import RiskCalibration, RiskModel
     from osteo_monai.screening.images import RadiographImage
 
 CHEST_BUNDLE = "osteoporosis_classification_chest_xray"
@@ -144,7 +143,7 @@ class RadiographModels:
             UnusableInputError: there are none, or they are damaged.
         """
         if bundle not in self._calibrations:
-            from osteo_monai.risk.calibration import read_risk
+            from osteo_monai.risk import read_risk
 
             try:
                 self._calibrations[bundle] = read_risk(_weights_folder(bundle))
@@ -159,7 +158,7 @@ class RadiographModels:
             UnusableInputError: it is missing or damaged.
         """
         if name not in self._risk_models:
-            from osteo_monai.risk.clinical import load_risk_model
+            from osteo_monai.risk import load_risk_model
 
             try:
                 self._risk_models[name] = load_risk_model(_weights_folder(CHEST_BUNDLE), name)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from osteo_monai import cli
-from osteo_monai.data.predictions_table import STATUS_CLASSES
+from osteo_monai.data.predictions_schema import STATUS_CLASSES
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.reporting.evaluation import EvaluationOptions, Missing, evaluate, evaluation_facts
 from osteo_monai.statistics.proportions import Interval

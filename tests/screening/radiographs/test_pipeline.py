@@ -21,8 +21,7 @@ from osteo_monai import cli
 from osteo_monai.bundle import find_bundle, load_bundle
 from osteo_monai.domain import Severity, Sex, View
 from osteo_monai.imaging.radiograph import read_radiograph
-from osteo_monai.risk.calibration import RiskCalibration, read_risk, write_risk
-from osteo_monai.risk.clinical import FEATURES, ModelFacts, RiskModel
+from osteo_monai.risk import FEATURES, ModelFacts, RiskCalibration, RiskModel, read_risk, write_risk
 from osteo_monai.screening import RadiographModels, RadiographOptions, find_screenable, screen_radiographs
 from osteo_monai.screening.radiographs.pipeline import CHEST_BUNDLE, LUMBAR_BUNDLE
 from osteo_monai.screening.result import RadiographRisk, RiskOpinion, ScreeningResult
