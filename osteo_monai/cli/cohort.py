@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from osteo_monai.cli.errors import OptionChecks
+from osteo_monai.cli.errors import ArgumentError
 from osteo_monai.cli.options import (
     Device,
     ManifestFile,
@@ -51,13 +51,9 @@ def segment(
     excluded if screening refuses it. Excluded records are listed with the reason in excluded.csv. An interrupted run
     continues where it stopped.
     """
-    checks = OptionChecks()
-    with checks.collect():
-        check_products([output], overwrite)
-    with checks.collect():
-        if output.resolve() == path.resolve():
-            raise ValueError(f"--output must be another file than MANIFEST, got '{output}'")
-    checks.finish()
+    if output.resolve() == path.resolve():
+        raise ArgumentError([f"--output must be another file than MANIFEST, got '{output}'"])
+    check_products([output], overwrite)
     from osteo_monai.cohort.segment import segment_cohort
 
     done = segment_cohort(

@@ -38,10 +38,12 @@ class ArgumentError(OsteoError):
     """
 
     def __init__(self, problems: Sequence[str], hint: str = "") -> None:
-        lines = (
-            problems[0] if len(problems) == 1 else "\n  - ".join([f"{len(problems)} arguments are wrong:", *problems])
-        )
-        super().__init__(f"{lines}. {hint}" if hint else lines)
+        first, *more = problems
+        if more:
+            start = f"{len(problems)} arguments are wrong. {hint}".rstrip(". ")
+            super().__init__("\n  - ".join([f"{start}:", *problems]))
+        else:
+            super().__init__(f"{first}. {hint}" if hint else first)
         self.problems = tuple(problems)
         self._arguments = (self.problems, hint)
 
@@ -68,19 +70,33 @@ class OptionChecks:
         self._problems: list[str] = []
 
     @contextmanager
-    def collect(self) -> Iterator[None]:
-        """Keep the message of a wrong option that the block reports; other errors pass through."""
+    def collect(self, **options: str) -> Iterator[None]:
+        """Keep the message of a wrong option that the block reports; other errors pass through.
+
+        Args:
+            **options: names of options by the name of the field that a message starts with, such as
+                ``mean_density="--density"``.
+        """
         try:
             yield
         except typer.BadParameter as error:
             self._problems.append(sentence(error))
         except (ValueError, UnusableInputError) as error:
-            self._problems.append(str(error))
+            self._problems.append(_renamed(str(error), options))
 
     def finish(self) -> None:
         """Raise ``ArgumentError`` if there was a problem."""
         if self._problems:
             raise ArgumentError(self._problems)
+
+
+def _renamed(message: str, options: Mapping[str, str]) -> str:
+    """Replace names of fields by names of options where a sentence starts with them."""
+
+    def option(found: re.Match[str]) -> str:
+        return found[1] + options[found[2]] if found[2] in options else found[0]
+
+    return re.sub(r"(^|; )(?:the )?(\w+)(?= must )", option, message)
 
 
 def parameter_name(error: typer.BadParameter) -> str:

@@ -64,7 +64,7 @@ def evaluate(
     checks = OptionChecks()
     with checks.collect():
         check_folder(output, ("report.html", "results.json"), overwrite)
-    with checks.collect():
+    with checks.collect(sensitivity="--sensitivity"):
         options = EvaluationOptions(
             predictions=tuple(predictions),
             baseline=baseline,

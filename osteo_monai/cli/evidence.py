@@ -112,7 +112,7 @@ def evidence(
     checks = OptionChecks()
     with checks.collect():
         check_folder(output, ("report.html", "evidence.json"), overwrite)
-    with checks.collect():
+    with checks.collect(prevalence="--prevalence", replicates="--replicates"):
         options = EvidenceOptions(
             studies=studies,
             target=target,

@@ -95,7 +95,7 @@ def build(
     for text in columns or ():
         with checks.collect():
             names |= parse_pairs(text, "--columns")
-    with checks.collect():
+    with checks.collect(split="--split"):
         options = BuildOptions(
             table=table,
             images=images,
@@ -167,7 +167,7 @@ def split(
     checks = OptionChecks()
     with checks.collect():
         check_products([output], overwrite)
-    with checks.collect():
+    with checks.collect(ratio="--ratio"):
         plan = SplitPlan(parse_ratio(ratio), seed, temporal, first, keep_external)
     checks.finish()
     manifest = read_manifest(path, check_files=False)

@@ -1,6 +1,6 @@
 """``osteo-monai screen``: one study or a folder of many, CT and radiographs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -141,10 +141,10 @@ def screen(
         if for_person and len(studies) > 1:
             raise ValueError(f"{listed(for_person)} must be left out for many studies, got {len(studies)} in '{path}'")
     ct = radiographs = None
-    with checks.collect():
+    with checks.collect(levels="--levels", calibration="--calibration", kvp="--kvp"):
         if "ct" in kinds:
             ct = _ct_options(levels, thresholds, calibration, kvp)
-    with checks.collect():
+    with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
         if "radiograph" in kinds:
             radiographs = _radiograph_options(view, age, sex, height, weight)
     checks.finish()
@@ -154,7 +154,7 @@ def screen(
     raise typer.Exit(_screen_one(studies[0], path, output, screening))
 
 
-def _check_kinds(context: typer.Context, kinds: set[str]) -> None:
+def _check_kinds(context: typer.Context, kinds: Collection[str]) -> None:
     of_ct, of_radiographs = given(context, CT), [*given(context, RADIOGRAPH), *given(context, PERSON)]
     if of_ct and "ct" not in kinds:
         raise ValueError(f"{listed(of_ct)} must be left out for radiographs: only CT uses it")

@@ -100,7 +100,8 @@ def _check(
     with checks.collect():
         variants = frozenset(_member(name, Variant, "--variant") for name in names or ())
     if sex is not None or age is not None or density is not None or variants:
-        with checks.collect():  # a person is some random numbers; the anatomy, which takes time, is made later
+        # a person is a few random numbers; the anatomy, which takes time, is made later
+        with checks.collect(age_years="--age", mean_density="--density", variants="--variant"):
             draw_person(seed, sex=sex, age_years=age, mean_density=density, variants=variants)
     checks.finish()
     return variants
