@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 def modules() -> list[str]:
     names = {p.relative_to(PACKAGE).parts[0].removesuffix(".py") for p in PACKAGE.rglob("*.py")}
-    return sorted(names - {"__init__", "cli"})
+    return sorted(names - {"__init__", "__main__", "cli"})
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -1,0 +1,95 @@
+"""``osteo-monai bundle``: configs and weights of MONAI bundles."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from osteo_monai.cli.errors import ArgumentError
+from osteo_monai.cli.logs import logger_level
+from osteo_monai.cli.options import (
+    BundleFolder,
+    OutputFolder,
+    Overwrite,
+    TrainingSettings,
+    bundle_folder,
+    existing_file,
+    parse_sizes,
+)
+from osteo_monai.cli.output import check_folder, check_products, show
+from osteo_monai.utils.files import write_text
+
+__all__ = ["export", "merge", "train_sizes"]
+
+PAN_SIZES = (50, 100, 200, 300, 500, 1096)
+"""Numbers of training images of Pan 2024, Fig. 5."""
+
+
+def merge(
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(parser=bundle_folder, metavar="BUNDLE...", help="Folders of bundles, such as bundles/NAME."),
+    ],
+) -> None:
+    """Write configs/inference.json of bundles from common.json and inference_overlay.json."""
+    overlays = [folder / "configs" / "inference_overlay.json" for folder in bundles]
+    if missing := [path for path in overlays if not path.is_file()]:
+        raise ArgumentError([f"BUNDLE... must hold configs/{path.name}, got '{path.parents[1]}'" for path in missing])
+    from osteo_monai.bundle import merge_inference_config
+
+    for folder in bundles:
+        target = folder / "configs" / "inference.json"
+        write_text(target, json.dumps(merge_inference_config(folder), indent=4) + "\n")
+        show(f"Config: {target}")
+
+
+def export(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            parser=existing_file, metavar="CHECKPOINT", help="Checkpoint of a training run, such as model.pt."
+        ),
+    ],
+    bundle: BundleFolder,
+    name: Annotated[str, typer.Option(metavar="NAME", help="File name in the folder models.")] = "model.pt",
+    full: Annotated[bool, typer.Option("--full", help="Keep single precision instead of half precision.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the weights of a training checkpoint into a bundle, in half precision."""
+    target = bundle / "models" / name
+    check_products([target], overwrite)
+    from osteo_monai.bundle import export_weights
+
+    checksum = export_weights(checkpoint, target, half=not full)
+    show(f"Weights: {target}, sha256 {checksum}")
+
+
+def train_sizes(
+    bundle: BundleFolder,
+    output: OutputFolder,
+    sizes: Annotated[
+        Sequence[int],
+        typer.Option(
+            parser=parse_sizes,
+            metavar="N,N,...",
+            help="Numbers of training images.",
+            show_default=",".join(map(str, PAN_SIZES)),
+        ),
+    ] = PAN_SIZES,
+    settings: TrainingSettings = {},  # noqa: B006  # never changed
+) -> None:
+    """Train the segmentation bundle on increasing numbers of virtual images and measure Dice (Pan 2024, Fig. 5).
+
+    Writes training_size.csv, training_size.png and one folder per size.
+    """
+    check_folder(output, (), overwrite=True)
+    from osteo_monai.evaluation import training_size_curve
+
+    with logger_level("osteo_monai", logging.INFO):
+        rows = training_size_curve(bundle, sizes, output, settings)
+    for row in rows:
+        show(f"{row['images']:.0f} training images: Dice {row['mean']:.4f} +- {row['std']:.4f}")
+    show(f"Table: {output / 'training_size.csv'}")

@@ -1,0 +1,96 @@
+"""``osteo-monai manifest segment`` and ``osteo-monai measure``: all records of a manifest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from osteo_monai.cli.errors import ArgumentError
+from osteo_monai.cli.options import (
+    Device,
+    ManifestFile,
+    OutputFolder,
+    OutputManifest,
+    Overwrite,
+    Workers,
+    choice,
+    parse_levels,
+)
+from osteo_monai.cli.output import check_folder, check_products, show
+from osteo_monai.domain import SCREENED_LEVELS, VertebraLevel
+
+__all__ = ["measure", "segment"]
+
+
+def segment(
+    path: ManifestFile,
+    output: OutputManifest,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder for the label maps.", show_default="segmentations beside the new manifest"
+        ),
+    ] = None,
+    levels: Annotated[
+        Sequence[VertebraLevel],
+        typer.Option(
+            parser=parse_levels,
+            metavar="LEVELS",
+            help="Levels to segment; a record without one of them is excluded.",
+            show_default="L1,L2",
+        ),
+    ] = SCREENED_LEVELS,
+    device: Device = "auto",
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment L1 and L2 of every record with the segmentation bundle, as input of the classification bundles.
+
+    The position of the levels is taken from a record's ground-truth label; a record without one is screened, and
+    excluded if screening refuses it. Excluded records are listed with the reason in excluded.csv. An interrupted run
+    continues where it stopped.
+    """
+    if output.resolve() == path.resolve():
+        raise ArgumentError([f"--output must be another file than MANIFEST, got '{output}'"])
+    check_products([output], overwrite)
+    from osteo_monai.cohort.segment import segment_cohort
+
+    done = segment_cohort(
+        path, output, folder=folder, device=device, levels=tuple(levels), workers=workers, overwrite=overwrite
+    )
+    for level, (mean, sd, count) in done.dice.items():
+        show(f"Dice of {level} against the label: {mean:.3f} +- {sd:.3f} (n = {count})")
+    reused = f", {done.reused} of them earlier" if done.reused else ""
+    show(f"{done.segmented} records segmented{reused}, {len(done.excluded)} excluded")
+    if done.excluded:
+        show(f"Reasons of exclusion: {done.folder / 'excluded.csv'}")
+    show(f"Manifest: {done.manifest}")
+
+
+def measure(
+    path: ManifestFile,
+    output: OutputFolder,
+    source: Annotated[
+        Literal["segmentation", "label"],
+        typer.Option(
+            parser=choice("segmentation", "label"),
+            metavar="SOURCE",
+            help="Label map to measure in: segmentation (predicted) or label (ground truth).",
+        ),
+    ] = "segmentation",
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a cohort without a classifier: HU of L1 with published cut-offs, and density from HU by physics.
+
+    Writes predictions tables for 'osteo-monai evaluate', hu_l1_pickhardt.csv and hu_line_bmd.csv, and excluded.csv.
+    """
+    from osteo_monai.cohort.segment import MEASURE_FILES, measure_cohort
+
+    check_folder(output, MEASURE_FILES, overwrite)
+    done = measure_cohort(path, output, source=source, workers=workers)
+    for table, count in done.rows.items():
+        show(f"{table}: {count} records")
+    if done.excluded:
+        show(f"{len(done.excluded)} excluded, reasons: {output / 'excluded.csv'}")

@@ -1,0 +1,97 @@
+"""``osteo-monai evaluate``: models against the reference standard."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import osteo_monai
+from osteo_monai.cli.errors import OptionChecks
+from osteo_monai.cli.options import (
+    BootstrapSeed,
+    OutputFolder,
+    Overwrite,
+    Thresholds,
+    Track,
+    TrackingURI,
+    Virtual,
+    choice,
+    existing_file,
+)
+from osteo_monai.cli.output import check_folder, progress, show, track_run
+from osteo_monai.domain import DensityThresholds
+from osteo_monai.utils.files import file_sha256
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(parser=existing_file, metavar="TABLE...", help="Predictions tables (docs/predictions.md)."),
+    ],
+    output: OutputFolder,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Model that the others are compared with.")
+    ] = None,
+    interval: Annotated[
+        Literal["wilson", "exact"],
+        typer.Option(
+            parser=choice("wilson", "exact"), metavar="METHOD", help="Interval of proportions: wilson or exact."
+        ),
+    ] = "wilson",
+    holm: Annotated[bool, typer.Option("--holm", help="Adjust the p values of two models over the classes.")] = False,
+    sensitivity: Annotated[
+        float,
+        typer.Option(
+            metavar="VALUE", help="Sensitivity that the cut-off chosen on the validation cohort must reach there."
+        ),
+    ] = 0.9,
+    thresholds: Thresholds = DensityThresholds(),  # noqa: B008  # frozen
+    resamples: Annotated[int, typer.Option(min=100, metavar="N", help="Number of bootstrap samples.")] = 2000,
+    seed: BootstrapSeed = 1,
+    virtual: Virtual = False,
+    track: Track = True,
+    tracking_uri: TrackingURI = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare models with the reference standard and with one another: tables and figures for a paper.
+
+    Writes report.html, results.json, tables as CSV, Markdown and LaTeX, and figures as SVG and PNG.
+    """
+    from osteo_monai.reporting.evaluation import EvaluationOptions, evaluation_facts, write_evaluation
+
+    checks = OptionChecks()
+    with checks.collect():
+        check_folder(output, ("report.html", "results.json"), overwrite)
+    with checks.collect(sensitivity="--sensitivity"):
+        options = EvaluationOptions(
+            predictions=tuple(predictions),
+            baseline=baseline,
+            interval=interval,
+            holm=holm,
+            sensitivity=sensitivity,
+            thresholds=thresholds,
+            resamples=resamples,
+            seed=seed,
+            virtual=virtual,
+        )
+    checks.finish()
+    with progress("Reading") as on_stage:
+        evaluation = write_evaluation(options, output, osteo_monai.__version__, on_stage)
+        if track:
+            on_stage("logging to MLflow")
+            parameters = {
+                "baseline": baseline or "",
+                "interval": interval,
+                "holm": holm,
+                "sensitivity": sensitivity,
+                "resamples": resamples,
+                "seed": seed,
+                **{f"sha256_{number}": file_sha256(path) for number, path in enumerate(predictions, 1)},
+            }
+            products = ("report.html", "results.json", "tables", "figures")
+            track_run("evaluation", output, tracking_uri, parameters, evaluation_facts(evaluation), products)
+    for line in evaluation.summary():
+        show(line)
+    show(f"Report: {output / 'report.html'}")

@@ -1,0 +1,107 @@
+"""Checks of output paths, progress on a terminal, and the log of a finished run."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osteo_monai.cli.logs import logger_level
+from osteo_monai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["check_folder", "check_products", "console", "progress", "show", "track_run"]
+
+
+def check_folder(folder: Path, products: Iterable[str], overwrite: bool) -> None:
+    """Check that results can be written to a folder.
+
+    Args:
+        folder: need not exist yet.
+        products: names of the files in it that a command would write.
+        overwrite: whether these may exist.
+
+    Raises:
+        ConfigError: naming the option ``--output``.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output must be a folder, got the file '{folder}'")
+    check_products([folder / name for name in products], overwrite)
+
+
+def check_products(products: Iterable[Path], overwrite: bool) -> None:
+    """Check that files can be written; all that exist are reported together.
+
+    Raises:
+        ConfigError: naming the options ``--output`` and ``--overwrite``.
+    """
+    paths = list(products)
+    for folder in dict.fromkeys(path.parent for path in paths):
+        closest = next(parent for parent in (folder, *folder.parents, Path()) if parent.exists())
+        if not closest.is_dir() or not os.access(closest, os.W_OK):
+            raise ConfigError(f"--output must be in a writable folder, got '{folder}'")
+    if folders := [path for path in paths if path.is_dir()]:
+        raise ConfigError(f"--output must be a file, got the folder '{folders[0]}'")
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not overwrite:
+        files = f"'{existing[0]}'" + (f" and {len(existing) - 1} more files" if len(existing) > 1 else "")
+        raise ConfigError(f"--overwrite must be given to replace {files}")
+
+
+def console() -> "Console":
+    """Return the console that results are printed to."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def show(line: object) -> None:
+    """Print one line of text without markup and line breaks."""
+    console().print(line, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(first: str) -> Iterator[Callable[[str], None]]:
+    """Show one line with the current stage on a terminal, and nothing elsewhere.
+
+    Args:
+        first: name of the first stage.
+    """
+    with console().status(first) as status:
+        yield lambda stage: status.update(stage[:1].upper() + stage[1:])
+
+
+def track_run(
+    experiment: str,
+    folder: Path,
+    tracking_uri: str | None,
+    parameters: Mapping[str, object],
+    facts: Mapping[str, float],
+    products: Iterable[str],
+) -> None:
+    """Log a finished analysis to MLflow.
+
+    Args:
+        experiment: name of the experiment, also the prefix of the run's name.
+        folder: with the results.
+        tracking_uri: MLflow store; ``mlflow.db`` in the folder if ``None``.
+        parameters: options of the analysis.
+        facts: numbers that it computed.
+        products: names of files and folders in ``folder`` to keep.
+    """
+    import mlflow  # noqa: F401  # its first import sets the level of its logger
+
+    from osteo_monai import tracking
+
+    with logger_level("mlflow", logging.getLogger().level):
+        tracking.log_finished_run(
+            tracking_uri or tracking.sqlite_uri(folder / "mlflow.db"),
+            experiment,
+            tracking.unique_run_name(experiment),
+            parameters,
+            facts,
+            [folder / name for name in products],
+        )

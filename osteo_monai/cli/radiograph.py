@@ -1,0 +1,110 @@
+"""``osteo-monai radiograph``: cross-validation of radiograph bundles and their predictions tables."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from osteo_monai.cli.errors import ArgumentError
+from osteo_monai.cli.logs import logger_level
+from osteo_monai.cli.options import (
+    BundleFolder,
+    OutputFolder,
+    OutputTable,
+    Overwrite,
+    TrainingSettings,
+    existing_file,
+)
+from osteo_monai.cli.output import check_folder, check_products, show
+from osteo_monai.errors import UnusableInputError
+
+__all__ = ["cross_validate", "fuse", "heat"]
+
+
+def cross_validate(
+    bundle: BundleFolder,
+    output: OutputFolder,
+    data_source: Annotated[
+        Path, typer.Option(parser=existing_file, metavar="MANIFEST", help="Data manifest with training and validation.")
+    ],
+    folds: Annotated[int, typer.Option(min=2, metavar="N", help="Number of folds.")] = 5,
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Config of the bundle to add, such as li2026; repeatable."),
+    ] = None,
+    settings: TrainingSettings = {},  # noqa: B006  # never changed
+) -> None:
+    """Train and evaluate a bundle once per fold, and write predictions.csv and ensemble.csv.
+
+    In the tables every subject of training and validation has the prediction of the network that was not trained on
+    this subject. A fold with the checkpoint of its last epoch is not trained again, so that an interrupted run
+    continues.
+    """
+    check_folder(output, (), overwrite=True)
+    overlays = _overlays(bundle, overlay or [])
+    from osteo_monai.radiographs import cross_validate as train_folds
+
+    with logger_level("osteo_monai", logging.INFO):
+        table = train_folds(bundle, output, str(data_source), folds, overlays, settings)
+    show(f"Predictions: {table}")
+
+
+def _overlays(bundle: Path, names: list[str]) -> list[str]:
+    missing = [name for name in names if not (bundle / "configs" / f"{name}.json").is_file()]
+    if missing:
+        raise ArgumentError([f"--overlay must be a config of the bundle, got '{name}'" for name in missing])
+    return names
+
+
+def fuse(
+    files: Annotated[
+        list[Path],
+        typer.Argument(parser=existing_file, metavar="TABLE...", help="Predictions tables, one per view."),
+    ],
+    output: OutputTable,
+    model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model in the new table.")] = "fused views",
+    overwrite: Overwrite = False,
+) -> None:
+    """Fuse the predictions of several views by the mean of their logits; subjects without all views are left out."""
+    check_products([output], overwrite)
+    if len(files) < 2:
+        raise ArgumentError([f"TABLE... must be two or more tables, got {len(files)}"])
+    from osteo_monai.radiographs import fuse_views
+
+    with _table_errors():
+        count = fuse_views(files, output, model)
+    show(f"{count} subjects: {output}")
+
+
+def heat(
+    table: Annotated[
+        Path,
+        typer.Argument(parser=existing_file, metavar="TABLE", help="Predictions table of a run with --heat_maps True."),
+    ],
+) -> None:
+    """Show which share of the heat maps lies on bone, by cohort."""
+    from osteo_monai.radiographs import heat_shares
+
+    with _table_errors():
+        rows = heat_shares(table)
+    for row in rows:
+        show(_heat_line(row))
+
+
+@contextmanager
+def _table_errors() -> Iterator[None]:
+    """Report a ``ValueError`` as unusable input; in the block it always is a sentence about the tables."""
+    try:
+        yield
+    except ValueError as error:
+        raise UnusableInputError(str(error)) from error
+
+
+def _heat_line(row: Mapping[str, Any]) -> str:
+    return (
+        "{cohort}, {map}: {on_bone:.1%} ({low:.1%} to {high:.1%}) on bone, which is {bone_area:.1%} of the image; "
+        "ratio {gain:.2f}; {images} images, {empty} without a map".format(**row)
+    )

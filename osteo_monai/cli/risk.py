@@ -1,0 +1,99 @@
+"""``osteo-monai risk``: calibration of risks, and models that combine a risk with facts of the person."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from osteo_monai.cli.errors import OptionChecks
+from osteo_monai.cli.options import ManifestFile, OutputFolder, Overwrite, existing_file
+from osteo_monai.cli.output import check_folder, check_products, show
+
+__all__ = ["calibrate", "train"]
+
+
+def _source(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name or not path or not Path(path).exists():
+        raise typer.BadParameter(f"must be NAME=TABLE.csv or NAME=FOLDER, an existing path, got '{text}'")
+    return name, Path(path)
+
+
+def calibrate(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=SOURCE...",
+            help="Name of a view, fused, clinical or combined, and its predictions table or the output folder of "
+            "'osteo-monai radiograph cross-validate'.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Calibrations to write, such as models/risk.json.")
+    ],
+    tables: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write the tables with calibrated probabilities, NAME.csv each."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Calibrate predicted risks on the cohort 'validation', which the models were not trained on."""
+    from osteo_monai.risk import calibration
+
+    checks = OptionChecks()
+    named: dict[str, Path] = {}
+    for text in sources:
+        with checks.collect():
+            name, path = _source(text)
+            if name in named:
+                raise ValueError(f"'{name}' must be calibrated once, got two sources")
+            named[name] = path
+    products = [output] if tables is None else [output, *(tables / f"{name}.csv" for name in named)]
+    with checks.collect():
+        check_products(products, overwrite)
+    checks.finish()
+    fitted = {name: calibration.fit_risk(path) for name, path in named.items()}
+    if tables is not None:
+        for name, path in named.items():
+            calibration.calibrate_table(fitted[name], path, tables / f"{name}.csv")
+    calibration.write_risk(fitted, output)
+    for name, fit in fitted.items():
+        spread = "" if fit.network_sd is None else f", SD of the logit between networks {fit.network_sd:.2f}"
+        cutoff = ", ".join(f"{rule} {value:.3f}" for rule, value in fit.thresholds.items())
+        show(
+            f"{name}: {fit.people} subjects, {fit.with_osteoporosis} with osteoporosis; intercept {fit.intercept:.2f}, "
+            f"slope {fit.slope:.2f}{spread}; cut-off {cutoff}"
+        )
+
+
+def train(
+    path: ManifestFile,
+    scores: Annotated[
+        Path,
+        typer.Option(parser=existing_file, metavar="TABLE", help="Out-of-fold predictions table of the network."),
+    ],
+    output: OutputFolder,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the folds.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train XGBoost on age, sex, height and weight (clinical), and on these with the risk of a network (combined).
+
+    Writes NAME.ubj, NAME.json and NAME.csv (predictions) for both.
+    """
+    products = [f"{name}.{end}" for name in ("clinical", "combined") for end in ("ubj", "json", "csv")]
+    check_folder(output, products, overwrite)
+    from osteo_monai.risk.clinical import train_and_predict
+
+    cohort, models = train_and_predict(path, scores, output, seed)
+    kind = "virtual patients" if cohort.virtual else "subjects"
+    for reason, count in cohort.left_out.items():
+        if count:
+            show(f"Left out: {count} {kind} {reason}")
+    for model in models:
+        facts = model.facts
+        chosen = ", ".join(f"{name} {value:g}" for name, value in facts.parameters.items())
+        show(
+            f"{facts.model}: trained on {facts.training_people} {kind}, {facts.training_with_osteoporosis} with "
+            f"osteoporosis; {chosen}; log loss in cross-validation {facts.log_loss:.4f}; "
+            f"{output / facts.model}.csv"
+        )

@@ -1,0 +1,344 @@
+"""The verb ``screen``: options, exit codes, what it prints."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from osteo_monai.cli import run
+from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity, VertebraLevel
+from osteo_monai.screening.result import Density, HUStatistics, LevelMeasurement, ScreeningResult
+
+Capture = pytest.CaptureFixture[str]
+Call = tuple[Path, Path, dict[str, Any]]
+
+
+@pytest.fixture
+def nifti(tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that writes an empty NIfTI volume below the temporary folder."""
+
+    def write(name: str = "ct.nii.gz") -> Path:
+        import nibabel as nib
+
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def ct(nifti: Callable[[str], Path]) -> Path:
+    """Return the path of one CT."""
+    return nifti("ct.nii.gz")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """Return the path of one radiograph."""
+    from PIL import Image
+
+    path = tmp_path / "spine.png"
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load no network."""
+    monkeypatch.setattr("osteo_monai.screening.ct.pipeline.load_models", lambda device: None)
+
+
+def measured(study: str, count: int, **fields: Any) -> ScreeningResult:
+    """Return a measured result of L1 (``count`` 1), or of L1 and L2."""
+    density = Density(mg_cm3=82.1, interval_low=70.0, interval_high=94.0, standard=MineralStandard.K2HPO4)
+    levels = tuple(
+        LevelMeasurement(
+            level=level,
+            certainty=0.97,
+            slice_index=40,
+            instance_number=None,
+            centre_mm=(0.0, 0.0, 0.0),
+            body_volume_cm3=30.0,
+            height_mm=26.0,
+            region_name="trabecular_core 1.0",
+            region_voxels=900,
+            region_area_mm2=300.0,
+            region_volume_cm3=4.0,
+            hu=HUStatistics(mean=110.0, median=109.0, sd=30.0, p10=70.0, p90=150.0),
+            density=density,
+        )
+        for level in (VertebraLevel.L1, VertebraLevel.L2)[:count]
+    )
+    values: dict[str, Any] = {"findings": (), "levels": levels, "density": density, "status": BoneStatus.OSTEOPENIA}
+    return ScreeningResult(study=study, verdict="accepted_with_warnings", **(values | fields))
+
+
+def refused(study: str, verdict: str = "refused") -> ScreeningResult:
+    """Return a result without numbers, and with a reason if the verdict needs one."""
+    reason = Finding(code="x", severity=Severity.REFUSAL, message="The field of view is too small.")
+    findings = (reason,) if verdict in ("refused", "unusable") else ()
+    return ScreeningResult.model_validate({"study": study, "verdict": verdict, "findings": findings})
+
+
+@pytest.fixture
+def screening(monkeypatch: pytest.MonkeyPatch) -> "Screening":
+    """Return a screening that answers what a test requests, and keeps its calls."""
+    return Screening(monkeypatch)
+
+
+class Screening:
+    """Replaces the screening of CT."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[Call] = []
+        self.answer: Callable[[str], ScreeningResult] = lambda study: measured(study, 2)
+
+        def screen(path: Path, output: Path, **options: Any) -> ScreeningResult:
+            self.calls.append((path, output, options))
+            result = self.answer(path.name)
+            output.mkdir(parents=True, exist_ok=True)
+            result.write(output / "result.json")
+            return result
+
+        monkeypatch.setattr("osteo_monai.screening.ct.pipeline.screen", screen)
+
+
+# --- options -----
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("accepted", 0), ("accepted_with_warnings", 0), ("refused", 3), ("unusable", 2)]
+)
+def test_exit_codes_of_one_study(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, verdict: str, code: int
+) -> None:
+    screening.answer = lambda study: refused(study, verdict)
+    assert run(["screen", str(ct), "--output", str(tmp_path / "out")]) == code
+    text = capsys.readouterr().out
+    assert "Research use only" in text
+    assert text.count("The field of view is too small.") == (1 if code else 0)
+
+
+def test_options_reach_the_pipeline(screening: Screening, ct: Path, tmp_path: Path) -> None:
+    words = ["screen", str(ct), "-o", str(tmp_path / "out"), "--levels", "l1", "--thresholds", "50,110"]
+    assert run([*words, "--calibration", "user:0.8,-2", "--kvp", "100", "--device", "cpu"]) == 0
+    ((_, output, keywords),) = screening.calls
+    options = keywords["options"]
+    assert (output, keywords["device"]) == (tmp_path / "out", "cpu")
+    assert options.levels == ("L1",)
+    assert (options.thresholds.osteoporosis_below, options.thresholds.normal_above) == (50, 110)
+    assert options.thresholds.source == "given by the user"
+    assert (options.calibration, options.kvp) == ("user:0.8,-2", 100)
+
+
+def test_defaults(screening: Screening, ct: Path, tmp_path: Path) -> None:
+    run(["screen", str(ct), "-o", str(tmp_path / "out")])
+    options = screening.calls[0][2]["options"]
+    assert "Pan" in options.thresholds.source
+    assert options.levels is None  # L1 and L2, or L1 only if L2 is not whole
+
+
+def test_levels_may_be_those_of_the_default(screening: Screening, ct: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), "--levels", "L1,L2"]) == 0
+    assert screening.calls[0][2]["options"].levels == ("L1", "L2")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--levels", "T12"], "--levels must be different lumbar levels"),
+        (["--levels", ""], "--levels must be different lumbar levels"),
+        (["--levels", "L1,L1"], "--levels must be different lumbar levels"),
+        (["--thresholds", "80"], "--thresholds must be two rising positive numbers"),
+        (["--thresholds", "120,80"], "--thresholds must be two rising positive numbers"),
+        (["--thresholds", "a,b"], "--thresholds must be two rising positive numbers"),
+        (["--calibration", "magic"], "--calibration must be"),
+        (["--device", "tpu"], "--device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
+        (["--age", "60"], "--age must be left out for CT"),
+        (["--sex", "female", "--view", "lumbar_ap"], "--view and --sex must be left out for CT"),
+    ],
+)
+def test_wrong_options_of_a_ct(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, words: list[str], message: str
+) -> None:
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not screening.calls
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        # values equal to the defaults are refused as well: the option was given
+        (["--levels", "L1,L2"], "--levels must be left out for radiographs"),
+        (["--levels", "L1"], "--levels must be left out for radiographs"),
+        (["--thresholds", "80,120"], "--thresholds must be left out for radiographs"),
+        (["--calibration", "physics", "--kvp", "120"], "--calibration and --kvp must be left out for radiographs"),
+        (["--age", "200"], "--age must be between 0 and 120 years, got 200"),
+        (["--height", "1.7"], "--height must be between"),
+        (["--sex", "x"], "--sex must be female, male, F or M, got 'x'"),
+        (["--view", "chest_lateral"], "--view must be chest_frontal, lumbar_ap or lumbar_lateral"),
+    ],
+)
+def test_wrong_options_of_a_radiograph(
+    picture: Path, tmp_path: Path, capsys: Capture, words: list[str], message: str
+) -> None:
+    assert run(["screen", str(picture), "-o", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_result_does_not_hide_a_wrong_age(picture: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "result.json").touch()
+    assert run(["screen", str(picture), "-o", str(tmp_path), "--age", "200"]) == 2
+    error = capsys.readouterr().err
+    assert "--overwrite must be given" in error
+    assert "--age must be between 0 and 120 years, got 200" in error
+
+
+@pytest.mark.parametrize("word", ["female", "FEMALE", "f", "F"])
+def test_sex_has_one_form_for_all_commands(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    values: list[object] = []
+
+    def screen_radiographs(files: object, output: Path, **options: Any) -> ScreeningResult:
+        values.append(options["options"].sex)
+        return refused("x")
+
+    def write_virtual_study(output: Path, seed: int, **options: Any) -> Path:
+        values.append(options["sex"])
+        return output
+
+    monkeypatch.setattr("osteo_monai.screening.radiographs.pipeline.screen_radiographs", screen_radiographs)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", write_virtual_study)
+    assert run(["screen", str(picture), "-o", str(tmp_path / "out"), "--sex", word]) == 3
+    assert run(["virtual", "ct", "-o", str(tmp_path / "ct"), "--sex", word]) == 0
+    assert values == ["F", "F"]
+
+
+# --- what is printed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_table_and_verdict(screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, count: int) -> None:
+    findings = (
+        Finding(code="a", severity=Severity.WARNING, message="The kernel is sharp."),
+        Finding(code="b", severity=Severity.INFO, message="T12 has the last ribs."),
+    )
+    screening.answer = lambda study: measured(study, count, findings=findings)
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Warning: The kernel is sharp."
+    rows = [line.split() for line in lines if line.strip().startswith(("L1", "L2"))]
+    assert [row[0] for row in rows] == ["L1", "L2"][:count]
+    only = " (L1 only)" if count == 1 else ""
+    assert (
+        "ct.nii.gz: accepted with warnings. Trabecular density 82.1 mg/cm3 K2HPO4 (90 % interval 70 to 94), "
+        f"osteopenia{only}."
+    ) in lines
+    assert lines[-2] == f"Report: {tmp_path / 'out' / 'report.html'}"
+    assert not any("last ribs" in line for line in lines)  # notes are in the report
+
+
+def test_unusable_input_has_a_result_and_exit_code_2(tmp_path: Path, no_models: None, capsys: Capture) -> None:
+    (tmp_path / "letter.txt").write_text("not an image")
+    for name in ("nowhere", "letter.txt"):
+        output = tmp_path / f"out {name}"
+        assert run(["screen", str(tmp_path / name), "-o", str(output)]) == 2
+        assert json.loads((output / "result.json").read_text())["verdict"] == "unusable"
+        assert capsys.readouterr().out.count(f"{name}: unusable. ") == 1
+
+
+@pytest.mark.parametrize("output", ["ct.nii.gz", "ct.nii.gz/below"])
+def test_output_that_is_a_file(screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, output: str) -> None:
+    assert run(["screen", str(ct), "-o", str(tmp_path / output)]) == 2
+    assert "--output must be " in capsys.readouterr().err
+    assert not screening.calls
+
+
+def test_results_are_replaced_on_request_only(screening: Screening, ct: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = ["screen", str(ct), "-o", str(tmp_path / "out")]
+    assert run(words) == 0
+    assert run(words) == 2
+    assert f"--overwrite must be given to replace '{tmp_path / 'out' / 'result.json'}'" in capsys.readouterr().err
+    assert run([*words, "--overwrite"]) == 0
+    assert len(screening.calls) == 2
+
+
+# --- many studies -------------------------------------------------------------------------------------------------
+
+
+def test_many_studies_give_a_row_each(
+    screening: Screening, nifti: Callable[[str], Path], tmp_path: Path, capsys: Capture, no_models: None
+) -> None:
+    screening.answer = refused
+    for name in ("a", "b"):
+        nifti(f"in/{name}.nii.gz")
+    assert run(["screen", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 3
+    assert [output.name for _, output, _ in screening.calls] == ["a.nii.gz", "b.nii.gz"]
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [row["refusals"] for row in rows] == ["x", "x"]
+    text = capsys.readouterr().out
+    assert "a.nii.gz: refused. The field of view is too small." in text
+    assert "summary.csv" in text
+
+
+def test_an_error_in_one_of_many_studies_is_a_row(
+    screening: Screening, nifti: Callable[[str], Path], tmp_path: Path, no_models: None
+) -> None:
+    def answer(study: str) -> ScreeningResult:
+        if study == "a.nii.gz":
+            raise RuntimeError("DOE^JOHN")
+        return refused("b", "accepted")
+
+    screening.answer = answer
+    for name in ("a", "b"):
+        nifti(f"in/{name}.nii.gz")
+    assert run(["screen", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 2
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [row["verdict"] for row in rows] == ["unusable", "accepted"]
+
+
+def test_facts_of_a_person_are_refused_for_many_studies(
+    picture: Path, tmp_path: Path, capsys: Capture, no_models: None
+) -> None:
+    (tmp_path / "other.png").write_bytes(picture.read_bytes())
+    assert run(["screen", str(tmp_path), "-o", str(tmp_path / "out"), "--age", "60", "--weight", "70"]) == 2
+    assert "--age and --weight must be left out for many studies, got 2" in capsys.readouterr().err
+
+
+def test_radiographs_and_ct_of_one_folder(
+    screening: Screening,
+    nifti: Callable[[str], Path],
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_models: None,
+) -> None:
+    pictures: list[tuple[Any, Any]] = []
+
+    def screen_radiographs(files: Any, output: Path, **options: Any) -> ScreeningResult:
+        pictures.append((files, options["options"]))
+        return ScreeningResult(study=options["study"], modality="radiograph", verdict="refused", findings=())
+
+    monkeypatch.setattr("osteo_monai.screening.radiographs.pipeline.screen_radiographs", screen_radiographs)
+    nifti("ct.nii.gz")
+    output = tmp_path / "out"
+    words = ["screen", str(tmp_path), "-o", str(output), "--levels", "L1", "--view", "lumbar_ap"]
+    assert run(words) == 3
+    ((path, _, keywords),) = screening.calls
+    assert (path.name, keywords["options"].levels) == ("ct.nii.gz", ("L1",))
+    ((files, options),) = pictures
+    assert ([file.name for file in files], options.view) == (["spine.png"], "lumbar_ap")
+    rows = json.loads((output / "summary.json").read_text())
+    assert [(row["study"], row["modality"]) for row in rows] == [("ct.nii.gz", "ct"), ("spine.png", "radiograph")]

@@ -1,0 +1,88 @@
+"""The verbs ``virtual ct``, ``virtual radiograph`` and ``virtual cohort``."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osteo_monai.cli import run
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_ct_passes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
+    calls: list[tuple[Path, int, dict[str, Any]]] = []
+
+    def write_virtual_study(output: Path, seed: int, **options: Any) -> Path:
+        calls.append((output, seed, options))
+        return output / "dicom"
+
+    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", write_virtual_study)
+    words = ["--seed", "4", "--sex", "F", "--age", "70", "--density", "60", "--variant", "cement", "--kvp", "100"]
+    assert run(["virtual", "ct", "-o", str(tmp_path), *words]) == 0
+    ((output, seed, options),) = calls
+    assert (output, seed) == (tmp_path, 4)
+    assert options["variants"] == {"cement"}
+    assert (options["sex"], options["age_years"], options["mean_density"], options["kvp"]) == ("F", 70, 60, 100)
+    assert f"Virtual study: {tmp_path / 'dicom'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["ct", "radiograph"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--variant", "horns"], "--variant must be lumbarised, sacralised, eleven_ribs, thirteen_ribs, osteophytes, "),
+        (["--variant", "lumbarised", "--variant", "sacralised"], "--variant must hold at most one of"),
+        (["--age", "12"], "--age must lie in 18 to 90"),
+        (["--density", "900"], "--density must lie in 5 to 300 mg/cm3"),
+        (["--seed", "-1"], "--seed must be greater than or equal to 0, got '-1'"),
+    ],
+)
+def test_wrong_person(tmp_path: Path, capsys: Capture, verb: str, words: list[str], message: str) -> None:
+    assert run(["virtual", verb, "-o", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_facts_of_a_person_are_reported_together(tmp_path: Path, capsys: Capture) -> None:
+    assert run(["virtual", "ct", "-o", str(tmp_path / "out"), "--age", "12", "--variant", "horns"]) == 2
+    error = capsys.readouterr().err
+    assert "--age must lie in" in error
+    assert "got 'horns'" in error
+
+
+def test_value_error_of_the_computation_is_unexpected(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ValueError("operands could not be broadcast together")
+
+    recipe = Path(__file__).parents[2] / "data_manifests" / "recipes" / "virtual_demo.json"
+    for name, words in (
+        ("write_virtual_study", ["ct"]),
+        ("write_virtual_radiograph", ["radiograph"]),
+        ("write_cohort", ["cohort", str(recipe)]),
+    ):
+        monkeypatch.setattr(f"osteo_monai.virtual.cohort.{name}", fail)
+        assert run(["virtual", *words, "-o", str(tmp_path)]) == 1
+        assert "An unexpected error stopped the command (ValueError)" in capsys.readouterr().err
+
+
+def test_cohort_of_a_file_that_is_no_recipe(tmp_path: Path, capsys: Capture) -> None:
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text("{}")
+    assert run(["virtual", "cohort", str(recipe), "-o", str(tmp_path / "out")]) == 2
+    assert "recipe.json is not a cohort recipe" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_cohort_keeps_an_existing_manifest(tmp_path: Path, capsys: Capture) -> None:
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text("{}")
+    (tmp_path / "manifest.json").touch()
+    assert run(["virtual", "cohort", str(recipe), "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "--output must be a folder without a manifest.json" in error
+    assert "is not a cohort recipe" in error
