@@ -42,7 +42,7 @@ from osteo_monai.virtual.recipe import (
     plan_cohort,
     read_recipe,
 )
-from osteo_monai.virtual.threads import own_threads
+from osteo_monai.virtual.threads import reserve_threads
 
 _L = VertebraLevel
 _Made = list[dict[str, Any]]
@@ -176,7 +176,7 @@ def write_virtual_radiograph(
     rows: int = 1024,
 ) -> Path:
     """Write one virtual radiograph as DICOM and PNG with its truth and bone mask into ``output``; return the DICOM."""
-    with own_threads():
+    with reserve_threads():
         person = draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants)
         anatomy = Anatomy(person)
         made = project(anatomy, draw_protocol(usual_protocol(view, rows), np.random.default_rng([seed, 4])), seed)
