@@ -32,16 +32,9 @@ from osteo_monai.virtual.files import (
     write_truth,
 )
 from osteo_monai.virtual.person import STANDARD, Person, Variant, draw_person
+from osteo_monai.virtual.plan import RadiographPlan, ScanPlan, SubjectPlan, plan_cohort
 from osteo_monai.virtual.radiograph import RadiographProtocol, draw_protocol, project, usual_protocol
-from osteo_monai.virtual.recipe import (
-    CohortRecipe,
-    Coverage,
-    RadiographPlan,
-    ScanPlan,
-    SubjectPlan,
-    plan_cohort,
-    read_recipe,
-)
+from osteo_monai.virtual.recipe import CohortRecipe, Coverage, read_recipe
 from osteo_monai.virtual.threads import reserve_threads
 
 _L = VertebraLevel

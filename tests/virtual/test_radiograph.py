@@ -20,6 +20,7 @@ from osteo_monai.virtual.cohort import write_cohort
 from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.files import radiograph_truth, write_bone_mask, write_radiograph_dicom, write_radiograph_png
 from osteo_monai.virtual.person import draw_person
+from osteo_monai.virtual.plan import plan_cohort
 from osteo_monai.virtual.radiograph import (
     Paths,
     PerspectiveCanvas,
@@ -33,7 +34,7 @@ from osteo_monai.virtual.radiograph import (
     usual_protocol,
 )
 from osteo_monai.virtual.radiograph.project import MineralPalette, draw_vessels
-from osteo_monai.virtual.recipe import plan_cohort, read_recipe
+from osteo_monai.virtual.recipe import read_recipe
 
 FRAME = np.array([[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]])
 SOURCE = np.array([0.0, -1000.0, 0.0])
