@@ -87,9 +87,8 @@ def test_values_of_a_ct() -> None:
     ct = scan(Anatomy(draw_person(3)), plan)
     assert ct.hu.shape == (128, 128, 87)
     labels, counts = np.unique(ct.labels[ct.labels > 0], return_counts=True)
-    assert dict(zip(labels.tolist(), counts.tolist(), strict=True)) == pytest.approx(
-        {18: 510, 19: 606, 20: 802, 21: 796, 22: 967, 23: 915, 24: 963, 26: 5058, 50: 1541, 51: 2}, abs=2
-    )
+    expected = {18: 510, 19: 606, 20: 802, 21: 796, 22: 967, 23: 915, 24: 963, 26: 5058, 50: 1541}
+    assert dict(zip(labels.tolist(), counts.tolist(), strict=True)) == pytest.approx(expected, abs=2)
     assert [float(ct.hu.mean()), float(ct.hu.std())] == pytest.approx([-488.8683, 474.7059], abs=0.02)
 
 
