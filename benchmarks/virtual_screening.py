@@ -28,7 +28,8 @@ from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan
 from osteo_monai.virtual.ct import VirtualCT
 from osteo_monai.virtual.person import STANDARD
-from osteo_monai.virtual.recipe import SubjectPlan, plan_cohort, read_recipe
+from osteo_monai.virtual.plan import SubjectPlan, plan_cohort
+from osteo_monai.virtual.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "data_manifests" / "recipes" / "virtual_segmentation_test.json"

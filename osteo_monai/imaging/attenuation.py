@@ -1,10 +1,9 @@
-"""X-ray attenuation at a tube voltage: what HU a tissue, a mineral or iodine has in a CT made at so many kVp.
+"""X-ray attenuation at a tube voltage: HU of a tissue, a mineral or iodine in a CT.
 
 The model is one spectrum per tube voltage (tungsten anode at 8 degrees, 2.5 mm Al and 0.2 mm Cu, hardened by 20 cm
-of water) seen by an energy-integrating detector. The attenuation of a material is the mean of mu(E) weighted by
-E times the fluence, and its HU is 1000 (mu / mu_water - 1). Spectra come from spekpy and coefficients from xraydb;
-both cost seconds, so ``attenuation_table.json`` beside this file holds the results for every five kVp and the
-functions here read it alone. ``python -m osteo_monai.imaging.attenuation`` makes it again.
+of water) and an energy-integrating detector. The attenuation of a material is the mean of mu(E) weighted by E times the
+fluence, and its HU is 1000 (mu / mu_water - 1). ``attenuation_table.json`` beside this file holds the results for every
+5 kVp; ``tools/make_attenuation_table.py`` writes it from spekpy and xraydb.
 """
 
 import json
@@ -12,21 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import MineralStandard
-
-ANODE_ANGLE_DEGREES = 8.0
-"""Anode angle of the modelled tube; 12 degrees would raise HU per mg/cm3 at 120 kVp by 0.010."""
-FILTRATION_MM: Mapping[str, float] = {"Al": 2.5, "Cu": 0.2}
-"""Inherent and added filtration. The largest uncertainty of the model: 5 Al + 0.5 Cu gives -0.116, no Cu +0.107."""
-WATER_PATH_MM = 200.0
-"""Water before the detector, standing for the body around the spine (10 cm: +0.14, 30 cm: -0.10 HU per mg/cm3)."""
-SPECTRUM_STEP_KEV = 0.5
 
 K2HPO4_DISPLACEMENT_CM3_PER_G = 0.2174
 """Water displaced by one gram of dissolved K2HPO4: the constant of the Mindways calibration (sigma_ct = sigma_ref -
@@ -271,101 +261,43 @@ MATERIALS: Mapping[str, Material] = {
     "pmma": Material({"H": 0.080538, "C": 0.599848, "O": 0.319614}, 1.19, "NIST, polymethyl methacrylate"),
     "titanium": Material({"Ti": 1.0}, 4.54, "NIST, element"),
 }
-"""Elemental compositions by mass and densities; keys are the names :func:`tissue_hu` takes (with their synonyms)."""
+"""Elemental compositions by mass and densities; keys are the names of :func:`tissue_hu` (with their synonyms)."""
 
 _NAMES: Mapping[str, str] = {word: name for name, material in MATERIALS.items() for word in (name, *material.synonyms)}
 
 
 def mass_attenuation(material: str, kev: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Total mass attenuation coefficient in cm2/g of a material of :data:`MATERIALS` at energies in keV.
+    """Return the total mass attenuation coefficient in cm2/g of a material of :data:`MATERIALS` at energies in keV.
 
-    Imports xraydb. Raises ``ValueError`` for an unknown name.
+    Raises ``ValueError`` for an unknown name.
     """
     import xraydb
 
-    energies = 1e3 * np.asarray(kev, dtype=np.float64)  # xraydb speaks eV
+    energies = 1e3 * np.asarray(kev, dtype=np.float64)  # unit of xraydb
     total = np.zeros_like(energies)
     for element, fraction in MATERIALS[_canonical(material)].fractions.items():
         total = total + fraction * xraydb.mu_elam(element, energies)
     return total
 
 
-def detected_spectrum(kvp: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energies in keV and the normalised weights of the detected spectrum (energy times fluence). Imports spekpy."""
-    import spekpy
-
-    _check_kvp(kvp)
-    beam = spekpy.Spek(kvp=float(kvp), th=ANODE_ANGLE_DEGREES, dk=SPECTRUM_STEP_KEV)
-    for element, thickness in FILTRATION_MM.items():
-        beam.filter(element, thickness)
-    kev, fluence = beam.filter("Water, Liquid", WATER_PATH_MM).get_spectrum()
-    weights = np.asarray(kev, dtype=np.float64) * np.asarray(fluence, dtype=np.float64)
-    return np.asarray(kev, dtype=np.float64), weights / weights.sum()
-
-
-def derive(kvp: float) -> dict[str, Any]:
-    """Everything the table holds for one tube voltage, from spekpy and xraydb (about a second).
-
-    Returns:
-        ``water_per_cm``: attenuation of water, 1/cm. ``hu_per_mg_cm3``: HU per mg/cm3 of each mineral standard.
-        ``hu_per_mg_iodine``: HU per mg of iodine per ml. ``tissue_hu``: HU of each material.
-    """
-    import xraydb
-
-    kev, weights = detected_spectrum(kvp)
-
-    def effective(coefficient: NDArray[np.float64]) -> float:
-        return float(np.sum(weights * coefficient))
-
-    def compound(formula: str) -> float:  # density 1 makes the linear coefficient a mass coefficient
-        return effective(xraydb.material_mu(formula, 1e3 * kev, density=1.0))
-
-    water = effective(mass_attenuation("water", kev))
-    # One mg/cm3 adds mu/rho of the mineral and takes away the water it displaces; HU are thousandths of water.
-    return {
-        "water_per_cm": water,
-        "hu_per_mg_cm3": {
-            MineralStandard.K2HPO4.value: compound("K2HPO4") / water - K2HPO4_DISPLACEMENT_CM3_PER_G,
-            MineralStandard.HYDROXYAPATITE.value: compound("Ca10P6O26H2") / water - 1.0 / HYDROXYAPATITE_DENSITY,
-        },
-        "hu_per_mg_iodine": compound("I") / water - IODINE_DISPLACEMENT_CM3_PER_G,
-        "tissue_hu": {
-            name: 1000.0 * (material.density * effective(mass_attenuation(name, kev)) / water - 1.0)
-            for name, material in MATERIALS.items()
-        },
-    }
-
-
-def write_table(path: Path) -> None:
-    """Derive the numbers of every tabulated tube voltage and write them as JSON."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: rounded(inner) for key, inner in value.items()}
-        return float(f"{value:.7g}")
-
-    table = {str(kvp): rounded(derive(kvp)) for kvp in TABULATED_KVP}
-    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-
-
 def hu_per_mg_cm3(standard: MineralStandard, kvp: float) -> float:
-    """HU added by one mg/cm3 of mineral in water at ``kvp`` (70 to 150); ``ValueError`` outside or if unnamed."""
+    """Return the HU that one mg/cm3 of mineral adds to water at ``kvp`` (70 to 150); ``ValueError`` outside."""
     wanted = MineralStandard(standard).value
     return _interpolated(("hu_per_mg_cm3", wanted), float(kvp))
 
 
 def hu_per_mg_iodine(kvp: float) -> float:
-    """HU added by one mg of iodine per ml at ``kvp`` (70 to 150); ``ValueError`` outside."""
+    """Return the HU that one mg of iodine per ml adds at ``kvp`` (70 to 150); ``ValueError`` outside."""
     return _interpolated(("hu_per_mg_iodine",), float(kvp))
 
 
 def tissue_hu(name: str, kvp: float) -> float:
-    """HU of a material of :data:`MATERIALS` at ``kvp`` (70 to 150); ``ValueError`` for another name or voltage."""
+    """Return the HU of a material of :data:`MATERIALS` at ``kvp`` (70 to 150); ``ValueError`` outside or if unknown."""
     return _interpolated(("tissue_hu", _canonical(name)), float(kvp))
 
 
 def water_attenuation(kvp: float) -> float:
-    """Effective linear attenuation of water in 1/cm at ``kvp`` (70 to 150); ``ValueError`` outside."""
+    """Return the effective linear attenuation of water in 1/cm at ``kvp`` (70 to 150); ``ValueError`` outside."""
     return _interpolated(("water_per_cm",), float(kvp))
 
 
@@ -390,7 +322,7 @@ def _table() -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _interpolated(keys: tuple[str, ...], kvp: float) -> float:
-    """Linear between neighbouring tabulated voltages (at most 0.3 % from the spectrum half-way)."""
+    """Interpolate linearly between tabulated voltages (error at most 0.3 %, half-way)."""
     _check_kvp(kvp)
     values = []
     for voltage in TABULATED_KVP:
@@ -399,7 +331,3 @@ def _interpolated(keys: tuple[str, ...], kvp: float) -> float:
             node = node[key]
         values.append(float(node))
     return float(np.interp(kvp, TABULATED_KVP, values))
-
-
-if __name__ == "__main__":
-    write_table(Path(__file__).with_name(_TABLE_NAME))

@@ -32,17 +32,10 @@ from osteo_monai.virtual.files import (
     write_truth,
 )
 from osteo_monai.virtual.person import STANDARD, Person, Variant, draw_person
+from osteo_monai.virtual.plan import RadiographPlan, ScanPlan, SubjectPlan, plan_cohort
 from osteo_monai.virtual.radiograph import RadiographProtocol, draw_protocol, project, usual_protocol
-from osteo_monai.virtual.recipe import (
-    CohortRecipe,
-    Coverage,
-    RadiographPlan,
-    ScanPlan,
-    SubjectPlan,
-    plan_cohort,
-    read_recipe,
-)
-from osteo_monai.virtual.threads import own_threads
+from osteo_monai.virtual.recipe import CohortRecipe, Coverage, read_recipe
+from osteo_monai.virtual.threads import reserve_threads
 
 _L = VertebraLevel
 _Made = list[dict[str, Any]]
@@ -176,7 +169,7 @@ def write_virtual_radiograph(
     rows: int = 1024,
 ) -> Path:
     """Write one virtual radiograph as DICOM and PNG with its truth and bone mask into ``output``; return the DICOM."""
-    with own_threads():
+    with reserve_threads():
         person = draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants)
         anatomy = Anatomy(person)
         made = project(anatomy, draw_protocol(usual_protocol(view, rows), np.random.default_rng([seed, 4])), seed)

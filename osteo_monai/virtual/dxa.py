@@ -8,8 +8,8 @@ from torch import Tensor
 
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, MineralStandard, Sex, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.anatomy.column import Vertebra
 from osteo_monai.virtual.anatomy.shapes import paint_shapes
+from osteo_monai.virtual.anatomy.vertebra import Vertebra
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.person import Person
 

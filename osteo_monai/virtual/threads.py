@@ -1,7 +1,7 @@
-"""Threads for work that is made of thousands of small operations.
+"""Threads for work that consists of thousands of small operations.
 
-PyTorch shares out each operation among its threads. Where operations are small they wait for each other longer than
-they take, and on a busy machine ten times as long. So operations keep to one thread, and larger parts run side by side.
+PyTorch divides each operation among its threads. Small operations then spend more time waiting than computing, up to
+ten times as much on a busy machine. Here each operation uses one thread, and larger parts run in parallel.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,25 +13,28 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
-_threads: ContextVar[int] = ContextVar("threads", default=1)
+_reserved: ContextVar[int] = ContextVar("reserved", default=1)
 
 
 @contextmanager
-def own_threads() -> Iterator[None]:
-    """Take PyTorch's threads away from its operations, for ``side_by_side`` to use; given back at the end."""
+def reserve_threads() -> Iterator[None]:
+    """Limit PyTorch's operations to one thread each and reserve the others for ``run_parallel``.
+
+    The number of threads is a setting of the process; the former number is restored at the end, after an error too.
+    """
     before = torch.get_num_threads()
-    token = _threads.set(max(before, _threads.get()))
+    token = _reserved.set(max(before, _reserved.get()))
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        _threads.reset(token)
+        _reserved.reset(token)
 
 
-def side_by_side(work: Callable[[int], T], parts: Sequence[int]) -> list[T]:
-    """Return ``work`` of each part, in order, done by as many threads as ``own_threads`` has taken."""
-    threads = min(_threads.get(), len(parts))
+def run_parallel(work: Callable[[int], T], parts: Sequence[int]) -> list[T]:
+    """Return ``work`` of each part, in order, computed by the threads that ``reserve_threads`` has reserved."""
+    threads = min(_reserved.get(), len(parts))
     if threads < 2:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from osteo_monai.virtual.beam import absorbance, spectrum, titanium_as_mineral
+from osteo_monai.virtual.radiograph.beam import absorbance, spectrum, titanium_as_mineral
 
 
 @pytest.mark.parametrize("filtration", ["light", "copper"])
@@ -22,7 +22,7 @@ def test_spectrum_is_a_distribution_that_ends_at_the_tube_voltage(filtration: st
 
 
 def test_table_agrees_with_the_sum_over_energies() -> None:
-    from osteo_monai.virtual.beam import _table
+    from osteo_monai.virtual.radiograph.beam import _table
 
     table = _table()
     mu_water, mu_mineral = (np.array(table[k]) for k in ("water_cm2_g", "mineral_cm2_g"))

@@ -16,7 +16,8 @@ from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan, write_cohort, write_virtual_study, z_range
 from osteo_monai.virtual.ct import VirtualCT
 from osteo_monai.virtual.person import Person
-from osteo_monai.virtual.recipe import plan_cohort, read_recipe
+from osteo_monai.virtual.plan import plan_cohort
+from osteo_monai.virtual.recipe import read_recipe
 
 L = VertebraLevel
 RECIPE = {

@@ -20,21 +20,21 @@ from osteo_monai.virtual.cohort import write_cohort
 from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.files import radiograph_truth, write_bone_mask, write_radiograph_dicom, write_radiograph_png
 from osteo_monai.virtual.person import draw_person
+from osteo_monai.virtual.plan import plan_cohort
 from osteo_monai.virtual.radiograph import (
-    Beam,
     Paths,
     PerspectiveCanvas,
     RadiographProtocol,
+    RayGeometry,
     VirtualRadiograph,
-    _draw_vessels,
-    _MineralPalette,
     develop,
     expose,
     project,
     project_ct,
     usual_protocol,
 )
-from osteo_monai.virtual.recipe import plan_cohort, read_recipe
+from osteo_monai.virtual.radiograph.project import MineralPalette, draw_vessels
+from osteo_monai.virtual.recipe import read_recipe
 
 FRAME = np.array([[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]])
 SOURCE = np.array([0.0, -1000.0, 0.0])
@@ -94,7 +94,7 @@ def test_a_box_holds_every_sample_of_its_shape() -> None:
 @pytest.mark.parametrize("radius", [6.0, 11.0, 20.0])
 def test_path_through_a_ball(radius: float) -> None:
     c = canvas()
-    c.paint_shapes(_MineralPalette(), [ball(radius, 100.0)])
+    c.paint_shapes(MineralPalette(), [ball(radius, 100.0)])
     paths = c.value.sum(1) * 2.5 / 100.0
     # through the middle 2 r; the whole adds up to the volume seen at a magnification of 1.2
     assert float(paths[40, 40]) == pytest.approx(2 * radius, rel=0.05)
@@ -105,7 +105,7 @@ def test_path_through_a_ball(radius: float) -> None:
 @pytest.mark.parametrize("thickness", [0.4, 0.9, 1.8])
 def test_a_cortex_thinner_than_a_step_keeps_its_mineral(thickness: float) -> None:
     c = canvas()
-    c.paint_shapes(_MineralPalette(), [ball(12.0, 0.0, (thickness, 900.0))])
+    c.paint_shapes(MineralPalette(), [ball(12.0, 0.0, (thickness, 900.0))])
     mineral = float((c.value.sum(1) * 2.5).sum()) / 1.2**2 / 900.0
     shell = 4 / 3 * np.pi * (12.0**3 - (12.0 - thickness) ** 3)
     assert mineral == pytest.approx(shell, rel=0.10)
@@ -116,7 +116,7 @@ def test_pieces_of_a_bent_tube_meet_without_a_seam() -> None:
     thorax.hard, thorax.soft = [], []
     thorax._tube([(-20, -3, 0), (-5, 0, 2), (8, 4, -2), (20, 9, 3)], 4.0, lambda palette, p, d: 100.0)
     c = canvas(step=2.0, depth=60)
-    c.paint_shapes(_MineralPalette(), thorax.hard)
+    c.paint_shapes(MineralPalette(), thorax.hard)
     whole = canvas(step=2.0, depth=60)
     points = np.array([(-20, -3, 0), (-5, 0, 2), (8, 4, -2), (20, 9, 3)], float)
 
@@ -124,7 +124,7 @@ def test_pieces_of_a_bent_tube_meet_without_a_seam() -> None:
         pieces = [capsule(p, a, b, 4.0) for a, b in pairwise(points)]  # type: ignore[arg-type]
         return torch.stack(torch.broadcast_tensors(*pieces)).amin(0)
 
-    whole.paint_shapes(_MineralPalette(), [Shape((-30,) * 3, (30,) * 3, distance, lambda palette, p, d: 100.0)])
+    whole.paint_shapes(MineralPalette(), [Shape((-30,) * 3, (30,) * 3, distance, lambda palette, p, d: 100.0)])
     ours, exact = c.value.sum(1), whole.value.sum(1)
     assert float(ours.sum()) == pytest.approx(float(exact.sum()), rel=0.03)
     assert float((ours - exact).abs().max()) < 0.25 * float(exact.max())
@@ -132,9 +132,9 @@ def test_pieces_of_a_bent_tube_meet_without_a_seam() -> None:
 
 def test_path_through_a_vessel() -> None:
     protocol = RadiographProtocol(size=(100, 100), field_size=(100.0, 100.0), source_distance=1200.0)
-    beam = Beam(SOURCE, FRAME, 1200.0, (900.0, 1100.0))
+    beam = RayGeometry(SOURCE, FRAME, 1200.0, (900.0, 1100.0))
     vessel = Vessel(np.array([-20.0, 0, 0]), np.array([20.0, 0, 0]), 3.0)
-    drawn = _draw_vessels([vessel], beam, protocol, 2.0).numpy()
+    drawn = draw_vessels([vessel], beam, protocol, 2.0).numpy()
     # across: pi r^2 times the contrast, seen at a magnification of 1.2 in the rows alone
     assert drawn[:, 50].sum() / 1.2 == pytest.approx(2.0 * np.pi * 9, rel=0.03)
     assert drawn[:, 5].sum() == 0

@@ -1,4 +1,4 @@
-"""Cohort recipes: the shipped ones are right, wrong ones are refused, and a plan is the same on every machine."""
+"""Cohort recipes: shipped ones are valid, invalid ones are refused, and plans are equal on every machine."""
 
 import json
 from collections import Counter
@@ -11,7 +11,8 @@ import pytest
 from osteo_monai.domain import BoneStatus, DensityThresholds, Sex
 from osteo_monai.virtual.cohort import person_of
 from osteo_monai.virtual.person import STANDARD, Variant
-from osteo_monai.virtual.recipe import CohortRecipe, Population, SubjectPlan, plan_cohort, read_recipe
+from osteo_monai.virtual.plan import SubjectPlan, plan_cohort
+from osteo_monai.virtual.recipe import CohortRecipe, Population, read_recipe
 
 RECIPES = Path(__file__).parents[2] / "data_manifests" / "recipes"
 
@@ -35,7 +36,7 @@ def status(plan: SubjectPlan) -> BoneStatus:
     return DensityThresholds().status(person_of(plan).mean_density, STANDARD)
 
 
-def test_nobody_is_in_two_shipped_cohorts() -> None:
+def test_no_person_is_in_two_shipped_cohorts() -> None:
     shipped = [read_recipe(path) for path in RECIPES.glob("*.json")]
     people = {r.name: {p.seed for p in plan_cohort(r)} for r in shipped}
     groups = {r.people or r.name for r in shipped}
@@ -47,7 +48,7 @@ def test_nobody_is_in_two_shipped_cohorts() -> None:
 
 def test_pans_cohort_is_that_of_the_paper() -> None:
     plans = plan_cohort(read_recipe(RECIPES / "virtual_pan2024.json"))
-    # Table 1: age band, men, women; the two of 90 and above stand in the last band
+    # Table 1: age band, men, women; the two of 90 and above are in the last band
     table = {20: (40, 20), 30: (85, 80), 40: (157, 99), 50: (207, 115), 60: (57, 60), 70: (41, 45), 80: (18, 24)}
     bands = Counter((int(p.age_years // 10 * 10), p.sex) for p in plans)
     assert bands == {(band, sex): n for band, row in table.items() for sex, n in zip("MF", row, strict=True)}
@@ -136,7 +137,7 @@ def test_classes_are_counted_and_few_people_drawn_again() -> None:
     assert len({p.seed for p in plans}) == 60
 
 
-def test_classes_are_divided_as_asked() -> None:
+def test_classes_are_divided_as_in_the_recipe() -> None:
     classes = {"normal": 10, "osteopenia": 6, "osteoporosis": 4}
     split_classes = {
         "training": {"normal": 7, "osteopenia": 4, "osteoporosis": 1},
@@ -148,9 +149,9 @@ def test_classes_are_divided_as_asked() -> None:
     }
 
 
-def test_classes_that_nobody_has() -> None:
+def test_impossible_classes_are_refused() -> None:
     young = {"age_distribution": "uniform", "age_min": 20, "age_max": 25, "female_fraction": 1}
-    with pytest.raises(ValueError, match="class_counts cannot be met .* lacking 2 of status osteoporosis"):
+    with pytest.raises(ValueError, match="class_counts must be possible .* got 2 of status osteoporosis missing"):
         plan_cohort(recipe(subjects=2, population=young, class_counts={"osteoporosis": 2}))
 
 
@@ -253,22 +254,25 @@ def test_weights_of_acquisitions() -> None:
         ({"class_counts": {"normal": 21, "osteopenia": -1}}, "must not be negative, got -1"),
         (
             {"class_counts": {"normal": 20}, "split_classes": {"test": {"normal": 19}}},
-            "hold 20 people of status normal",
+            "add up to 20 people of status normal",
         ),
         ({"class_counts": {"normal": 20}, "split_classes": {"training": {"normal": 20}}}, "must add up to splits['te"),
-        ({"population": {"strata": [{"age_min": 20, "age_max": 30, "men": 1, "women": 1}]}}, "hold 20 people, got 2"),
+        (
+            {"population": {"strata": [{"age_min": 20, "age_max": 30, "men": 1, "women": 1}]}},
+            "add up to 20 people, got 2",
+        ),
         (
             {"population": {"age_min": 30, "strata": [{"age_min": 20, "age_max": 30, "men": 9, "women": 11}]}},
-            "beside age",
+            "combined with age",
         ),
-        ({"population": {"strata": [{"age_min": 40, "age_max": 30, "men": 9, "women": 11}]}}, "must lie below age_max"),
+        ({"population": {"strata": [{"age_min": 40, "age_max": 30, "men": 9, "women": 11}]}}, "must be below age_max"),
         ({"acquisitions": [{"name": "a", "gain": [1.1, 0.9]}]}, "gain must satisfy"),
         ({"acquisitions": [{"name": "a", "offset_hu": [-300, 0]}]}, "offset_hu must satisfy"),
         ({"acquisitions": [{"name": "a", "kvp": [120, 120]}]}, "kvp must be one value or a list of different ones"),
         ({"acquisitions": [{"name": "a", "phase": []}]}, "phase must be one value or a list of different ones"),
         ({"people": "No Name"}, "people"),
         ({"splits": {"tests": 1.0}}, "training, validation, test or external_<centre>, got 'tests'"),
-        ({"variants": {"eleven_ribs": 0.6, "thirteen_ribs": 0.6}}, "must not exceed 1 in all, got 1.2"),
+        ({"variants": {"eleven_ribs": 0.6, "thirteen_ribs": 0.6}}, "must not exceed 1 in total, got 1.2"),
         ({"variants": {"hump": 0.6}}, "variants"),
         ({"acquisitions": []}, "acquisitions"),
         ({"acquisitions": [{"name": "a"}, {"name": "a"}]}, "different names"),
@@ -283,7 +287,7 @@ def test_wrong_recipes_are_refused(tmp_path: Path, fields: dict[str, Any], messa
     content = {"name": "r", "description": "d", "seed": 5, "subjects": 20, "acquisitions": [{"name": "a"}], **fields}
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"recipe\.json is not a cohort recipe") as caught:
+    with pytest.raises(ValueError, match=r"recipe\.json must be a valid cohort recipe") as caught:
         read_recipe(path)
     assert message in str(caught.value)
 

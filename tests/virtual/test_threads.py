@@ -8,7 +8,7 @@ import torch
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.person import draw_person
 from osteo_monai.virtual.radiograph import project, usual_protocol
-from osteo_monai.virtual.threads import own_threads, side_by_side
+from osteo_monai.virtual.threads import reserve_threads, run_parallel
 
 
 @pytest.fixture(autouse=True)
@@ -19,27 +19,27 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_parts_run_side_by_side_in_order_and_operations_alone() -> None:
+def test_parts_run_run_parallel_in_order_and_operations_alone() -> None:
     meeting = threading.Barrier(2, timeout=30)
 
     def work(part: int) -> tuple[int, int]:
         meeting.wait()  # passes only where two parts run at a time
         return part, torch.get_num_threads()
 
-    with own_threads():
+    with reserve_threads():
         assert torch.get_num_threads() == 1
-        with own_threads():  # what is called inside keeps the threads
-            assert side_by_side(work, range(4)) == [(part, 1) for part in range(4)]
+        with reserve_threads():  # what is called inside keeps the threads
+            assert run_parallel(work, range(4)) == [(part, 1) for part in range(4)]
     assert torch.get_num_threads() == 2
 
 
 def test_settings_come_back_after_an_error_and_one_thread_stays_one() -> None:
-    with pytest.raises(ValueError, match="no"), own_threads():
+    with pytest.raises(ValueError, match="no"), reserve_threads():
         raise ValueError("no")
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
-    with own_threads():
-        assert side_by_side(lambda part: threading.get_ident(), range(2)) == [threading.get_ident()] * 2
+    with reserve_threads():
+        assert run_parallel(lambda part: threading.get_ident(), range(2)) == [threading.get_ident()] * 2
 
 
 def test_a_radiograph_is_the_same_with_one_thread_and_with_two() -> None:

@@ -1,8 +1,8 @@
 """The body of a virtual person."""
 
 from osteo_monai.virtual.anatomy.body import Anatomy
-from osteo_monai.virtual.anatomy.column import BODY_SIZE_MM, FEMALE_SCALE, Vertebra, reached, sequence
 from osteo_monai.virtual.anatomy.shapes import Noise, Palette, Positions, Shape, Value, Vec, paint_shapes
+from osteo_monai.virtual.anatomy.vertebra import BODY_SIZE_MM, FEMALE_SCALE, Vertebra, reached, sequence
 
 __all__ = [
     "BODY_SIZE_MM",

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.virtual.anatomy.bones import BoneBuilder
-from osteo_monai.virtual.anatomy.column import FEMALE_SCALE, Vertebra
 from osteo_monai.virtual.anatomy.shapes import Noise, Palette, Positions, Shape, Vec, paint_shapes
+from osteo_monai.virtual.anatomy.vertebra import FEMALE_SCALE, Vertebra
 from osteo_monai.virtual.canvas import Canvas, smooth_max
 from osteo_monai.virtual.person import Person
 

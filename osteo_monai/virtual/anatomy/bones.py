@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
-from osteo_monai.virtual.anatomy.column import Vertebra
 from osteo_monai.virtual.anatomy.shapes import Palette, Positions, Value, Vec, fixed, spline
 from osteo_monai.virtual.anatomy.trunk import TrunkBuilder
+from osteo_monai.virtual.anatomy.vertebra import Vertebra
 from osteo_monai.virtual.canvas import capsule, ellipsoid, smooth_max, smooth_min
 from osteo_monai.virtual.person import Variant
 

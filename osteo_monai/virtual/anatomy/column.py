@@ -1,7 +1,6 @@
 """The column: where the vertebrae are, how each is formed, and what lies between and in them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,111 +10,14 @@ from torch import Tensor
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.virtual.anatomy.arch import arch_distance, compactness, draw_arch
 from osteo_monai.virtual.anatomy.shapes import Builder, Palette, Positions, Value, Vec, fixed, spline
-from osteo_monai.virtual.canvas import Box, Canvas, capsule, smooth_max
+from osteo_monai.virtual.anatomy.vertebra import BODY_SIZE_MM, TILT_DEGREES, Vertebra, rotation, sequence
+from osteo_monai.virtual.canvas import capsule, smooth_max
 from osteo_monai.virtual.person import Person, Variant
 
 L = VertebraLevel
 
-BODY_SIZE_MM: dict[VertebraLevel, tuple[float, float, float, float]] = {
-    # level: width, depth, height of the body, height of the disc below it; men
-    L.T1: (29, 17, 16.0, 4.0),
-    L.T2: (28, 18, 17.0, 4.0),
-    L.T3: (27, 20, 17.5, 3.5),
-    L.T4: (27, 22, 18.0, 3.5),
-    L.T5: (28, 24, 18.5, 3.5),
-    L.T6: (29, 26, 19.0, 4.0),
-    L.T7: (30, 28, 19.5, 4.5),
-    L.T8: (31, 29, 20.0, 4.8),
-    L.T9: (33, 30, 20.5, 5.0),
-    L.T10: (35, 31, 21.5, 5.2),
-    L.T11: (38, 32, 22.5, 5.8),
-    L.T12: (41, 32, 24.0, 6.5),
-    L.T13: (42, 32.5, 25.0, 7.0),
-    L.L1: (43, 33, 26.0, 7.8),
-    L.L2: (44.5, 34, 26.8, 9.0),
-    L.L3: (46.5, 35, 27.2, 10.2),
-    L.L4: (48.5, 35.5, 27.2, 11.0),
-    L.L5: (51, 35.5, 26.5, 10.5),
-    L.L6: (51, 34.5, 25.0, 9.0),
-}
-"""Ranges in the literature: lumbar height 20-30, depth 30-35, width 40-50 mm; volumes rise from L1 to L4."""
-
-_TILT_DEGREES: dict[VertebraLevel, float] = dict(
-    zip(
-        BODY_SIZE_MM,
-        (24, 20, 16, 12, 8, 4, 0, -4, -8, -11, -13, -14, -14, -13, -9, -2, 8, 20, 28),
-        strict=True,
-    )
-)
-"""How far the long axis of each body leans forward, for an average lordosis and kyphosis."""
-
 Beaks = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]
 """Of the lower and of the upper rim: size (share of the half-width) and direction (radians from the right, forward)."""
-
-FEMALE_SCALE = 0.90
-"""Linear size of women's vertebrae against men's (10-15 % larger in men; commonly quoted)."""
-
-
-@dataclass(frozen=True)
-class Vertebra:
-    """A vertebral body: where it is, how it is turned, how large it is, how dense."""
-
-    level: VertebraLevel
-    centre: Vec
-    frame: NDArray[np.float64]
-    """(3, 3); columns are u, v and w in RAS+."""
-    half_width: float
-    front: float
-    """From the centre of the frame to the anterior wall."""
-    back: float
-    height: float
-    disc_below: float
-    density: float
-    fracture: float
-    """Fraction of the anterior height that is lost; 0 for an intact body."""
-
-    @property
-    def trabecular_density(self) -> float:
-        """What the trabecular bone has in mg/cm3 K2HPO4: a collapsed body's is compacted."""
-        return self.density * (1.0 + 0.5 * self.fracture)
-
-    @property
-    def reach_z(self) -> float:
-        """How far the body reaches above and below its centre along z, in mm; a little generous."""
-        return float(0.5 * self.height + abs(self.frame[2, 1]) * self.front + abs(self.frame[2, 0]) * self.half_width)
-
-    def world(self, u: float, v: float, w: float) -> Vec:
-        """Position in RAS+ mm of a point of the body's frame."""
-        position: Vec = self.centre + self.frame @ np.array([u, v, w])
-        return position
-
-    def local(self, p: Positions) -> Positions:
-        """Coordinates u, v, w of RAS+ positions."""
-        d = [x - float(c) for x, c in zip(p, self.centre, strict=True)]
-        u, v, w = (d[0] * float(f[0]) + d[1] * float(f[1]) + d[2] * float(f[2]) for f in self.frame.T)
-        return u, v, w
-
-
-def _rotation(pitch: float, roll: float, yaw: float) -> NDArray[np.float64]:
-    """Frame whose up axis leans forward by ``pitch``, to the right by ``roll``, turned by ``yaw`` (degrees)."""
-    a, b, c = np.deg2rad([pitch, roll, yaw])
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), np.sin(a)], [0, -np.sin(a), np.cos(a)]])
-    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    rotation: NDArray[np.float64] = about_y @ about_x @ about_z
-    return rotation
-
-
-def sequence(variants: frozenset[Variant]) -> list[VertebraLevel]:
-    """The presacral levels of a spine with ``variants``, from the lowest up."""
-    levels: list[VertebraLevel] = [level for level in BODY_SIZE_MM if level not in (L.T13, L.L6)]
-    if Variant.LUMBARISED in variants:
-        levels.append(L.L6)
-    if Variant.SACRALISED in variants:
-        levels.remove(L.L5)
-    if Variant.THIRTEEN_RIBS in variants:
-        levels.insert(levels.index(L.L1), L.T13)
-    return levels[::-1]
 
 
 def _spikes(angle: Tensor, rim: Sequence[tuple[float, float]]) -> Tensor:
@@ -167,13 +69,13 @@ class ColumnBuilder(Builder):
             disc *= 1 - degenerate * self._uniform(0, 1)
             if rng.random() < 0.12 * aged:  # one that has lost most of its height
                 disc = max(0.55 * disc, 2.0)
-            bent = _TILT_DEGREES[level]
+            bent = TILT_DEGREES[level]
             if level.startswith("T"):
-                bent = _TILT_DEGREES[L.T12] + kyphosis * (bent - _TILT_DEGREES[L.T12])
+                bent = TILT_DEGREES[L.T12] + kyphosis * (bent - TILT_DEGREES[L.T12])
             tilt = pitch0 + curve * (bent + rng.normal(0, 1.5))
             roll = scoliosis * np.sin(phase + 2 * np.pi * index / period) + rng.normal(0, 0.7)
             yaw = 0.5 * scoliosis * np.cos(phase + 2 * np.pi * index / period) + rng.normal(0, 1.0)
-            frame = _rotation(tilt, roll, yaw)
+            frame = rotation(tilt, roll, yaw)
             up = frame[:, 2]
             centre = foot + up * (disc + height / 2)
             self.vertebrae.append(
@@ -191,7 +93,7 @@ class ColumnBuilder(Builder):
                 )
             )
             foot = centre + up * height / 2
-        self.sacrum_frame = _rotation(pitch0 + curve * 38 + rng.normal(0, 4), rng.normal(0, 2), 0)
+        self.sacrum_frame = rotation(pitch0 + curve * 38 + rng.normal(0, 4), rng.normal(0, 2), 0)
         self._body_distance: dict[VertebraLevel, Callable[[Positions], Tensor]] = {}
         self._cortex: dict[VertebraLevel, float] = {}
         self._beak: dict[VertebraLevel, Beaks] = {}
@@ -519,9 +421,3 @@ class ColumnBuilder(Builder):
                         6.0,
                         lambda palette, p, d: palette.solid("titanium"),
                     )
-
-
-def reached(canvas: Canvas, vertebra: Vertebra, margin: float = 6.0) -> Box | None:
-    """Return the voxels of ``canvas`` that may belong to the body of ``vertebra``."""
-    reach = float(np.linalg.norm([vertebra.half_width, vertebra.front, vertebra.height / 2])) + margin
-    return canvas.box(vertebra.centre - reach, vertebra.centre + reach)

@@ -1,6 +1,7 @@
 """The trunk: skin, fat, muscles, lungs, organs, bowel and large vessels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,34 @@ from osteo_monai.virtual.canvas import ellipsoid, smooth_max
 L = VertebraLevel
 
 
+@dataclass(frozen=True)
+class _Cavity:
+    """Inner surface of the trunk's wall and the diaphragm; lengths in mm.
+
+    Attributes:
+        inside: distance to the wall, negative inside.
+        x, y: middle of the trunk at L1.
+        dome: height of the dome of the diaphragm on the left (-1) and on the right (1).
+        drop, recess: fall of the diaphragm towards its border, and behind.
+    """
+
+    inside: Callable[[Positions], Tensor]
+    half_width: float
+    half_depth: float
+    x: float
+    y: float
+    dome: Mapping[float, float]
+    drop: float
+    recess: float
+
+    def above_dome(self, p: Positions, side: float) -> Tensor:
+        """Return the height above the diaphragm."""
+        dx = (p[0] - self.x - side * 0.45 * self.half_width) / (0.65 * self.half_width)
+        dy = (p[1] - self.y - 8) / self.half_depth
+        surface = self.dome[side] - self.drop * (dx * dx + dy * dy) - self.recess * (-dy).clamp(min=0) ** 2
+        return p[2] - surface
+
+
 class TrunkBuilder(ColumnBuilder):
     """Builds the soft tissues around a column."""
 
@@ -23,6 +52,9 @@ class TrunkBuilder(ColumnBuilder):
     _fat: float
     _arms: slice
     _lungs: list[int]
+    _loop_radii: tuple[float, float, float]
+    """Radii in mm of the last bowel loop. Heart and stomach have them too, within the boxes of their own radii: a
+    defect of the first release that is kept, because every published virtual scan depends on it."""
     _sway: list[float]
     _sway_z: tuple[float, float]
     _hindmost: float
@@ -121,158 +153,180 @@ class TrunkBuilder(ColumnBuilder):
         return 0.75 * (y - self._hindmost).clamp(min=0)
 
     def _build_organs(self) -> None:
-        rng = self._rng
-        z = {v.level: float(v.centre[2]) for v in self.vertebrae}
-        t12, l1, l2 = (z[level] for level in (L.T12, L.L1, L.L2))
-        t10 = z[L.T10]
+        cavity = self._draw_cavity()
+        organs = (
+            self._add_mediastinum,
+            self._add_lungs,  # on both sides of the mediastinum
+            self._add_heart,
+            self._add_liver,
+            self._add_spleen,
+            self._add_stomach,
+            self._add_kidneys,
+            self._add_pancreas,
+            self._add_bowel,
+        )
+        for add_organ in organs:
+            add_organ(cavity)
+
+    def _height(self, level: VertebraLevel) -> float:
+        """Return the z in mm of the centre of a body."""
+        return float(self.vertebra(level).centre[2])
+
+    def _draw_cavity(self) -> _Cavity:
         inset = self._fat + self._uniform(10, 16)
-        cavity = self._trunk(inset)
-        a, b = self.half_width - inset, self.half_depth - inset
-        mx, my = float(self._middle[0]), float(self._middle[1] + self._forward(torch.tensor(l1)))
-        dome_z = {s: t10 + self._uniform(-22, 28) + (8 if s > 0 else 0) for s in (-1.0, 1.0)}
-        drop = self._uniform(45, 95)
-        recess = self._uniform(20, 80)
+        middle_y = float(self._middle[1] + self._forward(torch.tensor(self._height(L.L1))))
+        t10 = self._height(L.T10)
+        return _Cavity(
+            inside=self._trunk(inset),
+            half_width=self.half_width - inset,
+            half_depth=self.half_depth - inset,
+            x=float(self._middle[0]),
+            y=middle_y,
+            dome={s: t10 + self._uniform(-22, 28) + (8 if s > 0 else 0) for s in (-1.0, 1.0)},
+            drop=self._uniform(45, 95),
+            recess=self._uniform(20, 80),
+        )
 
-        def dome(side: float) -> Callable[[Positions], Tensor]:
-            """Height above the diaphragm, mm."""
+    def _chest_box(self, c: _Cavity) -> list[Vec]:
+        low = self._middle + [-c.half_width, -c.half_depth, self._height(L.T12) - 90]
+        return [low, self._middle + [c.half_width, c.half_depth, self._top]]
 
-            def above(p: Positions) -> Tensor:
-                dx, dy = (p[0] - mx - side * 0.45 * a) / (0.65 * a), (p[1] - my - 8) / b
-                surface = dome_z[side] - drop * (dx * dx + dy * dy) - recess * (-dy).clamp(min=0) ** 2
-                return p[2] - surface
-
-            return above
-
-        # mediastinum first, then lungs on both sides of it
-        chest = [self._middle + [-a, -b, t12 - 90], self._middle + [a, b, self._top]]
+    def _add_mediastinum(self, c: _Cavity) -> None:
         self._add(
-            chest,
+            self._chest_box(c),
             0,
-            lambda p: smooth_max(cavity(p), 0.7 * (dome_z[1.0] - 15 - p[2]), 4),
+            lambda p: smooth_max(c.inside(p), 0.7 * (c.dome[1.0] - 15 - p[2]), 4),
             self._textured("mediastinum", 12, 8),
         )
-        centre_y = self._at(t10)[1]
+
+    def _add_lungs(self, c: _Cavity) -> None:
         self._lungs = []
         for side in (-1.0, 1.0):
-            above = dome(side)
-            inner, gutter = self._uniform(14, 30), self._uniform(0, 14)
-            vessel_shift = self._uniform(0, 40)
-
-            def lung(
-                p: Positions,
-                side: float = side,
-                above: Callable[[Positions], Tensor] = above,
-                inner: float = inner,
-                gutter: float = gutter,
-            ) -> Tensor:
-                x = side * (p[0] - mx)
-                # the medial border: at the column behind, at the heart in front
-                medial = inner + gutter + 14 * torch.sigmoid((p[1] - float(centre_y) - 25) / 10)
-                d = smooth_max(cavity(p), 0.72 * (4.0 - above(p)), 5)
-                return smooth_max(d, medial - x, 5)
-
-            def air(palette: Palette, p: Positions, d: Tensor, shift: float = vessel_shift) -> Tensor:
-                grain = self._noise(p, 3.5, shift)
-                return palette.tissue("lung") + 40 * grain + 650 * (grain > 2.3)
-
             self._lungs.append(len(self.shapes))
-            self._add(chest, 0, lung, air)
-        # the heart may touch the column, but for the gullet and the aorta between them
+            self._add_lung(c, side)
+
+    def _add_lung(self, c: _Cavity, side: float) -> None:
+        inner, gutter = self._uniform(14, 30), self._uniform(0, 14)
+        shift = self._uniform(0, 40)
+        column_y = float(self._at(self._height(L.T10))[1])
+
+        def lung(p: Positions) -> Tensor:
+            x = side * (p[0] - c.x)
+            # the medial border: at the column behind, at the heart in front
+            medial = inner + gutter + 14 * torch.sigmoid((p[1] - column_y - 25) / 10)
+            d = smooth_max(c.inside(p), 0.72 * (4.0 - c.above_dome(p, side)), 5)
+            return smooth_max(d, medial - x, 5)
+
+        def air(palette: Palette, p: Positions, d: Tensor) -> Tensor:
+            grain = self._noise(p, 3.5, shift)
+            return palette.tissue("lung") + 40 * grain + 650 * (grain > 2.3)
+
+        self._add(self._chest_box(c), 0, lung, air)
+
+    def _add_heart(self, c: _Cavity) -> None:
+        """Add the heart, which may touch the column, but for the oesophagus and the aorta between them."""
         radii = (self._uniform(48, 62), self._uniform(38, 48), self._uniform(44, 56))
-        front = float(self._at(z[L.T8])[1]) + self.vertebra(L.T8).front
-        heart = [mx - self._uniform(12, 32), front + self._uniform(1, 26) + radii[1], z[L.T9] + self._uniform(5, 35)]
+        front = float(self._at(self._height(L.T8))[1]) + self.vertebra(L.T8).front
+        x, y = c.x - self._uniform(12, 32), front + self._uniform(1, 26) + radii[1]
+        heart = [x, y, self._height(L.T9) + self._uniform(5, 35)]
         self._add(
-            [heart], max(radii), lambda p: smooth_max(ellipsoid(p, heart, radii), cavity(p) + 4, 5), fixed("heart")
+            [heart],
+            max(radii),
+            lambda p: smooth_max(ellipsoid(p, heart, self._loop_radii), c.inside(p) + 4, 5),
+            fixed("heart"),
         )
-        # the liver hangs under the right dome, the spleen and stomach under the left one
-        right, left = dome(1.0), dome(-1.0)
-        liver_end = self._uniform(0.35, 0.75)
-        tip = l2 + self._uniform(-40, 30)
-        self._add(
-            [[mx - 60, my - b, tip - 30], [mx + a, my + b, dome_z[1.0] + 10]],
-            0,
-            lambda p: smooth_max(
-                smooth_max(cavity(p) + 3, 0.75 * right(p), 6),
-                ellipsoid(
-                    p,
-                    (mx + liver_end * a, my + 0.05 * b, 0.5 * (tip + dome_z[1.0])),
-                    (0.95 * a, 1.15 * b, 0.62 * (dome_z[1.0] - tip) + 25),
-                ),
-                8,
-            ),
-            self._textured("liver", 6, 5),
-        )
-        spleen = [mx - 0.72 * a, my - 0.42 * b + rng.normal(0, 5), t12 + self._uniform(-15, 25)]
-        self._add(
-            [spleen],
-            75,
-            lambda p: smooth_max(smooth_max(cavity(p) + 4, 0.75 * left(p), 4), ellipsoid(p, spleen, (30, 44, 52)), 4),
-            self._textured("spleen", 5, 5),
-        )
-        stomach = [mx - 0.38 * a, my + 0.25 * b, t12 + self._uniform(-25, 15)]
+
+    def _add_liver(self, c: _Cavity) -> None:
+        a, b, top = c.half_width, c.half_depth, c.dome[1.0]
+        end = self._uniform(0.35, 0.75)
+        tip = self._height(L.L2) + self._uniform(-40, 30)
+        centre = (c.x + end * a, c.y + 0.05 * b, 0.5 * (tip + top))
+        radii = (0.95 * a, 1.15 * b, 0.62 * (top - tip) + 25)
+
+        def liver(p: Positions) -> Tensor:
+            below = smooth_max(c.inside(p) + 3, 0.75 * c.above_dome(p, 1.0), 6)
+            return smooth_max(below, ellipsoid(p, centre, radii), 8)
+
+        box = [[c.x - 60, c.y - b, tip - 30], [c.x + a, c.y + b, top + 10]]
+        self._add(box, 0, liver, self._textured("liver", 6, 5))
+
+    def _add_spleen(self, c: _Cavity) -> None:
+        y = c.y - 0.42 * c.half_depth + self._rng.normal(0, 5)
+        spleen = [c.x - 0.72 * c.half_width, y, self._height(L.T12) + self._uniform(-15, 25)]
+
+        def distance(p: Positions) -> Tensor:
+            below = smooth_max(c.inside(p) + 4, 0.75 * c.above_dome(p, -1.0), 4)
+            return smooth_max(below, ellipsoid(p, spleen, (30, 44, 52)), 4)
+
+        self._add([spleen], 75, distance, self._textured("spleen", 5, 5))
+
+    def _add_stomach(self, c: _Cavity) -> None:
+        z = self._height(L.T12) + self._uniform(-25, 15)
+        stomach = [c.x - 0.38 * c.half_width, c.y + 0.25 * c.half_depth, z]
         fill, level_y = self._uniform(0, 1), stomach[1] + self._uniform(-10, 30)
 
-        def gastric(palette: Palette, p: Positions, d: Tensor) -> Tensor:
-            content = palette.tissue("oral_contrast") if fill < 0.25 else palette.tissue("bowel_fluid")
+        def content(palette: Palette, p: Positions, d: Tensor) -> Tensor:
+            fluid = palette.tissue("oral_contrast") if fill < 0.25 else palette.tissue("bowel_fluid")
             gas = torch.tensor(palette.tissue("air"))
-            inside = torch.where(p[1] > level_y, gas, torch.tensor(content))
+            inside = torch.where(p[1] > level_y, gas, torch.tensor(fluid))
             return torch.where(d > -3.0, torch.tensor(palette.tissue("muscle")), inside)
 
         radii = (self._uniform(30, 50), self._uniform(28, 45), self._uniform(35, 60))
-        self._add([stomach], max(radii), lambda p: smooth_max(ellipsoid(p, stomach, radii), 0.75 * left(p), 4), gastric)
+        self._add(
+            [stomach],
+            max(radii),
+            lambda p: smooth_max(ellipsoid(p, stomach, self._loop_radii), 0.75 * c.above_dome(p, -1.0), 4),
+            content,
+        )
+
+    def _add_kidneys(self, c: _Cavity) -> None:
+        l1 = self._height(L.L1)
         for side in (-1.0, 1.0):
             at = self._at(l1 if side < 0 else l1 - 10)
-            offset = (self._uniform(52, 66) + 0.12 * (a - 120)) * self._scale
-            centre = [
-                at[0] + side * offset,
-                at[1] - self._uniform(-4, 16),
-                l1 - self._uniform(-12, 34) - (8 if side > 0 else 0),
-            ]
+            offset = (self._uniform(52, 66) + 0.12 * (c.half_width - 120)) * self._scale
+            y = at[1] - self._uniform(-4, 16)
+            centre = [at[0] + side * offset, y, l1 - self._uniform(-12, 34) - (8 if side > 0 else 0)]
             self._blob(centre, (36, 38, 66), self._textured("visceral_fat", 12, 6))
             size = (self._uniform(23, 29), self._uniform(26, 33), self._uniform(46, 58))
             self._blob(centre, size, self._textured("kidney", 8, 7))
             hilum = [centre[0] - side * 14, centre[1] + 5, centre[2]]
             self._blob(hilum, (11, 9, 20), fixed("visceral_fat"))
-        pancreas = self._at(l1) + [self._uniform(-20, 10), self._uniform(45, 70), self._uniform(-10, 15)]
-        self._blob(pancreas, (55, 13, 14), self._textured("pancreas", 14, 5))
-        # bowel: loops with fluid, gas, stool or contrast
-        for _ in range(int(rng.integers(16, 34))):
-            zc = self._uniform(-90, t12)
-            low_y = float(self._at(np.clip(zc, 0, None))[1]) + 38
-            centre = [mx + self._uniform(-0.8, 0.8) * a, self._uniform(low_y, max(low_y + 5, my + 0.8 * b)), zc]
-            if abs(centre[0] - mx) > 0.55 * a:
-                centre[1] = self._uniform(my - 0.35 * b, my + 0.6 * b)
-            r = self._uniform(10, 27)
-            kind, cut = self._uniform(0, 1), centre[1] + self._uniform(-0.6, 0.9) * r
-            wall, shift = self._uniform(1.5, 3.5), self._uniform(0, 40)
 
-            def content(
-                palette: Palette,
-                p: Positions,
-                d: Tensor,
-                kind: float = kind,
-                cut: float = cut,
-                wall: float = wall,
-                shift: float = shift,
-            ) -> Tensor:
-                fluid = torch.tensor(palette.tissue("oral_contrast" if kind < 0.15 else "bowel_fluid"))
-                air = torch.tensor(palette.tissue("air"))
-                if kind < 0.55:
-                    inside = torch.where(p[1] > cut, air, fluid)
-                elif kind < 0.75:
-                    inside = fluid - 250.0 * (self._noise(p, 5.0, shift) > 0.6)
-                else:
-                    inside = fluid
-                if getattr(palette, "smooth", False):  # a coarse grid needs a gradual inner edge
-                    return inside + (palette.tissue("muscle") - inside) * (0.5 + (d + wall) / 6.0).clamp(0, 1)
-                return torch.where(d > -wall, torch.tensor(palette.tissue("muscle")), inside)
+    def _add_pancreas(self, c: _Cavity) -> None:
+        offset = [self._uniform(-20, 10), self._uniform(45, 70), self._uniform(-10, 15)]
+        self._blob(self._at(self._height(L.L1)) + offset, (55, 13, 14), self._textured("pancreas", 14, 5))
 
-            radii = (r, r * self._uniform(0.8, 1.2), r * self._uniform(0.9, 2.2))
+    def _add_bowel(self, c: _Cavity) -> None:
+        for _ in range(int(self._rng.integers(16, 34))):
+            self._add_bowel_loop(c)
 
-            def loop(p: Positions, c: Sequence[float] = centre, q: tuple[float, float, float] = radii) -> Tensor:
-                return smooth_max(ellipsoid(p, c, q), cavity(p) + 2, 3)
+    def _add_bowel_loop(self, c: _Cavity) -> None:
+        """Add one loop with fluid, gas, stool or contrast agent."""
+        z = self._uniform(-90, self._height(L.T12))
+        low_y = float(self._at(np.clip(z, 0, None))[1]) + 38
+        x = c.x + self._uniform(-0.8, 0.8) * c.half_width
+        centre = [x, self._uniform(low_y, max(low_y + 5, c.y + 0.8 * c.half_depth)), z]
+        if abs(centre[0] - c.x) > 0.55 * c.half_width:
+            centre[1] = self._uniform(c.y - 0.35 * c.half_depth, c.y + 0.6 * c.half_depth)
+        r = self._uniform(10, 27)
+        kind, cut = self._uniform(0, 1), centre[1] + self._uniform(-0.6, 0.9) * r
+        wall, shift = self._uniform(1.5, 3.5), self._uniform(0, 40)
 
-            self._add([centre], max(radii), loop, content)
+        def content(palette: Palette, p: Positions, d: Tensor) -> Tensor:
+            fluid = torch.tensor(palette.tissue("oral_contrast" if kind < 0.15 else "bowel_fluid"))
+            if kind < 0.55:
+                inside = torch.where(p[1] > cut, torch.tensor(palette.tissue("air")), fluid)
+            elif kind < 0.75:
+                inside = fluid - 250.0 * (self._noise(p, 5.0, shift) > 0.6)
+            else:
+                inside = fluid
+            if getattr(palette, "smooth", False):  # a coarse grid needs a gradual inner edge
+                return inside + (palette.tissue("muscle") - inside) * (0.5 + (d + wall) / 6.0).clamp(0, 1)
+            return torch.where(d > -wall, torch.tensor(palette.tissue("muscle")), inside)
+
+        radii = (r, r * self._uniform(0.8, 1.2), r * self._uniform(0.9, 2.2))
+        self._loop_radii = radii
+        self._add([centre], max(radii), lambda p: smooth_max(ellipsoid(p, centre, radii), c.inside(p) + 2, 3), content)
 
     def _build_muscles(self) -> None:
         bulk = self._uniform(0.75, 1.2) * (0.9 if self.person.sex is Sex.FEMALE else 1.0)
