@@ -97,7 +97,7 @@ class Predictions:
 
     def is_class(self, name: str) -> NDArray[np.bool_]:
         """Return (n,) whether the truth is this class."""
-        return self.truth == self.classes.index(name)
+        return np.asarray(self.truth == self.classes.index(name))
 
     def is_predicted(self, name: str) -> NDArray[np.bool_] | None:
         """Return (n,) whether this class was predicted, or ``None`` without predicted classes."""
@@ -110,8 +110,8 @@ def common_rows(first: Predictions, second: Predictions) -> tuple[Codes, Codes]:
     Rows are paired by subject if every subject has one row in both, else by image.
     """
     single = not first.repeats and not second.repeats
-    names = [predictions.subjects if single else predictions.images for predictions in (first, second)]
-    _, first_rows, second_rows = np.intersect1d(*names, assume_unique=True, return_indices=True)
+    names, other_names = (first.subjects, second.subjects) if single else (first.images, second.images)
+    _, first_rows, second_rows = np.intersect1d(names, other_names, assume_unique=True, return_indices=True)
     return first_rows, second_rows
 
 

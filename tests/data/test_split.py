@@ -3,9 +3,12 @@
 from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from osteo_monai import cli
 from osteo_monai.data import (
@@ -187,3 +190,34 @@ def test_the_command_splits_and_updates_the_paths(tmp_path: Path, capsys: pytest
     assert "--overwrite" in capsys.readouterr().err
     assert cli.run([*words, "--overwrite", "--first", "5"]) == 2
     assert "must be used with temporal" in capsys.readouterr().err
+
+
+# --- properties ----------------------------------------------------------------------------------------------------
+
+parts = st.tuples(*[st.integers(0, 9)] * 3).filter(lambda ratio: ratio[0] + ratio[1] > 0)
+class_counts = st.fixed_dictionaries({status.value: st.integers(0, 12) for status in BoneStatus}).filter(
+    lambda counts: sum(counts.values()) > 1
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts=class_counts, ratio=parts, seed=st.integers(0, 9), random=st.randoms(use_true_random=False))
+def test_splits_are_disjoint_complete_and_reproducible(
+    counts: dict[str, int], ratio: tuple[int, int, int], seed: int, random: Random
+) -> None:
+    records = cohort(**counts)
+    shares = {split: part / sum(ratio) for split, part in zip(SHARES, ratio, strict=True)}
+    splits = split_by_subject(records, shares, seed)
+    members = {split: {record.subject_id for record in group} for split, group in splits.items()}
+    assert sum(map(len, members.values())) == sum(counts.values())
+    assert set().union(*members.values()) == {record.subject_id for record in records}
+    assert sum(map(len, splits.values())) == len(records)
+    for split, share in shares.items():
+        assert abs(len(members[split]) - share * sum(counts.values())) < len(shares)
+        for name, count in counts.items():
+            of_class = sum(subject.rstrip("0123456789") == name for subject in members[split])
+            assert abs(of_class - share * count) < len(shares)
+    shuffled = list(records)
+    random.shuffle(shuffled)
+    again = split_by_subject(shuffled, shares, seed)
+    assert {split: {record.subject_id for record in group} for split, group in again.items()} == members

@@ -25,7 +25,7 @@ def _person(number: int, rng: random.Random) -> tuple[dict[str, Any], dict[str, 
     """Make a person with a T-score that decreases with age, and a risk from the T-score with an error."""
     age = rng.uniform(50, 90)
     t_score = -2.4 - (age - 70) / 20 + rng.gauss(0, 1)
-    record = {
+    record: dict[str, Any] = {
         "subject_id": f"p{number}",
         "image": f"{number}.png",
         "t_score": round(t_score, 2),
