@@ -235,13 +235,13 @@ _BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 
 
-def sentences(where: str, error: ValidationError) -> list[str]:
+def sentences(prefix: str, error: ValidationError) -> list[str]:
     """Return one sentence for each error of pydantic, without the values, which may identify a patient."""
     lines = []
     for e in error.errors(include_input=False, include_url=False):
         # a union reports once for each type; the name of the type is not a key of the file
         keys = [str(part) for part in e["loc"] if part not in ("str", "tuple[str, ...]")]
-        place = ".".join([*([where] if where else []), *keys])
+        place = ".".join([*([prefix] if prefix else []), *keys])
         if e["type"] == "extra_forbidden":
             lines.append(f"{place}: this key is unknown")
         elif e["type"] in _BOUNDS and keys and keys[-1] in UNIT_HINTS:

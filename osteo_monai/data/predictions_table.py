@@ -149,7 +149,7 @@ def read_prediction_rows(
 
     Args:
         path: CSV file.
-        required: columns that must be present beside ``subject_id``.
+        required: columns that must be present in addition to ``subject_id``.
         allow_empty: accept rows that have no value in a required column.
 
     Raises:

@@ -106,7 +106,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     return Manifest(header=HEADER, splits=splits)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(manifest=manifests())
 def test_a_written_manifest_is_read_again(tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> None:
     folder = tmp_path_factory.mktemp("m")
@@ -115,7 +115,7 @@ def test_a_written_manifest_is_read_again(tmp_path_factory: pytest.TempPathFacto
     assert write_manifest(read_manifest(folder / "a.json", check_files=False), folder / "b.json") == digest
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(manifest=manifests(), old=paths, new=paths)
 def test_moves_lead_to_the_same_files(manifest: Manifest, old: str, new: str) -> None:
     root = Path("/study")

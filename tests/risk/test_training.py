@@ -168,8 +168,8 @@ def test_features_complete_in_training_are_required(study: Study, tmp_path: Path
 
     manifest, scores = _study(tmp_path, change=lose)
     _, models = train_and_predict(manifest, scores, tmp_path / "out")
-    lacking = models[0].facts.training_lacking
-    assert lacking == {"female": 0, "age": 0, "height_cm": 0, "weight_kg": 38, "bmi": 38}  # 0, 4, ..., 148
+    missing = models[0].facts.training_lacking
+    assert missing == {"female": 0, "age": 0, "height_cm": 0, "weight_kg": 38, "bmi": 38}  # 0, 4, ..., 148
     with (tmp_path / "out" / "clinical.csv").open() as lines:
         rows = {row["subject_id"]: row for row in csv.DictReader(lines)}
     assert rows["p190"]["weight_kg"] == ""  # the trees were trained with missing weights
