@@ -168,7 +168,16 @@ def write_manifest(manifest: Manifest, path: Path, thresholds: DensityThresholds
     Files need not exist yet. The folder is made if missing.
 
     Raises:
-        ManifestError: listing every problem at once; nothing is written then.
+        ManifestError: listing all problems; nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "cohort.json"
+        >>> header = Header(name="demo", description="Two radiographs.", virtual=True)
+        >>> records = tuple(Record(image=f"{n}.png", subject_id=f"s{n}") for n in (1, 2))
+        >>> checksum = write_manifest(Manifest(header=header, splits={"test": records}), path)
+        >>> len(read_manifest(path, check_files=False).splits["test"])
+        2
     """
     if problems := contradictions(manifest.splits, thresholds or DensityThresholds(), manifest.header.virtual):
         raise ManifestError(path.name, problems)

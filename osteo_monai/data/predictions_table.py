@@ -128,6 +128,13 @@ def write_predictions(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
     Raises:
         ValueError: a row has no ``subject_id``, or a value holds a line break.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "network.csv"
+        >>> write_predictions(path, [{"subject_id": "p1", "osteoporosis": True, "probability_osteoporosis": 0.9}])
+        >>> read_predictions([path])[0].scores["osteoporosis"].tolist()
+        [0.9]
     """
     table = list(rows)
     names = dict.fromkeys(name for row in table for name in row)

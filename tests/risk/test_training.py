@@ -264,6 +264,16 @@ def test_radiographs_of_a_person_are_averaged(tmp_path: Path) -> None:
     assert person.risk == pytest.approx(0.75)  # odds: sqrt(1 x 9) = 3
 
 
+def test_a_failed_save_keeps_the_old_model(study: Study, tmp_path: Path) -> None:
+    _, _, (clinical, _) = study
+    (tmp_path / "clinical.ubj").write_bytes(b"old")
+    (tmp_path / "clinical.json").mkdir()
+    with pytest.raises(OSError, match="clinical.json"):
+        clinical.save(tmp_path)
+    assert (tmp_path / "clinical.ubj").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clinical.json", "clinical.ubj"]
+
+
 def test_a_model_that_differs_from_its_description_is_refused(study: Study, tmp_path: Path) -> None:
     _, _, (clinical, _) = study
     with pytest.raises(UnusableInputError, match="missing: clinical.ubj, clinical.json"):
