@@ -107,6 +107,7 @@ def test_a_saved_model_gives_the_same_probabilities(study: Study) -> None:
     for trained, name in zip(models, FEATURES, strict=True):
         loaded = load_risk_model(folder / "out", name)
         assert loaded.facts == trained.facts
+        assert hash(loaded.facts) == hash(trained.facts)
         np.testing.assert_array_equal(loaded.probabilities(cohort.people), trained.probabilities(cohort.people))
     assert loaded.facts.features == ("female", "age", "height_cm", "weight_kg", "bmi", "risk")
     assert loaded.facts.training_people == 150
