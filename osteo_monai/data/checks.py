@@ -67,10 +67,10 @@ def contradictions(
     images, facts = _Images(), _Facts()
     for split, records in splits.items():
         for position, record in enumerate(records):
-            where = name((split, position))
+            place = name((split, position))
             splits_of[record.subject_id].add(split)
-            found = (*images.problems(record, where), *_densities(record, thresholds), *_units(record))
-            problems += [f"{where}: {problem}" for problem in (*found, *facts.problems(record, where))]
+            own_problems = (*images.problems(record, place), *_densities(record, thresholds), *_units(record))
+            problems += [f"{place}: {problem}" for problem in (*own_problems, *facts.problems(record, place))]
     for subject, names in splits_of.items():
         if len(names) > 1:
             problems.append(f"subject {subject!r} is in more than one split: {', '.join(sorted(names))}")
@@ -86,16 +86,16 @@ class _Images:
         self._records: dict[tuple[tuple[str, ...], str | None], str] = {}
         self._owners: dict[str, tuple[str, str]] = {}
 
-    def problems(self, record: Record, where: str) -> Iterator[str]:
-        """Report an image that another record has; add those of this record, which is called ``where``."""
+    def problems(self, record: Record, place: str) -> Iterator[str]:
+        """Report an image that another record has; add those of this record, which is called ``place``."""
         paths = tuple(os.path.normpath(path) for path in record.images)
-        earlier = self._records.setdefault((paths, record.level), where)
-        if earlier != where:
+        earlier = self._records.setdefault((paths, record.level), place)
+        if earlier != place:
             level = "" if record.level is None else f" of level {record.level}"
             yield f"duplicates {earlier}, both have the same image{level}"
             return
         for path in paths:
-            subject, owner = self._owners.setdefault(path, (record.subject_id, where))
+            subject, owner = self._owners.setdefault(path, (record.subject_id, place))
             if subject != record.subject_id:
                 yield f"its image is that of another subject in {owner}"
 
@@ -106,13 +106,13 @@ class _Facts:
     def __init__(self) -> None:
         self._facts: dict[tuple[str, str], tuple[object, str]] = {}
 
-    def problems(self, record: Record, where: str) -> Iterator[str]:
+    def problems(self, record: Record, place: str) -> Iterator[str]:
         """Report facts that differ from an earlier record of the subject."""
         for fact in ("sex", "bmd_mg_cm3", "bmd_standard", "bone_status", "level_bmd_mg_cm3"):
             value = getattr(record, fact)
             if value is None:
                 continue
-            first, earlier = self._facts.setdefault((record.subject_id, fact), (value, where))
+            first, earlier = self._facts.setdefault((record.subject_id, fact), (value, place))
             if first != value:
                 yield f"{fact} differs from the one of the same subject in {earlier}"
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,16 +158,17 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
         csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in cells])
         written = line.getvalue()
         if written.startswith("#"):
-            first, rest = written[:-1].split(",", 1) if len(cells) > 1 else (written[:-1], None)
-            written = f'"{first}"' + ("" if rest is None else f",{rest}") + "\n"
+            first, comma, others = written[:-1].partition(",")
+            written = f'"{first}"{comma}{others}\n'
         text.write(written)
     write_text(path, text.getvalue())
 
 
 def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value != value:  # NaN of any library is unequal to itself
         return ""
     text = str(int(value)) if isinstance(value, bool) else str(value)
-    if len(text.splitlines()) > 1 or text != text.rstrip("\r\n"):
-        raise ValueError(f"a cell must be one line of text, got {text[:40]!r}")
+    lines = len(f"{text}.".splitlines())
+    if lines > 1:
+        raise ValueError(f"a cell must be one line of text, got {lines} lines")
     return text

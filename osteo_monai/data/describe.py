@@ -82,8 +82,8 @@ def people_frame(manifest: Manifest) -> "pd.DataFrame":
 
 
 def _spread(values: Sequence[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    if not known:
+    numbers = [v for v in values if v is not None]
+    if not numbers:
         return "-"
-    text = f"{mean(known):.1f}" + (f" +- {stdev(known):.1f}" if len(known) > 1 else "")
-    return text if len(known) == len(values) else f"{text} ({len(known)})"
+    text = f"{mean(numbers):.1f}" + (f" +- {stdev(numbers):.1f}" if len(numbers) > 1 else "")
+    return text if len(numbers) == len(values) else f"{text} ({len(numbers)})"

@@ -168,7 +168,16 @@ def write_manifest(manifest: Manifest, path: Path, thresholds: DensityThresholds
     Files need not exist yet. The folder is made if missing.
 
     Raises:
-        ManifestError: listing every problem at once; nothing is written then.
+        ManifestError: listing all problems; nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "cohort.json"
+        >>> header = Header(name="demo", description="Two radiographs.", virtual=True)
+        >>> records = tuple(Record(image=f"{n}.png", subject_id=f"s{n}") for n in (1, 2))
+        >>> checksum = write_manifest(Manifest(header=header, splits={"test": records}), path)
+        >>> len(read_manifest(path, check_files=False).splits["test"])
+        2
     """
     if problems := contradictions(manifest.splits, thresholds or DensityThresholds(), manifest.header.virtual):
         raise ManifestError(path.name, problems)
@@ -235,13 +244,13 @@ _BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 
 
-def sentences(where: str, error: ValidationError) -> list[str]:
+def sentences(prefix: str, error: ValidationError) -> list[str]:
     """Return one sentence for each error of pydantic, without the values, which may identify a patient."""
     lines = []
     for e in error.errors(include_input=False, include_url=False):
         # a union reports once for each type; the name of the type is not a key of the file
         keys = [str(part) for part in e["loc"] if part not in ("str", "tuple[str, ...]")]
-        place = ".".join([*([where] if where else []), *keys])
+        place = ".".join([*([prefix] if prefix else []), *keys])
         if e["type"] == "extra_forbidden":
             lines.append(f"{place}: this key is unknown")
         elif e["type"] in _BOUNDS and keys and keys[-1] in UNIT_HINTS:

@@ -28,6 +28,7 @@ __all__ = [
     "columns_of",
     "has_binary_truth",
     "record_columns",
+    "schema_table",
     "truth_problems",
     "value_problems",
 ]
@@ -142,6 +143,12 @@ def columns_of(role: ColumnRole) -> tuple[str, ...]:
     return tuple(column.name for column in COLUMNS if column.role is role)
 
 
+def schema_table() -> str:
+    """Return the columns as a Markdown table, for ``docs/predictions.md``."""
+    lines = [f"| `{column.name}` | {column.role} | {column.kind} | {column.meaning} |" for column in COLUMNS]
+    return "\n".join(["| column | use | values | meaning |", "|---|---|---|---|", *lines])
+
+
 FACTS = columns_of(ColumnRole.FACT)
 """Columns that a table repeats of a record; subgroups use them."""
 TRUTHS = columns_of(ColumnRole.TRUTH)
@@ -166,9 +173,8 @@ def record_columns(record: Record, cohort: str, virtual: bool) -> dict[str, str 
         virtual: whether the record is of a virtual patient.
     """
     facts: dict[str, str | float] = record.model_dump(mode="json", include=set(FACTS), exclude_none=True)
-    return {"subject_id": record.subject_id, "cohort": cohort, "virtual": int(virtual)} | {
-        name: facts[name] for name in FACTS if name in facts
-    }
+    columns: dict[str, str | float] = {"subject_id": record.subject_id, "cohort": cohort, "virtual": int(virtual)}
+    return columns | {name: facts[name] for name in FACTS if name in facts}
 
 
 # --- check of one row ---------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class Predictions:
 
     def is_class(self, name: str) -> NDArray[np.bool_]:
         """Return (n,) whether the truth is this class."""
-        return self.truth == self.classes.index(name)
+        return np.asarray(self.truth == self.classes.index(name))
 
     def is_predicted(self, name: str) -> NDArray[np.bool_] | None:
         """Return (n,) whether this class was predicted, or ``None`` without predicted classes."""
@@ -110,8 +110,8 @@ def common_rows(first: Predictions, second: Predictions) -> tuple[Codes, Codes]:
     Rows are paired by subject if every subject has one row in both, else by image.
     """
     single = not first.repeats and not second.repeats
-    names = [predictions.subjects if single else predictions.images for predictions in (first, second)]
-    _, first_rows, second_rows = np.intersect1d(*names, assume_unique=True, return_indices=True)
+    names, other_names = (first.subjects, second.subjects) if single else (first.images, second.images)
+    _, first_rows, second_rows = np.intersect1d(names, other_names, assume_unique=True, return_indices=True)
     return first_rows, second_rows
 
 
@@ -128,6 +128,13 @@ def write_predictions(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
     Raises:
         ValueError: a row has no ``subject_id``, or a value holds a line break.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "network.csv"
+        >>> write_predictions(path, [{"subject_id": "p1", "osteoporosis": True, "probability_osteoporosis": 0.9}])
+        >>> read_predictions([path])[0].scores["osteoporosis"].tolist()
+        [0.9]
     """
     table = list(rows)
     names = dict.fromkeys(name for row in table for name in row)
@@ -149,7 +156,7 @@ def read_prediction_rows(
 
     Args:
         path: CSV file.
-        required: columns that must be present beside ``subject_id``.
+        required: columns that must be present in addition to ``subject_id``.
         allow_empty: accept rows that have no value in a required column.
 
     Raises:

@@ -103,6 +103,11 @@ class Record(BaseModel):
         """Return the record with paths relative to the folder ``new`` instead of ``old``.
 
         Links are not followed; absolute paths become relative too.
+
+        Example:
+            >>> record = Record(image="ct/1.nii", subject_id="p1")
+            >>> record.moved(Path("study"), Path("study/manifests")).image
+            '../ct/1.nii'
         """
         base = new.absolute()
         return self._with_paths(lambda path: Path(os.path.relpath((old / path).absolute(), base)).as_posix())

@@ -29,6 +29,12 @@ def split_by_subject(records: Sequence[Record], shares: Mapping[str, float], see
     Raises:
         ValueError: the shares do not add up to 1, a share is not between 0 and 1, or records of a subject have
             different classes.
+
+    Example:
+        >>> records = [Record(image=f"{n}.nii", subject_id=f"s{n}") for n in range(10)]
+        >>> splits = split_by_subject(records, {"training": 0.8, "test": 0.2}, seed=1)
+        >>> len(splits["training"]), len(splits["test"])
+        (8, 2)
     """
     if any(not 0 <= share <= 1 for share in shares.values()) or not math.isclose(
         sum(shares.values()), 1.0, abs_tol=1e-6
@@ -149,7 +155,12 @@ _SPLIT_NOTE = re.compile(r"Split by subject, stratified by class, .*?, seed -?\d
 
 
 def parse_ratio(text: str) -> tuple[float, float, float]:
-    """Return ``5:1:4`` as numbers; raise ``ValueError`` if it is not three numbers."""
+    """Return ``5:1:4`` as numbers; raise ``ValueError`` if it is not three numbers.
+
+    Example:
+        >>> parse_ratio("5:1:4")
+        (5.0, 1.0, 4.0)
+    """
     try:
         training, validation, test = (float(part) for part in text.split(":"))
     except ValueError:

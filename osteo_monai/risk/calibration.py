@@ -101,6 +101,15 @@ class RiskCalibration(BaseModel):
 
         Raises:
             ValueError: ``p`` is not a probability or ``spread`` is negative.
+
+        Example:
+            >>> calibration = RiskCalibration(
+            ...     model="network", virtual=True, people=200, with_osteoporosis=60, intercept=-0.5, slope=1.0,
+            ...     covariance=((0.02, 0.0), (0.0, 0.01)), thresholds={"sensitivity_90": 0.2}, source_sha256="",
+            ... )
+            >>> risk = calibration.estimate(0.5)
+            >>> f"{risk.probability:.2f} ({risk.low:.2f} to {risk.high:.2f})"
+            '0.38 (0.32 to 0.43)'
         """
         if not 0 <= p <= 1:
             raise ValueError(f"p must be a probability between 0 and 1, got {p}")

@@ -118,7 +118,7 @@ def _select_parameters(data: Any, folds: _Folds, seed: int) -> tuple[float, dict
 
     best: tuple[float, dict[str, int | float]] = (math.inf, {})
     for choice in GRID:
-        history = xgboost.cv(
+        history: Any = xgboost.cv(
             {**BOOSTER_SETTINGS, **choice},
             data,
             ROUNDS,

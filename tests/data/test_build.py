@@ -1,10 +1,11 @@
 """Building a manifest: each subject is included or has a reason, all problems are listed together."""
 
-import csv
 import json
+import sys
 from collections import Counter
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from osteo_monai import cli
-from osteo_monai.data import BuildOptions, build_manifest, read_manifest, write_manifest
+from osteo_monai.data import BuildOptions, build_manifest, build_products, read_manifest, write_manifest
 from osteo_monai.domain import BoneStatus, MineralStandard, Sex
 from osteo_monai.errors import ManifestError, UnusableInputError
 
@@ -336,12 +337,115 @@ def test_the_command_reports_the_flow(study: Study, capsys: pytest.CaptureFixtur
     assert "Subjects included: 2" in output
     assert "excluded, no QCT density: 1" in output
     assert "not known and kept, age: 1" in output
-    with (out.parent / "exclusions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 8
-    assert rows[0] == {"subject_id": "child", "stage": "inclusion", "reason": "younger than 18 years"}
-    assert all((out.parent / f"flow.{e}").stat().st_size > 1000 for e in ("png", "svg"))
     assert cli.run([*words, "--standard", "K2HPO4"]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert cli.run([*words, "--overwrite", "--columns", "age"]) == 2
     assert "NAME=COLUMN" in capsys.readouterr().err
+
+
+def test_products_are_named_after_the_manifest(study: Study) -> None:
+    products = build_products(study.folder / "one.json")
+    assert [file.name for file in products.files] == ["one.json", "one.exclusions.csv", "one.flow.png", "one.flow.svg"]
+    assert {file.parent for file in products.files} == {study.folder}
+    assert build_products(Path("a.b")).exclusions == Path("a.b.exclusions.csv")
+
+
+def test_exclusions_are_written_in_the_order_of_the_table(study: Study) -> None:
+    path = build_products(study.folder / "one.json").exclusions
+    built = pan(study)
+    built.write_exclusions(path)
+    lines = path.read_bytes().decode().split("\n")
+    assert lines[:2] == ["subject_id,stage,reason", "child,inclusion,younger than 18 years"]
+    assert len(lines) == 1 + 8 + 1
+
+
+# --- facts from damaged files --------------------------------------------------------------------------------------
+
+
+def test_damaged_screening_results_are_counted(study: Study) -> None:
+    for name, text in {"a": '{"verdict": "accepted", "findings": []}', "b": '{"verdict": "acc', "c": "[]"}.items():
+        study.nifti(name)
+        folder = study.folder / "screened" / f"{name}.nii.gz"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(text)
+    built = study.build("subject_id\na\nb\nc", screening=study.folder / "screened")
+    assert "2 of 3 screening results cannot be read and were not used: b.nii.gz, c.nii.gz." in built.notes
+    (study.folder / "screened" / "a.nii.gz" / "result.json").write_text("")
+    with pytest.raises(UnusableInputError, match="3 cannot be read"):
+        study.build("subject_id\na", screening=study.folder / "screened")
+
+
+def test_damaged_label_maps_are_counted(study: Study) -> None:
+    study.nifti("a")
+    study.nifti("a_label").write_bytes(b"damaged")
+    built = study.build("subject_id\na")
+    assert any(note.startswith("1 label maps cannot be read") and "(a)" in note for note in built.notes)
+
+
+# --- table files ---------------------------------------------------------------------------------------------------
+
+
+def test_separators_and_line_breaks_of_a_spreadsheet_export(study: Study) -> None:
+    study.nifti("p1")
+    text = '\ufeffsubject_id\tage\tnote\np1\t63,5\t"two\nlines"\n'
+    (study.folder / "t.csv").write_text(text, encoding="utf-8")
+    built = build_manifest(BuildOptions(study.folder / "t.csv", study.images, study.folder))
+    assert built.manifest.splits["test"][0].age == 63.5
+
+
+def test_comment_lines_are_reported(study: Study) -> None:
+    study.nifti("a")
+    built = study.build("subject_id\n#b\na")
+    assert built.stages[0].count == 1
+    assert "1 lines that begin with # are comments and were not read." in built.notes
+
+
+def test_a_spreadsheet_needs_its_extra(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    (study.folder / "t.xlsx").write_bytes(b"PK")
+    with pytest.raises(UnusableInputError, match=r"pip install 'osteo-monai\[excel\]'"):
+        build_manifest(BuildOptions(study.folder / "t.xlsx", study.images, study.folder))
+
+
+def test_a_spreadsheet_is_read(study: Study) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    study.nifti("p1")
+    workbook = openpyxl.Workbook()
+    sheet = workbook.active
+    sheet.append(["Subject_ID", "age", "acquired", "bmd_mg_cm3", None])
+    sheet.append(["p1", 63.0, datetime(2021, 7, 31), "79,9", None])
+    workbook.save(study.folder / "t.xlsx")
+    options = BuildOptions(study.folder / "t.xlsx", study.images, study.folder, standard=MineralStandard.K2HPO4)
+    (record,) = build_manifest(options).manifest.splits["test"]
+    assert (record.age, record.acquired, record.bmd_mg_cm3) == (63, date(2021, 7, 31), 79.9)
+    (study.folder / "t.xlsx").write_bytes(b"damaged")
+    with pytest.raises(UnusableInputError, match="cannot be read as a spreadsheet"):
+        build_manifest(options)
+
+
+class _FakeWorkbook:
+    """First sheet of a workbook, as ``openpyxl`` gives it."""
+
+    def __init__(self, *rows: tuple[object, ...]) -> None:
+        self.rows = rows
+        self.worksheets = [self]
+
+    def iter_rows(self, values_only: bool) -> tuple[tuple[object, ...], ...]:
+        assert values_only
+        return self.rows
+
+
+def test_cells_of_a_spreadsheet_become_values(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = _FakeWorkbook(
+        ("Subject_ID", "age", "acquired", "bmd_mg_cm3", None),
+        (7.0, 63, datetime(2021, 7, 31), "79,9", None),
+        (None,) * 5,
+    )
+    fake = SimpleNamespace(load_workbook=lambda path, **options: book)
+    monkeypatch.setitem(sys.modules, "openpyxl", fake)
+    study.nifti("7")
+    (study.folder / "t.xlsx").write_bytes(b"PK")
+    options = BuildOptions(study.folder / "t.xlsx", study.images, study.folder, standard=MineralStandard.K2HPO4)
+    (record,) = build_manifest(options).manifest.splits["test"]
+    assert (record.subject_id, record.age, record.acquired) == ("7", 63, date(2021, 7, 31))
+    assert record.bmd_mg_cm3 == 79.9

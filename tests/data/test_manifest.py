@@ -116,8 +116,8 @@ def test_the_class_follows_from_the_density(manifest_file: Any, bmd: float, stat
 def test_other_thresholds_may_be_given(manifest_file: Any) -> None:
     path = manifest_file(test=[record("p", "a.nii", **dense(60, "osteopenia", "hydroxyapatite"))])
     assert "thresholds are in mg/cm3 K2HPO4" in problems_of(path)[0]
-    own = DensityThresholds(osteoporosis_below=50, normal_above=100, standard=MineralStandard.HYDROXYAPATITE)
-    assert read_manifest(path, thresholds=own)
+    thresholds = DensityThresholds(osteoporosis_below=50, normal_above=100, standard=MineralStandard.HYDROXYAPATITE)
+    assert read_manifest(path, thresholds=thresholds)
 
 
 def test_all_problems_are_listed_together(manifest_file: Any) -> None:
@@ -293,10 +293,10 @@ def cohort_of_norms(shift_sd: float, count: int) -> list[dict[str, Any]]:
 
 def test_a_whole_cohort_in_hu_is_found(manifest_file: Any) -> None:
     real = {"virtual": False}
-    for shift, count, found in ((1.5, 20, True), (1.0, 20, False), (1.5, 18, False)):
+    for shift, count, reported in ((1.5, 20, True), (1.0, 20, False), (1.5, 18, False)):
         path = manifest_file(test=cohort_of_norms(shift, count))
         path.write_text(json.dumps({**json.loads(path.read_text()), **real}))
-        if found:
+        if reported:
             (problem,) = problems_of(path)
             assert "1.5 standard deviations above the norm of age and sex in 20 subjects" in problem
             assert "looks like HU" in problem

@@ -1,12 +1,26 @@
 """Predictions tables: columns, derived values, problems, and what is written."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from osteo_monai.data import BINARY_CLASSES, STATUS_CLASSES, common_rows, read_predictions
-from osteo_monai.domain import DensityThresholds
+from osteo_monai.data import (
+    BINARY_CLASSES,
+    FACTS,
+    STATUS_CLASSES,
+    Record,
+    common_rows,
+    read_prediction_rows,
+    read_predictions,
+    record_columns,
+    write_predictions,
+)
+from osteo_monai.data.predictions_schema import COLUMNS, schema_table
+from osteo_monai.domain import DensityThresholds, Sex
 from osteo_monai.errors import UnusableInputError
 
 
@@ -221,3 +235,110 @@ def test_a_missing_probability_is_refused(tmp_path: Path) -> None:
         UnusableInputError, match="has only probability_osteopenia and probability_osteoporosis; give all"
     ):
         read_predictions([file])
+
+
+# --- schema, rows, writing -----------------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "predictions.md"
+
+PLAIN = "subject_id,cohort,osteoporosis,probability_osteoporosis,virtual\na,validation,1,0.9,0\nb,,0,0.2,0\n"
+VARIANTS = {
+    "byte order mark": "\ufeff" + PLAIN,
+    "capitals, comment, words": "# by hand\nSubject_ID,COHORT,Osteoporosis,Probability_osteoporosis,Virtual\n"
+    "a,validation,Yes,0.9,no\nb,,FALSE,0.2,\n",
+}
+
+
+@pytest.mark.parametrize("text", VARIANTS.values(), ids=VARIANTS)
+def test_variants_of_a_table_are_read_alike(tmp_path: Path, text: str) -> None:
+    plain, path = written(tmp_path, PLAIN, "plain.csv"), written(tmp_path, text, "variant.csv")
+    for expected, read in zip(read_predictions([plain]), read_predictions([path]), strict=True):
+        assert (read.cohort, read.subjects.tolist()) == (expected.cohort, expected.subjects.tolist())
+        assert read.truth.tolist() == expected.truth.tolist()
+    rows = read_prediction_rows(path)
+    assert [row["osteoporosis"] for row in rows] == ["1", "0"]
+    assert [row["cohort"] for row in rows] == ["validation", "test"]
+    assert {row["model"] for row in rows} == {"variant"}
+
+
+def test_semicolons_are_refused_with_the_reason(tmp_path: Path) -> None:
+    path = written(tmp_path, PLAIN.replace(",", ";"))
+    with pytest.raises(UnusableInputError, match="must be separated by commas, got semicolons"):
+        read_predictions([path])
+    with pytest.raises(UnusableInputError, match="must be separated by commas, got semicolons"):
+        read_prediction_rows(path)
+
+
+def test_rows_without_a_required_value_are_refused_or_returned(tmp_path: Path) -> None:
+    path = written(tmp_path, PLAIN + "c,,1,,\n")
+    with pytest.raises(UnusableInputError, match="line 4: probability_osteoporosis is empty"):
+        read_prediction_rows(path)
+    assert [row["subject_id"] for row in read_prediction_rows(path, allow_empty=True)] == ["a", "b", "c"]
+    with pytest.raises(UnusableInputError, match="no column fold"):
+        read_prediction_rows(path, ("fold",))
+    with pytest.raises(UnusableInputError, match="there is no row below the header"):
+        read_prediction_rows(written(tmp_path, "subject_id,probability_osteoporosis\n"))
+
+
+def test_each_column_is_in_the_schema_once_and_in_the_document() -> None:
+    names = [column.name for column in COLUMNS]
+    assert len(set(names)) == len(names)
+    assert schema_table() in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_all_known_facts_of_a_record_are_repeated() -> None:
+    values: dict[str, Any] = {
+        "level": "L1", "age": 60, "sex": "F", "height_cm": 160, "weight_kg": 60, "t_score": -2.6, "centre": "riga",
+        "kvp": 120, "contrast_phase": "native", "acquisition": "thin",
+    }  # fmt: skip
+    record = Record.model_validate({"image": "a", "subject_id": "p", **values})
+    columns = record_columns(record, "test", virtual=True)
+    assert columns == {"subject_id": "p", "cohort": "test", "virtual": 1, **values}
+    assert set(values) == set(FACTS)
+    assert record_columns(Record(image="a", subject_id="p"), "test", False).keys() == {
+        "subject_id",
+        "cohort",
+        "virtual",
+    }
+
+
+def test_columns_are_written_in_the_order_of_the_schema(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "p.csv"
+    rows: list[dict[str, object]] = [
+        {"ward": 3, "probability_osteoporosis": 0.5, "subject_id": "a", "sex": Sex.FEMALE},
+        {"subject_id": "b", "virtual": True, "probability_osteoporosis": float("nan")},
+    ]
+    write_predictions(path, rows)
+    assert path.read_bytes() == b"subject_id,virtual,probability_osteoporosis,sex,ward\na,,0.5,F,3\nb,1,,,\n"
+    write_predictions(path, [])
+    assert path.read_text() == "subject_id\n"
+    with pytest.raises(ValueError, match="must have a subject_id"):
+        write_predictions(path, [{"model": "m"}])
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=8)
+table_rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "subject_id": cells.filter(bool),
+            "osteoporosis": st.booleans(),
+            "probability_osteoporosis": st.floats(0, 1),
+        },
+        optional={"centre": cells, "ward": cells, "virtual": st.booleans()},
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=50)
+@given(rows=table_rows)
+def test_written_rows_are_read_again(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]) -> None:
+    path = tmp_path_factory.mktemp("p") / "p.csv"
+    write_predictions(path, rows)
+    for row, read in zip(rows, read_prediction_rows(path), strict=True):
+        assert read["subject_id"] == row["subject_id"]
+        assert float(read["probability_osteoporosis"]) == row["probability_osteoporosis"]
+        assert read["osteoporosis"] == str(int(bool(row["osteoporosis"])))
+        assert read.get("centre", "") == row.get("centre", "")
+        assert read.get("ward", "") == row.get("ward", "")

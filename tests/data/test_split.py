@@ -3,9 +3,12 @@
 from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from osteo_monai import cli
 from osteo_monai.data import (
@@ -114,18 +117,18 @@ def test_pans_temporal_split() -> None:
     # 1,048 people: the first 630 at 5:1, the rest is the test. 5:1 of 630 is 525 and 105; the paper has 530 and 100.
     plan = SplitPlan((5, 1, 4), seed=3, temporal=True, first=630)
     divided = split_manifest(manifest_of(test=dated(1048)[::-1]), plan)
-    found = subjects(divided)
-    assert {s: len(names) for s, names in found.items()} == {"training": 525, "validation": 105, "test": 418}
-    assert found["training"] | found["validation"] == {f"s{i}" for i in range(630)}
+    divided_subjects = subjects(divided)
+    assert {s: len(names) for s, names in divided_subjects.items()} == {"training": 525, "validation": 105, "test": 418}
+    assert divided_subjects["training"] | divided_subjects["validation"] == {f"s{i}" for i in range(630)}
     classes = Counter(str(r.bone_status) for r in divided.splits["training"])
     assert classes == {"normal": 350, "osteopenia": 175}
     assert "the first 630 of 1048 subjects by date 5:1" in divided.header.description
 
 
 def test_temporal_without_a_number_follows_the_ratio() -> None:
-    found = subjects(split_manifest(manifest_of(test=dated(100)), SplitPlan((5, 1, 4), temporal=True)))
-    assert {s: len(names) for s, names in found.items()} == {"training": 50, "validation": 10, "test": 40}
-    assert found["test"] == {f"s{i}" for i in range(60, 100)}
+    divided_subjects = subjects(split_manifest(manifest_of(test=dated(100)), SplitPlan((5, 1, 4), temporal=True)))
+    assert {s: len(names) for s, names in divided_subjects.items()} == {"training": 50, "validation": 10, "test": 40}
+    assert divided_subjects["test"] == {f"s{i}" for i in range(60, 100)}
 
 
 def test_the_first_image_dates_a_subject() -> None:
@@ -187,3 +190,34 @@ def test_the_command_splits_and_updates_the_paths(tmp_path: Path, capsys: pytest
     assert "--overwrite" in capsys.readouterr().err
     assert cli.run([*words, "--overwrite", "--first", "5"]) == 2
     assert "must be used with temporal" in capsys.readouterr().err
+
+
+# --- properties ----------------------------------------------------------------------------------------------------
+
+parts = st.tuples(*[st.integers(0, 9)] * 3).filter(lambda ratio: ratio[0] + ratio[1] > 0)
+class_counts = st.fixed_dictionaries({status.value: st.integers(0, 12) for status in BoneStatus}).filter(
+    lambda counts: sum(counts.values()) > 1
+)
+
+
+@settings(max_examples=40)
+@given(counts=class_counts, ratio=parts, seed=st.integers(0, 9), random=st.randoms(use_true_random=False))
+def test_splits_are_disjoint_complete_and_reproducible(
+    counts: dict[str, int], ratio: tuple[int, int, int], seed: int, random: Random
+) -> None:
+    records = cohort(**counts)
+    shares = {split: part / sum(ratio) for split, part in zip(SHARES, ratio, strict=True)}
+    splits = split_by_subject(records, shares, seed)
+    members = {split: {record.subject_id for record in group} for split, group in splits.items()}
+    assert sum(map(len, members.values())) == sum(counts.values())
+    assert set().union(*members.values()) == {record.subject_id for record in records}
+    assert sum(map(len, splits.values())) == len(records)
+    for split, share in shares.items():
+        assert abs(len(members[split]) - share * sum(counts.values())) < len(shares)
+        for name, count in counts.items():
+            of_class = sum(subject.rstrip("0123456789") == name for subject in members[split])
+            assert abs(of_class - share * count) < len(shares)
+    shuffled = list(records)
+    random.shuffle(shuffled)
+    again = split_by_subject(shuffled, shares, seed)
+    assert {split: {record.subject_id for record in group} for split, group in again.items()} == members

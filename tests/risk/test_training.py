@@ -25,7 +25,7 @@ def _person(number: int, rng: random.Random) -> tuple[dict[str, Any], dict[str, 
     """Make a person with a T-score that decreases with age, and a risk from the T-score with an error."""
     age = rng.uniform(50, 90)
     t_score = -2.4 - (age - 70) / 20 + rng.gauss(0, 1)
-    record = {
+    record: dict[str, Any] = {
         "subject_id": f"p{number}",
         "image": f"{number}.png",
         "t_score": round(t_score, 2),
@@ -107,6 +107,7 @@ def test_a_saved_model_gives_the_same_probabilities(study: Study) -> None:
     for trained, name in zip(models, FEATURES, strict=True):
         loaded = load_risk_model(folder / "out", name)
         assert loaded.facts == trained.facts
+        assert hash(loaded.facts) == hash(trained.facts)
         np.testing.assert_array_equal(loaded.probabilities(cohort.people), trained.probabilities(cohort.people))
     assert loaded.facts.features == ("female", "age", "height_cm", "weight_kg", "bmi", "risk")
     assert loaded.facts.training_people == 150
@@ -168,8 +169,8 @@ def test_features_complete_in_training_are_required(study: Study, tmp_path: Path
 
     manifest, scores = _study(tmp_path, change=lose)
     _, models = train_and_predict(manifest, scores, tmp_path / "out")
-    lacking = models[0].facts.training_lacking
-    assert lacking == {"female": 0, "age": 0, "height_cm": 0, "weight_kg": 38, "bmi": 38}  # 0, 4, ..., 148
+    missing = models[0].facts.training_lacking
+    assert missing == {"female": 0, "age": 0, "height_cm": 0, "weight_kg": 38, "bmi": 38}  # 0, 4, ..., 148
     with (tmp_path / "out" / "clinical.csv").open() as lines:
         rows = {row["subject_id"]: row for row in csv.DictReader(lines)}
     assert rows["p190"]["weight_kg"] == ""  # the trees were trained with missing weights
@@ -262,6 +263,16 @@ def test_radiographs_of_a_person_are_averaged(tmp_path: Path) -> None:
     assert person.osteoporosis  # by the lower T-score
     assert person.age == 65
     assert person.risk == pytest.approx(0.75)  # odds: sqrt(1 x 9) = 3
+
+
+def test_a_failed_save_keeps_the_old_model(study: Study, tmp_path: Path) -> None:
+    _, _, (clinical, _) = study
+    (tmp_path / "clinical.ubj").write_bytes(b"old")
+    (tmp_path / "clinical.json").mkdir()
+    with pytest.raises(OSError, match="clinical.json"):
+        clinical.save(tmp_path)
+    assert (tmp_path / "clinical.ubj").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clinical.json", "clinical.ubj"]
 
 
 def test_a_model_that_differs_from_its_description_is_refused(study: Study, tmp_path: Path) -> None:

@@ -123,12 +123,12 @@ def _records(rows: Sequence[TableRow], options: BuildOptions) -> tuple[list[tupl
         try:
             record = _record(row, options)
         except ValidationError as error:
-            problems += (_NO_STANDARD if "bmd_standard" in line else line for line in sentences(row.where, error))
+            problems += (_NO_STANDARD if "bmd_standard" in line else line for line in sentences(row.place, error))
             continue
         if row.image is None or row.lost is not None:
             continue
         split = row.facts["split"] or options.split
-        places[split, len(by_split[split])] = row.where
+        places[split, len(by_split[split])] = row.place
         by_split[split].append(record)
         records.append((split, record))
     problems += contradictions(by_split, options.thresholds, options.virtual, lambda place: places[place])
@@ -145,6 +145,6 @@ def _record(row: TableRow, options: BuildOptions) -> Record:
             values[name] = str(path.absolute())
     values["image"] = "none" if row.image is None else str(row.image.absolute())
     levels = {str(level): row.facts[f"bmd_{level.lower()}_mg_cm3"] for level in SCREENED_LEVELS}
-    if known := {level: value for level, value in levels.items() if value is not None}:
-        values["level_bmd_mg_cm3"] = known
+    if level_values := {level: value for level, value in levels.items() if value is not None}:
+        values["level_bmd_mg_cm3"] = level_values
     return Record.model_validate(values).moved(options.images, options.folder)

@@ -82,12 +82,12 @@ def find_images(rows: Sequence[TableRow], root: Path) -> tuple[list[str], list[s
             if (root / name).exists():
                 row.image = root / name
             else:
-                problems.append(f"{row.where}: there is no file {name}")
+                problems.append(f"{row.place}: there is no file {name}")
             continue
         candidates = tree.candidates(row.subject)
         if len(candidates) > 1:
             problems.append(
-                f"{row.where}: {len(candidates)} images have the name of the subject; name one in a column 'image'"
+                f"{row.place}: {len(candidates)} images have the name of the subject; name one in a column 'image'"
             )
         elif candidates:
             row.image = candidates[0]
@@ -173,11 +173,11 @@ def fill_from_screening(rows: Sequence[TableRow], folder: Path) -> list[str]:
     used = 0
     for row in rows:
         names = {row.subject, f"sub-{row.subject}"}
-        own = [r for name, r in results.items() if names & {part.split(".nii")[0] for part in name.split("__")}]
-        if len(own) != 1:
+        matches = [r for name, r in results.items() if names & {part.split(".nii")[0] for part in name.split("__")}]
+        if len(matches) != 1:
             continue
         used += 1
-        for fact, value in _screening_facts(own[0]).items():
+        for fact, value in _screening_facts(matches[0]).items():
             if row.facts[fact] is None:
                 row.facts[fact] = value
     notes = [f"Field of view, implants and fractures are from the screening of {used} of {len(rows)} images."]
@@ -243,7 +243,7 @@ def fill_from_label_maps(rows: Sequence[TableRow]) -> list[str]:
     if not unreadable:
         return []
     return [
-        f"{len(unreadable)} label maps cannot be read; whether L2 is completely in view is unknown there "
+        f"{len(unreadable)} label maps cannot be read; whether L2 is completely in view is unknown "
         f"({_first(unreadable)})."
     ]
 

@@ -83,14 +83,14 @@ class TableRow:
     """A row of the table, completed while the manifest is built.
 
     Attributes:
-        where: place and subject, for messages.
+        place: row number and subject, for messages.
         subject: identifier.
         facts: value by column of ``TABLE_COLUMNS``, ``None`` if unknown.
         image: the image.
         lost: reason why there is no usable image.
     """
 
-    where: str
+    place: str
     subject: str
     facts: dict[str, Any]
     image: Path | None = None
@@ -132,11 +132,11 @@ def read_subjects(options: BuildOptions) -> tuple[list[TableRow], list[str], lis
         if not subject:
             problems.append(f"row {number}: subject_id is empty")
             continue
-        where = f"row {number} (subject {subject!r})"
+        place = f"row {number} (subject {subject!r})"
         facts, wrong = _facts(values, cells.decimal_comma)
-        problems += [f"{where}: {problem}" for problem in wrong]
+        problems += [f"{place}: {problem}" for problem in wrong]
         _complete_density(facts, options)
-        rows.append(TableRow(where, subject, facts))
+        rows.append(TableRow(place, subject, facts))
     if not rows and not problems:
         problems.append("the table has no rows")
     repeated = Counter(row.subject for row in rows if row.facts["image"] is None)
