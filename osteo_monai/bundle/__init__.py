@@ -1,22 +1,48 @@
-"""Find, run and export MONAI bundles."""
+"""Find, run, train and export MONAI bundles.
 
-from osteo_monai.bundle.prepare import prepare_run, refuse_unknown_settings
-from osteo_monai.bundle.runner import (
-    BUNDLES_VARIABLE,
-    InferenceBundle,
-    export_weights,
-    find_bundle,
-    load_bundle,
-    merge_inference_config,
-)
+Names that need torch and MONAI are imported at first use, so that finding a bundle is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle
+
+if TYPE_CHECKING:
+    from osteo_monai.bundle.export import export_weights, merge_configs, write_merged_configs
+    from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, require_file, run_bundle
+    from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
 
 __all__ = [
     "BUNDLES_VARIABLE",
+    "Bundle",
+    "CheckedWorkflow",
     "InferenceBundle",
     "export_weights",
     "find_bundle",
     "load_bundle",
-    "merge_inference_config",
+    "merge_configs",
     "prepare_run",
-    "refuse_unknown_settings",
+    "require_file",
+    "run_bundle",
+    "write_merged_configs",
 ]
+
+_MODULES = {
+    "Bundle": "runner",
+    "CheckedWorkflow": "prepare",
+    "InferenceBundle": "runner",
+    "export_weights": "export",
+    "load_bundle": "runner",
+    "merge_configs": "export",
+    "prepare_run": "prepare",
+    "require_file": "prepare",
+    "run_bundle": "prepare",
+    "write_merged_configs": "export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,80 +1,169 @@
-"""Checks at the start of a bundle's run."""
+"""Runs of a bundle's training, evaluation or inference config, with checks of the settings."""
 
 import difflib
 import inspect
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from types import TracebackType
+from typing import Any
 
-from monai.bundle import ConfigParser
+from monai import bundle as monai_bundle
+from monai.bundle import ConfigWorkflow
 
-__all__ = ["prepare_run", "refuse_unknown_settings"]
+from osteo_monai.bundle.find import find_bundle
+from osteo_monai.errors import ConfigError, OsteoError
+from osteo_monai.utils.files import write_text
+
+__all__ = ["CheckedWorkflow", "prepare_run", "require_file", "run_bundle"]
+
+logger = logging.getLogger(__name__)
 
 _MONAI_SETTINGS = frozenset(
     {"_meta_", "tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "imports"}
 )
-"""Top-level ids that ``monai.bundle run`` itself may add to a config."""
+"""Top-level ids that MONAI itself may add to a config."""
 
 
-def refuse_unknown_settings(config: Mapping[str, Any], bundle_root: str | os.PathLike[str]) -> None:
-    """Raise ``ValueError`` where ``config`` has a top-level id that no config file of the bundle knows.
+class CheckedWorkflow(ConfigWorkflow):
+    """MONAI's ``ConfigWorkflow`` with checks.
 
-    MONAI accepts any override (``--epochz 1``) and then ignores it.
-    """
-    known: set[str] = set(_MONAI_SETTINGS)
-    for file in sorted(Path(bundle_root, "configs").glob("*.json")):
-        known.update(key.lstrip("+") for key in json.loads(file.read_text()))
-    unknown = sorted(set(config) - known)
-    if unknown:
-        guesses = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {guesses[0]!r}?" if guesses else ""
-        raise ValueError(f"unknown setting {', '.join(map(repr, unknown))}: no config of this bundle has it{hint}")
-
-
-def prepare_run(bundle_root: str | os.PathLike[str], output_dir: str | os.PathLike[str], write: bool = True) -> None:
-    """Check the settings and write the merged config to ``<output_dir>/config.json``; a bundle's first initialise step.
+    It refuses settings that no config of the bundle has (MONAI ignores them), writes the merged config to
+    ``<output_dir>/config.json``, and raises the errors of this package themselves, not inside MONAI's ``RuntimeError``.
 
     Args:
-        bundle_root: the bundle's folder.
-        output_dir: where the run writes; made if missing.
-        write: only one process of a distributed run may write.
+        config_file: config files of one bundle, merged in order.
+        **kwargs: see ``ConfigWorkflow``; other names are settings that override the config.
 
     Raises:
-        SystemExit: on a setting that no config of the bundle knows, or an evaluation's missing checkpoint; MONAI
-            would bury another exception's sentence under a page of its own.
-        RuntimeError: when not called from a config.
+        ConfigError: for an unknown setting.
     """
-    parser = _calling_parser()
-    config: dict[str, Any] = dict(cast(Mapping[str, Any], parser.config))
-    try:
-        refuse_unknown_settings(config, bundle_root)
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from None
-    evaluates = "validate" in config and not any("trainer" in str(step) for step in config.get("run", ()))
-    checkpoint = parser.get_parsed_content("checkpoint") if evaluates and "checkpoint" in config else ""
-    if checkpoint and not Path(checkpoint).is_file():
-        raise SystemExit(
-            f"error: checkpoint: there is no file {Path(checkpoint).name!r}; train first, or name one with --checkpoint"
+
+    def __init__(self, config_file: str | Sequence[str], **kwargs: Any) -> None:
+        super().__init__(config_file=config_file, **kwargs)
+        _refuse_unknown_settings(self.parser.get(), self.config_root_path)
+
+    def initialize(self) -> Any:
+        with _unwrapped_errors():
+            self.parser.parse(reset=True)
+            if os.environ.get("RANK", "0") == "0":  # one process of a distributed run writes
+                config = json.dumps(self.parser.config, indent=2, default=str)
+                write_text(Path(self.parser.get_parsed_content("output_dir")) / "config.json", config + "\n")
+            return super().initialize()
+
+    def run(self) -> Any:
+        with _unwrapped_errors():
+            return super().run()
+
+
+def run_bundle(
+    bundle: str | os.PathLike[str], configs: Sequence[str], settings: Mapping[str, Any] | None = None
+) -> None:
+    """Run a bundle's configs, as ``python -m monai.bundle run`` does, in a ``CheckedWorkflow``.
+
+    Args:
+        bundle: name or folder of the bundle, see ``find_bundle``.
+        configs: names of its configs, merged in order: ``["common", "train"]`` trains, ``["common", "train",
+            "evaluate"]`` evaluates, ``["inference"]`` infers; overlays such as ``pan2024`` follow.
+        settings: config id to value, such as ``{"epochs": 3, "network_def#width": 64}``.
+
+    Raises:
+        ModelMissingError: when there is no such bundle.
+        ConfigError: when a setting is unknown, missing or out of range.
+        ManifestError: when the data manifest cannot be used.
+        FileNotFoundError: when the bundle has no such config.
+    """
+    folder = find_bundle(bundle)
+    workflow = CheckedWorkflow(
+        config_file=[str(folder / "configs" / f"{name}.json") for name in configs],
+        meta_file=str(folder / "configs" / "metadata.json"),
+        logging_file=str(folder / "configs" / "logging.conf"),
+        workflow_type="train" if "train" in configs else "inference",
+        **{"bundle_root": str(folder), **(settings or {})},
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def prepare_run(bundle_root: str | os.PathLike[str]) -> None:
+    """Check the start of a run; the first initialise step of every config.
+
+    In a process that was started as ``python -m monai.bundle``, names of settings on the command line are checked, and
+    an error of this package ends the process with its message only: MONAI prints a page of traces. In any other process
+    errors are raised, and ``CheckedWorkflow`` does these checks.
+
+    Raises:
+        ConfigError: when ``bundle_root`` has no configs, or a setting is unknown.
+    """
+    configs = Path(bundle_root, "configs")
+    if _is_monai_program():
+        sys.excepthook = _print_message_only
+    if not (configs / "metadata.json").is_file():
+        raise ConfigError(f"bundle_root must be the folder of the bundle, got {str(bundle_root)!r} without configs")
+    if _is_monai_program():
+        names = (argument[2:].partition("=")[0] for argument in sys.argv if argument.startswith("--"))
+        arguments = inspect.signature(monai_bundle.run).parameters
+        _refuse_unknown_settings((name for name in names if name not in arguments), configs)
+
+
+def require_file(setting: str, path: str | os.PathLike[str]) -> None:
+    """Check that a setting names a file.
+
+    Raises:
+        ConfigError: when there is no such file.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"{setting} must be a file, got {Path(path).name!r}, which does not exist; train first or set --{setting}"
         )
-    if write:
-        folder = Path(output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n")
 
 
-def _calling_parser() -> ConfigParser:
-    """Return the parser that evaluates the expression we are called from: MONAI hands it to nobody."""
-    for frame in _frames():
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, ConfigParser):
-            return caller
-    raise RuntimeError("prepare_run works in a bundle's config only")
+def _refuse_unknown_settings(names: Iterable[str], configs: Path) -> None:
+    """Raise ``ConfigError`` when the top level of an id is in no config of the folder ``configs``."""
+    choices = set(_MONAI_SETTINGS)
+    for file in sorted(configs.glob("*.json")):
+        if file.name != "metadata.json":
+            choices.update(key.lstrip("+") for key in json.loads(file.read_text(encoding="utf-8")))
+    unknown = sorted({name.replace("::", "#").partition("#")[0] for name in names} - choices)
+    if unknown:
+        guesses = difflib.get_close_matches(unknown[0], choices, n=1)
+        hint = f"; did you mean {guesses[0]!r}?" if guesses else ""
+        raise ConfigError(f"unknown setting {', '.join(map(repr, unknown))}: no config of this bundle has it{hint}")
 
 
-def _frames() -> Iterator[Any]:
-    frame = inspect.currentframe()
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+def _is_monai_program() -> bool:
+    return getattr(sys.modules["__main__"], "__package__", None) == "monai.bundle"
+
+
+def _cause(error: BaseException) -> OsteoError | None:
+    """Return the error of this package that led to ``error``, if any."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, OsteoError):
+        link = link.__cause__ or link.__context__
+    return link
+
+
+@contextmanager
+def _unwrapped_errors() -> Iterator[None]:
+    """Raise the error of this package that MONAI wrapped."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def _print_message_only(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print one sentence for an error of this package, a trace for others; a ``sys.excepthook``."""
+    cause = _cause(error)
+    if cause is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {cause}", file=sys.stderr)

@@ -1,34 +1,117 @@
-"""Items of radiograph classifiers, read from a data manifest."""
+"""Items of radiograph classifiers, read from a data manifest, and their division into folds."""
 
 import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from osteo_monai.data import Record, read_manifest
+from osteo_monai.data import Manifest, Record
+from osteo_monai.data.subject_items import read_data_source
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
-from osteo_monai.errors import ManifestError
+from osteo_monai.errors import ConfigError, ManifestError
 
-__all__ = ["FACTS", "HEAT_COLUMNS", "IN_FOLD", "OTHER_FOLDS", "radiograph_items", "soft_target"]
+__all__ = ["FACTS", "HEAT_COLUMNS", "IN_FOLD", "OTHER_FOLDS", "FoldPlan", "radiograph_items", "soft_target"]
 
 FACTS = ("age", "sex", "height_cm", "weight_kg", "t_score", "centre", "kvp", "acquisition")
-"""What a table of predictions repeats of a record, where it is known."""
-
+"""Fields of a record that a predictions table repeats."""
 
 HEAT_COLUMNS = ("heat_on_bone", "attention_on_bone", "bone_area")
-"""Columns of a predictions table about heat maps."""
+"""Columns of a predictions table about heat maps: shares of the map and of the image."""
 
 IN_FOLD, OTHER_FOLDS = "fold", "other_folds"
-"""Names that stand, beside those of a manifest's splits, for the people of one fold and for all but them."""
+"""Names of the subjects of one fold and of all other folds, used like names of splits."""
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """Division of the subjects of ``training`` and ``validation`` together into folds for cross-validation.
+
+    Args:
+        fold: index of the validation fold, from 0.
+        folds: number of folds; 0 for none.
+        seed: random seed of the division.
+
+    Raises:
+        ConfigError: when there is one fold only, or no fold of that index.
+    """
+
+    fold: int = 0
+    folds: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds and (self.folds < 2 or not 0 <= self.fold < self.folds):
+            raise ConfigError(
+                f"fold must be an index below folds, and folds 0 or at least 2, got fold {self.fold} of {self.folds}"
+            )
+
+    def check(self, splits: Iterable[str]) -> None:
+        """Raise ``ConfigError`` when ``splits`` names folds and the plan has none."""
+        if not self.folds and {IN_FOLD, OTHER_FOLDS} & set(splits):
+            raise ConfigError(f"folds must be at least 2 for the splits {IN_FOLD!r} and {OTHER_FOLDS!r}, got 0")
+
+    def sources(self, split: str) -> tuple[str, ...]:
+        """Return the splits of the manifest that hold the subjects of ``split``."""
+        return ("training", "validation") if split in (IN_FOLD, OTHER_FOLDS) else (split,)
+
+    def assign(self, records: Iterable[Record]) -> dict[str, int]:
+        """Return the fold of each subject: similar numbers of both classes in each fold, by a hash of seed and name.
+
+        A subject has osteoporosis if the lowest T-score of its records says so.
+        """
+        lowest: dict[str, float] = {}
+        for record in records:
+            score = math.inf if record.t_score is None else record.t_score
+            lowest[record.subject_id] = min(score, lowest.get(record.subject_id, math.inf))
+        ordered = sorted(
+            lowest,
+            key=lambda s: (lowest[s] <= OSTEOPOROSIS_T_SCORE, hashlib.sha256(f"{self.seed}/{s}".encode()).digest()),
+        )
+        return {subject: place % self.folds for place, subject in enumerate(ordered)}
+
+    def select(self, split: str, sources: Sequence["_Source"]) -> list["_Source"]:
+        """Return the records of ``sources`` that belong to ``split``."""
+        if split not in (IN_FOLD, OTHER_FOLDS):
+            return list(sources)
+        folds = self.assign(source.record for source in sources)
+        return [s for s in sources if (folds[s.record.subject_id] == self.fold) == (split == IN_FOLD)]
+
+    def columns(self, split: str, source: str) -> dict[str, str | int]:
+        """Return the columns of a predictions table about split and fold.
+
+        The subjects of a fold are in the cohort ``validation``, since its network was not trained on them.
+        """
+        return {"cohort": "validation", "fold": self.fold} if split == IN_FOLD else {"cohort": source}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A record and its place in the manifest."""
+
+    split: str
+    index: int
+    record: Record
+
+    @property
+    def place(self) -> str:
+        return f"{self.split}[{self.index}]"
 
 
 def soft_target(t_score: float, sd: float = 0.0) -> float:
-    """Return the probability that a T-score measured again, with an SD of ``sd``, is -2.5 or less; 0 or 1 without one.
+    """Return the probability that a repeated T-score is -2.5 or less; 0 or 1 for an SD of 0.
 
-    A person of -2.4 and one of -2.6 are all but the same person. DXA repeats a T-score of the lumbar spine with an SD
-    of about 0.1 to 0.2; larger values also teach how far from the threshold somebody is.
+    DXA repeats a T-score of the lumbar spine with an SD of about 0.1 to 0.2; a larger SD makes the target depend on the
+    distance from the threshold.
+
+    Args:
+        t_score: measured T-score.
+        sd: standard deviation of a repeated measurement, in T-scores.
+
+    Raises:
+        ValueError: for a negative ``sd``.
     """
     if sd < 0:
         raise ValueError(f"sd must be 0 or positive, got {sd}")
@@ -47,107 +130,96 @@ def radiograph_items(
     target_sd: float = 0.0,
     need_truth: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return the records of one view in a manifest's splits as a data set of the radiograph bundles wants them.
+    """Return the records of one view in a manifest's splits as items of a data set of the radiograph bundles.
 
-    Each item holds ``image`` (path), ``bone`` (path of its mask, if all have one), ``label`` (1 for osteoporosis, 0, or
-    -1 where unknown), ``target`` (what the loss is given, see ``soft_target``), ``row`` (its place in the list),
-    ``place`` (its place in the manifest) and ``facts`` (columns for ``evaluation.PredictionsSaver``); the last two do
-    not collate, so transforms must drop them.
+    Each item has ``image`` (path), ``bone`` (path of its mask, if all records have one), ``label`` (1 osteoporosis, 0
+    none, -1 unknown), ``target`` (of the loss, see ``soft_target``; -1 if unknown), ``row`` (index in the list),
+    ``place`` (such as ``test[0]``) and ``facts`` (columns for ``PredictionsSaver``). The last two cannot be collated:
+    transforms must drop them.
 
     Args:
         data_source: path of a data manifest; its records need ``view`` and ``t_score``.
-        splits: names of splits; also, with ``folds``, ``"fold"``: the people of one fold of ``training`` and
-            ``validation`` together, and ``"other_folds"``: all but them. Folds divide people, not images, alike in each
-            class, by a hash of seed and name. In tables the people of a fold stand in the cohort ``validation``, since
-            they were not trained on, with the number of the fold in the column ``fold``.
-        view: such as ``chest_frontal``; records of another or of none are passed over.
-        fold, folds: which of how many, from 0; 0 folds for none.
-        seed: of the folds.
-        target_sd: of ``soft_target``.
+        splits: names of splits. With ``folds`` also ``"fold"``, the subjects of one fold, and ``"other_folds"``, those
+            of all other folds, see ``FoldPlan``.
+        view: such as ``chest_frontal``; records of other views are skipped.
+        fold, folds, seed: see ``FoldPlan``.
+        target_sd: ``sd`` of ``soft_target``.
         need_truth: whether a record without a T-score is refused.
 
     Raises:
-        SystemExit: listing all that is wrong; MONAI would bury another exception's sentence under a page of its own.
+        ConfigError: when a setting is missing, of the wrong type or out of range.
+        ManifestError: with all problems of the manifest and its records.
     """
-    if not data_source:
-        raise SystemExit("error: --data_source must name a data manifest of radiographs, got none")
-    path = Path(data_source)
-    try:
-        manifest = read_manifest(path)
-    except ManifestError as error:
-        raise SystemExit(f"error: {error}") from None
-    problems = []
-    if not splits or isinstance(splits, str):
-        problems.append(f"splits must be a list such as \"['test']\", got {splits!r}")
-        splits = []
-    if folds and (folds < 2 or not 0 <= fold < folds):
-        problems.append(f"fold must be one of the folds, from 0, and folds at least 2, got fold {fold} of {folds}")
-        folds = 0
-    if not folds and {IN_FOLD, OTHER_FOLDS} & set(splits):
-        problems.append("the people of a fold were asked for: --folds must say how many folds there are, such as 5")
-        splits = [split for split in splits if split not in (IN_FOLD, OTHER_FOLDS)]
-    chosen: list[tuple[str, int, Record, dict[str, Any]]] = []
+    plan = FoldPlan(fold, folds, seed)
+    manifest = read_data_source(data_source, splits)
+    plan.check(splits)
+    problems: list[str] = []
+    chosen: list[tuple[_Source, dict[str, str | int]]] = []
     for split in splits:
-        virtual_split = split in (IN_FOLD, OTHER_FOLDS)
-        sources = ("training", "validation") if virtual_split else (split,)
-        records = [(s, place, r) for s, place, r in manifest.records() if s in sources]
-        wanted = [(s, place, record) for s, place, record in records if record.view == view]
-        if not wanted:
-            unnamed = sum(record.view is None for _, _, record in records)
-            named = " or ".join(map(repr, sources))
-            problems.append(
-                f"{path.name} has no records of the view {view!r} in a split {named}, it has "
-                f"{', '.join(manifest.splits) or 'no splits'}; {unnamed} of {len(records)} records there name no 'view'"
-            )
-        if need_truth and (lacking := [(s, p) for s, p, record in wanted if record.t_score is None]):
-            problems.append(
-                f"{path.name}: {len(lacking)} of {len(wanted)} radiographs of {split} have no 't_score' "
-                f"(the first is {lacking[0][0]}[{lacking[0][1]}])"
-            )
-            continue
-        if virtual_split:
-            number = _folds([record for _, _, record in wanted], folds, seed)
-            wanted = [one for one in wanted if (number[one[2].subject_id] == fold) == (split == IN_FOLD)]
-        added = {"cohort": "validation", "fold": fold} if split == IN_FOLD else {}
-        chosen += [(s, p, record, {"cohort": s, **added}) for s, p, record in wanted]
+        sources = [s for s in _records(manifest) if s.split in plan.sources(split)]
+        of_view = [s for s in sources if s.record.view == view]
+        faults = _faults(manifest, split, plan.sources(split), sources, of_view, view, need_truth)
+        problems += faults
+        if not faults:
+            chosen += [(s, plan.columns(split, s.split)) for s in plan.select(split, of_view)]
     if problems:
-        raise SystemExit("error: " + "\nerror: ".join(problems))
-
-    images: dict[str, int] = defaultdict(int)
-    for _, _, record, _ in chosen:
-        images[record.subject_id] += 1
-    masks = all(record.bone_mask for _, _, record, _ in chosen)
-    items: list[dict[str, Any]] = []
-    for split, place, record, added in chosen:
-        facts = record.model_dump(mode="json", include=set(FACTS), exclude_none=True)
-        facts |= {"subject_id": record.subject_id, **added, "virtual": int(manifest.header.virtual)}
-        if images[record.subject_id] > 1:
-            facts["image_id"] = f"{split}[{place}]"
-        score = record.t_score
-        if score is not None:
-            facts["osteoporosis"] = int(score <= OSTEOPOROSIS_T_SCORE)
-        items.append(
-            {
-                "image": str(path.parent / record.images[0]),
-                **({"bone": str(path.parent / str(record.bone_mask))} if masks else {}),
-                "label": facts.get("osteoporosis", -1),
-                "target": -1.0 if score is None else soft_target(score, target_sd),
-                "row": len(items),
-                "place": f"{split}[{place}]",
-                "facts": facts,
-            }
-        )
+        raise ManifestError(Path(data_source).name, problems)
+    images = Counter(source.record.subject_id for source, _ in chosen)
+    has_masks = all(source.record.bone_mask for source, _ in chosen)
+    items = []
+    for row, (source, columns) in enumerate(chosen):
+        facts = source.record.model_dump(mode="json", include=set(FACTS), exclude_none=True)
+        facts |= {"subject_id": source.record.subject_id, **columns, "virtual": int(manifest.header.virtual)}
+        if images[source.record.subject_id] > 1:
+            facts["image_id"] = source.place
+        item = _item(Path(data_source).parent, source, facts, target_sd, has_masks)
+        items.append(item | {"row": row})
     return items
 
 
-def _folds(records: Sequence[Record], folds: int, seed: int) -> dict[str, int]:
-    """Return the fold of each subject, alike in each class; a subject counts as osteoporotic by its lowest T-score."""
-    lowest: dict[str, float] = {}
-    for record in records:
-        score = math.inf if record.t_score is None else record.t_score
-        lowest[record.subject_id] = min(score, lowest.get(record.subject_id, math.inf))
-    ordered = sorted(
-        lowest,
-        key=lambda s: (lowest[s] <= OSTEOPOROSIS_T_SCORE, hashlib.sha256(f"{seed}/{s}".encode()).digest()),
-    )
-    return {subject: place % folds for place, subject in enumerate(ordered)}
+def _records(manifest: Manifest) -> Iterator[_Source]:
+    return (_Source(split, index, record) for split, index, record in manifest.records())
+
+
+def _item(folder: Path, source: _Source, facts: dict[str, Any], target_sd: float, has_masks: bool) -> dict[str, Any]:
+    record = source.record
+    score = record.t_score
+    if score is not None:
+        facts["osteoporosis"] = int(score <= OSTEOPOROSIS_T_SCORE)
+    masks = {"bone": str(folder / str(record.bone_mask))} if has_masks else {}
+    return {
+        "image": str(folder / record.images[0]),
+        **masks,
+        "label": facts.get("osteoporosis", -1),
+        "target": -1.0 if score is None else soft_target(score, target_sd),
+        "place": source.place,
+        "facts": facts,
+    }
+
+
+def _faults(
+    manifest: Manifest,
+    split: str,
+    names: Sequence[str],
+    sources: Sequence[_Source],
+    of_view: Sequence[_Source],
+    view: str,
+    need_truth: bool,
+) -> list[str]:
+    """List the problems of a split: no records of the view, several images in a record, no T-score."""
+    faults = []
+    if not of_view:
+        without_view = sum(s.record.view is None for s in sources)
+        faults.append(
+            f"no records of the view {view!r} in a split {' or '.join(map(repr, names))}; splits: "
+            f"{', '.join(manifest.splits) or 'none'}; {without_view} of its {len(sources)} records have no 'view'"
+        )
+    if stacks := [s for s in of_view if len(s.record.images) > 1]:
+        faults.append(
+            f"{len(stacks)} of {len(of_view)} radiographs of {split} have several images (first: {stacks[0].place})"
+        )
+    if need_truth and (unknown := [s for s in of_view if s.record.t_score is None]):
+        faults.append(
+            f"{len(unknown)} of {len(of_view)} radiographs of {split} have no 't_score' (first: {unknown[0].place})"
+        )
+    return faults

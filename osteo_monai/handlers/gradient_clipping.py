@@ -11,7 +11,15 @@ __all__ = ["GradientClipping"]
 
 
 class GradientClipping:
-    """Scale the gradients down to a joint norm of ``max_norm`` before each optimiser step."""
+    """Scale the gradients to a joint norm of at most ``max_norm`` before each optimizer step.
+
+    Args:
+        parameters: parameters of the network.
+        max_norm: largest Euclidean norm of all gradients together.
+
+    Raises:
+        ValueError: when ``max_norm`` is not positive.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], max_norm: float) -> None:
         if max_norm <= 0:

@@ -14,26 +14,24 @@ from osteo_monai.utils.files import file_sha256
 __all__ = ["RunTracker"]
 
 
-def _loss(output: Any) -> float:
-    """The loss of an iteration's output, decollated or not."""
-    return float((output if isinstance(output, dict) else output[0])["loss"].detach())
-
-
 class RunTracker(MLFlowHandler):
-    """MONAI's MLflow handler that also says what was run, on what, by which code, and whether it failed.
+    """MONAI's MLflow handler, which also records code, data and environment of a run, and its failure.
 
     Args:
-        tracking_uri: MLflow store, see ``sqlite_uri``; the environment's ``MLFLOW_TRACKING_URI`` wins.
+        tracking_uri: MLflow store, see ``sqlite_uri``; the variable ``MLFLOW_TRACKING_URI`` overrides it.
         experiment_name: MLflow experiment.
-        run_name: unique name of the run (``unique_run_name``); trainer and validator share it and so one run.
-        bundle: name of the bundle, a tag and a parameter.
+        run_name: unique name of the run (``unique_run_name``). Trainer and validator share it, and so one run.
+        bundle: name of the bundle, recorded as tag and parameter.
         version: version of the bundle.
-        parameters: hyper-parameters, the seed among them.
-        manifest: data manifest whose SHA-256 is recorded, or the name of another data source.
+        parameters: hyper-parameters, including the seed.
+        manifest: data manifest, recorded with its SHA-256, or the name of another data source.
         artifacts: files and folders logged at the end: merged config, weights, figures, metric tables.
-        ends_run: whether the run is over with this engine (trainer or evaluator: yes; validator: no).
-        **kwargs: passed to ``MLFlowHandler``.
+        ends_run: whether the run ends with this engine: true for trainer or evaluator, false for the validator of a
+            training.
+        **kwargs: see ``MLFlowHandler``.
     """
+
+    cur_run: Any  # MONAI declares None only
 
     def __init__(
         self,
@@ -76,24 +74,31 @@ class RunTracker(MLFlowHandler):
         if self._ends_run and self.cur_run is not None:
             for key, value in self._tags.items():
                 self.client.set_tag(self.cur_run.info.run_id, key, value)
-            # an interrupted process must not leave a run that looks alive
+            # MLflow would show the run of an interrupted process as running
             atexit.register(self._end, "KILLED")
 
     def close(self) -> None:
         """Mark the run finished."""
         self._ended = True
+        atexit.unregister(self._end)
         super().close()
 
     def _failed(self, engine: Engine, error: Exception) -> None:
-        self._end("FAILED", type(error).__name__)  # its text may hold a path, a path a name
-        # ignite swallows an exception that a handler was given and did not raise again
+        self._end("FAILED", type(error).__name__)  # the message may hold a path, and the path a patient's name
+        # ignite drops an exception that no handler of EXCEPTION_RAISED raises again
         raise error
 
     def _end(self, status: str, reason: str = "") -> None:
         if self._ended or self.cur_run is None:
             return
         self._ended = True
+        atexit.unregister(self._end)
         run_id = self.cur_run.info.run_id
         if reason:
             self.client.set_tag(run_id, "failure", reason)
         self.client.set_terminated(run_id, status=status)
+
+
+def _loss(output: Any) -> float:
+    """Return the loss of an iteration's output, decollated or not."""
+    return float((output if isinstance(output, dict) else output[0])["loss"].detach())

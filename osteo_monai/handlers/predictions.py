@@ -1,4 +1,4 @@
-"""Handler that writes a predictions table."""
+"""Handler that writes a predictions table, and the columns of the different bundles."""
 
 import csv
 import logging
@@ -7,27 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from osteo_monai.data.radiograph_items import HEAT_COLUMNS
 from osteo_monai.data.subject_items import CLASSES
+from osteo_monai.handlers.epoch import EpochHandler
+from osteo_monai.utils.files import writing
 
 __all__ = ["PredictionsSaver", "class_columns", "density_columns", "risk_columns"]
 
 logger = logging.getLogger(__name__)
 
+Columns = dict[str, float | str]
 
-def class_columns(item: Mapping[str, Any]) -> dict[str, float | str]:
-    """Return the columns that tell an answer ``pred`` (3,), probabilities by class, in a table of predictions."""
+
+def class_columns(item: Mapping[str, Any]) -> Columns:
+    """Return the columns of a CT classifier's ``pred`` (3,), the probabilities of ``CLASSES``."""
     probabilities = item["pred"].double()
-    columns: dict[str, float | str] = {
+    columns: Columns = {
         f"probability_{status}": round(float(p), 6) for status, p in zip(CLASSES, probabilities, strict=True)
     }
     return columns | {"predicted": str(CLASSES[int(probabilities.argmax())])}
 
 
-def density_columns(item: Mapping[str, Any]) -> dict[str, float | str]:
-    """Return the columns that tell a study's ``density`` (see ``EstimateDensityd``) in a table of predictions."""
+def density_columns(item: Mapping[str, Any]) -> Columns:
+    """Return the columns of a density regressor's ``density``, see ``EstimateDensityd``."""
     study = item["density"]["study"]
     by_level = {
         f"predicted_bmd_{level}{suffix}": round(values[key], 3)
@@ -44,9 +48,9 @@ def density_columns(item: Mapping[str, Any]) -> dict[str, float | str]:
     }
 
 
-def risk_columns(item: Mapping[str, Any]) -> dict[str, float | str]:
-    """Return the columns that tell an answer ``pred`` (1 + P,), the risk first, in a table of predictions."""
-    columns: dict[str, float | str] = {"probability_osteoporosis": round(float(item["pred"][0]), 6)}
+def risk_columns(item: Mapping[str, Any]) -> Columns:
+    """Return the columns of a radiograph classifier's ``pred`` (1 + P,), the risk first, and of its heat maps."""
+    columns: Columns = {"probability_osteoporosis": round(float(item["pred"][0]), 6)}
     for name in HEAT_COLUMNS:
         if name in item:
             value = float(item[name])
@@ -54,15 +58,15 @@ def risk_columns(item: Mapping[str, Any]) -> dict[str, float | str]:
     return columns
 
 
-class PredictionsSaver:
-    """Write what an evaluator answers as a table of predictions (docs/predictions.md), a row an item.
+class PredictionsSaver(EpochHandler):
+    """Write the output of an evaluator as a predictions table (docs/predictions.md), one row an item.
 
     Args:
-        file: CSV file; its folder is made if missing.
-        items: what the evaluator's data set was made of, each with ``facts``, columns that are known beforehand
-            (``subject_items``). Items of the batch carry ``row``, their place in it.
+        file: CSV file to write.
+        items: items of the evaluator's data set, each with ``facts``, the columns known before (``subject_items``).
+            The items of a batch have ``row``, their index in it.
         model: name of the model in the table.
-        columns: makes the predicted columns from a decollated item of the output.
+        columns: function that returns the predicted columns of a decollated item of the output.
     """
 
     def __init__(
@@ -76,32 +80,25 @@ class PredictionsSaver:
         self.items = items
         self.model = model
         self.columns = columns
-        self._answers: dict[int, Mapping[str, Any]] = {}
+        self._predictions: dict[int, Mapping[str, Any]] = {}
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+    def start(self) -> None:
+        self._predictions = {}
 
-    def _start(self, engine: Engine) -> None:
-        self._answers = {}
+    def collect(self, output: Sequence[Mapping[str, Any]], batch: Sequence[Mapping[str, Any]]) -> None:
+        for inputs, item in zip(batch, output, strict=True):
+            self._predictions[int(inputs["row"])] = self.columns(item)
 
-    def _collect(self, engine: Engine) -> None:
-        batch: Any = engine.state.batch
-        output: Any = engine.state.output
-        for known, answer in zip(batch, output, strict=True):
-            self._answers[int(known["row"])] = self.columns(answer)
-
-    def _write(self, engine: Engine) -> None:
+    def finish(self, engine: Engine) -> None:
         rows = [
-            {**self.items[row]["facts"], "model": self.model, **answer} for row, answer in sorted(self._answers.items())
+            {**self.items[row]["facts"], "model": self.model, **prediction}
+            for row, prediction in sorted(self._predictions.items())
         ]
         first = ["subject_id", "model", "cohort", "virtual", "bone_status"]
         columns = dict.fromkeys(key for row in rows for key in row)
         header = [key for key in first if key in columns] + [key for key in columns if key not in first]
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, header, restval="")
+        with writing(self.file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, header, restval="", lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
         logger.info("%d predictions: %s", len(rows), self.file)

@@ -13,11 +13,16 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Log one line per epoch: mean loss, learning rate, items per second, and the time that is left.
+    """Log one line an epoch: mean loss, learning rate, items per second, and the remaining time.
 
-    A loss that is not finite ends the run with an error: it would go on for hours without learning.
+    The mean loss is also ``engine.state.metrics["train_loss_epoch"]``.
 
-    The mean loss is also put into ``engine.state.metrics["train_loss_epoch"]``.
+    Args:
+        optimizer: its learning rate is logged.
+        name: name of the logger.
+
+    Raises:
+        ValueError: during the training, when the loss is not finite: no later step would recover.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, name: str = __name__) -> None:
@@ -39,7 +44,7 @@ class Progress:
         self._started, self._first_epoch = time.monotonic(), -1
 
     def _start_epoch(self, engine: Engine) -> None:
-        if self._first_epoch < 0:  # a resumed run knows its epoch only now
+        if self._first_epoch < 0:  # the epoch of a resumed run is restored after Events.STARTED
             self._first_epoch = engine.state.epoch - 1
         self._loss, self._items, self._steps, self._epoch_started = 0.0, 0, 0, time.monotonic()
 
@@ -47,7 +52,7 @@ class Progress:
         output: Any = engine.state.output
         loss = float(output["loss"].detach())
         if not math.isfinite(loss):
-            raise ValueError(f"the loss became {loss} at iteration {engine.state.iteration}: the training is lost")
+            raise ValueError(f"loss must be finite, got {loss} at iteration {engine.state.iteration}")
         self._loss += loss
         self._items += len(output["image"])
         self._steps += 1

@@ -1,4 +1,4 @@
-"""Handler that averages weights over the training steps."""
+"""Exponential moving average of weights, and the handler that updates it."""
 
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
@@ -9,15 +9,18 @@ __all__ = ["WeightAveraging", "averaged_copy"]
 
 
 def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
-    """Return an exponential moving average of ``network``'s weights, the network itself included at the start.
+    """Return an exponential moving average of ``network``'s weights that starts at its weights.
 
     Args:
         network: on its final device.
         decay: share of the old average kept at each step, in [0, 1); 0 follows the network exactly. The first steps use
-            (1 + n) / (10 + n) where that is less, so that the random initial weights are soon forgotten.
+            (1 + n) / (10 + n) where this is less, so that the random initial weights lose their influence quickly.
+
+    Raises:
+        ValueError: when ``decay`` is out of range.
     """
     if not 0 <= decay < 1:
-        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+        raise ValueError(f"decay must be in [0, 1), got {decay}")
 
     def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
         n = int(count)
@@ -25,12 +28,17 @@ def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
             return new
         return old.lerp(new, 1 - min(decay, (1 + n) / (10 + n)))
 
-    # running statistics belong to the weights they were gathered with: averaged weights need averaged statistics
+    # averaged weights need running statistics that are averaged likewise
     return AveragedModel(network, avg_fn=average, use_buffers=True)
 
 
 class WeightAveraging:
-    """Update an average (see ``averaged_copy``) after each optimiser step of the engine it is attached to."""
+    """Update an average after each optimizer step of the engine.
+
+    Args:
+        average: see ``averaged_copy``.
+        network: the network in training.
+    """
 
     def __init__(self, average: AveragedModel, network: nn.Module) -> None:
         self.average = average

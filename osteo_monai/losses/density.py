@@ -13,28 +13,34 @@ class BetaGaussianNLLLoss(nn.Module):
 
     Source: Seitzer et al. 2022, arXiv 2203.09168.
 
-    With beta = 0 it is the plain likelihood, whose gradient on the mean fades where the variance is large, so that hard
-    cases are given up early; with beta = 1 the mean is learned as by a squared error.
+    beta = 0 is the plain likelihood: its gradient on the mean vanishes at large variances, so that difficult cases are
+    not learned. beta = 1 gives the mean the gradient of a squared error.
 
     Args:
-        beta: in [0, 1]; the authors' recommendation is 0.5.
-        scale: unit in which the error is counted, mg/cm3; it only scales the loss.
+        beta: exponent in [0, 1]; the authors recommend 0.5.
+        scale: unit of the error in mg/cm3; it only scales the loss.
+
+    Raises:
+        ValueError: when an argument is out of range.
     """
 
     def __init__(self, beta: float = 0.5, scale: float = 50.0) -> None:
         super().__init__()
         if not 0 <= beta <= 1:
-            raise ValueError(f"beta must lie in [0, 1], got {beta}")
+            raise ValueError(f"beta must be in [0, 1], got {beta}")
         if scale <= 0:
             raise ValueError(f"scale must be positive, got {scale}")
         self.beta, self.scale = beta, scale
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss over the known targets, 0 where none is known.
+        """Return the mean loss over the known targets, 0 if there is none.
 
         Args:
             prediction: (..., 2), mean in mg/cm3 and logarithm of the variance in (mg/cm3)^2.
-            target: (...), true densities in mg/cm3, NaN where unknown.
+            target: (...), true densities in mg/cm3, NaN if unknown.
+
+        Raises:
+            ValueError: when the shapes do not match.
         """
         if prediction.shape != (*target.shape, 2):
             raise ValueError(

@@ -18,14 +18,14 @@ __all__ = ["ColumnLoss", "VertebraLocalizationLoss"]
 
 
 class VertebraLocalizationLoss(nn.Module):
-    """Finding the bodies and naming them, as two separate questions.
+    """Sum of separate losses for the location and the name of vertebral bodies.
 
-    Finding: weighted binary cross-entropy on the centre heat map, and binary cross-entropy plus Dice on bodies, sacrum
-    and ribs. Naming: cross-entropy of the level over the voxels of bodies alone, each body weighing the same.
+    Location: weighted binary cross-entropy of the centre heat map, and binary cross-entropy plus Dice loss of bodies,
+    sacrum and ribs. Name: cross-entropy of the level over the voxels of bodies, with equal weights of all bodies.
 
     Args:
-        heat_weight, name_weight: of the two parts beside the masks.
-        positive_weight: how much more an error at a body's centre counts than one in the background.
+        heat_weight, name_weight: weights of heat map and names relative to the masks.
+        positive_weight: additional weight of an error at the centre of a body relative to the background.
     """
 
     def __init__(self, heat_weight: float = 5.0, name_weight: float = 1.0, positive_weight: float = 20.0) -> None:
@@ -42,7 +42,10 @@ class VertebraLocalizationLoss(nn.Module):
 
         Args:
             prediction: (B, 16, X, Y, Z) logits, channels as in ``vertebra_decoding``.
-            target: (B, 2, X, Y, Z); labels of ``VirtualVolumeDataset`` and its heat map.
+            target: (B, 2, X, Y, Z): labels and centre heat map of ``VirtualVolumeDataset``.
+
+        Raises:
+            ValueError: for other numbers of channels.
         """
         if prediction.shape[1] != FIRST_NAME_CHANNEL + len(NAMED_LEVELS) or target.shape[1] != 2:
             raise ValueError(
@@ -51,44 +54,55 @@ class VertebraLocalizationLoss(nn.Module):
             )
         prediction = prediction.float()
         classes, heat = target[:, 0].round().long(), target[:, 1]
-        near = functional.binary_cross_entropy_with_logits(
+        heat_loss = functional.binary_cross_entropy_with_logits(
             prediction[:, HEAT_CHANNEL], heat, weight=1.0 + self.positive_weight * heat
         )
-        loss = self.heat_weight * near
-
+        loss = self.heat_weight * heat_loss + self._mask_loss(prediction, classes)
         names = self.index[classes]
-        body = names >= 0
+        if (names >= 0).any():
+            loss = loss + self.name_weight * _name_loss(prediction[:, FIRST_NAME_CHANNEL:], names)
+        return loss
+
+    def _mask_loss(self, prediction: Tensor, classes: Tensor) -> Tensor:
+        """Return binary cross-entropy plus Dice loss of bodies, sacrum and ribs."""
+        body = self.index[classes] >= 0
         masks = torch.stack([body, classes == VertebraLevel.SACRUM.label, classes == RIB_LABEL], 1).float()
         logits = prediction[:, [BODY_CHANNEL, SACRUM_CHANNEL, RIB_CHANNEL]]
-        loss = loss + functional.binary_cross_entropy_with_logits(logits, masks)
+        entropy = functional.binary_cross_entropy_with_logits(logits, masks)
         p = torch.sigmoid(logits)
         overlap = (p * masks).sum((0, 2, 3, 4))
         size = (p + masks).sum((0, 2, 3, 4))
         present = masks.sum((0, 2, 3, 4)) > 0
         dice = 1.0 - (2 * overlap + 1) / (size + 1)
-        loss = loss + (dice * present).sum() / present.sum().clamp(min=1)
+        return entropy + (dice * present).sum() / present.sum().clamp(min=1)
 
-        if body.any():
-            batch, *_ = torch.nonzero(body, as_tuple=True)
-            picked = names[body]
-            logits = prediction[:, FIRST_NAME_CHANNEL:].movedim(1, -1)[body]
-            entropy = functional.cross_entropy(logits, picked, reduction="none", label_smoothing=0.02)
-            key = batch * len(NAMED_LEVELS) + picked
-            count = torch.bincount(key, minlength=int(key.max()) + 1).float()
-            share = 1.0 / count[key]
-            loss = loss + self.name_weight * (entropy * share).sum() / share.sum()
-        return loss
+
+def _name_loss(logits: Tensor, names: Tensor) -> Tensor:
+    """Return the cross-entropy of names (B, X, Y, Z), -1 outside bodies, with equal weights of all bodies.
+
+    Args:
+        logits: (B, N, X, Y, Z) of N names.
+        names: index of the name.
+    """
+    body = names >= 0
+    batch, *_ = torch.nonzero(body, as_tuple=True)
+    targets = names[body]
+    entropy = functional.cross_entropy(logits.movedim(1, -1)[body], targets, reduction="none", label_smoothing=0.02)
+    key = batch * len(NAMED_LEVELS) + targets
+    count = torch.bincount(key, minlength=int(key.max()) + 1).float()
+    share = 1.0 / count[key]
+    return (entropy * share).sum() / share.sum()
 
 
 class ColumnLoss(nn.Module):
-    """Finding bodies and discs along a straightened column.
+    """Loss of bodies and discs along a straightened column.
 
-    Binary cross-entropy of centres, discs and bodies, cross-entropy of the role over the slices of bodies, and the
-    absolute error of the axis over slices that hold some of a body.
+    Binary cross-entropy of centres, discs and bodies, cross-entropy of the role over the slices of bodies, and smooth
+    absolute error of the axis over slices with part of a body.
 
     Args:
-        positive_weight: how much more an error at a centre or a disc counts than one between them.
-        role_weight, offset_weight: of those two parts.
+        positive_weight: additional weight of an error at a centre or a disc.
+        role_weight, offset_weight: weights of role and axis.
     """
 
     def __init__(self, positive_weight: float = 3.0, role_weight: float = 0.3, offset_weight: float = 0.5) -> None:

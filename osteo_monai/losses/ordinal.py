@@ -10,16 +10,19 @@ __all__ = ["OrdinalCrossEntropyLoss"]
 
 
 class OrdinalCrossEntropyLoss(nn.Module):
-    """Cross-entropy of ordered classes that are not equally common.
+    """Cross-entropy of ordered classes of unequal frequency.
 
-    The logarithm of the classes' shares in training is added to the logits (Menon et al. 2021, arXiv 2007.07314), so
-    the network itself learns what speaks for a class apart from how common it is, and the shares of another population
-    can be put in afterwards. Smoothing gives a part of the target to the neighbouring classes alone, for those are what
-    a case near a threshold is mistaken for (cf. Diaz and Marathe 2019).
+    The logarithm of the class frequencies in training is added to the logits (Menon et al. 2021, arXiv 2007.07314). The
+    network then learns the evidence for a class without its frequency, and the frequencies of another population can be
+    applied afterwards. Label smoothing goes to the neighbouring classes only, since a case near a threshold is confused
+    with those (cf. Diaz and Marathe 2019).
 
     Args:
-        prior: share of each class among the training items, in order; they are scaled to a sum of 1.
-        smoothing: part of the target, in [0, 1), that neighbours share.
+        prior: share of each class among the training items, in order; scaled to a sum of 1.
+        smoothing: part of the target in [0, 1) that the neighbours share.
+
+    Raises:
+        ValueError: when an argument is out of range.
     """
 
     def __init__(self, prior: Sequence[float], smoothing: float = 0.05) -> None:
@@ -28,7 +31,7 @@ class OrdinalCrossEntropyLoss(nn.Module):
         if share.ndim != 1 or len(share) < 2 or not bool((share > 0).all()):
             raise ValueError(f"prior must hold a positive share for each of at least two classes, got {list(prior)}")
         if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing must lie in [0, 1), got {smoothing}")
+            raise ValueError(f"smoothing must be in [0, 1), got {smoothing}")
         neighbours = torch.zeros(len(share), len(share))
         for i in range(len(share)):
             for j in (i - 1, i + 1):

@@ -7,13 +7,16 @@ __all__ = ["GlobalLocalLoss"]
 
 
 class GlobalLocalLoss(nn.Module):
-    """Li's loss (Li et al. 2026, section 1.3): that of the radiograph plus that of its patches.
+    """Sum of the binary cross-entropies of a radiograph and of its patches (Li et al. 2026, section 1.3).
 
-    Binary cross-entropy each. The paper names a global and a local loss and neither their weights nor the target of a
-    patch; here each patch is asked for the radiograph's answer, and the local part is the mean over the patches.
+    The paper names a global and a local loss, but neither their weights nor the target of a patch. Here the target of a
+    patch is that of the radiograph, and the local loss is the mean over the patches.
 
     Args:
-        local_weight: of the local part; 0 leaves the global one.
+        local_weight: weight of the local loss; 0 for the global loss only.
+
+    Raises:
+        ValueError: when ``local_weight`` is negative.
     """
 
     def __init__(self, local_weight: float = 1.0) -> None:
@@ -26,8 +29,11 @@ class GlobalLocalLoss(nn.Module):
         """Return the mean loss over the batch.
 
         Args:
-            prediction: (N, 1 + P) logits, the radiograph's first; P may be 0.
-            target: (N,), probability of osteoporosis that is true: 0, 1 or between.
+            prediction: (N, 1 + P) logits, that of the radiograph first; P may be 0.
+            target: (N,), true probability of osteoporosis: 0, 1 or between.
+
+        Raises:
+            ValueError: for other shapes.
         """
         if prediction.dim() != 2 or target.shape != prediction.shape[:1]:
             raise ValueError(

@@ -1,6 +1,6 @@
-"""Area under the ROC curve."""
+"""Area under the ROC curve of several classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,23 +23,25 @@ def risk_outputs(output: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
     return torch.stack([1 - risk, risk], 1), torch.as_tensor([int(item["label"]) for item in output])
 
 
-class _MeanAUC(ROCAUCMetric):
-    def aggregate(self, average: Any = None) -> float:
-        predicted, truth = self.get_buffer()
-        areas = []
-        for k in range(predicted.shape[1]):
-            one = (truth == k).int()
-            if 0 < int(one.sum()) < len(one):
-                areas.append(float(compute_roc_auc(predicted[:, k], one)))  # type: ignore[arg-type]
-        return float(np.mean(areas)) if areas else 0.0
-
-
 class OneVersusRestAUC(IgniteMetricHandler):
-    """Mean area under the one-versus-rest ROC curves of the classes that occur; 0 where only one does.
+    """Mean area under the one-versus-rest ROC curves of the classes that occur; 0 if only one class occurs.
 
     Args:
-        output_transform: gives scores (N, K) and class indices (N,).
+        output_transform: function from a decollated batch to scores (N, K) and class indices (N,).
     """
 
-    def __init__(self, output_transform: Any = class_outputs) -> None:
+    def __init__(
+        self, output_transform: Callable[[Sequence[Mapping[str, Any]]], tuple[Tensor, Tensor]] = class_outputs
+    ) -> None:
         super().__init__(metric_fn=_MeanAUC(), output_transform=output_transform, save_details=False)
+
+
+class _MeanAUC(ROCAUCMetric):
+    def aggregate(self, average: Any = None) -> float:
+        scores, truth = self.get_buffer()  # type: ignore[no-untyped-call]
+        areas = []
+        for index in range(scores.shape[1]):
+            is_class = (truth == index).int()
+            if 0 < int(is_class.sum()) < len(is_class):
+                areas.append(float(compute_roc_auc(scores[:, index], is_class)))  # type: ignore[arg-type]
+        return float(np.mean(areas)) if areas else 0.0

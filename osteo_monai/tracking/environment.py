@@ -1,11 +1,9 @@
-"""Facts about the code and the machine of a run."""
+"""Facts about code and machine that a run records."""
 
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-
-import torch
 
 __all__ = ["environment_facts", "git_commit"]
 
@@ -13,7 +11,7 @@ _LIBRARIES = ("osteo_monai", "monai", "torch", "numpy", "pytorch-ignite", "mlflo
 
 
 def git_commit() -> str:
-    """Return the commit of the checkout this package lies in, with ``+changes`` where it is dirty, else ``"none"``."""
+    """Return the commit of this package's checkout, with ``+changes`` if it is modified, or ``"none"``."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -26,7 +24,9 @@ def git_commit() -> str:
 
 
 def environment_facts() -> dict[str, str]:
-    """Return versions of the libraries, Python and CUDA, the device's name and the git commit."""
+    """Return versions of the libraries, Python and CUDA, name of the device, and git commit."""
+    import torch
+
     facts = {"git_commit": git_commit(), "python": platform.python_version()}
     for name in _LIBRARIES:
         try:

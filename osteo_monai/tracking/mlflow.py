@@ -11,17 +11,22 @@ from osteo_monai.tracking.environment import environment_facts
 
 __all__ = ["log_finished_run", "sqlite_uri", "unique_run_name"]
 
+_SQLITE = "sqlite:///"
 
-def unique_run_name(bundle: str) -> str:
-    """Return ``<bundle>_<date>_<time>_<random>``: MLflow would write on in an unfinished run of the same name."""
-    return f"{bundle}_{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
+
+def unique_run_name(prefix: str) -> str:
+    """Return ``<prefix>_<date>_<time>_<random>``.
+
+    MONAI's handler continues an unfinished run of the same name.
+    """
+    return f"{prefix}_{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
 
 
 def sqlite_uri(path: str | os.PathLike[str]) -> str:
-    """Return MLflow's address of the SQLite file at ``path``; its folder is made if it is missing."""
+    """Return the MLflow URI of the SQLite file at ``path``; its folder is made if missing."""
     file = Path(path).absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{file}"
+    return f"{_SQLITE}{file}"
 
 
 def log_finished_run(
@@ -32,35 +37,37 @@ def log_finished_run(
     metrics: Mapping[str, float],
     artifacts: Sequence[str | os.PathLike[str]] = (),
 ) -> str:
-    """Log an analysis that is over, with the facts of its environment, and return the run's id.
+    """Log a finished analysis and the facts of its environment, and return the id of the run.
 
     Args:
-        tracking_uri: MLflow store, see ``sqlite_uri``; the environment's ``MLFLOW_TRACKING_URI`` wins.
-        experiment: name of the experiment, made if missing; beside an SQLite file its artifacts go to ``mlartifacts``.
+        tracking_uri: MLflow store, see ``sqlite_uri``; the variable ``MLFLOW_TRACKING_URI`` overrides it.
+        experiment: name of the experiment, made if missing. Its artifacts go to ``mlartifacts`` beside an SQLite file.
         run_name: name of the run, see ``unique_run_name``.
-        parameters: what was asked.
-        metrics: what was found, finite numbers.
-        artifacts: files and folders to keep.
+        parameters: settings of the analysis.
+        metrics: results, finite numbers.
+        artifacts: files and folders to log.
     """
     from mlflow import MlflowClient
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
     client = MlflowClient(tracking_uri=uri)
-    known = client.get_experiment_by_name(experiment)
-    location = (
-        (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri() if uri[:10] == "sqlite:///" else None
-    )
-    experiment_id = known.experiment_id if known else client.create_experiment(experiment, artifact_location=location)
-    run_id = client.create_run(experiment_id, run_name=run_name).info.run_id
+    existing = client.get_experiment_by_name(experiment)
+    if existing is not None:
+        experiment_id = existing.experiment_id
+    else:
+        is_file = uri.startswith(_SQLITE)
+        location = (Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts").as_uri() if is_file else None
+        experiment_id = client.create_experiment(experiment, artifact_location=location)
+    run_id: str = client.create_run(experiment_id, run_name=run_name).info.run_id
+    status = "FAILED"
     try:
         for key, value in (environment_facts() | dict(parameters)).items():
             client.log_param(run_id, key, value)
         for key, number in metrics.items():
             client.log_metric(run_id, key, number)
-        for artifact in map(Path, artifacts):
-            client.log_artifact(run_id, str(artifact))
-    except BaseException:
-        client.set_terminated(run_id, status="FAILED")
-        raise
-    client.set_terminated(run_id)
+        for artifact in artifacts:
+            client.log_artifact(run_id, os.fspath(artifact))
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status=status)
     return run_id

@@ -1,5 +1,6 @@
 """Dictionary transforms that the bundles name."""
 
+from osteo_monai.transforms.body_mask import VertebralBodyMaskd
 from osteo_monai.transforms.centre_heat import CentreHeatd
 from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, LocalizationClassesd
 from osteo_monai.transforms.column_decoding import DecodeColumnd, FoundBody
@@ -34,5 +35,6 @@ __all__ = [
     "RandomisedSlices",
     "SaveVertebraed",
     "StraightenColumnd",
+    "VertebralBodyMaskd",
     "VertebralSlicesd",
 ]

@@ -18,7 +18,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 
-from osteo_monai.bundle import export_weights, load_bundle, merge_inference_config
+from osteo_monai.bundle import export_weights, load_bundle, run_bundle
+from osteo_monai.errors import ConfigError, ModelMissingError
 from osteo_monai.experiments import training_size_curve
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
 
@@ -99,18 +100,8 @@ def _metadata(name):
 
 
 def _run(name, folder, *overlays, **settings):
-    run(
-        config_file=_files(name, *overlays),
-        meta_file=_meta(name),
-        logging_file=str(BUNDLES / name / "configs" / "logging.conf"),
-        **{
-            "bundle_root": str(BUNDLES / name),
-            "output_dir": str(folder),
-            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
-            **SMALL[name],
-            **settings,
-        },
-    )
+    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+    run_bundle(BUNDLES / name, ["common", "train", *overlays], {**own, **SMALL[name], **settings})
 
 
 @pytest.fixture(autouse=True)
@@ -165,12 +156,6 @@ def test_metadata_agrees_with_the_network_and_the_evaluation(name):
         assert names == ["T8 or above", *(level.value for level in NAMED_LEVELS[1:])]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_inference_config_is_the_merge(name):
-    written = json.loads((BUNDLES / name / "configs" / "inference.json").read_text())
-    assert written == merge_inference_config(BUNDLES / name), "run python -m osteo_monai.bundle merge bundles/*"
-
-
 @pytest.mark.parametrize(("name", "overlays"), [(name, overlays) for name in ALL for overlays in OVERLAYS[name]])
 def test_every_reference_resolves(name, overlays):
     _assert_references(name, _files(name, *overlays))
@@ -191,8 +176,14 @@ def _assert_references(name, files):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_missing_weights_are_reported(name, tmp_path):
+    with pytest.raises(ConfigError, match=r"checkpoint must be a file, got 'none\.pt'"):
+        _run(name, tmp_path, "evaluate", checkpoint=str(tmp_path / "none.pt"), test_items=1, track=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_misspelt_setting_ends_the_run(name, tmp_path):
-    with pytest.raises(SystemExit, match="unknown setting 'epochz'.*did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match="unknown setting 'epochz'.*did you mean 'epochs'"):
         _run(name, tmp_path, epochz=4)
 
 
@@ -326,8 +317,9 @@ def test_exported_weights_load_and_run_in_memory(trained, scan, tmp_path):
             config["network_def"][key.split("#")[1]] = value
     (copy / "configs" / "inference.json").write_text(json.dumps(config))
     (copy / "configs" / "metadata.json").write_text(json.dumps(_metadata(name)))
-    with pytest.raises(FileNotFoundError, match="has no weights"):
+    with pytest.raises(ModelMissingError, match="has no weights") as caught:
         load_bundle(copy)
+    assert str(tmp_path) not in str(caught.value)
     sha256 = export_weights(folder / "checkpoints" / "checkpoint_epoch=1.pt", copy / "models" / "model.pt")
     half = torch.load(copy / "models" / "model.pt", weights_only=True)
     assert {v.dtype for v in half.values() if v.is_floating_point()} == {torch.float16}
@@ -341,12 +333,6 @@ def test_exported_weights_load_and_run_in_memory(trained, scan, tmp_path):
     assert ("vertebrae" in result) == (name == LOCALIZATION)
     with pytest.raises(ValueError, match="must be a MetaTensor"):
         bundle(torch.zeros(1, 8, 8, 8))
-
-
-def test_unknown_bundle_is_told_with_where_it_was_sought(monkeypatch, tmp_path):
-    monkeypatch.setenv("OSTEO_BUNDLES", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="'no_such_bundle' not found"):
-        load_bundle("no_such_bundle")
 
 
 def test_torchscript_export(trained, tmp_path):
@@ -378,15 +364,8 @@ def test_pan_s_recipe_and_the_classical_unet_train(tmp_path):
     values = [parser[key] for key in ("epochs", "batch_size", "learning_rate", "boundary", "image_size")]
     assert values == [500, 64, 0.001, "endosteal", 512]
     assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
-    run(
-        config_file=_files(SEGMENTATION, "classical_unet"),
-        meta_file=_meta(SEGMENTATION),
-        logging_file=str(BUNDLES / SEGMENTATION / "configs" / "logging.conf"),
-        bundle_root=str(BUNDLES / SEGMENTATION),
-        output_dir=str(tmp_path / "unet"),
-        **{"network_def#features": [2, 2, 2, 2, 2, 2]},
-        **plan,
-    )
+    settings = {**plan, "network_def#features": [2, 2, 2, 2, 2, 2], "output_dir": str(tmp_path / "unet")}
+    run_bundle(BUNDLES / SEGMENTATION, ["common", "train", "classical_unet"], settings)
     assert (tmp_path / "unet" / "checkpoints" / "model.pt").is_file()
 
 
@@ -412,7 +391,7 @@ def test_two_processes_train_together(name, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    # rank 0 alone writes and tracks
+    # only rank 0 writes and tracks
     assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.search_runs([client.get_experiment_by_name(name).experiment_id])) == 1
@@ -452,6 +431,30 @@ def test_a_manifest_is_another_source_of_data(name, manifest, tmp_path):
     _run(name, scores, "evaluate", checkpoint=weights, data_source=str(manifest), num_workers=0, amp=False)
     with (scores / "metrics.csv").open() as file:
         assert {row[0] for row in csv.reader(file)} == METRICS[name]
+
+
+def test_only_bodies_of_a_manifest_are_trained_and_evaluated(tmp_path):
+    """Label maps also hold the sacrum (26) and ribs (50); T13 is 28."""
+    labels = np.zeros((40, 44, 30), np.uint8)
+    for place, label in enumerate((20, 28, 26, 50)):
+        labels[8 * place : 8 * place + 6, 15:25, 10:20] = label
+    affine = np.diag([1.5, 1.5, 3.0, 1.0])
+    nib.save(nib.Nifti1Image(np.where(labels > 0, 200, -50).astype(np.int16), affine), tmp_path / "ct.nii.gz")
+    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "levels.nii.gz")
+    record = {"image": "ct.nii.gz", "label": "levels.nii.gz"}
+    splits = {split: [record | {"subject_id": split}] for split in ("training", "validation", "test")}
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps({"name": "n", "description": "d", "virtual": True, **splits}))
+    for overlays in ([], ["evaluate"]):
+        parser = ConfigParser(ConfigParser.load_config_files(_files(SEGMENTATION, *overlays)))
+        parser.update({"data_source": str(file), "image_size": 64, "bundle_root": str(BUNDLES / SEGMENTATION)})
+        label = parser.get_parsed_content("validate#dataset")[0]["label"]
+        assert torch.equal(label[0] > 0.01, torch.from_numpy((labels == 20) | (labels == 28)))
+        crops = parser.get_parsed_content("train#dataset")[0]
+        assert {float(value) for crop in crops for value in crop["label"].unique()} == {0.0, 1.0}
+        bright = torch.stack([crop["image"] for crop in crops]) > 0.45
+        share = float(torch.stack([crop["label"] for crop in crops]).sum() / bright.sum())
+        assert 0.4 < share < 0.6  # two of four boxes are bodies
 
 
 def test_curve_of_dice_over_training_images(tmp_path):

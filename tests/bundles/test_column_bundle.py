@@ -20,7 +20,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from osteo_monai.bundle import export_weights, load_bundle
+from osteo_monai.bundle import export_weights, load_bundle, run_bundle
+from osteo_monai.errors import ConfigError
 from osteo_monai.imaging import read_ct
 from osteo_monai.imaging.straightening import IN_FRONT_MM, STEP_MM, WINDOW
 from osteo_monai.networks import COLUMN_CHANNELS
@@ -42,18 +43,8 @@ def files(*overlays):
 
 
 def start(folder, *overlays, **settings):
-    run(
-        config_file=files(*overlays),
-        meta_file=META,
-        logging_file=LOG,
-        **{
-            "bundle_root": str(BUNDLE),
-            "output_dir": str(folder),
-            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
-            **SMALL_RUN,
-            **settings,
-        },
-    )
+    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+    run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL_RUN, **settings})
 
 
 def infer(bundle, folder, **settings):
@@ -115,10 +106,10 @@ def test_metadata_agrees_with_the_network():
 
 def test_the_window_is_the_one_that_the_config_tells():
     """140 mm from side to side, 100 mm from back to front, 35 of them in front of the line."""
-    told = json.loads((CONFIGS / "common.json").read_text())["_desc_spacing_mm"]
-    assert f"{WINDOW[0]} x {WINDOW[1]} voxels" in told
-    assert f"{WINDOW[0] * STEP_MM:.0f} mm from side to side" in told
-    assert f"{WINDOW[1] * STEP_MM:.0f} mm from back to front" in told
+    description = json.loads((CONFIGS / "common.json").read_text())["_desc_spacing_mm"]
+    assert f"{WINDOW[0]} x {WINDOW[1]} voxels" in description
+    assert f"{WINDOW[0] * STEP_MM:.0f} mm from side to side" in description
+    assert f"{WINDOW[1] * STEP_MM:.0f} mm from back to front" in description
     assert 0 < IN_FRONT_MM < WINDOW[1] * STEP_MM
 
 
@@ -198,7 +189,7 @@ def test_another_seed_paints_other_people(trained, tmp_path):
 
 
 def test_a_misspelt_setting_ends_the_run(tmp_path):
-    with pytest.raises(SystemExit, match="unknown setting 'poeple'.*did you mean 'people'"):
+    with pytest.raises(ConfigError, match="unknown setting 'poeple'.*did you mean 'people'"):
         start(tmp_path, poeple=4)
 
 
@@ -216,13 +207,13 @@ def test_evaluation_writes_what_it_declares(trained, tmp_path):
     assert not (tmp_path / "columns").exists()
 
 
-def test_evaluation_without_weights_is_told(tmp_path):
-    with pytest.raises(SystemExit, match=r"there is no file 'nowhere\.pt'"):
+def test_evaluation_without_weights_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"checkpoint must be a file, got 'nowhere\.pt'"):
         start(tmp_path, "evaluate", checkpoint=str(tmp_path / "nowhere.pt"))
 
 
 def test_the_localiser_s_line_leads_the_shipped_weights_to_the_bodies(scan, tmp_path):
-    """Two bundles in a row, as the cards tell: the file that the first writes is what the second reads."""
+    """Two bundles in a row, as the cards show: the file that the first writes is what the second reads."""
     path, truth = scan
     infer(BUNDLES / LOCALIZATION, tmp_path, image=str(path))
     vertebrae = tmp_path / "person_vertebrae.json"
@@ -269,7 +260,7 @@ def test_bodies_of_real_people_stand_where_a_reader_saw_them(name, real_data):
             assert np.abs(whole - truth["z_mm"]).min() > 12.0, level
 
 
-def test_a_scan_without_a_line_is_told(scan):
+def test_a_scan_without_a_line_is_refused(scan):
     image = LoadImage(ensure_channel_first=True)(scan[0])
     with pytest.raises(ValueError, match="points must hold at least one point of the column, got none"):
         load_bundle(NAME)({"image": image, "line": np.empty((0, 3))})

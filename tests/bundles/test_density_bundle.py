@@ -18,7 +18,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 from monai.transforms import LoadImage
 
-from osteo_monai.bundle import export_weights, load_bundle, merge_inference_config
+from osteo_monai.bundle import export_weights, load_bundle, run_bundle
+from osteo_monai.errors import ManifestError
 
 NAME = "bone_density_regression_ct"
 BUNDLE = Path(__file__).parents[2] / "bundles" / NAME
@@ -51,18 +52,8 @@ def files(*overlays):
 
 
 def start(folder, *overlays, **settings):
-    run(
-        config_file=files(*overlays),
-        meta_file=META,
-        logging_file=LOG,
-        **{
-            "bundle_root": str(BUNDLE),
-            "output_dir": str(folder),
-            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
-            **SMALL_RUN,
-            **settings,
-        },
-    )
+    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+    run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL_RUN, **settings})
 
 
 @pytest.fixture(autouse=True)
@@ -140,10 +131,6 @@ def test_metadata_agrees_with_the_network():
     # ready to ship: at most 16 MiB in half precision
     assert 2 * sum(tensor.numel() for tensor in network.state_dict().values()) < 16 * 2**20
     verify_net_in_out("network_def", meta_file=META, config_file=str(CONFIGS / "inference.json"), device="cpu", n=1)
-
-
-def test_inference_config_is_the_merge():
-    assert json.loads((CONFIGS / "inference.json").read_text()) == merge_inference_config(BUNDLE)
 
 
 @pytest.mark.parametrize("kind", ["train", "infer"])
@@ -239,7 +226,7 @@ def test_published_bundle_reads_a_scan(published, cohort, tmp_path):
     assert row["subject_id"] == "test_1"
     assert float(row["predicted_bmd_upper"]) == pytest.approx(density["study"]["upper"], abs=0.01)
     assert float(row["predicted_bmd_L1_mg_cm3"]) == pytest.approx(density["levels"]["L1"]["bmd_mg_cm3"], abs=0.01)
-    # unknown voltage is another input; a missing level is told
+    # unknown voltage is another input; a missing level is an error
     assert "study" in bundle(scan)["density"]
     scan["label"][scan["label"] == 21] = 0
     with pytest.raises(ValueError, match=r"it has no L2 \(label 21\)"):
@@ -261,18 +248,18 @@ def test_torchscript_export(trained, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"level_bmd_mg_cm3": {"L1": 100.0}, "bmd_mg_cm3": None}, "1 records of training lack 'level_bmd_mg_cm3'"),
+        ({"level_bmd_mg_cm3": {"L1": 100.0}, "bmd_mg_cm3": None}, "1 records of training have no 'level_bmd_mg_cm3'"),
         ({"bmd_standard": "hydroxyapatite"}, "1 densities of training are not in mg/cm3 K2HPO4"),
         ({"segmentation": None}, "1 of 3 records of training have no 'segmentation'"),
     ],
 )
-def test_unfit_records_are_told_in_a_sentence(change, message, cohort, tmp_path):
+def test_unusable_records_are_refused(change, message, cohort, tmp_path):
     manifest = json.loads((cohort / "manifest.json").read_text())
     record = {key: value for key, value in (manifest["training"][0] | change).items() if value is not None}
     manifest["training"][0] = record
     path = cohort / f"unfit_{next(iter(change))}.json"
     path.write_text(json.dumps(manifest))
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(ManifestError, match=message):
         start(tmp_path, data_source=str(path), track=False)
 
 

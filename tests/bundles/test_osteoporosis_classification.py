@@ -10,8 +10,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 
-from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_inference_config
+from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_configs, run_bundle
 from osteo_monai.data.predictions_table import read_predictions
+from osteo_monai.errors import ConfigError, ManifestError
 
 NAME = "osteoporosis_classification_ct"
 BUNDLE = find_bundle(NAME)
@@ -24,19 +25,8 @@ BMD = {"normal": 150.0, "osteopenia": 100.0, "osteoporosis": 60.0}
 
 
 def _run(folder, manifest, *overlays, **settings):
-    run(
-        config_file=[str(CONFIGS / f"{part}.json") for part in ("common", "train", *overlays)],
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=str(CONFIGS / "logging.conf"),
-        **{
-            "bundle_root": str(BUNDLE),
-            "output_dir": str(folder),
-            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
-            "data_source": str(manifest),
-            **SMALL,
-            **settings,
-        },
-    )
+    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db", "data_source": str(manifest)}
+    run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +108,7 @@ def test_prior_is_put_into_the_probabilities(trained, manifest, tmp_path):
 def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manifest, tmp_path):
     from monai.transforms import LoadImage
 
-    config = merge_inference_config(BUNDLE)
+    config = merge_configs(BUNDLE)["inference.json"]
     config["network_def"] |= NETWORK
     config |= {"size": SMALL["size"], "pixel_mm": SMALL["pixel_mm"], "amp": False}
     copy = tmp_path / NAME
@@ -159,28 +149,34 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manife
         (
             lambda c: [r.update(segmentation=r["label"]) for r in c["training"][1:3]],
             [
-                "2 of 6 records cannot be used",
+                "data set of 6 records has 2 problems",
                 r"training\[1\]: label must hold L1, L2, it has no L2",
                 r"training\[2\]:",
             ],
         ),
-        (lambda c: c.pop("training"), ["no records in a split 'training', it has validation, test"]),
-        (lambda c: c.update(training=c["training"][:1]), ["must hold every class, it has no osteopenia, no osteop"]),
+        (
+            lambda c: c.pop("training"),
+            ["the split 'training' must have records; splits with"],
+        ),
+        (
+            lambda c: c.update(training=c["training"][:1]),
+            ["the class 'osteopenia'", "the class 'osteoporosis'"],
+        ),
     ],
 )
-def test_what_is_wrong_with_a_manifest_is_told_in_a_sentence(manifest, tmp_path, change, sentences):
+def test_problems_of_a_manifest_are_listed(manifest, tmp_path, change, sentences):
     content = json.loads(manifest.read_text())
     change(content)
     file = manifest.parent / f"{tmp_path.name}.json"
     file.write_text(json.dumps(content))
-    with pytest.raises(SystemExit, match="(?s)" + ".*".join(sentences)):
+    with pytest.raises(ManifestError, match="(?s)" + ".*".join(sentences)):
         _run(tmp_path, file, **TINY_RUN, track=False)
 
 
 def test_no_manifest_at_all(tmp_path):
-    with pytest.raises(SystemExit, match="--data_source must name a data manifest"):
+    with pytest.raises(ConfigError, match="data_source must be the path of a data manifest"):
         _run(tmp_path, "", **TINY_RUN, track=False)
-    with pytest.raises(SystemExit, match="unknown setting 'epochz'.*did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match="unknown setting 'epochz'.*did you mean 'epochs'"):
         _run(tmp_path, "", epochz=1)
 
 

@@ -13,9 +13,11 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from PIL import Image
 
-from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_inference_config
+from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_configs, run_bundle
 from osteo_monai.data.predictions_table import read_predictions
+from osteo_monai.errors import ConfigError, ManifestError, ModelMissingError
 from osteo_monai.experiments import cross_validate, last_checkpoint
+from osteo_monai.transforms import LoadRadiographd
 
 CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
 NAMES = (CHEST, LUMBAR)
@@ -34,20 +36,8 @@ def _configs(name):
 
 
 def _run(name, folder, manifest, *overlays, **settings):
-    configs = _configs(name)
-    run(
-        config_file=[str(configs / f"{part}.json") for part in ("common", "train", *overlays)],
-        meta_file=str(configs / "metadata.json"),
-        logging_file=str(configs / "logging.conf"),
-        **{
-            "bundle_root": str(configs.parent),
-            "output_dir": str(folder),
-            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
-            "data_source": str(manifest),
-            **SMALL[name],
-            **settings,
-        },
-    )
+    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db", "data_source": str(manifest)}
+    run_bundle(name, ["common", "train", *overlays], {**own, **SMALL[name], **settings})
 
 
 def _table(file):
@@ -125,7 +115,7 @@ def test_evaluation_writes_risks_and_how_much_heat_lies_on_bone(trained, manifes
 
 def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manifest, tmp_path):
     name, folder = trained
-    config = merge_inference_config(find_bundle(name)) | {"amp": False, "check_images": False}
+    config = merge_configs(find_bundle(name))["inference.json"] | {"amp": False, "check_images": False}
     for key, value in SMALL[name].items():
         if key.startswith("network_def#"):
             config["network_def"][key.split("#")[1]] = value
@@ -135,7 +125,7 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manife
     (copy / "configs").mkdir(parents=True)
     (copy / "configs" / "inference.json").write_text(json.dumps(config))
     (copy / "configs" / "metadata.json").write_text((_configs(name) / "metadata.json").read_text())
-    with pytest.raises(FileNotFoundError, match=r"has no weights: .*model\.pt is missing"):
+    with pytest.raises(ModelMissingError, match=r"has no weights: .*model\.pt is missing"):
         load_bundle(copy)
     export_weights(folder / "checkpoints" / "model.pt", copy / "models" / "model.pt", half=False)
     picture = manifest.parent / f"0_{VIEWS[name]}.png"
@@ -194,7 +184,7 @@ def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_pers
     published = next(float(row["probability_osteoporosis"]) for row in rows if row["subject_id"] == "p9")
     assert published == pytest.approx(1 / (1 + np.exp(-logits[0])), abs=1e-5)
     assert {one.cohort for one in read_predictions([file])} == {"validation", "test"}
-    # folds that are done are judged again, not trained: the weights that are judged are the last ones
+    # a complete fold is evaluated again with its last weights, not trained
     weights = tmp_path / "fold_1" / "checkpoints" / "checkpoint_epoch=1.pt"
     assert last_checkpoint(weights.parent) == weights
     written = weights.stat().st_mtime_ns
@@ -235,19 +225,52 @@ def test_published_recipes(manifest, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_wrong_is_told_in_a_sentence(name, manifest, tmp_path):
-    with pytest.raises(SystemExit, match="--data_source must name a data manifest"):
+@pytest.mark.parametrize("part", ["train", "validate"])
+def test_each_radiograph_is_read_once_in_two_passes(name, part, manifest, monkeypatch):
+    reads = []
+    read = LoadRadiographd.__call__
+
+    def counted(self, data):
+        reads.append(data["image"])
+        return read(self, data)
+
+    monkeypatch.setattr(LoadRadiographd, "__call__", counted)
+    configs = _configs(name)
+    parser = ConfigParser(ConfigParser.load_config_files([configs / "common.json", configs / "train.json"]))
+    parser.update({"data_source": str(manifest), "check_images": False, "cache_workers": 1, "amp": False})
+    for key, value in SMALL[name].items():
+        parser[key] = value
+    dataset = parser.get_parsed_content(f"{part}#dataset")
+    passes = [[dataset[index] for index in range(len(dataset))] for _ in range(2)]
+    assert len(passes[0]) == (6 if part == "train" else 3)
+    assert sorted(reads) == sorted(item["image"] for item in parser.get_parsed_content(f"{part}#subjects"))
+    torch.testing.assert_close(passes[0][0]["image"], passes[1][0]["image"])
+
+
+def test_all_unusable_radiographs_are_listed_together(manifest, tmp_path):
+    content = json.loads(manifest.read_text())
+    for number in (0, 3):
+        (manifest.parent / f"broken_{number}.png").write_bytes(b"no picture")
+        content["training"][number] |= {"image": f"broken_{number}.png"}
+    path = manifest.parent / "broken.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match=r"(?s)has 2 problems:.*training\[0\]: .*training\[3\]: "):
+        _run(CHEST, tmp_path, path, **TINY_RUN, track=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_settings_are_refused(name, manifest, tmp_path):
+    with pytest.raises(ConfigError, match="data_source must be the path of a data manifest"):
         _run(name, tmp_path, "", **TINY_RUN, track=False)
-    with pytest.raises(SystemExit, match="unknown setting 'epochz'.*did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match="unknown setting 'epochz'.*did you mean 'epochs'"):
         _run(name, tmp_path, manifest, epochz=1)
-    with pytest.raises(SystemExit, match="has no records of the view 'chest_lateral'"):
+    with pytest.raises(ManifestError, match="no records of the view 'chest_lateral'"):
         _run(name, tmp_path, manifest, **TINY_RUN, track=False, view="chest_lateral")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inference_config_is_the_merge_and_metadata_fits(name):
+def test_metadata_agrees_with_the_network(name):
     configs = _configs(name)
-    assert json.loads((configs / "inference.json").read_text()) == merge_inference_config(configs.parent)
     metadata = json.loads((configs / "metadata.json").read_text())
     assert metadata["version"] in metadata["changelog"]
     parser = ConfigParser(json.loads((configs / "inference.json").read_text()))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -207,11 +208,11 @@ def test_nothing_known_gives_no_loss() -> None:
 def test_wrong_densities_are_refused() -> None:
     with pytest.raises(ValueError, match="with a last axis of 2"):
         BetaGaussianNLLLoss()(torch.zeros(2, 3), torch.zeros(2, 3))
-    with pytest.raises(ValueError, match=r"beta must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"beta must be in \[0, 1\]"):
         BetaGaussianNLLLoss(beta=2)
 
 
-def test_ordinal_cross_entropy_by_hand():
+def test_ordinal_cross_entropy_by_hand() -> None:
     """Logits 0 leave the prior: the loss is its cross-entropy with the smoothed target."""
     loss = OrdinalCrossEntropyLoss([2.0, 1.0, 1.0], smoothing=0.2)
     logits = torch.zeros(1, 3)
@@ -221,7 +222,7 @@ def test_ordinal_cross_entropy_by_hand():
     assert loss(logits, torch.tensor([2])).item() == pytest.approx(-0.8 * log[2] - 0.2 * log[1])
 
 
-def test_ordinal_cross_entropy_forgives_neighbours_alone():
+def test_ordinal_cross_entropy_forgives_neighbours_only() -> None:
     loss = OrdinalCrossEntropyLoss([1.0, 1.0, 1.0], smoothing=0.1)
     truth = torch.tensor([0])
     near, far = (loss(torch.tensor([[2.0, *tail]]), truth) for tail in ((1.0, -1.0), (-1.0, 1.0)))
@@ -233,10 +234,10 @@ def test_ordinal_cross_entropy_forgives_neighbours_alone():
     [
         (([1.0, 0.0, 1.0],), "prior must hold a positive share"),
         (([1.0],), "prior must hold"),
-        (([1.0, 1.0], 1.0), "smoothing must lie in"),
+        (([1.0, 1.0], 1.0), "smoothing must be in"),
     ],
 )
-def test_impossible_ordinal_cross_entropy_is_told(arguments, sentence):
+def test_impossible_ordinal_cross_entropy_is_refused(arguments: Any, sentence: Any) -> None:
     with pytest.raises(ValueError, match=sentence):
         OrdinalCrossEntropyLoss(*arguments)
 

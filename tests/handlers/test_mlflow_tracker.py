@@ -1,34 +1,26 @@
+"""Runs in MLflow."""
+
 import hashlib
-import json
+from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from osteo_monai import bundle as bundles
 from osteo_monai import tracking
 from osteo_monai.handlers import RunTracker
 
 
 @pytest.fixture
-def bundle(tmp_path):
-    configs = tmp_path / "some_bundle" / "configs"
-    configs.mkdir(parents=True)
-    (configs / "common.json").write_text(json.dumps({"seed": 1, "device": "cpu"}))
-    (configs / "train.json").write_text(json.dumps({"epochs": 3, "+imports": []}))
-    return tmp_path / "some_bundle"
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tracking.sqlite_uri(tmp_path / "new folder" / "mlflow.db")
 
 
-def _trainer(store, loss=None, **arguments):
+def _trainer(store: Any, loss: Any = None, **arguments: Any) -> Any:
     network = nn.Linear(1, 1)
     tracker = RunTracker(store, "tests", "the run", "some_bundle", "1.2.3", **arguments)
     return SupervisedTrainer(
@@ -43,13 +35,13 @@ def _trainer(store, loss=None, **arguments):
     )
 
 
-def _only_run(store):
+def _only_run(store: Any) -> Any:
     client = mlflow.MlflowClient(tracking_uri=store)
     (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     return client, run
 
 
-def test_a_run_records_what_was_run(store, tmp_path):
+def test_a_run_records_what_was_run(store: Any, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{}")
     artifact = tmp_path / "config.json"
@@ -80,8 +72,8 @@ def test_a_run_records_what_was_run(store, tmp_path):
     assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["config.json"]
 
 
-def test_a_crash_marks_the_run_failed_and_is_still_raised(store):
-    def broken(prediction, label):
+def test_a_crash_marks_the_run_failed_and_is_still_raised(store: Any) -> None:
+    def broken(prediction: Any, label: Any) -> None:
         raise ArithmeticError("at some/path/of a patient")
 
     with pytest.raises(ArithmeticError):
@@ -89,39 +81,3 @@ def test_a_crash_marks_the_run_failed_and_is_still_raised(store):
     _, run = _only_run(store)
     assert run.info.status == "FAILED"
     assert run.data.tags["failure"] == "ArithmeticError"
-
-
-def test_names_of_runs_are_unique():
-    names = {tracking.unique_run_name("train") for _ in range(20)}
-    assert len(names) == 20
-
-
-def test_unknown_settings_are_refused_with_a_guess(bundle):
-    bundles.refuse_unknown_settings({"seed": 1, "epochs": 2, "imports": [], "_meta_": {}}, bundle)
-    with pytest.raises(ValueError, match="unknown setting 'epochz'.*did you mean 'epochs'?"):
-        bundles.refuse_unknown_settings({"seed": 1, "epochz": 2}, bundle)
-
-
-def _parse(bundle, config):
-    parser = ConfigParser(
-        {"imports": ["$import osteo_monai.bundle as bundle"], "go": "$bundle.prepare_run(@root, @out)", **config}
-    )
-    parser["root"], parser["out"] = str(bundle), str(bundle / "eval")
-    (bundle / "configs" / "test.json").write_text(json.dumps({"go": 0, "root": 0, "out": 0}))
-    return parser
-
-
-def test_prepare_run_writes_the_merged_config(bundle):
-    _parse(bundle, {"seed": 5, "epochs": 9}).get_parsed_content("go")
-    written = json.loads((bundle / "eval" / "config.json").read_text())
-    assert (written["seed"], written["epochs"]) == (5, 9)
-
-
-def test_prepare_run_ends_with_one_sentence_on_a_misspelt_setting(bundle):
-    with pytest.raises(SystemExit, match="^error: unknown setting 'epochz': no config of this bundle has it; did"):
-        _parse(bundle, {"epochz": 9}).get_parsed_content("go")
-
-
-def test_prepare_run_belongs_in_a_config():
-    with pytest.raises(RuntimeError, match="bundle's config only"):
-        bundles.prepare_run(".", ".")

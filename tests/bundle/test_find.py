@@ -1,0 +1,76 @@
+"""Places where bundles are found, and a message without paths when there is none."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from osteo_monai.bundle import BUNDLES_VARIABLE, find_bundle
+from osteo_monai.errors import ModelMissingError
+
+NAME = "vertebral_column_ct"
+CHECKOUT = Path(__file__).parents[2] / "bundles"
+
+
+def _bundle(root: Path, name: str) -> Path:
+    (root / name / "configs").mkdir(parents=True)
+    (root / name / "configs" / "inference.json").write_text("{}")
+    return root / name
+
+
+def test_a_name_is_found_in_the_variable_before_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BUNDLES_VARIABLE, raising=False)
+    assert find_bundle(NAME) == CHECKOUT / NAME
+    copy = _bundle(tmp_path, NAME)
+    monkeypatch.setenv(BUNDLES_VARIABLE, str(tmp_path))
+    assert find_bundle(NAME) == copy
+    assert find_bundle("vertebra_localization_ct") == CHECKOUT / "vertebra_localization_ct"
+
+
+def test_a_name_is_found_in_the_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BUNDLES_VARIABLE, raising=False)
+    bundle = _bundle(tmp_path / "osteo_monai_bundles", "installed")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_bundle("installed") == bundle
+
+
+def test_a_path_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = _bundle(tmp_path, NAME)
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle(bundle) == bundle
+    assert find_bundle(f"./{NAME}") == bundle
+    monkeypatch.chdir(bundle)
+    assert find_bundle(".") == bundle
+
+
+@pytest.mark.parametrize("folder", [".", "bundles"])
+def test_a_name_is_never_taken_from_the_current_folder(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study folder may hold a folder of that name, and expressions of its config are code."""
+    _bundle(tmp_path / folder, NAME)
+    _bundle(tmp_path / folder, "foreign")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(BUNDLES_VARIABLE, raising=False)
+    assert find_bundle(NAME) == CHECKOUT / NAME
+    with pytest.raises(ModelMissingError):
+        find_bundle("foreign")
+
+
+@pytest.mark.parametrize("name", ["no_such_bundle", "somewhere/no_such_bundle"])
+def test_a_missing_bundle_is_reported_without_paths(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BUNDLES_VARIABLE, str(tmp_path))
+    with pytest.raises(ModelMissingError, match=r"got 'no_such_bundle'; set OSTEO_BUNDLES to the folder") as caught:
+        find_bundle(name)
+    assert str(tmp_path) not in str(caught.value)
+    assert "/no_such" not in str(caught.value)
+    assert isinstance(caught.value, FileNotFoundError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_finding_a_bundle_loads_neither_torch_nor_monai() -> None:
+    code = "import sys; from osteo_monai.bundle import find_bundle; print({'torch', 'monai'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

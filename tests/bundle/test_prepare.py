@@ -1,0 +1,107 @@
+"""Checks at the start of a run: unknown settings, missing files, and one sentence for an error of this package."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import create_workflow
+
+from osteo_monai.bundle import prepare_run, require_file, run_bundle
+from osteo_monai.errors import ConfigError, ManifestError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle whose run writes a file; its data source must be a manifest."""
+    configs = tmp_path / "some_bundle" / "configs"
+    configs.mkdir(parents=True)
+    common = {
+        "imports": [
+            "$import pathlib",
+            "$import osteo_monai.bundle as bundle",
+            "$import osteo_monai.data.subject_items as subjects",
+        ],
+        "bundle_root": ".",
+        "output_dir": "$@bundle_root + '/eval'",
+        "epochs": 3,
+        "data_source": "",
+        "items": "$subjects.subject_items(@data_source, ['test']) if @data_source else []",
+        "initialize": ["$bundle.prepare_run(@bundle_root)"],
+        "run": ["$pathlib.Path(@output_dir, 'done').write_text(str((@epochs, @items)))"],
+    }
+    for name, content in {"common": common, "inference": {}, "metadata": {"version": "1", "name": "x"}}.items():
+        (configs / f"{name}.json").write_text(json.dumps(content))
+    (configs / "logging.conf").write_text((ROOT / "bundles/vertebral_column_ct/configs/logging.conf").read_text())
+    return configs.parent
+
+
+def test_a_run_writes_its_merged_config(bundle: Path, tmp_path: Path) -> None:
+    run_bundle(bundle, ["common"], {"epochs": 9, "output_dir": str(tmp_path / "out")})
+    written = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert (written["epochs"], written["bundle_root"]) == (9, str(bundle))
+    assert (tmp_path / "out" / "done").read_text() == "(9, [])"
+
+
+@pytest.mark.parametrize("setting", ["epochz", "name", "epochz#width"])
+def test_unknown_settings_are_refused(setting: str, bundle: Path) -> None:
+    settings = {setting: 9} if "#" not in setting else {"epochz": {}, setting: 9}
+    with pytest.raises(ConfigError, match=f"unknown setting '{setting.partition('#')[0]}': no config of this bundle"):
+        run_bundle(bundle, ["common"], settings)
+    assert not (bundle / "eval").exists()
+
+
+def test_an_unknown_setting_has_a_suggestion(bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting 'epochz': .*; did you mean 'epochs'\?"):
+        run_bundle(bundle, ["common"], {"epochz": 9})
+
+
+def test_an_error_of_the_data_is_raised_as_it_is(bundle: Path) -> None:
+    with pytest.raises(ManifestError, match="none.json has 1 problem"):
+        run_bundle(bundle, ["common"], {"data_source": "none.json"})
+
+
+def test_other_processes_get_exceptions(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``SystemExit`` would end a server or a notebook cell."""
+    hook = sys.excepthook
+    arguments: dict[str, Any] = {"config_file": str(bundle / "configs" / "common.json"), "logging_file": False}
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(**arguments, bundle_root="elsewhere")
+    assert isinstance(caught.value.__cause__, ConfigError)
+    assert sys.excepthook is hook
+
+
+def test_the_folder_of_the_bundle_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="bundle_root must be the folder of the bundle, got .* without configs"):
+        prepare_run(tmp_path)
+
+
+def test_a_file_is_required(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="checkpoint must be a file, got 'none.pt'.*set --checkpoint") as caught:
+        require_file("checkpoint", tmp_path / "none.pt")
+    assert str(tmp_path) not in str(caught.value)
+    (tmp_path / "model.pt").touch()
+    require_file("checkpoint", tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data_source", "none.json"], "none.json has 1 problem:\n  - there is no such file"),
+        (["--epochz=1"], "unknown setting 'epochz': no config of this bundle has it; did you mean 'epochs'?"),
+        (
+            ["--bundle_root", "elsewhere"],
+            "bundle_root must be the folder of the bundle, got 'elsewhere' without configs",
+        ),
+    ],
+)
+def test_the_program_of_monai_prints_one_sentence(arguments: list[str], sentence: str, bundle: Path) -> None:
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/common.json", *arguments]
+    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert f"error: {sentence}\n" in done.stderr
+    assert "Traceback" not in done.stderr
