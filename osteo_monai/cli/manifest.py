@@ -118,7 +118,7 @@ def build(
         for reason, count in stage.excluded:
             show(f"  excluded, {reason}: {count}")
         for fact, count in stage.unchecked:
-            show(f"  unknown and included, {fact}: {count}")
+            show(f"  not known and kept, {fact}: {count}")
     for note in built.notes:
         show(f"Note: {note}")
     show(f"Manifest: {output}, sha256 {checksum}")

@@ -335,12 +335,12 @@ def test_the_command_writes_manifest_flow_and_reasons(study: Study, capsys: pyte
     said = capsys.readouterr().out
     assert "Subjects included: 2" in said
     assert "excluded, no QCT density: 1" in said
-    assert "unknown and included, age: 1" in said
-    with (out.parent / "manifest.exclusions.csv").open() as file:
+    assert "not known and kept, age: 1" in said
+    with (out.parent / "exclusions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
     assert rows[0] == {"subject_id": "child", "stage": "inclusion", "reason": "younger than 18 years"}
-    assert all((out.parent / f"manifest.flow.{e}").stat().st_size > 1000 for e in ("png", "svg"))
+    assert all((out.parent / f"flow.{e}").stat().st_size > 1000 for e in ("png", "svg"))
     assert cli.run([*words, "--standard", "K2HPO4"]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert cli.run([*words, "--overwrite", "--columns", "age"]) == 2
