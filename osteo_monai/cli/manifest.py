@@ -182,7 +182,7 @@ def split(
 
 def join(
     paths: Annotated[
-        list[Path], typer.Argument(parser=existing_file, metavar="MANIFEST...", help="Data manifests, JSON.")
+        list[Path], typer.Argument(parser=existing_file, metavar="MANIFEST", help="Data manifests, JSON.")
     ],
     output: OutputManifest,
     name: _Name = None,
