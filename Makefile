@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all set-up themselves; the second time nothing is installed again.
+# `make demo` and `make test` install everything on their first run.
 # They need Python 3.11 or newer and a POSIX shell: PYTHON=/path/to/python make demo
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,55 +7,45 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_WORKERS ?= 2
 DEMO_OUTPUT ?= demo
-DEMO_TRACKING := sqlite:///$(abspath $(DEMO_OUTPUT))/mlflow.db
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format typecheck clean
 
-help: ## say what there is
+help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## make the environment
 
-# torch comes first and alone: the pin then takes the CPU wheel on a machine without CUDA, and nothing else can pull
-# another build in before it.
+# torch is installed first: without CUDA its pin selects the CPU wheel, and no other package can pull in another build
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python must be 3.11 or newer, got " + sys.version.split()[0] + "; set PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[excel,jpeg,texture]' --group dev
 	@touch $@
 
-# Everything lands below $(DEMO_OUTPUT)/. The training run is only long enough to show what is tracked.
-demo: $(STAMP) ## a virtual chest CT as DICOM, screened to a report, then a short tracked training run
-	rm -rf $(DEMO_OUTPUT)/chest_ct $(DEMO_OUTPUT)/result $(DEMO_OUTPUT)/training
-	mkdir -p $(DEMO_OUTPUT)
-	$(BIN)/osteo-monai virtual ct --output $(DEMO_OUTPUT)/chest_ct
-	$(BIN)/osteo-monai screen $(DEMO_OUTPUT)/chest_ct/dicom --output $(DEMO_OUTPUT)/result
-	cd bundles/vertebral_body_segmentation_ct && $(abspath $(BIN))/python -m monai.bundle run \
-	    --meta_file configs/metadata.json --config_file "['configs/common.json','configs/train.json']" \
-	    --output_dir "\$$'$(abspath $(DEMO_OUTPUT))/training'" --tracking_uri "$(DEMO_TRACKING)" \
-	    --epochs 2 --epoch_length 8 --batch_size 4 --validation_items 8 --num_workers 0
-	@echo
-	@echo "Report:  $(DEMO_OUTPUT)/result/report.html (and result.json and labels.nii.gz beside it)"
-	@echo "Runs:    $(BIN)/mlflow ui --backend-store-uri $(DEMO_TRACKING)"
+demo: $(STAMP) ## make a virtual chest CT, screen it, and train for a minute
+	@$(BIN)/python tools/demo.py $(DEMO_OUTPUT)
 
-# One thread a worker: two workers with two threads each only get in one another's way.
+# one thread per worker: more threads than cores slow the tests down
 test: $(STAMP) ## run all tests
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-lint: $(STAMP) ## ruff: rules and format
+lint: $(STAMP) ## check rules, format, spelling and wording
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python tools/plain_english.py
 
-format: $(STAMP) ## let ruff put it right
+format: $(STAMP) ## apply the rules and the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-typecheck: $(STAMP) ## mypy on the package
+typecheck: $(STAMP) ## check types
 	$(BIN)/mypy
 
-clean: ## remove the environment and what runs wrote
+clean: ## remove the environment and the output of runs
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -58,7 +58,7 @@ class StageMemory:
 def make_study(folder: Path) -> tuple[Path, float]:
     """Write one virtual study in another process, and return its DICOM folder and the wall time in seconds."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "osteo_monai.cli", "virtual", "ct", "--output", str(folder)]
+    command = [sys.executable, "-m", "osteo_monai", "virtual", "ct", "--output", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder / "dicom", time.perf_counter() - started
 

@@ -31,13 +31,13 @@ PAN_SIZES = (50, 100, 200, 300, 500, 1096)
 def merge(
     bundles: Annotated[
         list[Path],
-        typer.Argument(parser=bundle_folder, metavar="BUNDLE...", help="Folders of bundles, such as bundles/NAME."),
+        typer.Argument(parser=bundle_folder, metavar="BUNDLE", help="Folders of bundles, such as bundles/NAME."),
     ],
 ) -> None:
     """Write configs/inference.json of bundles from common.json and inference_overlay.json."""
     overlays = [folder / "configs" / "inference_overlay.json" for folder in bundles]
     if missing := [path for path in overlays if not path.is_file()]:
-        raise ArgumentError([f"BUNDLE... must hold configs/{path.name}, got '{path.parents[1]}'" for path in missing])
+        raise ArgumentError([f"BUNDLE must hold configs/{path.name}, got '{path.parents[1]}'" for path in missing])
     from osteo_monai.bundle import merge_inference_config
 
     for folder in bundles:

@@ -28,7 +28,7 @@ __all__ = ["evaluate"]
 def evaluate(
     predictions: Annotated[
         list[Path],
-        typer.Argument(parser=existing_file, metavar="TABLE...", help="Predictions tables (docs/predictions.md)."),
+        typer.Argument(parser=existing_file, metavar="TABLE", help="Predictions tables (docs/predictions.md)."),
     ],
     output: OutputFolder,
     baseline: Annotated[

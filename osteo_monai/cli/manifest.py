@@ -118,7 +118,7 @@ def build(
         for reason, count in stage.excluded:
             show(f"  excluded, {reason}: {count}")
         for fact, count in stage.unchecked:
-            show(f"  unknown and included, {fact}: {count}")
+            show(f"  not known and kept, {fact}: {count}")
     for note in built.notes:
         show(f"Note: {note}")
     show(f"Manifest: {output}, sha256 {checksum}")
@@ -182,7 +182,7 @@ def split(
 
 def join(
     paths: Annotated[
-        list[Path], typer.Argument(parser=existing_file, metavar="MANIFEST...", help="Data manifests, JSON.")
+        list[Path], typer.Argument(parser=existing_file, metavar="MANIFEST", help="Data manifests, JSON.")
     ],
     output: OutputManifest,
     name: _Name = None,

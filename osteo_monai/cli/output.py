@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from osteo_monai.cli.logs import logger_level
 from osteo_monai.errors import ConfigError
+from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,7 @@ def check_products(products: Iterable[Path], overwrite: bool) -> None:
         raise ConfigError(f"--output must be a file, got the folder '{folders[0]}'")
     existing = [str(path) for path in paths if path.exists()]
     if existing and not overwrite:
-        files = f"'{existing[0]}'" + (f" and {len(existing) - 1} more files" if len(existing) > 1 else "")
+        files = listed(f"'{path}'" for path in existing)
         raise ConfigError(f"--overwrite must be given to replace {files}")
 
 

@@ -62,7 +62,7 @@ def _overlays(bundle: Path, names: list[str]) -> list[str]:
 def fuse(
     files: Annotated[
         list[Path],
-        typer.Argument(parser=existing_file, metavar="TABLE...", help="Predictions tables, one per view."),
+        typer.Argument(parser=existing_file, metavar="TABLE", help="Predictions tables, one per view."),
     ],
     output: OutputTable,
     model: Annotated[str, typer.Option(metavar="NAME", help="Name of the model in the new table.")] = "fused views",
@@ -71,7 +71,7 @@ def fuse(
     """Fuse the predictions of several views by the mean of their logits; subjects without all views are left out."""
     check_products([output], overwrite)
     if len(files) < 2:
-        raise ArgumentError([f"TABLE... must be two or more tables, got {len(files)}"])
+        raise ArgumentError([f"TABLE must be two or more tables, got {len(files)}"])
     from osteo_monai.radiographs import fuse_views
 
     with _table_errors():

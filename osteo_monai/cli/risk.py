@@ -23,7 +23,7 @@ def calibrate(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME=SOURCE...",
+            metavar="NAME=SOURCE",
             help="Name of a view, fused, clinical or combined, and its predictions table or the output folder of "
             "'osteo-monai radiograph cross-validate'.",
         ),

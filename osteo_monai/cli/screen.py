@@ -245,7 +245,8 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, screening
     from osteo_monai.screening.studies import screen_folder
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True) as bar:
+    terminal = console()
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task("Loading the models", total=len(studies))
         screening.load()
 
@@ -253,8 +254,7 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, screening
             if result is None:
                 bar.update(task, description=name)
                 return
-            for line in result_lines(result, name):
-                bar.console.print(line, markup=False, soft_wrap=True)
+            terminal.print(result_lines(result, name)[0], markup=False, soft_wrap=True)
             bar.advance(task)
 
         by_path = {study.path: study for study in studies}

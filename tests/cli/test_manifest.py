@@ -105,7 +105,7 @@ def test_build_reports_all_wrong_options_together(research: list[str], tmp_path:
     ("words", "message"),
     [
         (["--ratio", "5:1"], "--ratio must be training:validation:test, such as 5:1:4, got '5:1'"),
-        (["--first", "2"], "a number of first subjects"),
+        (["--first", "2"], "first"),
         (["--temporal", "--first", "2"], "a temporal split needs 'acquired' in every record"),
         (["--temporal", "--first", "0"], "--first must be greater than or equal to 1, got '0'"),
     ],

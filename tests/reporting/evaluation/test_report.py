@@ -327,7 +327,7 @@ def test_verb_writes_everything_and_tracks_it(tmp_path, capsys, monkeypatch):
     assert run.data.metrics["net/test/normal/auc"] == pytest.approx(area["auc"]["value"])
     assert len(run.data.params["sha256_1"]) == 64
     assert cli.run(words) == 2
-    assert "holds a report.html already; --overwrite replaces it" in capsys.readouterr().err
+    assert "--overwrite must be given to replace" in capsys.readouterr().err
 
 
 def test_verb_refuses_in_one_message(tmp_path, capsys):
