@@ -1,4 +1,4 @@
-"""CT volumes: checked readers for DICOM and NIfTI, geometry, and writing back on the original grid."""
+"""CT volumes: validating readers for DICOM and NIfTI, geometry, and writing on the original grid."""
 
 from osteo_monai.imaging.acquisition import kernel_is_sharp
 from osteo_monai.imaging.nifti import read_label_map

@@ -1,4 +1,4 @@
-"""What free-text header entries mean: kernels, contrast agent, age and sex."""
+"""Interpretation of header entries: kernels, contrast agent, age, sex and dates."""
 
 import math
 import re
@@ -23,7 +23,7 @@ _SOFT_NAMES = frozenset(
 
 
 def clean_text(value: Any, limit: int = 80) -> str:
-    """Return ``value`` as one printable line: header text can hold control characters that end up in a terminal."""
+    """Return ``value`` as one printable line without the control characters that header text may contain."""
     if isinstance(value, (list, tuple)) or (isinstance(value, Sequence) and not isinstance(value, (str, bytes))):
         value = " ".join(str(v) for v in value)
     text = "".join(c if c.isprintable() else " " for c in str("" if value is None else value))
@@ -31,7 +31,7 @@ def clean_text(value: Any, limit: int = 80) -> str:
 
 
 def number(value: Any) -> float | None:
-    """Return a header entry as a finite float, ``None`` where it is empty, not a number or several numbers."""
+    """Return a header entry as a finite float, ``None`` if it is empty, not a number or several numbers."""
     try:
         result = float(value)
     except (TypeError, ValueError):
@@ -40,9 +40,9 @@ def number(value: Any) -> float | None:
 
 
 def kernel_is_sharp(kernel: str | None) -> bool | None:
-    """Say whether a reconstruction kernel enhances edges; ``None`` where the name is absent or not known.
+    """Return whether a reconstruction kernel enhances edges; ``None`` if the name is absent or unknown.
 
-    Names are the vendors' own: Siemens ``B31f`` or ``Br38f`` (55 and up are sharp), GE ``STANDARD`` or
+    Names are those of the vendors: Siemens ``B31f`` or ``Br38f`` (55 and up are sharp), GE ``STANDARD`` or
     ``LUNG``, Philips ``B`` or ``YB``, Canon ``FC08`` (``FC30`` to ``FC59`` and ``FC80`` up are bone, lung, sharp).
     """
     text = clean_text(kernel).upper()
@@ -80,49 +80,50 @@ _NOTHING_GIVEN = re.compile(
 
 
 def contrast_note(agent: str, route: str, volume_ml: float | None, descriptions: Iterable[str]) -> str | None:
-    """Return what a header says of contrast agent, verbatim and with its origin; ``None`` where it says nothing of it.
+    """Return the contrast agent entries of a header, verbatim and with their origin; ``None`` if there are none.
 
     Args:
         agent: ContrastBolusAgent (0018,0010), often empty though contrast was given.
         route: ContrastBolusRoute (0018,1040).
         volume_ml: ContrastBolusVolume (0018,1041).
-        descriptions: series, study, protocol and body part texts; words that deny contrast do not count.
+        descriptions: series, study, protocol and body part texts; negations of contrast do not count.
     """
-    said = []
+    entries = []
     if agent and not _NOTHING_GIVEN.match(agent):
-        said.append(f"agent: {agent}")
+        entries.append(f"agent: {agent}")
     if route and not _NOTHING_GIVEN.match(route):
-        said.append(f"route: {route}")
+        entries.append(f"route: {route}")
     if volume_ml is not None and volume_ml > 0:
-        said.append(f"volume: {volume_ml:g} ml")
+        entries.append(f"volume: {volume_ml:g} ml")
     for text in dict.fromkeys(descriptions):
         if _CONTRAST.search(_NO_CONTRAST.sub(" ", text)):
-            said.append(f"description: {text}")
-    return "; ".join(said) or None
+            entries.append(f"description: {text}")
+    return "; ".join(entries) or None
 
 
 OLDEST_YEARS = 120.0
-"""Highest age that is believed (project custom; the oldest person known reached 122)."""
+"""Highest valid age (project custom; the highest documented age is 122)."""
 
 AGES_APART_YEARS = 1.5
-"""A stated age and one from two dates differ by up to a year by rounding, more is told (project custom)."""
+"""Largest difference of a stated age and that of two dates without a warning; rounding makes up to a year (project
+custom)."""
 
 PLACEHOLDER_DAYS = frozenset(
     {date(1900, 1, 1), date(1901, 1, 1), date(1970, 1, 1), date(2000, 1, 1), date(1999, 11, 11)}
 )
-"""Days that stand for a date taken out: 1900 and 2000 in de-identified collections (LIDC-IDRI has 20000101), 1970 the
-first day of computer clocks, 19991111 the dummy of dcm4che. A person really born then loses the age, no more."""
+"""Days that replace a removed date: 1900 and 2000 in de-identified collections (LIDC-IDRI has 20000101), 1970 the first
+day of computer clocks, 19991111 the dummy of dcm4che. A person really born on one of them only loses the age."""
 
 _EARLIEST_YEAR, _LATEST_YEAR = 1800, 2200
 """Years outside this are fillers such as 0001, 1111 and 9999."""
 
 
-def judge_age(age: str, birth_date: str, study_date: str) -> tuple[float | None, list[Finding]]:
-    """Return the age in years, ``None`` where it is unknown, and what is to be said of the entries it came from.
+def resolve_age(age: str, birth_date: str, study_date: str) -> tuple[float | None, list[Finding]]:
+    """Return the age in years, ``None`` if unknown, and findings on the entries.
 
-    A believable PatientAge counts first, then birth and study date. An entry that cannot be (zero in any unit, above
-    120 years, a word or hash, a birth date that is a placeholder or not before the study) is as good as none; it never
-    makes anybody zero years old. Infants' ages in days, weeks and months are believed.
+    A valid PatientAge is used first, then birth and study date. Invalid entries (zero in any unit, above 120 years, a
+    word or hash, a birth date that is a placeholder or not before the study) count as missing, so that no adult becomes
+    zero years old. Ages of infants in days, weeks and months are valid.
 
     Args:
         age: PatientAge, a DICOM age string (``055Y``, ``018M``) or whole years.
@@ -132,21 +133,21 @@ def judge_age(age: str, birth_date: str, study_date: str) -> tuple[float | None,
     if stated is not None:
         if counted is None or abs(stated - counted) <= AGES_APART_YEARS:
             return stated, []
-        message = "The stated age and that by birth and study date differ by more than a year; the stated one counts."
+        message = "The stated age and that by birth and study date differ by more than a year; the stated one was used."
         return stated, [warning("age_contradiction", message)]
     wrong = []
     if age.strip():
         wrong.append("the age (zero, above 120 years or no number)")
-    if birth_date.strip() and counted is None and known_day(study_date) is not None:
+    if birth_date.strip() and counted is None and real_day(study_date) is not None:
         wrong.append("the birth date (no date, a placeholder, or not before the study)")
     if not wrong:
         return counted, []
-    return counted, [info("age_implausible", f"In the header {' and '.join(wrong)} cannot be and counts as unknown.")]
+    return counted, [info("age_implausible", f"In the header {' and '.join(wrong)} is invalid and counts as unknown.")]
 
 
 def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
-    """Return the age of :func:`judge_age` alone."""
-    return judge_age(age, birth_date, study_date)[0]
+    """Return the age of :func:`resolve_age` without its findings."""
+    return resolve_age(age, birth_date, study_date)[0]
 
 
 def _stated_age(age: str) -> float | None:
@@ -158,7 +159,7 @@ def _stated_age(age: str) -> float | None:
 
 
 def _age_by_dates(birth_date: str, study_date: str) -> float | None:
-    born, seen = known_day(birth_date), known_day(study_date)
+    born, seen = real_day(birth_date), real_day(study_date)
     if born is None or seen is None or born >= seen:
         return None
     full_years = seen.year - born.year - ((seen.month, seen.day) < (born.month, born.day))
@@ -166,12 +167,12 @@ def _age_by_dates(birth_date: str, study_date: str) -> float | None:
 
 
 def sex_of(text: str) -> Sex | None:
-    """Return the sex that a header entry states; anything but F or M is unknown."""
+    """Return the sex in a header entry, ``None`` unless it is F, M, female or male."""
     return {"F": Sex.FEMALE, "M": Sex.MALE, "FEMALE": Sex.FEMALE, "MALE": Sex.MALE}.get(text.strip().upper())
 
 
 def date_of(text: str) -> date | None:
-    """Return the day of a DICOM date or date and time (``YYYYMMDD...``) or an ISO one, ``None`` where it is none."""
+    """Return the day of a DICOM date or date and time (``YYYYMMDD...``) or an ISO one; ``None`` if invalid."""
     match = re.fullmatch(r"(\d{4})([-./]?)(\d{2})\2(\d{2})(?:[T ].*|\d{6}.*)?", text.strip())
     if match is None:
         return None
@@ -182,7 +183,7 @@ def date_of(text: str) -> date | None:
     return day if _EARLIEST_YEAR <= day.year <= _LATEST_YEAR else None
 
 
-def known_day(text: str) -> date | None:
-    """Return the day of :func:`date_of` unless it stands for a date that was taken out."""
+def real_day(text: str) -> date | None:
+    """Return the day of :func:`date_of`, ``None`` also for a placeholder of a removed date."""
     day = date_of(text)
     return None if day in PLACEHOLDER_DAYS else day

@@ -1,6 +1,6 @@
-"""Image sizes that compressed frames claim for themselves.
+"""Image sizes stated in compressed frames.
 
-A codec allocates what the codestream says, not what the DICOM header says: a small file can claim 65535 x 65535 pixels.
+A codec allocates memory by the codestream, not by the DICOM header: a small file can state 65535 x 65535 pixels.
 """
 
 import struct
@@ -33,6 +33,6 @@ def claimed_size(frame: bytes) -> tuple[int, int] | None:
 
 
 def wrong_size(pixel_data: bytes, frames: int, rows: int, columns: int) -> tuple[int, int] | None:
-    """Return the first (rows, columns) that a frame claims against the header, else ``None``."""
+    """Return the first (rows, columns) of a frame that differ from the header, else ``None``."""
     claims = map(claimed_size, generate_frames(pixel_data, number_of_frames=frames))
     return next((size for size in claims if size is not None and size != (rows, columns)), None)

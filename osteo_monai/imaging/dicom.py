@@ -1,8 +1,8 @@
-"""Reads a CT series from DICOM files into a checked volume.
+"""Read a CT series from DICOM files into a checked volume.
 
-MONAI's, ITK's and SimpleITK's readers accept a missing slice, a tilted gantry or an absent rescale without a word;
-this one refuses them by name. The codec plug-in is named explicitly because another one that may be installed
-(python-gdcm) can abort the process on damaged data.
+The readers of MONAI, ITK and SimpleITK silently accept a missing slice, a tilted gantry or an absent rescale; this one
+refuses them. The codec plug-in is set explicitly, because another one that may be installed (python-gdcm) can abort the
+process on damaged data.
 """
 
 from collections import Counter
@@ -16,17 +16,18 @@ from pydicom.pixels import get_decoder, pixel_array
 
 from osteo_monai.domain import Finding
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.acquisition import judge_age, known_day, sex_of
+from osteo_monai.imaging.acquisition import real_day, resolve_age, sex_of
 from osteo_monai.imaging.codestreams import wrong_size
+from osteo_monai.imaging.dicom_choice import choice_note, choose, group
 from osteo_monai.imaging.dicom_headers import (
     PIXEL_TAGS,
     Frame,
     Instance,
     looks_like_dicom,
-    one_sentence,
     read_instance,
+    unusable_if_damaged,
 )
-from osteo_monai.imaging.dicom_series import Grid, Series, choice_note, choose, group
+from osteo_monai.imaging.dicom_series import Grid, Series
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.orientation import axis_map, canonical_affine
 from osteo_monai.imaging.plausibility import (
@@ -39,14 +40,16 @@ from osteo_monai.imaging.resampling import upright_volume
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 
 DECODING_PLUGIN = "pylibjpeg"
+PADDING_BELOW_HU = -500.0
+"""A declared padding value above this lies in the range of tissue and is not used."""
 
 
 def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) -> CTVolume:
     """Read the best CT series among ``files``.
 
     Args:
-        files: DICOM files of one study, in any order; files that are no DICOM are passed over.
-        source: what the caller calls the input, kept in the volume.
+        files: DICOM files of one study, in any order; other files are ignored.
+        source: name of the input, kept in the volume.
         keep_doubts: see :func:`osteo_monai.imaging.read_ct`.
 
     Returns:
@@ -54,15 +57,15 @@ def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) ->
 
     Raises:
         UnusableInputError: no file can be read as DICOM, or the pixel data are damaged.
-        ScanRefusedError: images were read, but none of the series can be measured honestly.
+        ScanRefusedError: images were read, but none of the series can be measured.
     """
     instances, damaged = _read_headers(files)
     series = group(_ct_images(instances))
     chosen = choose(series)
     notes = [note] if (note := choice_note(chosen, series)) else []
-    notes += _left_aside(instances)
+    notes += _ignored(instances)
     if damaged:
-        notes.append(warning("damaged_files", f"{damaged} files could not be read and were left out."))
+        notes.append(warning("damaged_files", f"{damaged} files could not be read and were ignored."))
     grid = chosen.grid
     if chosen.refusals or grid is None or (chosen.doubts and not keep_doubts):
         raise ScanRefusedError(*chosen.refusals, *chosen.doubts, *notes)
@@ -84,11 +87,11 @@ def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) ->
 
 
 def read_dicom_acquisition(files: Sequence[Path]) -> Acquisition:
-    """Return the facts of the series that :func:`read_dicom` would read, from the headers alone.
+    """Return the acquisition facts of the series that :func:`read_dicom` would read, from the headers only.
 
     Raises:
         UnusableInputError: no file can be read as DICOM.
-        ScanRefusedError: there is no CT among them, or its headers alone say that it cannot be measured.
+        ScanRefusedError: there is no CT among them, or the headers show that it cannot be measured.
     """
     chosen = choose(group(_ct_images(_read_headers(files)[0])))
     if chosen.refusals or chosen.doubts:
@@ -104,7 +107,7 @@ def _read_headers(files: Sequence[Path]) -> tuple[list[Instance], int]:
         for path in files:
             if not looks_like_dicom(path):
                 if path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
-                    reasons["The file has no DICOM preamble: it is no DICOM file, or damaged."] += 1
+                    reasons["The file has no DICOM preamble: it is not DICOM, or damaged."] += 1
                 continue
             try:
                 instances.append(read_instance(path))
@@ -124,26 +127,26 @@ def _ct_images(instances: Sequence[Instance]) -> list[Instance]:
     if not images:
         kinds = Counter(i.kind for i in instances)
         listed = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(4))
-        raise ScanRefusedError(refusal("not_ct", f"There is no CT image series here, but: {listed}."))
+        raise ScanRefusedError(refusal("not_ct", f"No CT image series was found, only: {listed}."))
     studies = {i.study for i in images}
     if len(studies) > 1:
-        message = f"The images belong to {len(studies)} different studies; give one study at a time."
+        message = f"The images must belong to one study, got {len(studies)} studies."
         raise ScanRefusedError(refusal("several_studies", message))
-    people = len({i.study_key for i in images})
-    if people > 1:
-        message = f"The images name {people} different patients in one study; give one patient at a time."
+    patients = len({i.study_key for i in images})
+    if patients > 1:
+        message = f"The images must belong to one patient, got {patients} patients in one study."
         raise ScanRefusedError(refusal("several_patients", message))
     return images
 
 
-def _left_aside(instances: Sequence[Instance]) -> list[Finding]:
-    """Tell what lies beside the CT images."""
+def _ignored(instances: Sequence[Instance]) -> list[Finding]:
+    """Return a finding on the objects that are no CT images."""
     kinds = Counter(i.kind for i in instances if not i.is_ct)
     if not kinds:
         return []
     listed = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(4))
     more = f" and {len(kinds) - 4} more kinds" if len(kinds) > 4 else ""
-    return [info("other_objects", f"Beside the CT images these were left aside: {listed}{more}.")]
+    return [info("other_objects", f"These objects beside the CT images were ignored: {listed}{more}.")]
 
 
 def _shape(grid: Grid) -> tuple[int, int, int]:
@@ -152,20 +155,19 @@ def _shape(grid: Grid) -> tuple[int, int, int]:
 
 
 def _assemble(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, list[Finding]]:
-    """Decode the slices straight into canonical order; return HU, valid voxels and findings."""
+    """Decode the slices into canonical order; return HU, valid voxels and findings."""
     columns, rows, count = _shape(grid)
     mapping = axis_map(grid.affine)
     flip_column, flip_row, flip_slice = (direction < 0 for direction in mapping[:, 1])
     cut = (slice(None, None, -1 if flip_row else 1), slice(None, None, -1 if flip_column else 1))
     stack = np.empty((count, rows, columns), dtype=np.float32)
-    padded: NDArray[np.bool_] | None = None
+    padding = _Padding(stack.shape)
     lows, highs = np.empty(count, np.float32), np.empty(count, np.float32)
-    undeclared = tissue_like = False
-    for number_in_file, stored in _decode(grid):
-        frame = grid.frames[number_in_file]
-        k = count - 1 - number_in_file if flip_slice else number_in_file
+    for position, stored in _decode(grid):
+        frame = grid.frames[position]
+        k = count - 1 - position if flip_slice else position
         if stored.shape != (rows, columns):
-            raise UnusableInputError(f"A slice decodes to {stored.shape}, the header says {(rows, columns)}.")
+            raise UnusableInputError(f"A slice decodes to {stored.shape}, the header states {(rows, columns)}.")
         slope, intercept = frame.number("RescaleSlope") or 1.0, frame.number("RescaleIntercept") or 0.0
         plane = stack[k]
         plane[...] = stored[cut]
@@ -173,34 +175,68 @@ def _assemble(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None
             plane *= np.float32(slope)
         if intercept != 0:
             plane += np.float32(intercept)
-        mask = None
-        bounds = _padding_bounds(frame)
-        if bounds is not None:
-            if bounds[1] * slope + intercept > -500:
-                tissue_like = True
-            else:
-                mask = (stored >= bounds[0]) & (stored <= bounds[1])
-                mask = mask[cut]
-        if float(plane.min()) < UNDECLARED_PADDING_BELOW_HU:
-            strange = plane < UNDECLARED_PADDING_BELOW_HU
-            undeclared = undeclared or bool((strange if mask is None else strange & ~mask).any())
-            mask = strange if mask is None else mask | strange
-        if mask is not None and mask.any():
-            if padded is None:
-                padded = np.zeros(stack.shape, dtype=bool)
-            padded[k] = mask
-            plane[mask] = PADDING_HU
+        padding.mask(k, plane, stored[cut], frame)
         lows[k], highs[k] = plane.min(), plane.max()
     order = np.empty(3, dtype=int)  # canonical axis -> axis of (column, row, slice)
     order[mapping[:, 0].astype(int)] = np.arange(3)
     hu = stack.transpose(2, 1, 0).transpose(order)
-    valid = None if padded is None else ~padded.transpose(2, 1, 0).transpose(order)
-    notes = _padding_notes(padded, undeclared, tissue_like)
+    valid = None if padding.voxels is None else ~padding.voxels.transpose(2, 1, 0).transpose(order)
     refusals, others = check_values(hu, valid, declared_ct=True)
     blank_refusals, blank_notes = blank_slices(lows, highs)
     if refusals or blank_refusals:
         raise ScanRefusedError(*(refusals or blank_refusals))
-    return hu, valid, [*notes, *others, *blank_notes]
+    return hu, valid, [*padding.notes(), *others, *blank_notes]
+
+
+class _Padding:
+    """Padding of a stack of slices, declared in the header or far below the HU of air.
+
+    Attributes:
+        voxels: bool (slices, rows, columns), True where padded; ``None`` while there is no padding.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.voxels: NDArray[np.bool_] | None = None
+        self._shape = shape
+        self._undeclared = self._tissue_like = False
+
+    def mask(self, k: int, plane: NDArray[np.float32], stored: NDArray[np.integer], frame: Frame) -> None:
+        """Set padding of slice ``k`` to air in place; ``plane`` in HU and ``stored`` values are (rows, columns)."""
+        mask = self._declared(stored, frame)
+        if float(plane.min()) < UNDECLARED_PADDING_BELOW_HU:
+            below = plane < UNDECLARED_PADDING_BELOW_HU
+            self._undeclared |= bool((below if mask is None else below & ~mask).any())
+            mask = below if mask is None else mask | below
+        if mask is None or not mask.any():
+            return
+        if self.voxels is None:
+            self.voxels = np.zeros(self._shape, dtype=bool)
+        self.voxels[k] = mask
+        plane[mask] = PADDING_HU
+
+    def _declared(self, stored: NDArray[np.integer], frame: Frame) -> NDArray[np.bool_] | None:
+        bounds = _padding_bounds(frame)
+        if bounds is None:
+            return None
+        slope, intercept = frame.number("RescaleSlope") or 1.0, frame.number("RescaleIntercept") or 0.0
+        if bounds[1] * slope + intercept > PADDING_BELOW_HU:
+            self._tissue_like = True
+            return None
+        return np.asarray((stored >= bounds[0]) & (stored <= bounds[1]))
+
+    def notes(self) -> list[Finding]:
+        """Return findings on the padding."""
+        notes = []
+        if self.voxels is not None:
+            share = f"{self.voxels.mean():.1%} of the voxels are scanner padding and are ignored"
+            if self._undeclared:
+                notes.append(info("undeclared_padding", f"{share}; some of it is not declared in the header."))
+            else:
+                notes.append(info("padding", f"{share}."))
+        if self._tissue_like:
+            message = "The padding value in the header is in the HU range of tissue and was not used."
+            notes.append(warning("padding_in_tissue_range", message))
+        return notes
 
 
 def _decode(grid: Grid) -> Iterator[tuple[int, NDArray[np.integer]]]:
@@ -209,15 +245,15 @@ def _decode(grid: Grid) -> Iterator[tuple[int, NDArray[np.integer]]]:
     for position, frame in enumerate(grid.frames):
         by_file.setdefault(frame.instance.path, []).append((position, frame))
     for path, members in by_file.items():
-        with one_sentence("The pixel data of an image are damaged or cannot be decoded"):
+        with unusable_if_damaged("The pixel data of an image are damaged or cannot be decoded"):
             dataset = pydicom.dcmread(path, specific_tags=PIXEL_TAGS)
             if "PixelData" not in dataset:
-                raise UnusableInputError("An image has no pixel data: the file is damaged or cut short.")
+                raise UnusableInputError("An image has no pixel data: the file is damaged or truncated.")
             if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
                 rows, columns = int(dataset.Rows), int(dataset.Columns)
                 claim = wrong_size(dataset.PixelData, members[0][1].instance.frames, rows, columns)
                 if claim:
-                    raise UnusableInputError(f"A compressed image claims {claim} pixels, its header {(rows, columns)}.")
+                    raise UnusableInputError(f"A compressed image states {claim} pixels, its header {(rows, columns)}.")
                 syntax = dataset.file_meta.TransferSyntaxUID
                 if not get_decoder(syntax).is_available:  # the JPEG codec is GPL and so an extra
                     raise UnusableInputError(
@@ -233,7 +269,7 @@ def _decode(grid: Grid) -> Iterator[tuple[int, NDArray[np.integer]]]:
 
 
 def _padding_bounds(frame: Frame) -> tuple[int, int] | None:
-    """Return the lowest and highest stored value that mean padding, after the sign conversion; ``None`` if undeclared.
+    """Return the lowest and highest stored padding value after the sign conversion; ``None`` if undeclared.
 
     The value representation is often wrong: 63536 in signed 16-bit data means -2000.
     """
@@ -252,22 +288,8 @@ def _as_stored(value: int, bits: int, signed: bool) -> int:
     return value - (1 << bits) if signed and value >= 1 << (bits - 1) else value
 
 
-def _padding_notes(padded: NDArray[np.bool_] | None, undeclared: bool, tissue_like: bool) -> list[Finding]:
-    notes = []
-    if padded is not None:
-        share = f"{padded.mean():.1%} of the voxels are scanner padding and are left out"
-        if undeclared:
-            notes.append(info("undeclared_padding", f"{share}; some of it is not declared in the header."))
-        else:
-            notes.append(info("padding", f"{share}."))
-    if tissue_like:
-        message = "The padding value in the header lies in the range of tissue and was not believed."
-        notes.append(warning("padding_in_tissue_range", message))
-    return notes
-
-
 def _instance_numbers(grid: Grid) -> tuple[int, ...] | None:
-    """Return the InstanceNumber of every canonical axial slice, where they exist and the slices are axial."""
+    """Return the InstanceNumber of every canonical axial slice; ``None`` if absent or if the slices are not axial."""
     if not grid.axial:
         return None
     multiframe = any(f.instance.frames > 1 for f in grid.frames)
@@ -279,11 +301,11 @@ def _instance_numbers(grid: Grid) -> tuple[int, ...] | None:
 
 
 def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
-    """Return the facts in the headers of a series, and what is to be said of them."""
+    """Return the acquisition facts of a series and the findings about them."""
     first = series.first
     study_date = first.text("StudyDate") or first.text("SeriesDate") or first.text("AcquisitionDate")
     kvp = first.number("KVP")
-    age, notes = judge_age(first.text("PatientAge"), first.text("PatientBirthDate"), study_date)
+    age, notes = resolve_age(first.text("PatientAge"), first.text("PatientBirthDate"), study_date)
     acquisition = Acquisition(
         kvp=kvp if kvp and kvp > 0 else None,
         kernel=series.kernel,
@@ -296,6 +318,6 @@ def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
         series_instance_uid=series.instance.series or None,
         age_years=age,
         sex=sex_of(first.text("PatientSex")),
-        acquired=known_day(study_date),
+        acquired=real_day(study_date),
     )
     return acquisition, notes

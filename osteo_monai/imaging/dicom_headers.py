@@ -1,7 +1,7 @@
-"""DICOM headers of CT images, one record per frame, read without decoding a pixel and without trusting a byte.
+"""DICOM headers of CT images, one record per frame, read without decoding pixels.
 
-Damaged files raise anything in pydicom (and its codecs a ``BaseException`` of a Rust panic): :func:`one_sentence`
-turns all of it into :class:`UnusableInputError`. No message holds a header value that could name a person.
+Damaged files raise errors of any type in pydicom and its codecs; :func:`unusable_if_damaged` converts them to
+:class:`UnusableInputError`. No message contains a header value that could identify a person.
 """
 
 import os
@@ -22,7 +22,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from osteo_monai.errors import ScanRefusedError, UnusableInputError
+from osteo_monai.errors import OsteoError, UnusableInputError
 from osteo_monai.imaging.acquisition import clean_text, number
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
@@ -45,7 +45,7 @@ MAYBE_LOSSY_SYNTAXES = frozenset({"1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4
 """Near-lossless JPEG-LS, JPEG 2000 and HTJ2K: accepted where the header states that no loss occurred."""
 LOSSY_SYNTAXES = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 DEFLATED_SYNTAX = "1.2.840.10008.1.2.1.99"
-"""Inflates without bound as soon as the header is read, so it is refused before that."""
+"""Inflates without limit as soon as the header is read, so it is refused before."""
 
 _FRAME_GROUPS: dict[str, tuple[str, ...]] = {
     "ImagePositionPatient": ("PlanePositionSequence",),
@@ -61,7 +61,7 @@ _FRAME_GROUPS: dict[str, tuple[str, ...]] = {
     "GantryDetectorTilt": ("CTAcquisitionDetailsSequence",),
     "PixelPaddingValue": (),
 }
-"""Where an (enhanced or legacy-converted) multi-frame CT keeps what a single-frame one has at its top level."""
+"""Functional groups of (enhanced or legacy-converted) multi-frame CT with the top-level entries of single frames."""
 _CONVERTED = ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence")
 
 _HEADER_KEYWORDS = (
@@ -80,7 +80,7 @@ _HEADER_TAGS: list[Any] = [Tag(keyword) for keyword in _HEADER_KEYWORDS.split()]
 COMPANION_MODALITIES = frozenset(
     {"RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SEG", "SR", "KO", "PR", "REG", "FID", "DOC", "PLAN", "AU", "SMR"}
 )
-"""Modalities of objects that go with images and are none themselves; RT systems often give them another study."""
+"""Modalities of objects that accompany images; RT systems often assign them to another study."""
 
 _PIXEL_KEYWORDS = (
     "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
@@ -89,17 +89,27 @@ _PIXEL_KEYWORDS = (
 PIXEL_TAGS: list[Any] = [Tag(keyword) for keyword in _PIXEL_KEYWORDS.split()]
 
 
+_RUST_PANIC = "PanicException"
+"""Name of the class in pyo3, which every extension module defines anew."""
+
+
 @contextmanager
-def one_sentence(what: str) -> Iterator[None]:
-    """Turn what a parser or codec raises on damaged data into :class:`UnusableInputError` saying ``what``."""
+def unusable_if_damaged(problem: str) -> Iterator[None]:
+    """Convert errors of parsers and codecs to :class:`UnusableInputError` with the message ``problem``.
+
+    Errors of this package, interrupts and ``MemoryError`` pass unchanged: a sound file may be larger than the memory.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom quotes header values in its warnings
             yield
-    except (UnusableInputError, ScanRefusedError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (OsteoError, MemoryError):
         raise
+    # parsers and codecs raise any type on damaged data, those in Rust a panic that is no Exception
     except BaseException as error:
-        raise UnusableInputError(f"{what} ({type(error).__name__}).") from None
+        if not isinstance(error, Exception) and type(error).__name__ != _RUST_PANIC:
+            raise
+        raise UnusableInputError(f"{problem} ({type(error).__name__}).") from None
 
 
 @dataclass(frozen=True)
@@ -117,14 +127,14 @@ class Instance:
 
     @property
     def is_ct(self) -> bool:
-        """Whether both the SOP class and the modality say CT; either alone has been seen on segmentations."""
+        """Whether both the SOP class and the modality are CT; some segmentations have only one of them."""
         return self.sop_class in CT_CLASSES and self.modality == "CT"
 
     @property
     def study_key(self) -> str:
-        """What images of one person's study share, for comparing alone (it holds an identifier); empty if unknown.
+        """Key of study and patient, for comparison only (it contains an identifier); empty if unknown.
 
-        The patient belongs to it because a StudyInstanceUID alone has been seen on several people.
+        The patient is included, because some archives use one StudyInstanceUID for several patients.
         """
         patient = clean_text(self.header.get("PatientID")).casefold()
         return f"{self.study} {patient}" if self.study else ""
@@ -135,7 +145,7 @@ class Instance:
 
     @property
     def kind(self) -> str:
-        """What the file is, in words: SOP class name and modality."""
+        """SOP class name and modality, for messages."""
         name = pydicom.uid.UID(self.sop_class).name if self.sop_class else "object without a class"
         name = name if name and not name[0].isdigit() else "unknown class"
         return f"{clean_text(name)}, modality {self.modality or 'not given'}"
@@ -153,7 +163,7 @@ class Frame:
     index: int
 
     def get(self, keyword: str) -> Any:
-        """Return a header entry, for multi-frame objects from the functional groups; ``None`` where absent or empty."""
+        """Return a header entry, of multi-frame objects from the functional groups; ``None`` if absent or empty."""
         header = self.instance.header
         value = header.get(keyword)
         if not _empty(value) or self.instance.sop_class == CTImageStorage:
@@ -169,7 +179,7 @@ class Frame:
         return None
 
     def number(self, keyword: str) -> float | None:
-        """Return a header entry as a finite number, ``None`` where it is absent or not one number."""
+        """Return a header entry as a finite number, ``None`` if absent or not one number."""
         return number(self.get(keyword))
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
@@ -181,7 +191,7 @@ class Frame:
         return None if any(v is None for v in values) else tuple(float(v) for v in values if v is not None)
 
     def text(self, keyword: str) -> str:
-        """Return a header entry as one printable line, empty where absent."""
+        """Return a header entry as one printable line, empty if absent."""
         return clean_text(self.get(keyword))
 
 
@@ -194,9 +204,9 @@ def _empty(value: Any) -> bool:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a regular file begins like a DICOM Part 10 file (128 bytes of preamble, then ``DICM``)."""
+    """Whether a regular file starts like a DICOM Part 10 file (128 bytes of preamble, then ``DICM``)."""
     try:
-        if not path.is_file():  # a pipe would be waited for without end
+        if not path.is_file():  # reading a pipe would block
             return False
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
@@ -218,7 +228,7 @@ def read_instance(path: Path) -> Instance:
     Raises:
         UnusableInputError: the file is damaged, deflated, or no DICOM.
     """
-    with one_sentence("A DICOM header is damaged"):
+    with unusable_if_damaged("A DICOM header is damaged"):
         meta = read_file_meta_info(path)
         syntax = str(meta.get("TransferSyntaxUID") or "")
         if syntax == DEFLATED_SYNTAX:
@@ -236,18 +246,22 @@ def read_instance(path: Path) -> Instance:
         sop_class, sop_instance = (uids[k] or from_meta[k] for k in ("SOPClassUID", "SOPInstanceUID"))
         study, series = (str(header.get(k) or "") for k in ("StudyInstanceUID", "SeriesInstanceUID"))
         if not sop_class and not header.get("Modality"):
-            raise UnusableInputError("The file does not say what kind of object it is; it is damaged or cut short.")
+            raise UnusableInputError("The file has neither SOP class nor modality; it is damaged or truncated.")
         if sop_class in CT_CLASSES and not all(header.get(k) for k in ("Modality", "Rows", "Columns")):
             raise UnusableInputError(
-                "The header of a CT image lacks modality or image size; it is damaged or cut short."
+                "The header of a CT image has no modality or image size; it is damaged or truncated."
             )
         recovered = not (all(uids.values()) and series)
         return Instance(path, header, sop_class, sop_instance, study, series, syntax, recovered)
 
 
 def read_study_uid(path: Path) -> str:
-    """Return the StudyInstanceUID of a DICOM file, empty where it has none; raises :class:`UnusableInputError`."""
-    with one_sentence("A DICOM header is damaged"):
+    """Return the StudyInstanceUID of a DICOM file, empty if it has none.
+
+    Raises:
+        UnusableInputError: the header is damaged.
+    """
+    with unusable_if_damaged("A DICOM header is damaged"):
         if str(read_file_meta_info(path).get("TransferSyntaxUID") or "") == DEFLATED_SYNTAX:
             return ""
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[Tag("StudyInstanceUID")])

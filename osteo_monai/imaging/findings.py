@@ -1,18 +1,18 @@
-"""Short-hands for the findings that reading an image produces."""
+"""Constructors of findings by severity."""
 
 from osteo_monai.domain import Finding, Severity
 
 
 def info(code: str, message: str) -> Finding:
-    """A fact that a reader of the result may want."""
+    """Return an information for readers of the result."""
     return Finding(code=code, severity=Severity.INFO, message=message)
 
 
 def warning(code: str, message: str) -> Finding:
-    """Something to be weighed before the number is used."""
+    """Return a warning to be considered before the result is used."""
     return Finding(code=code, severity=Severity.WARNING, message=message)
 
 
 def refusal(code: str, message: str) -> Finding:
-    """The reason why no number is given."""
+    """Return a reason why there is no result."""
     return Finding(code=code, severity=Severity.REFUSAL, message=message)

@@ -1,7 +1,7 @@
-"""Between the grid an image came in and the canonical one (RAS+), and how far a grid is from being usable.
+"""Conversion between the original grid of an image and the canonical one (RAS+), and measures of its regularity.
 
-A canonical array is the original one with its axes permuted and flipped, so that the way back is exact; only an
-oblique grid is resampled besides.
+A canonical array is the original one with its axes permuted and flipped, so that the inverse is exact; only an oblique
+grid is resampled.
 """
 
 from typing import TypeVar
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 T = TypeVar("T", bound=np.generic)
 
 MAX_OBLIQUITY_DEG = 3.0
-"""Largest angle between a voxel axis and a patient axis that is left as it is; 3 degrees move an axis by 1.3 mm over
+"""Largest angle between a voxel axis and a patient axis without resampling; 3 degrees move an axis by 1.3 mm over
 25 mm of vertebra. A grid that is more oblique is resampled."""
 
 MAX_RESAMPLED_OBLIQUITY_DEG = 30.0
 """Largest angle up to which an oblique grid is resampled (project custom): beyond it the corners that are not covered
-reach far into the body, and which axis is which begins to be a guess (45 degrees)."""
+reach far into the body, and the assignment of axes becomes ambiguous (45 degrees)."""
 
 MAX_SHEAR_DEG = 0.5
 """Largest departure of two voxel axes from a right angle; a tilted gantry shears by its tilt, 1 degree and more."""
 
 
 def axis_map(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each original axis the canonical axis it becomes and the direction, 1 or -1 (nibabel's), shape (3, 2)."""
+    """Return for each original axis its canonical axis and direction, 1 or -1, as nibabel does; shape (3, 2)."""
     return np.asarray(io_orientation(affine), dtype=float)
 
 
@@ -50,11 +50,11 @@ def to_canonical(array: NDArray[T], affine: NDArray[np.float64]) -> NDArray[T]:
 
 def from_canonical(array: NDArray[T], original_affine: NDArray[np.float64]) -> NDArray[T]:
     """Return a canonical ``array`` (X, Y, Z) on the original grid: the exact inverse of :func:`to_canonical`."""
-    there = axis_map(original_affine)
-    back = np.empty_like(there)
-    for original, (canonical, direction) in enumerate(there):
-        back[int(canonical)] = original, direction
-    return np.asarray(apply_orientation(array, back))
+    mapping = axis_map(original_affine)
+    inverse = np.empty_like(mapping)
+    for original, (canonical, direction) in enumerate(mapping):
+        inverse[int(canonical)] = original, direction
+    return np.asarray(apply_orientation(array, inverse))
 
 
 def obliquity_deg(affine: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""Whether voxel values can be Hounsfield units of a person, whatever the header says."""
+"""Checks whether voxel values can be Hounsfield units of a person, independent of the header."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,20 +7,20 @@ from osteo_monai.domain import Finding
 from osteo_monai.imaging.findings import refusal, warning
 
 MAX_VOXELS = 2**29
-"""Size cap of one volume before anything is decoded: 2048 slices of 512 x 512, 2 GiB as float32."""
+"""Size limit of one volume before anything is decoded: 2048 slices of 512 x 512, 2 GiB as float32."""
 
 PADDING_HU = -1024.0
-"""What padded voxels are set to: air at the lower end of the usual scale."""
+"""Value of padded voxels: air at the lower end of the usual scale."""
 
 UNDECLARED_PADDING_BELOW_HU = -1500.0
 """Below this a value is no attenuation (air is -1000 HU, ringing reaches about -1200) but scanner padding."""
 
 AIR_BELOW_HU = -200.0
 FAT_BELOW_HU = -30.0
-"""Every CT of a trunk holds air or at least fat (-130 to -70 HU); an image without either is not in HU."""
+"""Every CT of a trunk contains air or at least fat (-130 to -70 HU); an image without either is not in HU."""
 
 MAX_DENSE_HU = 4500.0
-"""Above the 12-bit scale (3071 HU) there is metal alone; more than a twentieth of it means wrapped or scaled values."""
+"""Above the 12-bit scale (3071 HU) there is metal only; more than a twentieth of it means wrapped or scaled values."""
 
 _SAMPLE_VOXELS = 1_000_000
 
@@ -36,12 +36,12 @@ def sample(hu: NDArray[np.float32], valid: NDArray[np.bool_] | None = None) -> N
 def check_values(
     hu: NDArray[np.float32], valid: NDArray[np.bool_] | None, declared_ct: bool
 ) -> tuple[list[Finding], list[Finding]]:
-    """Judge the values of a volume.
+    """Check whether the values of a volume are Hounsfield units.
 
     Args:
-        hu: (X, Y, Z) what is claimed to be HU.
+        hu: (X, Y, Z) values that are said to be HU.
         valid: voxels that count, ``None`` for all.
-        declared_ct: whether a header vouches for CT and HU; without one the absence of air is a refusal, not a warning.
+        declared_ct: whether a header states CT and HU; without it the absence of air is a refusal, not a warning.
 
     Returns:
         refusals and other findings.
@@ -50,46 +50,52 @@ def check_values(
     if values.size < 100:
         return [refusal("no_valid_voxels", "Nearly all of the image is padding: there is nothing to measure.")], []
     low, high = float(values.min()), float(values.max())
-    seen = f"(values from {low:.4g} to {high:.4g})"
     if low == high:
         return [refusal("constant_volume", f"Every voxel has the same value, {low:.4g}: this is not an image.")], []
-    if low >= 0:
-        whole = bool(np.all(values == np.round(values)))
-        if whole and np.unique(values).size <= 128 and high < 256:
-            kind = "a label map or mask"
-        elif high <= 1:
-            kind = "an image rescaled to 0..1"
-        elif high <= 255:
-            kind = "an image rescaled to 0..255"
-        else:
-            kind = "another modality, or CT numbers without their rescale"
-        message = f"The image has no negative value and so is not in HU: it looks like {kind} {seen}."
-        return [refusal("not_hounsfield_units", message)], []
-    if high - low < 300:
-        message = f"The values span too little to be Hounsfield units of a person {seen}."
-        return [refusal("not_hounsfield_units", message)], []
-    if np.mean(values > MAX_DENSE_HU) > 0.05:
-        message = f"More than a twentieth of the image is denser than any tissue: the values are not HU {seen}."
-        return [refusal("not_hounsfield_units", message)], []
-    tissue = float(np.mean((values > -250) & (values < 250)))
-    if tissue < 0.01:
-        message = (
-            f"Only {tissue:.2%} of the voxels lie between -250 and 250 HU, where fat and soft tissue belong: "
-            f"the values are not HU {seen}."
-        )
-        return [refusal("not_hounsfield_units", message)], []
+    bounds = f"(values from {low:.4g} to {high:.4g})"
+    problem = _scale_problem(values, low, high)
+    if problem:
+        return [refusal("not_hounsfield_units", f"{problem} {bounds}.")], []
     lowest = float(np.percentile(values, 0.5))
     if lowest > FAT_BELOW_HU:
-        message = f"The image holds neither air nor fat, so its values are not Hounsfield units {seen}."
+        message = f"The image has neither air nor fat, so its values are not Hounsfield units {bounds}."
         return [refusal("not_hounsfield_units", message)], []
     if lowest > AIR_BELOW_HU:
-        message = f"The image holds no air, so nothing shows that its values are Hounsfield units {seen}."
+        message = f"The image has no air, so its values cannot be confirmed as Hounsfield units {bounds}."
         return ([], [warning("no_air", message)]) if declared_ct else ([refusal("not_hounsfield_units", message)], [])
     return [], []
 
 
+def _scale_problem(values: NDArray[np.float32], low: float, high: float) -> str | None:
+    """Return why values between ``low`` and ``high`` cannot be HU, without the full stop; ``None`` if they can."""
+    if low >= 0:
+        return f"The image has no negative value and so is not in HU: it may be {_likely_kind(values, high)}"
+    if high - low < 300:
+        return "The range of the values is too small for Hounsfield units of a person"
+    if np.mean(values > MAX_DENSE_HU) > 0.05:
+        return "More than a twentieth of the image is denser than any tissue: the values are not HU"
+    tissue = float(np.mean((values > -250) & (values < 250)))
+    if tissue < 0.01:
+        return (
+            f"Only {tissue:.2%} of the voxels are between -250 and 250 HU, the range of fat and soft tissue: "
+            "the values are not HU"
+        )
+    return None
+
+
+def _likely_kind(values: NDArray[np.float32], high: float) -> str:
+    """Return the likely content of an image without negative values."""
+    if bool(np.all(values == np.round(values))) and np.unique(values).size <= 128 and high < 256:
+        return "a label map or mask"
+    if high <= 1:
+        return "an image rescaled to 0..1"
+    if high <= 255:
+        return "an image rescaled to 0..255"
+    return "another modality, or CT numbers without their rescale"
+
+
 def blank_slices(lows: NDArray[np.float32], highs: NDArray[np.float32]) -> tuple[list[Finding], list[Finding]]:
-    """Judge slices that hold one single value, given each slice's lowest and highest HU in spatial order."""
+    """Check for slices of one single value, given the lowest and highest HU of each slice in spatial order."""
     blank = np.flatnonzero(lows == highs)
     if blank.size == 0 or blank.size == lows.size:
         return [], []

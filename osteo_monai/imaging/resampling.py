@@ -1,4 +1,4 @@
-"""An oblique grid brought upright (its axes along right-left, back-front and feet-head), and labels brought back."""
+"""Resampling of an oblique grid upright (axes along right-left, back-front and feet-head), and of labels back."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -22,7 +22,7 @@ T = TypeVar("T", bound=np.generic)
 Shape = tuple[int, int, int]
 
 _WHOLLY_VALID = 0.999
-"""A value counts if all that it was interpolated from does, but for rounding."""
+"""Share of valid neighbours from which on an interpolated value is valid, below 1 for rounding."""
 
 SPLINE_ORDER = 3
 """Cubic: the median of deep trabecular bone on VerSe's verse014 and on LIDC-IDRI-0001 turned by 9 degrees moves by at
@@ -52,7 +52,7 @@ def upright_grid(affine: NDArray[np.float64], shape: Shape) -> Upright | None:
         shape: of the canonical array.
 
     Returns:
-        The grid, centred on the old one; ``None`` where the old one is upright enough to be left, or too oblique.
+        The grid, centred on the old one; ``None`` if the old one needs no resampling or is too oblique.
     """
     if not MAX_OBLIQUITY_DEG < obliquity_deg(affine) <= MAX_RESAMPLED_OBLIQUITY_DEG:
         return None
@@ -68,9 +68,9 @@ def upright_grid(affine: NDArray[np.float64], shape: Shape) -> Upright | None:
 
 
 def upright_volume(volume: CTVolume) -> CTVolume:
-    """Return a volume whose canonical grid lies oblique by up to 30 degrees resampled upright, another one as it is.
+    """Resample a volume upright if its canonical grid is oblique by up to 30 degrees; return others unchanged.
 
-    HU are interpolated by cubic splines; what lies outside the old grid or touches an invalid voxel becomes padding.
+    HU are interpolated by cubic splines; voxels outside the old grid or beside an invalid voxel become padding.
 
     Raises:
         ScanRefusedError: the upright grid would exceed ``MAX_VOXELS``.
@@ -79,12 +79,12 @@ def upright_volume(volume: CTVolume) -> CTVolume:
     if grid is None:
         return volume
     if int(np.prod(grid.shape, dtype=np.int64)) > MAX_VOXELS:
-        message = f"Upright, the oblique grid would be of shape {grid.shape}, above {MAX_VOXELS} voxels."
+        message = f"The upright grid of the oblique image would have shape {grid.shape}, above {MAX_VOXELS} voxels."
         raise ScanRefusedError(refusal("too_large", message))
     hu, valid = _resample_hu(volume.hu, volume.valid, grid)
     message = (
-        f"The grid lay {obliquity_deg(volume.affine):.1f} degrees oblique to the body and was resampled upright; "
-        "results are given on the original grid."
+        f"The grid was oblique to the body by {obliquity_deg(volume.affine):.1f} degrees and was resampled upright; "
+        "results are written on the original grid."
     )
     return replace(
         volume,
@@ -112,8 +112,8 @@ def _resample_hu(
         covered[:, :, part] = _sample(weight, grid.source_affine, affine, shape, 1, 0.0) >= _WHOLLY_VALID
         slab = _sample(hu, grid.source_affine, affine, shape, 1, PADDING_HU)
         tissue = np.nonzero(covered[:, :, part] & (slab > TISSUE_ABOVE_HU))
-        there = np.linalg.inv(grid.source_affine) @ affine
-        places = there[:3, :3] @ np.array(tissue, dtype=np.float64) + there[:3, 3:]
+        to_source = np.linalg.inv(grid.source_affine) @ affine
+        places = to_source[:3, :3] @ np.array(tissue, dtype=np.float64) + to_source[:3, 3:]
         slab[tissue] = ndimage.map_coordinates(
             coefficients, places, order=SPLINE_ORDER, output=np.float32, prefilter=False
         ).clip(low, high)  # a spline overshoots beside metal
@@ -130,7 +130,7 @@ def resample_labels(
 
 
 def is_resampled(affine: NDArray[np.float64], original_affine: NDArray[np.float64], original_shape: Shape) -> bool:
-    """Whether a volume's grid is another one than its original grid with axes permuted and flipped."""
+    """Whether the grid of a volume differs from its original grid with axes permuted and flipped."""
     return not np.allclose(canonical_affine(original_affine, original_shape), affine, atol=1e-6)
 
 
@@ -142,8 +142,8 @@ def _sample(
     order: int,
     fill: float,
 ) -> NDArray[T]:
-    there = np.linalg.inv(affine) @ to_affine
+    to_source = np.linalg.inv(affine) @ to_affine
     sampled = ndimage.affine_transform(
-        array, there[:3, :3], there[:3, 3], output_shape=shape, order=order, mode="constant", cval=fill
+        array, to_source[:3, :3], to_source[:3, 3], output_shape=shape, order=order, mode="constant", cval=fill
     )
     return np.asarray(sampled, dtype=array.dtype)

@@ -1,4 +1,4 @@
-"""A vertebral column made straight: axial windows about its centre line, stacked."""
+"""Straightened vertebral column: axial windows about its centre line, stacked."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ IN_FRONT_MM = 35.0
 NARROW_MM = 250.0
 """A scan narrower than this is a crop about the spine: trunks of adults are wider. Project custom."""
 _EMPTY_HU = -950.0
-"""What is below this in a crop is padding, no lung (-900 to -750 HU)."""
+"""HU in a crop below which voxels are padding, not lung (-900 to -750 HU)."""
 
 
 def window_offsets(margin: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -60,14 +60,14 @@ def straighten(volume: Tensor, line: NDArray[np.float64], margin: int = 0, paddi
 
 
 def set_in_water(volume: Tensor, width_mm: float) -> tuple[Tensor, float]:
-    """Fill what a crop about the spine or an oblique grid left empty, so that it does not look like lung.
+    """Fill the empty voxels of a crop about the spine, so that they do not look like lung.
 
     Args:
         volume: HU, X first.
-        width_mm: its extent along X.
+        width_mm: extent along X.
 
     Returns:
-        The volume, and the value that stands for what lies outside of it: water in a crop, air otherwise.
+        The volume, and the value outside of it: water in a crop, air otherwise.
     """
     if width_mm >= NARROW_MM:
         return volume, -1000.0

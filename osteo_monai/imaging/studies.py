@@ -1,4 +1,4 @@
-"""Which DICOM files of a folder tree belong to one study, and the path that each study is given by."""
+"""Grouping of the DICOM files of a folder tree into studies, and a path for each study."""
 
 import os
 from collections import defaultdict
@@ -18,21 +18,21 @@ from osteo_monai.imaging.dicom_headers import (
 )
 
 IDENTIFIERS_MADE_ANEW = 4
-"""So many CT slices in one folder, each the only one of its study, have lost their identifier to an anonymiser that
-makes a new one per file (project custom): they are kept together, to be refused as one."""
+"""Number of CT slices in one folder, each the only one of its study, from which on they count as one study: an
+anonymiser has given each file a new identifier (project custom)."""
 
 
 @dataclass(frozen=True)
 class StudyPart:
-    """The DICOM files of one study that lie in one folder.
+    """DICOM files of one study in one folder.
 
     Attributes:
-        key: equal for the parts of one study (see ``Instance.study_key``); empty where it is unknown.
-        files: in a fixed order; files that cannot be read are with the largest part of their folder.
-        by_modality: those that can be read.
+        key: equal for the parts of one study (see ``Instance.study_key``); empty if unknown.
+        files: in a fixed order; unreadable files belong to the largest part of their folder.
+        by_modality: the readable ones.
         ct: whether there is a CT image among them.
-        alone: whether the folder holds no other study.
-        spokesman: the file that stands for the study in a folder that it shares: its first CT image, else its first.
+        only_study: whether the folder contains no other study.
+        representative: path of the study in a folder with several: its first CT image, else its first file.
     """
 
     key: str
@@ -40,15 +40,15 @@ class StudyPart:
     files: tuple[Path, ...]
     by_modality: Mapping[str, tuple[Path, ...]]
     ct: bool
-    alone: bool
-    spokesman: Path
+    only_study: bool
+    representative: Path
 
 
 def walk_studies(path: Path) -> Iterator[tuple[Path, list[StudyPart], list[Path]]]:
-    """Yield each folder of a tree with its studies and with its files that are no DICOM.
+    """Yield each folder of a tree with its studies and its files that are not DICOM.
 
-    Objects that only go with images (segmentations, reports, RT objects) make no study of their own where images lie
-    beside them in the folder, whatever study they name.
+    Objects that accompany images (segmentations, reports, RT objects) form no study if there are images in the folder,
+    independent of their StudyInstanceUID.
     """
     for folder, files in walk_files(path):
         dicom = [file for file in files if looks_like_dicom(file)]
@@ -56,7 +56,7 @@ def walk_studies(path: Path) -> Iterator[tuple[Path, list[StudyPart], list[Path]
 
 
 def study_parts(files: Sequence[Path]) -> list[StudyPart]:
-    """Tell the studies of the DICOM files of one folder apart."""
+    """Group the DICOM files of one folder into studies."""
     groups: defaultdict[str, list[Instance]] = defaultdict(list)
     unreadable: list[Path] = []
     for file in files:
@@ -72,33 +72,33 @@ def study_parts(files: Sequence[Path]) -> list[StudyPart]:
     if not groups:
         return [_part("", [], unreadable, True)] if unreadable else []
     largest = max(groups, key=lambda key: len(groups[key]))
-    alone = len(groups) == 1
-    return [_part(key, found, unreadable if key == largest else [], alone) for key, found in groups.items()]
+    only = len(groups) == 1
+    return [_part(key, members, unreadable if key == largest else [], only) for key, members in groups.items()]
 
 
 def study_of_slice(file: Path) -> tuple[list[Path], int]:
-    """Return the DICOM files that lie beside a single-frame CT image and belong to its study, it included.
+    """Return the DICOM files of the study of a single-frame CT image in its folder, including the image.
 
     Returns:
-        files, ``[file]`` alone where it is no such image; and how many images of other studies lie in the folder. Files
-        that name no study are taken as one.
+        files, only ``[file]`` if it is not such an image; and the number of images of other studies in the folder.
+        Files without a study form one.
     """
     try:
-        own = _identify(file)
+        chosen = _identify(file)
     except UnusableInputError:
-        return [file], 0  # whoever reads it tells why
-    if not own.is_ct or own.frames > 1:
+        return [file], 0  # reading reports the reason
+    if not chosen.is_ct or chosen.frames > 1:
         return [file], 0
     files, others = [], 0
     beside = [f for f in sorted(file.parent.iterdir()) if f.is_file() and looks_like_dicom(f)]
-    for one in beside:
+    for neighbour in beside:
         try:
-            instance = _identify(one)
+            instance = _identify(neighbour)
         except UnusableInputError:
-            files.append(one)  # told as damaged
+            files.append(neighbour)  # reading reports it as damaged
             continue
-        if instance.study_key == own.study_key:
-            files.append(one)
+        if instance.study_key == chosen.study_key:
+            files.append(neighbour)
         elif instance.modality not in COMPANION_MODALITIES:
             others += 1
     return files, others
@@ -107,25 +107,25 @@ def study_of_slice(file: Path) -> tuple[list[Path], int]:
 def study_paths(parts: Sequence[StudyPart], beside: Sequence[StudyPart] = ()) -> list[Path]:
     """Return a path for each study.
 
-    Folders of one study are given by the folder they share if that holds no other study. In a folder of several
-    studies each is given by one of its files, which stands for those of its study there.
+    The path is the folder that contains all parts of a study and no other one; in a folder of several studies it is the
+    representative file of each.
 
     Args:
-        parts: of the studies wanted.
-        beside: of other studies of the tree.
+        parts: of the requested studies.
+        beside: parts of other studies in the tree.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     members: defaultdict[str, list[StudyPart]] = defaultdict(list)
     for part in parts:
         members[part.key or f"no identifier {part.folder}"].append(part)
-    for own in members.values():
-        found += [part.spokesman for part in own if not part.alone]
-        folders = [part.folder for part in own if part.alone]
+    for study in members.values():
+        paths += [part.representative for part in study if not part.only_study]
+        folders = [part.folder for part in study if part.only_study]
         if folders:
             shared = Path(os.path.commonpath(folders))
-            foreign = any(p.folder.is_relative_to(shared) for p in (*parts, *beside) if p not in own)
-            found += folders if foreign else [shared]
-    return found
+            mixed = any(p.folder.is_relative_to(shared) for p in (*parts, *beside) if p not in study)
+            paths += folders if mixed else [shared]
+    return paths
 
 
 def _identify(file: Path) -> Instance:
@@ -133,7 +133,7 @@ def _identify(file: Path) -> Instance:
         return read_instance(file)
 
 
-def _part(key: str, instances: Sequence[Instance], unreadable: Sequence[Path], alone: bool) -> StudyPart:
+def _part(key: str, instances: Sequence[Instance], unreadable: Sequence[Path], only_study: bool) -> StudyPart:
     files = sorted([*(i.path for i in instances), *unreadable])
     ct = sorted(i.path for i in instances if i.is_ct)
     return StudyPart(
@@ -142,13 +142,13 @@ def _part(key: str, instances: Sequence[Instance], unreadable: Sequence[Path], a
         files=tuple(files),
         by_modality={m: tuple(i.path for i in instances if i.modality == m) for m in {i.modality for i in instances}},
         ct=bool(ct),
-        alone=alone,
-        spokesman=ct[0] if ct else files[0],
+        only_study=only_study,
+        representative=ct[0] if ct else files[0],
     )
 
 
 def _keep_together(groups: dict[str, list[Instance]]) -> None:
-    """Put CT slices that are each the only one of their study into one group."""
+    """Merge CT slices that are each the only one of their study into one group."""
     single = [k for k, v in groups.items() if k and len(v) == 1 and v[0].is_ct and v[0].frames <= 1]
     if len(single) >= IDENTIFIERS_MADE_ANEW:
         together = [groups.pop(key)[0] for key in single]

@@ -1,4 +1,4 @@
-"""A checked CT volume: Hounsfield units, geometry and the acquisition facts that a measurement depends on."""
+"""CT volume in Hounsfield units with geometry and acquisition facts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from osteo_monai.domain import Finding, Sex
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the header says about how a CT was made. ``None`` means that it does not say."""
+    """Acquisition facts of a CT from its header; ``None`` means not stated."""
 
     kvp: float | None = None
     kernel: str | None = None
@@ -20,14 +20,14 @@ class Acquisition:
     manufacturer: str | None = None
     model: str | None = None
     contrast: str | None = None
-    """What the header says of contrast agent (any of the contrast attributes or the descriptions), verbatim."""
+    """Entries on contrast agent (contrast attributes or descriptions), verbatim."""
     series_description: str | None = None
     study_instance_uid: str | None = None
     series_instance_uid: str | None = None
     age_years: float | None = None
     sex: Sex | None = None
     acquired: date | None = None
-    """Day of the study, of the series where the study has none."""
+    """Day of the study, else of the series."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class CTVolume:
 
     Attributes:
         hu: float32 of shape (X, Y, Z), RAS+: x grows towards the patient's right, y anterior, z superior. Axial slices
-            ``hu[:, :, k]`` lie together in memory where the reader can arrange it; no stride is negative.
+            ``hu[:, :, k]`` are contiguous in memory if possible; no stride is negative.
         affine: (4, 4) voxel index to RAS+ mm.
-        original_affine, original_shape: the grid the file came in, so that results can be written to overlay it. An
-            oblique one was resampled: ``hu`` then is upright and covers more.
-        valid: bool of the same shape as ``hu``; False where the scanner padded or the original grid does not reach
-            (``hu`` is -1024 there). ``None`` means all valid.
+        original_affine, original_shape: grid of the file, on which results are written. An oblique one was resampled:
+            ``hu`` is then upright and covers more.
+        valid: bool of the same shape as ``hu``; False in padding and outside the original grid (``hu`` is -1024 there).
+            ``None`` means all valid.
         acquisition: facts from the header.
-        findings: what reading noticed; a refusal is among it only if the reader was told to keep doubts.
-        source: name of the file or folder that was read, as the caller gave it.
-        instance_numbers: DICOM InstanceNumber of each axial slice ``hu[:, :, k]``; ``None`` where the images were not
-            acquired axially, do not number themselves, were resampled, or come from NIfTI.
+        findings: of reading; with a refusal only if the caller requested to keep doubts.
+        source: name of the file or folder that was read.
+        instance_numbers: DICOM InstanceNumber of each axial slice ``hu[:, :, k]``; ``None`` if the images were not
+            acquired axially, have no numbers, were resampled, or come from NIfTI.
     """
 
     hu: NDArray[np.float32]

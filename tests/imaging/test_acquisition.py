@@ -1,7 +1,7 @@
 import pytest
 
 from osteo_monai.imaging import kernel_is_sharp
-from osteo_monai.imaging.acquisition import clean_text, date_of, judge_age, known_day
+from osteo_monai.imaging.acquisition import clean_text, date_of, real_day, resolve_age
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_clean_text():
     ],
 )
 def test_ages_that_cannot_be_are_unknown(age, born, seen, years, codes):
-    judged, findings = judge_age(age, born, seen)
+    judged, findings = resolve_age(age, born, seen)
     assert judged == years
     assert [f.code for f in findings] == codes
     for finding in findings:
@@ -114,5 +114,5 @@ def test_days(text, iso):
 
 def test_a_day_that_stands_for_none_is_not_known():
     assert date_of("20000101") is not None
-    assert known_day("20000101") is None
-    assert known_day("20000102") is not None
+    assert real_day("20000101") is None
+    assert real_day("20000102") is not None

@@ -270,7 +270,7 @@ def test_the_frontal_view_of_a_study_is_taken(write: Writer) -> None:
     assert radiograph.view is View.CHEST_FRONTAL
     assert "not read: chest lateral" in next(f.message for f in radiograph.findings if f.code == "view_chosen")
     write(stored_chest(), "study/c.dcm", StudyInstanceUID="9.9", SOPInstanceUID="1.2.3.10")
-    with pytest.raises(ScanRefusedError, match="different studies"):
+    with pytest.raises(ScanRefusedError, match="belong to one study"):
         read_radiograph(path.parent)
 
 

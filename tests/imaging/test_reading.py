@@ -1,6 +1,11 @@
+"""Reading of CT: paths, studies of folders, facts without voxels, and errors that are no damage."""
+
 import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -17,6 +22,8 @@ from pydicom.uid import (
 
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import find_studies, read_acquisition, read_ct
+from osteo_monai.imaging.dicom_headers import unusable_if_damaged
+from osteo_monai.imaging.findings import refusal
 
 COMPANIONS = (
     ("RTSTRUCT", RTStructureSetStorage),
@@ -87,7 +94,7 @@ def test_folder_with_nifti(make_nifti, make_series, tmp_path, canonical_hu):
     make_nifti(name="x.nii.gz")
     assert read_ct(tmp_path).original_shape == canonical_hu.shape
     make_nifti(name="y.nii.gz")
-    with pytest.raises(UnusableInputError, match="2 NIfTI files"):
+    with pytest.raises(UnusableInputError, match="one NIfTI file, got 2"):
         read_ct(tmp_path)
     folder = make_series()
     shutil.copy(tmp_path / "x.nii.gz", folder)
@@ -142,7 +149,7 @@ def test_a_flat_folder_of_two_studies_gives_two(make_series, canonical_hu):
     assert "12 files" in first.findings[0].message
     assert "12 images of other studies" in first.findings[1].message
     assert read_acquisition(found[0]).series_description == "the other"
-    with pytest.raises(ScanRefusedError, match="2 different studies"):
+    with pytest.raises(ScanRefusedError, match="belong to one study, got 2"):
         read_ct(folder)
 
 
@@ -165,7 +172,7 @@ def test_two_people_with_one_study_identifier_are_two_studies(make_series, tmp_p
 def test_identifiers_made_anew_for_each_file_make_no_studies(make_series):
     folder = make_series(lambda ds, k: setattr(ds, "StudyInstanceUID", f"1.2.3.{k}"))
     assert find_studies(folder) == [folder]
-    with pytest.raises(ScanRefusedError, match="12 different studies"):
+    with pytest.raises(ScanRefusedError, match="belong to one study, got 12"):
         read_ct(folder)
 
 
@@ -208,3 +215,30 @@ def test_a_pipe_in_the_folder_is_passed_over(make_series, canonical_hu):
     os.mkfifo(folder / "pipe")
     assert find_studies(folder) == [folder]
     np.testing.assert_array_equal(read_ct(folder).hu, canonical_hu)
+
+
+def test_memory_error_is_not_reported_as_damage(
+    make_nifti: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sound file that exceeds the memory is neither damaged nor unusable."""
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(nibabel, "load", exhausted)
+    with pytest.raises(MemoryError):
+        read_ct(make_nifti())
+
+
+def test_interrupts_pass_and_panics_of_codecs_count_as_damage() -> None:
+    panic = type("PanicException", (BaseException,), {})  # as pyo3 defines it
+    with pytest.raises(UnusableInputError, match=r"^The data are damaged \(PanicException\)\.$"):
+        with unusable_if_damaged("The data are damaged"):
+            raise panic
+    for error in (KeyboardInterrupt, SystemExit, MemoryError):
+        with pytest.raises(error), unusable_if_damaged("The data are damaged"):
+            raise error
+    refused = ScanRefusedError(refusal("a", "b"))
+    with pytest.raises(ScanRefusedError) as caught, unusable_if_damaged("The data are damaged"):
+        raise refused
+    assert caught.value is refused

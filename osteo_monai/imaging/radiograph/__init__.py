@@ -1,4 +1,4 @@
-"""Radiographs: a checked reader for DICOM, PNG and JPEG that brings them upright with bone bright, or refuses them."""
+"""Radiographs: a validating reader for DICOM, PNG and JPEG that returns them upright with bone bright."""
 
 from osteo_monai.domain import View
 from osteo_monai.imaging.radiograph.image import Layout, Radiograph, RadiographFacts, StoredRadiograph

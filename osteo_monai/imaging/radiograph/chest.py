@@ -1,13 +1,12 @@
-"""Whether a picture shows a frontal chest, and which way up: a drawn pattern of lungs and mediastinum laid over it.
+"""Recognition of a frontal chest and its orientation by a drawn pattern of lungs and mediastinum.
 
-The pattern is in units of the width and height of the lungs and comes in two versions: the lungs and what touches them,
-as most radiographs are collimated, and the whole trunk with the air beside it. How well it can be made to fit, and
-whether a pattern of the lumbar spine does not fit better, says if there is a chest at all; which orientation fits best
-says how it lies.
+The pattern is in units of the width and height of the lungs and has two versions: the lungs and adjacent parts, as most
+radiographs are collimated, and the whole trunk with the air beside it. A picture is a chest if the pattern fits, and
+fits better than that of the lumbar spine; the best orientation is that of the picture.
 
 The limits were chosen on 51 real radiographs of 30 people, most of pneumonia, on CT slices and on virtual radiographs.
-The real ones are a development set: no independent one was at hand, so how often a real chest is refused or something
-else accepted elsewhere is not known. ``benchmarks/radiograph_reading.py`` counts both.
+The real ones are a development set, and no independent one was available, so the rates of false refusals and false
+acceptances elsewhere are unknown. ``benchmarks/radiograph_reading.py`` counts both.
 """
 
 from dataclasses import dataclass
@@ -20,18 +19,19 @@ from osteo_monai.imaging.radiograph.lumbar import fit_lumbar
 from osteo_monai.imaging.radiograph.pattern import GRID, Bank, Grey, Reduced, correlate, draw_bank, reduce
 
 MIN_SHARE = 0.5
-"""Smallest share of the picture's width and height that the lungs take; a smaller pattern finds itself in anything."""
+"""Smallest share of the width and height of the picture that the lungs take; a smaller pattern fits any picture."""
 
 MIN_SHARE_TRUNK = 0.4
-"""The same of the lungs within the whole trunk: that pattern is itself a good deal wider."""
+"""The same for the lungs within the whole trunk, whose pattern is wider."""
 
 MIN_FIT = 0.62
-"""Below this correlation nobody can say from the picture that it is a frontal chest. Chosen on 51 real radiographs,
-most of pneumonia, of which 49 are above it (median 0.75): the one limit that was set by real chests alone."""
+"""Smallest correlation of a frontal chest. Chosen on 51 real radiographs, most of pneumonia, of which 49 are above it
+(median 0.75): the only limit that was set by real chests only."""
 
 MIN_LEAD, MIN_LEAD_TURNED = -0.10, -0.05
-"""Least fit of the chest's pattern over that of the lumbar spine, which has fewer details and so fits anything better.
-Chosen on virtual radiographs: of 60 chests one is below the first and five below the second; real ones are above 0."""
+"""Least fit of the chest's pattern over that of the lumbar spine, which has fewer details and so fits any picture
+better. Chosen on virtual radiographs: of 60 chests one is below the first and five below the second; real ones are
+above 0."""
 
 MIN_WALL, MIN_LEAD_UNSEEN = 0.05, 0.05
 """The chest wall of one side at least is brighter than the lungs by this share of the picture's ranks; what only looks
@@ -46,8 +46,8 @@ is then brighter than either lung by the third. Virtual chests are above 0.23, o
 turned lumbar spines and photographs often are not."""
 
 MIN_GAIN_MIRRORED = 0.05
-"""The heart is known to be on the wrong side only where the mirrored pattern fits better by this; among 51 real
-radiographs the most that it did by accident was 0.03."""
+"""Least difference by which the mirrored pattern must fit better; among 51 real radiographs the largest accidental
+difference was 0.03."""
 
 
 def _pattern(u: Grey, v: Grey) -> tuple[Grey, Grey]:
@@ -79,40 +79,61 @@ def _trunk_pattern(u: Grey, v: Grey) -> tuple[Grey, Grey]:
     return value.astype(np.float32), weight.astype(np.float32)
 
 
+_PROPORTIONS = (0.72, 0.88, 1.06, 1.28)
+"""Height over width of the lungs."""
+_CENTRE = 0.5 * (GRID - 1)
+Place = tuple[float, float, float, float]
+"""Centre column, top row, width and height of the lungs."""
+
+
 @lru_cache(maxsize=1)
 def _banks() -> tuple[tuple[Bank, float], tuple[Bank, float]]:
-    """Return both versions, each with the least share of the picture that the lungs take."""
-    centre = 0.5 * (GRID - 1)
-    close, trunk = [], []
+    """Return both versions of the pattern, each with the smallest share of the picture that the lungs take."""
+    return (
+        (draw_bank(_pattern, _close_places()), MIN_SHARE),
+        (draw_bank(_trunk_pattern, _trunk_places()), MIN_SHARE_TRUNK),
+    )
+
+
+def _close_places() -> list[Place]:
+    """Return places of lungs that fill most of the picture."""
+    places: list[Place] = []
     for width in GRID * np.geomspace(0.42, 1.1, 8):
-        for height in width * np.array([0.72, 0.88, 1.06, 1.28]):
+        reach = max(0.5 * (GRID - width), 0.0) + 0.04 * width
+        shifts = np.linspace(-reach, reach, 2 * round(reach / (0.09 * width)) + 1)
+        for height in width * np.array(_PROPORTIONS):
             if height > 1.12 * GRID:
                 continue
-            reach = max(0.5 * (GRID - width), 0.0) + 0.04 * width
-            for x in np.linspace(-reach, reach, 2 * round(reach / (0.09 * width)) + 1):
-                for top in np.arange(-0.1 * height, GRID - 0.85 * height, 0.09 * height):
-                    close.append((centre + x, top, width, height))
+            tops = np.arange(-0.1 * height, GRID - 0.85 * height, 0.09 * height)
+            places += [(_CENTRE + x, top, width, height) for x in shifts for top in tops]
+    return places
+
+
+def _trunk_places() -> list[Place]:
+    """Return places of lungs in a picture of the whole trunk."""
+    places: list[Place] = []
     for width in GRID * np.geomspace(0.42, 0.7, 5):
-        for height in width * np.array([0.72, 0.88, 1.06, 1.28]):
+        shifts = 0.09 * width * np.arange(-3, 4)
+        for height in width * np.array(_PROPORTIONS):
             if height > 0.85 * GRID:
                 continue
-            for x in 0.09 * width * np.arange(-3, 4):
-                for top in np.arange(0.0, GRID - 1.1 * height, 0.09 * height):
-                    trunk.append((centre + x, top, width, height))
-    return (draw_bank(_pattern, close), MIN_SHARE), (draw_bank(_trunk_pattern, trunk), MIN_SHARE_TRUNK)
+            tops = np.arange(0.0, GRID - 1.1 * height, 0.09 * height)
+            places += [(_CENTRE + x, top, width, height) for x in shifts for top in tops]
+    return places
 
 
 @dataclass(frozen=True)
 class ChestFit:
-    """How a picture lies if it is a frontal chest.
+    """Orientation of a picture of a frontal chest.
 
     Attributes:
         fit: correlation with the pattern in the orientation given by the other fields, 0..1.
         lead: ``fit`` less the best correlation with the pattern of the lumbar spine, however that lies.
         wall: brightness rank of the chest wall, of the brighter side, over that of the lungs; None if one is cut off.
         upright: the best correlation with the picture as it is, mirrored or not.
-        turns, mirrored, inverted: what brings it upright with the heart on the person's left: turn counter-clockwise by
-            ``turns`` x 90 degrees, then mirror left to right, and invert the grey scale. Only what is certain is set.
+        turns, mirrored, inverted: changes that make it upright with the heart on the person's left: turn
+            counter-clockwise by ``turns`` x 90 degrees, then mirror left to right, and invert the grey scale. Uncertain
+            ones are not set.
         uncertain: another orientation fits about as well.
     """
 
@@ -127,13 +148,13 @@ class ChestFit:
 
     @property
     def recognised(self) -> bool:
-        """Whether the picture can be taken for a frontal chest."""
+        """Whether the picture is recognised as a frontal chest."""
         least_lead = MIN_LEAD_UNSEEN if self.wall is None else MIN_LEAD
         return self.fit >= MIN_FIT and self.lead >= least_lead and (self.wall is None or self.wall >= MIN_WALL)
 
 
 def fit_chest(pixels: Grey) -> ChestFit:
-    """Lay the patterns over a picture (rows, columns; any grey scale) in all orientations."""
+    """Fit the patterns to a picture (rows, columns; any grey scale) in all orientations."""
     picture = reduce(pixels)
     banks = _banks()
     all_fits = np.concatenate([correlate(bank, picture, share) for bank, share in banks])
@@ -173,8 +194,9 @@ def fit_chest(pixels: Grey) -> ChestFit:
 
 
 def _over_lungs(picture: Reduced, place: Grey, way: int, inverted: bool) -> tuple[list[float], float]:
-    """Return the mean rank of the wall on each side that lies in the picture over that of both lungs, and that of the
-    middle over the brighter lung (1 where it lies outside)."""
+    """Return differences of mean ranks: the wall of each visible side minus both lungs, and the middle minus the
+    brighter lung (1 if outside the picture).
+    """
     grey, valid = (a[:, way].reshape(GRID, GRID) for a in (picture.grey, picture.valid))
     x, top, width, height = place
     rows, columns = np.mgrid[:GRID, :GRID].astype(np.float32)
@@ -182,7 +204,7 @@ def _over_lungs(picture: Reduced, place: Grey, way: int, inverted: bool) -> tupl
     value, weight = _pattern(u, v)
 
     def ranks(region: NDArray[np.bool_]) -> list[float]:
-        """The mean where enough of it is seen."""
+        """Return the mean rank of a region, empty if too little of it is visible."""
         seen = grey[region & (valid > 0)]
         return [float(1 - seen.mean() if inverted else seen.mean())] if seen.size > 1 else []
 

@@ -1,4 +1,4 @@
-"""What the pixels themselves say: borders, exposure, and how a chest lies in the picture."""
+"""Checks of the pixels of a radiograph: size, borders, exposure and contrast."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ MIN_SIDE, SMALL_SIDE = 256, 512
 trabecular pattern is lost. The project's choice."""
 
 BORDER_SHARE, LARGE_BORDER_SHARE = 0.02, 0.15
-"""A flat strip at an edge is cut off from the first share of the side; from the second it is a warning."""
+"""A flat strip at an edge is removed from the first share of the side on; from the second on with a warning."""
 
 FLAT = 0.012
 """Grey values within this of each other are flat: three steps of eight bits, so that JPEG noise passes."""
@@ -30,9 +30,9 @@ Grey = NDArray[np.float32]
 
 
 def find_box(pixels: Grey) -> tuple[int, int, int, int]:
-    """Return first and last (exclusive) row and column inside flat borders; strips below ``BORDER_SHARE`` are left."""
+    """Return first and last (exclusive) row and column inside flat borders; strips below ``BORDER_SHARE`` are kept."""
     ends = [0, pixels.shape[0], 0, pixels.shape[1]]
-    for _ in range(2):  # a border beside another one is seen as flat only after that is gone
+    for _ in range(2):  # a border beside another one is flat only after that is removed
         for axis in (0, 1):
             part = pixels[ends[0] : ends[1], ends[2] : ends[3]]
             lines = part if axis == 0 else part.T
@@ -48,23 +48,23 @@ def find_box(pixels: Grey) -> tuple[int, int, int, int]:
 
 
 def check_box(shape: tuple[int, int], box: tuple[int, int, int, int]) -> list[Finding]:
-    """Judge the size of a picture and what was cut off its sides."""
+    """Check the size of a picture and its removed borders."""
     rows, columns = box[1] - box[0], box[3] - box[2]
     if min(rows, columns) < MIN_SIDE:
-        message = f"The picture has {rows} x {columns} pixels without its borders; at least {MIN_SIDE} are needed."
+        message = f"The picture has {rows} x {columns} pixels without its borders; at least {MIN_SIDE} are required."
         return [refusal("too_small", message)]
-    found = []
+    findings = []
     if min(rows, columns) < SMALL_SIDE:
-        found.append(warning("low_resolution", f"The picture has only {rows} x {columns} pixels."))
+        findings.append(warning("low_resolution", f"The picture has only {rows} x {columns} pixels."))
     lost = 1 - rows * columns / (shape[0] * shape[1])
     if lost > 0:
-        tell = warning if lost > LARGE_BORDER_SHARE else info
-        found.append(tell("borders_removed", f"Empty borders, {lost:.0%} of the picture, were cut off."))
-    return found
+        finding = warning if lost > LARGE_BORDER_SHARE else info
+        findings.append(finding("borders_removed", f"Empty borders, {lost:.0%} of the picture, were removed."))
+    return findings
 
 
 def check_values(pixels: Grey) -> list[Finding]:
-    """Judge the grey values: exposure, display window and processing leave their trace in the histogram."""
+    """Check the histogram of the grey values for wrong exposure, display window or processing."""
     step = max(1, round((pixels.size / 500_000) ** 0.5))
     values = pixels[::step, ::step].ravel()
     low, high = float(values.min()), float(values.max())
@@ -72,20 +72,22 @@ def check_values(pixels: Grey) -> list[Finding]:
         return [refusal("constant_image", "All pixels have the same value: this is not an image.")]
     levels = np.unique(values).size
     if levels < MIN_LEVELS:
-        return [refusal("few_grey_levels", f"The picture has only {levels} grey values: it is a mask or a drawing.")]
+        return [
+            refusal("few_grey_levels", f"The picture has only {levels} grey values: it may be a mask or a drawing.")
+        ]
     near = FLAT * (high - low)
     dark, bright = float((values <= low + near).mean()), float((values >= high - near).mean())
     contrast = float(np.diff(np.percentile(values, (5, 95)))[0])
-    found = []
+    findings = []
     if dark + bright > MAX_CUT:
-        message = f"{dark:.0%} of the picture is fully black and {bright:.0%} fully white: its grey values are cut off."
-        found.append(refusal("grey_values_cut", message))
+        message = f"{dark:.0%} of the picture is fully black and {bright:.0%} fully white: its grey values are clipped."
+        findings.append(refusal("grey_values_cut", message))
     elif dark + bright > WARN_CUT:
         kind = "underexposed or shown too bright" if bright > dark else "overexposed or shown too dark"
         message = f"{dark:.0%} of the picture is fully black and {bright:.0%} fully white: it is {kind}."
-        found.append(warning("grey_values_cut", message))
+        findings.append(warning("grey_values_cut", message))
     if contrast < MIN_CONTRAST:
-        found.append(refusal("no_contrast", f"The grey values span only {contrast:.0%} of the scale."))
+        findings.append(refusal("no_contrast", f"The grey values span only {contrast:.0%} of the scale."))
     elif contrast < WARN_CONTRAST:
-        found.append(warning("low_contrast", f"The grey values span only {contrast:.0%} of the scale."))
-    return found
+        findings.append(warning("low_contrast", f"The grey values span only {contrast:.0%} of the scale."))
+    return findings

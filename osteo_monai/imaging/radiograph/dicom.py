@@ -1,4 +1,4 @@
-"""Reads a radiograph from DICOM: CR, DX for presentation, and with care a secondary capture."""
+"""Read a radiograph from DICOM: CR, DX for presentation, and secondary capture with a warning."""
 
 import re
 from collections import Counter
@@ -26,8 +26,8 @@ from osteo_monai.imaging.dicom_headers import (
     Frame,
     Instance,
     looks_like_dicom,
-    one_sentence,
     read_instance,
+    unusable_if_damaged,
 )
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
@@ -41,14 +41,14 @@ PLAUSIBLE_SPACING_MM = (0.03, 2.0)
 """Detectors have 0.1 to 0.2 mm; a picture reduced to 256 pixels has up to 1.7 mm."""
 
 PLAUSIBLE_SIZE_M, PLAUSIBLE_WEIGHT_KG = (0.3, 2.5), (1.0, 400.0)
-"""What a data manifest accepts. A height in cm or a weight in g stands in no unit that the header states, and 0 is what
-devices write where nobody typed anything: neither is believed."""
+"""Limits of a data manifest. Values outside, such as a height in cm, a weight in g, or the 0 of an empty entry, are not
+used."""
 
 DEVIATION_LIMIT = 3.0
-"""A deviation index beyond +-3 is half or twice the exposure aimed at (AAPM TG-116: consider repeating)."""
+"""A deviation index beyond +-3 is half or twice the target exposure (AAPM TG-116: consider repeating)."""
 
 MAX_CLIPPED_BY_WINDOW = 0.6
-"""A display window that turns more than this black or white was not made for this picture; the project's choice."""
+"""Share of black and white pixels above which a display window does not fit the image; the project's choice."""
 
 _KEYWORDS = (
     "ViewPosition ViewCodeSequence PatientOrientation BodyPartExamined AnatomicRegionSequence SeriesDescription "
@@ -68,7 +68,7 @@ _LUMBAR = re.compile(r"LUMB|L[\s_-]?SPINE|\bLWS\b|LOMB|LENDEN", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Candidate:
-    """One image file of a study, as its header describes it."""
+    """Header of one image file of a study."""
 
     instance: Instance
     header: Dataset
@@ -77,7 +77,7 @@ class Candidate:
     refusals: tuple[Finding, ...]
 
     def rank(self, wanted: View) -> tuple[Any, ...]:
-        """Order of preference, smallest first: usable, of the wanted view, PA before AP, most pixels."""
+        """Return the sort key, smallest for the best: usable, of the wanted view, PA before AP, most pixels."""
         order = [View.CHEST_FRONTAL, View.LUMBAR_AP, View.UNKNOWN, View.LUMBAR_LATERAL, View.CHEST_LATERAL]
         if wanted is not View.UNKNOWN:
             order = [wanted, View.UNKNOWN, *(v for v in order if v not in (wanted, View.UNKNOWN))]
@@ -103,16 +103,16 @@ def read_dicom_radiograph(files: Sequence[Path], wanted: View) -> StoredRadiogra
     if not candidates:
         kinds = Counter(i.kind for i in others)
         listed = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(4))
-        raise ScanRefusedError(refusal("not_a_radiograph", f"There is no radiograph here, but: {listed}."))
+        raise ScanRefusedError(refusal("not_a_radiograph", f"No radiograph was found, only: {listed}."))
     if len({c.instance.study for c in candidates}) > 1:
-        message = "The radiographs belong to different studies; give one study at a time."
+        message = "The radiographs must belong to one study, got several."
         raise ScanRefusedError(refusal("several_studies", message))
     chosen = min(candidates, key=lambda c: c.rank(wanted))
     if chosen.refusals:
         raise ScanRefusedError(*chosen.refusals)
     findings = []
     if damaged:
-        findings.append(warning("damaged_files", f"{damaged} files could not be read and were left out."))
+        findings.append(warning("damaged_files", f"{damaged} files could not be read and were ignored."))
     if len(candidates) > 1:
         listed = ", ".join(c.elsewhere or c.view.replace("_", " ") for c in candidates if c is not chosen)
         message = (
@@ -123,7 +123,7 @@ def read_dicom_radiograph(files: Sequence[Path], wanted: View) -> StoredRadiogra
 
 
 def _candidates(files: Sequence[Path]) -> tuple[list[Candidate], list[Instance], int]:
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     others: list[Instance] = []
     reasons: Counter[str] = Counter()
     with pydicom.config.disable_value_validation():  # type: ignore[no-untyped-call]
@@ -133,15 +133,15 @@ def _candidates(files: Sequence[Path]) -> tuple[list[Candidate], list[Instance],
             try:
                 instance = read_instance(path)
                 if _is_radiograph(instance):
-                    found.append(_candidate(instance))
+                    candidates.append(_candidate(instance))
                 else:
                     others.append(instance)
             except UnusableInputError as error:
                 reasons[str(error)] += 1
-    if not found and not others:
+    if not candidates and not others:
         reason = next(iter(reasons), "No DICOM file was found.")
         raise UnusableInputError(reason)
-    return found, others, sum(reasons.values())
+    return candidates, others, sum(reasons.values())
 
 
 def _is_radiograph(instance: Instance) -> bool:
@@ -151,9 +151,12 @@ def _is_radiograph(instance: Instance) -> bool:
 
 
 def _candidate(instance: Instance) -> Candidate:
-    with one_sentence("A DICOM header is damaged"):
+    with unusable_if_damaged("A DICOM header is damaged"):
         header = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=_TAGS)
-        for keyword in ("PatientSize", "PatientWeight"):  # typed by hand, "1,72" as well; no reason to refuse an image
+        for keyword in (
+            "PatientSize",
+            "PatientWeight",
+        ):  # typed by hand, such as "1,72"; not a reason to refuse the image
             try:
                 header.get(keyword)
             except ValueError:
@@ -165,35 +168,35 @@ def _candidate(instance: Instance) -> Candidate:
 
 
 def _refusals(instance: Instance, header: Dataset) -> list[Finding]:
-    found = []
+    refusals = []
     if instance.sop_class == _DX_RAW or clean_text(header.get("PresentationIntentType")).upper() == "FOR PROCESSING":
-        message = "The image is raw detector data (for processing); send the image for presentation."
-        found.append(refusal("for_processing", message))
+        message = "The image must be for presentation, got raw detector data (for processing)."
+        refusals.append(refusal("for_processing", message))
     if instance.frames != 1:
-        found.append(refusal("several_frames", f"The file holds {instance.frames} frames, a radiograph has one."))
+        refusals.append(refusal("several_frames", f"The file must have one frame, got {instance.frames}."))
     rows, columns = (int(header.get(k) or 0) for k in ("Rows", "Columns"))
     if not 0 < rows * columns <= MAX_PIXELS:
-        found.append(refusal("bad_size", f"Rows and columns are absent or above {MAX_PIXELS} pixels."))
+        refusals.append(refusal("bad_size", f"Rows and columns are absent or above {MAX_PIXELS} pixels."))
     photometric = str(header.get("PhotometricInterpretation") or "")
     if photometric.startswith("MONOCHROME"):
         bits, high = header.get("BitsStored") or 0, header.get("HighBit")
         if not 8 <= bits <= 16 or (high is not None and high != bits - 1):
-            message = f"The pixels use {bits} bits up to bit {high}; 8 to 16 bits from bit 0 are read."
-            found.append(refusal("unusual_bits", message))
+            message = f"The pixels must use 8 to 16 bits from bit 0, got {bits} bits up to bit {high}."
+            refusals.append(refusal("unusual_bits", message))
     elif instance.sop_class not in _SECONDARY:
-        found.append(refusal("not_greyscale", "The image is not a plain grey-scale image (MONOCHROME1 or 2)."))
-    return found
+        refusals.append(refusal("not_greyscale", "The image is not a plain grey-scale image (MONOCHROME1 or 2)."))
+    return refusals
 
 
 def _view(header: Dataset) -> tuple[View, str]:
-    """Return the view that the header names, and the body part if it is another one."""
+    """Return the view in the header, and the body part if it is another one."""
     codes = [i for k in ("ViewCodeSequence", "AnatomicRegionSequence") for i in header.get(k) or ()]
     meanings = [clean_text(i.get("CodeMeaning")) for i in codes]
     part = clean_text(header.get("BodyPartExamined"))
     free = [clean_text(header.get(k)) for k in ("SeriesDescription", "ProtocolName", "StudyDescription")]
     free.append(clean_text(header.get("AcquisitionDeviceProcessingDescription")))
     position = clean_text(header.get("ViewPosition")).upper()
-    # the attributes made for it first; free text only where they are silent
+    # standard attributes first, free text only if they are empty
     frontal = lateral = False
     for text in (position, " ".join(meanings), *free):
         frontal, lateral = bool(_FRONTAL.search(text)), bool(_LATERAL.search(text))
@@ -218,14 +221,14 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
     instance, header = chosen.instance, chosen.header
     secondary = instance.sop_class in _SECONDARY
     if secondary:
-        message = "The image is a secondary capture: how it was made and processed is not known."
+        message = "The image is a secondary capture: its acquisition and processing are unknown."
         findings.append(warning("secondary_capture", message))
     if instance.transfer_syntax in LOSSY_SYNTAXES | MAYBE_LOSSY_SYNTAXES or header.get("LossyImageCompression") == "01":
         findings.append(info("lossy_compression", "The image was compressed with loss."))
     deviation = number(header.get("DeviationIndex"))
     if deviation is not None and abs(deviation) > DEVIATION_LIMIT:
         code, word = ("underexposed", "less") if deviation < 0 else ("overexposed", "more")
-        message = f"The detector got {10 ** (abs(deviation) / 10):.1f} times {word} than the exposure aimed at."
+        message = f"The detector exposure was {10 ** (abs(deviation) / 10):.1f} times {word} than the target."
         findings.append(warning(code, f"{message[:-1]} (deviation index {deviation:.1f})."))
     pixels, bits = _pixels(instance, findings)
     spacing, at_patient = _spacing(header)
@@ -256,22 +259,22 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
 
 
 def _within(value: float | None, limits: tuple[float, float]) -> float | None:
-    """Return ``value`` where it lies within ``limits``, else ``None``."""
+    """Return ``value`` if it is within ``limits``, else ``None``."""
     return value if value is not None and limits[0] <= value <= limits[1] else None
 
 
 def _pixels(instance: Instance, findings: list[Finding]) -> tuple[NDArray[np.float32], int]:
-    """Decode, and take the values through modality LUT and VOI LUT to 0..1, bright for dense."""
-    with one_sentence("The pixel data of an image are damaged or cannot be decoded"):
+    """Decode the pixels and apply modality and VOI LUT; return values 0 to 1, dense bright, and the bits stored."""
+    with unusable_if_damaged("The pixel data of an image are damaged or cannot be decoded"):
         dataset = pydicom.dcmread(instance.path, specific_tags=_TAGS)
         if "PixelData" not in dataset:
-            raise UnusableInputError("The image has no pixel data: the file is damaged or cut short.")
+            raise UnusableInputError("The image has no pixel data: the file is damaged or truncated.")
         syntax = dataset.file_meta.TransferSyntaxUID
         size = int(dataset.Rows), int(dataset.Columns)
         if syntax.is_encapsulated:
             claim = wrong_size(dataset.PixelData, 1, *size)
             if claim:
-                raise UnusableInputError(f"The compressed image claims {claim} pixels, its header {size}.")
+                raise UnusableInputError(f"The compressed image states {claim} pixels, its header {size}.")
             if not get_decoder(syntax).is_available:  # the JPEG codec is GPL and so an extra
                 raise UnusableInputError(
                     f"The image is compressed ({syntax.name}) and its codec is not installed: "
@@ -279,7 +282,7 @@ def _pixels(instance: Instance, findings: list[Finding]) -> tuple[NDArray[np.flo
                 )
         stored = pixel_array(dataset, decoding_plugin=DECODING_PLUGIN)
         if stored.shape[:2] != size:
-            raise UnusableInputError(f"The image decodes to {stored.shape}, the header says {size}.")
+            raise UnusableInputError(f"The image decodes to {stored.shape}, the header states {size}.")
         if stored.ndim == 3:
             return _grey(stored, dataset)
         padded = _padding(instance, stored)
@@ -290,7 +293,7 @@ def _pixels(instance: Instance, findings: list[Finding]) -> tuple[NDArray[np.flo
         shown = 1 - shown
     if valid is not None:
         shown[~valid] = 0
-        findings.append(info("padding", f"{1 - valid.mean():.1%} of the image is padding and was made black."))
+        findings.append(info("padding", f"{1 - valid.mean():.1%} of the image is padding and was set to black."))
     return shown, int(dataset.get("BitsStored") or 16)
 
 
@@ -298,7 +301,7 @@ def _grey(stored: NDArray[Any], dataset: Dataset) -> tuple[NDArray[np.float32], 
     bits = int(dataset.get("BitsStored") or 8)
     colours = stored.astype(np.float32) / ((1 << bits) - 1)
     if (np.ptp(colours, axis=2) > COLOURED).mean() > MAX_COLOURED_SHARE:
-        raise ScanRefusedError(refusal("coloured", "The image is coloured: this is no radiograph."))
+        raise ScanRefusedError(refusal("coloured", "The image is coloured and so not a radiograph."))
     return colours.mean(axis=2, dtype=np.float32), bits
 
 
@@ -335,13 +338,13 @@ def _window(
     elif centres.size and widths.size and np.isfinite([centres[0], widths[0]]).all() and widths[0] > 0:
         shown = window(values, float(centres[0]), float(widths[0]), clean_text(dataset.get("VOILUTFunction")).upper())
     else:
-        findings.append(info("no_window", "The header gives no display window; the full range of the image was taken."))
+        findings.append(info("no_window", "The header has no display window; the full range of the image was used."))
         return plain
     seen = shown if valid is None else shown[valid]
     clipped = float(((seen <= 0.002) | (seen >= 0.998)).mean())
     plainly = plain if valid is None else plain[valid]
     if clipped > MAX_CLIPPED_BY_WINDOW > float(((plainly <= 0.002) | (plainly >= 0.998)).mean()):
-        message = f"The display window in the header cuts {clipped:.0%} of the image off and was not believed."
+        message = f"The display window in the header clips {clipped:.0%} of the image and was not used."
         findings.append(warning("window_ignored", message))
         return plain
     return np.clip(shown, 0, 1).astype(np.float32)
@@ -373,19 +376,21 @@ def _spacing(header: Dataset) -> tuple[tuple[float, float] | None, bool | None]:
         rows, columns = (float(v) for v in values if v is not None)
         if all(PLAUSIBLE_SPACING_MM[0] <= v <= PLAUSIBLE_SPACING_MM[1] for v in (rows, columns)):
             imager = [number(v) for v in header.get("ImagerPixelSpacing") or ()]
-            # without a magnification, both entries alike mean that nobody calibrated anything
+            # equal entries mean that the spacing was not calibrated to the patient
             return (rows, columns), at_patient and imager != [rows, columns]
     return None, None
 
 
 def _orientation(header: Dataset, view: View) -> tuple[int, bool]:
-    """Return the turn and mirroring that bring a frontal view upright, by PatientOrientation (PS3.3 C.7.6.1.1.1)."""
+    """Return quarter turns and mirroring to display a frontal view upright, by PatientOrientation (PS3.3
+    C.7.6.1.1.1).
+    """
     if view not in (View.CHEST_FRONTAL, View.LUMBAR_AP, View.UNKNOWN):
         return 0, False
     directions = [clean_text(v).upper()[:1] for v in header.get("PatientOrientation") or ()]
     if len(directions) != 2:
         return 0, False
-    wanted = np.array([["R", "L"], ["H", "F"]])  # what lies left, right, on top, at the bottom
+    wanted = np.array([["R", "L"], ["H", "F"]])  # directions at the left, right, top and bottom
     opposite = {"L": "R", "R": "L", "H": "F", "F": "H"}
     if {*directions, *(opposite.get(d, "") for d in directions)} != {"L", "R", "H", "F"}:
         return 0, False

@@ -1,4 +1,4 @@
-"""A checked radiograph: grey values for viewing, how it lies, and the facts that its use depends on."""
+"""Radiograph with grey values for display, layout and acquisition facts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from osteo_monai.domain import Finding, Sex, View
 
 @dataclass(frozen=True)
 class RadiographFacts:
-    """What the file says about how a radiograph was made. ``None`` means that it does not say.
+    """Acquisition facts of a radiograph from its file; ``None`` means not stated.
 
-    Of the patient nothing but age, sex, height and weight is kept.
+    Patient data are age, sex, height and weight only.
     """
 
     source_format: str
     """``DICOM``, ``PNG`` or ``JPEG``."""
     bits: int
-    """Bits of a stored value that are used."""
+    """Bits used of a stored value."""
     age_years: float | None = None
     sex: Sex | None = None
     height_cm: float | None = None
@@ -32,7 +32,7 @@ class RadiographFacts:
     model: str | None = None
     kvp: float | None = None
     exposure_index: float | None = None
-    """IEC 62494-1; 100 stands for about 1 uGy at the detector."""
+    """IEC 62494-1; 100 is about 1 uGy at the detector."""
     deviation_index: float | None = None
     """IEC 62494-1; 10 log10 of the exposure index over its target."""
     spacing_at_patient: bool | None = None
@@ -41,10 +41,10 @@ class RadiographFacts:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the pixels of a :class:`Radiograph` came out of the stored ones: cropped, then mirrored, then turned.
+    """Conversion of stored pixels to those of a :class:`Radiograph`: cropped, then mirrored, then turned.
 
     Attributes:
-        shape: rows and columns as stored (pictures: after the turn that their EXIF entry asks for).
+        shape: rows and columns as stored (pictures: after the turn of their EXIF entry).
         box: first row, row after the last, first column, column after the last that were kept.
         quarter_turns: counter-clockwise.
         mirrored: left to right, before the turn.
@@ -56,7 +56,7 @@ class Layout:
     mirrored: bool = False
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Bring an array on the stored grid, such as a bone mask, onto the radiograph's.
+        """Convert an array on the stored grid, such as a bone mask, to the grid of the radiograph.
 
         Raises:
             ValueError: its (rows, columns) are not the stored ones.
@@ -74,23 +74,25 @@ class Layout:
 
 
 def orient(array: NDArray[Any], quarter_turns: int, mirrored: bool) -> NDArray[Any]:
-    """Mirror ``array`` (rows, columns) left to right if asked, then turn it counter-clockwise by quarter turns."""
+    """Mirror ``array`` (rows, columns) left to right if ``mirrored``, then turn it counter-clockwise by quarter
+    turns.
+    """
     return np.rot90(array[:, ::-1] if mirrored else array, quarter_turns)
 
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A radiograph as it is looked at.
+    """A radiograph in display orientation.
 
     Attributes:
-        pixels: float32 (rows, columns), 0..1, bright where the beam was weakened most (bone). Row 0 is on top, column 0
-            at the viewer's left, which is the person's right on frontal views.
-        spacing_mm: height and width of a pixel; ``None`` where the file does not say.
-        view: what it shows.
+        pixels: float32 (rows, columns), 0..1, bright where the beam was weakened most (bone). Row 0 is at the top,
+            column 0 at the viewer's left, which is the person's right on frontal views.
+        spacing_mm: height and width of a pixel; ``None`` if not stated.
+        view: anatomy and projection.
         facts: from the header.
-        findings: what reading noticed and changed (never a refusal: that is raised).
+        findings: of reading (never a refusal: that is raised).
         layout: from the stored grid to this one.
-        source: name of the file or folder, as the caller gave it.
+        source: name of the file or folder that was read.
     """
 
     pixels: NDArray[np.float32]
@@ -104,10 +106,11 @@ class Radiograph:
 
 @dataclass(frozen=True)
 class StoredRadiograph:
-    """What a file holds before its content is looked at; ``turns`` and ``mirrored`` bring it up by the header's word.
+    """Content of a file before its pixels are checked; ``turns`` and ``mirrored`` make it upright as stated in the
+    header.
 
-    ``pixels`` are as those of :class:`Radiograph`, ``view`` is ``UNKNOWN`` where the header does not say, and
-    ``elsewhere`` is a body part that the header names and that is neither chest nor lumbar spine.
+    ``pixels`` are as those of :class:`Radiograph`, ``view`` is ``UNKNOWN`` if not stated, and ``elsewhere`` is a body
+    part in the header that is neither chest nor lumbar spine.
     """
 
     pixels: NDArray[np.float32]

@@ -1,6 +1,6 @@
-"""How well a picture can be taken for an AP radiograph of the lumbar spine: the rival of the chest's pattern.
+"""Fit of a picture to the pattern of an AP lumbar spine, the alternative to the pattern of the chest.
 
-It says "rather this than a chest" and no more: lateral views and CT slices along the body fit it as well.
+It only rejects chests: lateral views and CT slices along the body fit it as well.
 """
 
 from functools import lru_cache
@@ -10,7 +10,7 @@ import numpy as np
 from osteo_monai.imaging.radiograph.pattern import GRID, Bank, Grey, Reduced, correlate, draw_bank
 
 MIN_COVER = 0.55
-"""Share of the pattern in the picture: the collimator often takes the flanks away."""
+"""Share of the pattern in the picture: the collimator often cuts the flanks off."""
 
 MIN_EXPLAINED = 0.8
 """Share of the picture that the pattern must cover: else it finds a column and two dark sides within any chest."""

@@ -1,9 +1,9 @@
-"""Drawn patterns laid over a picture: how well one can be made to fit says what the picture shows and how it lies.
+"""Template matching of drawn patterns to recognise a view and its orientation.
 
-No network and nothing learned: a pattern is a handful of curves, brightness and weight of each place in its own units.
-It is laid over the picture in many places, sizes and proportions, in all eight orientations; the fit is the weighted
-correlation with the picture's brightness ranks, so that neither exposure nor display window matters, and that of the
-inverted picture is its negative.
+Nothing is learned: a pattern consists of a few curves that give brightness and weight. It is compared with the picture
+in many places, sizes and proportions and in all eight orientations; the fit is the weighted correlation with the
+brightness ranks of the picture, so that exposure and display window do not matter, and that of the inverted picture is
+its negative.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from osteo_monai.imaging.radiograph.image import orient
 
 GRID = 32
-"""Side of the square that a picture is reduced to; a rib is smaller than its pixels, a lung has some hundred."""
+"""Side of the square that a picture is reduced to; a rib is smaller than its pixels, a lung has about a hundred."""
 
 MIN_COVER = 0.82
-"""Share of the pattern's part within the square that must lie in the picture: an edge may be cut off, not more. What
-reaches beyond the square as well is kept small by the places a bank is drawn at."""
+"""Share of the pattern's part within the square that must lie in the picture, so that only an edge may be cut off.
+The places of a bank limit the part outside the square."""
 
 Grey = NDArray[np.float32]
 Pattern = Callable[[Grey, Grey], tuple[Grey, Grey]]
@@ -55,10 +55,10 @@ def draw_bank(pattern: Pattern, places: list[tuple[float, float, float, float]])
 
 @dataclass(frozen=True)
 class Reduced:
-    """A picture on the square in all orientations, one a column: ranks, 0 outside, and what lies in the picture.
+    """A picture on the square in all orientations, one a column: ranks (0 outside) and the area of the picture.
 
-    Orientation ``2 x turns + mirrored``: turned counter-clockwise by quarter turns first and mirrored then, so that the
-    two of one turn differ by left and right alone.
+    Orientation ``2 x turns + mirrored``: turned counter-clockwise by quarter turns first, then mirrored, so that the
+    two of one turn differ in left and right only.
     """
 
     grey: Grey
@@ -68,7 +68,7 @@ class Reduced:
 
 
 def reduce(pixels: Grey) -> Reduced:
-    """Bring a picture (rows, columns; any grey scale) onto the square as brightness ranks in 0..1."""
+    """Reduce a picture (rows, columns; any grey scale) to the square as brightness ranks in 0..1."""
     scale = GRID / max(pixels.shape)
     shape = [max(2, round(n * scale)) for n in pixels.shape]
     edges = [np.linspace(0, n, m + 1).astype(int)[:-1] for n, m in zip(pixels.shape, shape, strict=True)]
@@ -92,7 +92,7 @@ def correlate(bank: Bank, picture: Reduced, min_share: float, min_cover: float =
     """Return the correlation of every pattern (rows) with the picture in every orientation (columns).
 
     0 where less than ``min_cover`` of the pattern lies in the picture, or where it takes less than ``min_share`` of the
-    picture's width or height: a small pattern finds itself in anything.
+    width or height of the picture, since a small pattern fits any picture.
     """
     valid, grey = picture.valid, picture.grey
     n = np.maximum(bank.weight @ valid, 1e-6)

@@ -1,4 +1,4 @@
-"""Reads radiographs that were exported as PNG or JPEG: 8 or 16 bits, grey, colour that is grey, palettes, alpha."""
+"""Read radiographs exported as PNG or JPEG: 8 or 16 bits, grey, grey stored as colour, palettes, alpha."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from PIL import Image, ImageOps
 
 from osteo_monai.domain import Finding
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.dicom_headers import one_sentence
+from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 100_000_000
-"""Size cap before anything is decoded: the largest detectors in clinical use have about 20 million pixels."""
+"""Size limit before anything is decoded: the largest detectors in clinical use have about 20 million pixels."""
 
 COLOURED = 0.12
 """Channels that differ by more than this (of full scale) make a pixel coloured; JPEG and sepia scans stay below."""
@@ -25,7 +25,7 @@ _DEPTHS = (10, 12, 14, 16)
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file begins like a PNG or a JPEG."""
+    """Whether the file starts like a PNG or a JPEG."""
     try:
         with path.open("rb") as stream:
             return stream.read(8).startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
@@ -40,9 +40,11 @@ def read_picture(path: Path) -> StoredRadiograph:
         UnusableInputError: damaged, or above ``MAX_PIXELS``.
         ScanRefusedError: a colour picture, or black and white without grey.
     """
-    with one_sentence("The picture is damaged or cannot be decoded"), Image.open(path, formats=FORMATS) as image:
+    with unusable_if_damaged("The picture is damaged or cannot be decoded"), Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise UnusableInputError(f"The picture has {image.width} x {image.height} pixels, more than is accepted.")
+            raise UnusableInputError(
+                f"The picture must have at most {MAX_PIXELS} pixels, got {image.width} x {image.height}."
+            )
         kind = "PNG" if image.format == "PNG" else "JPEG"
         grey, bits, findings = _grey(image)
     if kind == "JPEG":
@@ -51,12 +53,12 @@ def read_picture(path: Path) -> StoredRadiograph:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a PNG mask as bool (rows, columns): everything but 0 counts.
+    """Read a PNG mask as bool (rows, columns), True where it is not 0.
 
     Raises:
-        UnusableInputError: damaged, or no one-channel picture.
+        UnusableInputError: damaged, or not a picture of one channel.
     """
-    with one_sentence("The mask is damaged or cannot be decoded"), Image.open(path, formats=("PNG",)) as image:
+    with unusable_if_damaged("The mask is damaged or cannot be decoded"), Image.open(path, formats=("PNG",)) as image:
         values = np.asarray(image)
     if values.ndim != 2:
         raise UnusableInputError("The mask must be a PNG of one channel.")
@@ -76,7 +78,7 @@ def _grey(image: Image.Image) -> tuple[NDArray[np.float32], int, list[Finding]]:
         bits = next(b for b in _DEPTHS if top < 1 << b)
         if bits < 16:
             findings.append(
-                info("depth_assumed", f"The 16-bit picture was taken as {bits} bits: its highest is {top}.")
+                info("depth_assumed", f"The 16-bit picture was read as {bits} bits: its highest value is {top}.")
             )
         return np.asarray(values / ((1 << bits) - 1), np.float32), bits, findings
     if turned.mode == "L":
@@ -85,11 +87,11 @@ def _grey(image: Image.Image) -> tuple[NDArray[np.float32], int, list[Finding]]:
     rgb, alpha = colours[..., :3], colours[..., 3]
     coloured = float((np.ptp(rgb, axis=2) > COLOURED).mean())
     if coloured > MAX_COLOURED_SHARE:
-        message = f"{coloured:.0%} of the picture is coloured: this is no radiograph."
+        message = f"{coloured:.0%} of the picture is coloured, so it is not a radiograph."
         raise ScanRefusedError(refusal("coloured", message))
     if coloured > 0.0005:
-        findings.append(warning("annotations", f"{coloured:.1%} of the picture is coloured: it holds annotations."))
+        findings.append(warning("annotations", f"{coloured:.1%} of the picture is coloured: it has annotations."))
     grey = rgb.mean(axis=2, dtype=np.float32)
     if np.ptp(alpha) > 0:
-        grey = grey * alpha  # what is transparent is shown on black
+        grey = grey * alpha  # transparent areas are shown on black
     return np.asarray(grey, np.float32), 8, findings

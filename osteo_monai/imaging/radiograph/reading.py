@@ -1,4 +1,4 @@
-"""The door for radiographs: one path in, one checked radiograph out, or a reason."""
+"""Read and validate a radiograph from a path."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, Severity, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.dicom_headers import looks_like_dicom, one_sentence, read_study_uid, walk_files
+from osteo_monai.imaging.dicom_headers import looks_like_dicom, read_study_uid, unusable_if_damaged, walk_files
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.chest import fit_chest
 from osteo_monai.imaging.radiograph.content import check_box, check_values, find_box
@@ -23,10 +23,10 @@ def read_radiograph(path: Path, view: View | str | None = None, *, check: bool =
 
     Args:
         path: a file, or a folder with one study or one picture.
-        view: what the caller needs (``chest_frontal``, ``lumbar_ap``, ...): another view is refused. Without it the
-            view follows from the header, or from the picture for frontal chests, or stays ``unknown``.
-        check: look at the pixels: cut borders off, judge exposure, and find out how a chest lies. ``False`` is for
-            pictures that were checked or made by us: nothing but the header's word is then done.
+        view: required view (``chest_frontal``, ``lumbar_ap``, ...); other views are refused. Without it the view
+            follows from the header, or from the pixels for frontal chests, or is ``unknown``.
+        check: check the pixels: remove borders, check the exposure, detect the orientation of a chest. ``False`` is for
+            images that were checked before or simulated: only the header is then used.
 
     Returns:
         Pixels in 0..1 with bone bright, upright, the person's right at the viewer's left; none of its findings is a
@@ -34,7 +34,7 @@ def read_radiograph(path: Path, view: View | str | None = None, *, check: bool =
 
     Raises:
         UnusableInputError: nothing can be read: no such path, damaged data, neither DICOM nor PNG nor JPEG.
-        ScanRefusedError: read, but not fit for use; its findings say why.
+        ScanRefusedError: read, but not usable; its findings are the reasons.
     """
     path = Path(path)
     try:
@@ -47,17 +47,17 @@ def read_radiograph(path: Path, view: View | str | None = None, *, check: bool =
 def check_radiograph(
     stored: StoredRadiograph, wanted: View = View.UNKNOWN, *, check: bool = True, source: str = ""
 ) -> Radiograph:
-    """Bring what a file holds upright with bone bright, or refuse it: :func:`read_radiograph` from the pixels on.
+    """Return the content of a file upright with bone bright: the second part of :func:`read_radiograph`.
 
     Raises:
         ScanRefusedError: as :func:`read_radiograph`.
     """
     declared = stored.view
     if stored.elsewhere and wanted is not View.UNKNOWN:
-        message = f"The header says that the image shows another part of the body ({stored.elsewhere})."
+        message = f"The header states another body part ({stored.elsewhere})."
         raise ScanRefusedError(refusal("other_body_part", message))
     if View.UNKNOWN not in (wanted, declared) and wanted != declared:
-        message = f"The header says {_words(declared)}; {_words(wanted)} is needed."
+        message = f"The view must be {_view_name(wanted)}, the header states {_view_name(declared)}."
         raise ScanRefusedError(refusal("other_view", message))
     findings = list(stored.findings)
     shown = declared if wanted is View.UNKNOWN else wanted
@@ -68,11 +68,11 @@ def check_radiograph(
         _refuse_if(findings, check_box(layout.shape, layout.box))
     if stored.turns or stored.mirrored:
         layout = layout.then(stored.turns, stored.mirrored)
-        findings.append(info("turned_by_header", "The image was turned upright as its header says."))
+        findings.append(info("turned_by_header", "The image was turned upright as stated in its header."))
     pixels = layout.apply(stored.pixels)
     if check:
         _refuse_if(findings, check_values(pixels))
-        layout, inverted, shown = _look_for_chest(pixels, layout, shown, declared, bool(stored.elsewhere), findings)
+        layout, inverted, shown = _orient_chest(pixels, layout, shown, declared, bool(stored.elsewhere), findings)
         pixels = layout.apply(1 - stored.pixels if inverted else stored.pixels)
     spacing = stored.spacing_mm
     if spacing and layout.quarter_turns % 2:
@@ -88,44 +88,40 @@ def check_radiograph(
     )
 
 
-def _look_for_chest(
+def _orient_chest(
     pixels: NDArray[np.float32], layout: Layout, shown: View, declared: View, elsewhere: bool, findings: list[Finding]
 ) -> tuple[Layout, bool, View]:
-    """Bring a frontal chest upright, leave other views; return the layout, whether to invert, and the view."""
+    """Detect the orientation of a frontal chest; return the layout, whether to invert, and the view."""
     if shown not in (View.CHEST_FRONTAL, View.UNKNOWN) or elsewhere:
         return layout, False, shown
     chest = fit_chest(pixels)
     if not chest.recognised:
         if declared is View.CHEST_FRONTAL:
-            message = (
-                "The lungs cannot be made out, so that nothing shows that the image is upright as its header says."
-            )
+            message = "The lungs were not recognised, so the upright orientation in the header cannot be confirmed."
             findings.append(warning("chest_not_recognised", message))
         elif shown is View.CHEST_FRONTAL:
             message = "The picture is not recognised as a frontal chest radiograph."
             raise ScanRefusedError(refusal("not_a_chest", message), *findings)
         else:
-            findings.append(warning("view_unknown", "Nothing shows what the picture is a view of."))
+            findings.append(warning("view_unknown", "The view of the picture is neither stated nor recognised."))
         return layout, False, shown
     if chest.turns:
-        words = {1: "a quarter turn counter-clockwise", 2: "half a turn", 3: "a quarter turn clockwise"}[chest.turns]
-        findings.append(warning("turned", f"The chest did not lie upright: the picture was given {words}."))
+        turn = {1: "a quarter turn counter-clockwise", 2: "half a turn", 3: "a quarter turn clockwise"}[chest.turns]
+        findings.append(warning("turned", f"The chest was not upright: the picture was turned by {turn}."))
     elif chest.uncertain:
-        findings.append(warning("orientation_uncertain", "It is not certain that the chest lies upright."))
+        findings.append(warning("orientation_uncertain", "The upright orientation of the chest is uncertain."))
     if chest.inverted:
         findings.append(warning("inverted", "Bone was dark: the grey scale of the picture was inverted."))
     if chest.mirrored:
-        message = (
-            "The heart lay on the right, so that the picture was taken as mirrored and mirrored back; if it is not, "
-        )
-        findings.append(warning("mirrored", message + "the heart does lie on the right (situs inversus)."))
+        message = "The heart was on the right, so the picture was mirrored; if it was not mirrored before, "
+        findings.append(warning("mirrored", message + "the heart is on the right (situs inversus)."))
     return layout.then(chest.turns, False).then(0, chest.mirrored), chest.inverted, View.CHEST_FRONTAL
 
 
 def _read_stored(path: Path, wanted: View) -> StoredRadiograph:
     if not path.exists():
         raise UnusableInputError(f"There is no file or folder '{path}'.")
-    with one_sentence("The input cannot be read"):
+    with unusable_if_damaged("The input cannot be read"):
         if path.is_file():
             if is_picture(path):
                 return read_picture(path)
@@ -139,15 +135,15 @@ def _read_stored(path: Path, wanted: View) -> StoredRadiograph:
         if len(pictures) == 1:
             return read_picture(pictures[0])
         if pictures:
-            raise UnusableInputError(f"The folder holds {len(pictures)} pictures; give one of them.")
+            raise UnusableInputError(f"The folder must contain one picture, got {len(pictures)}.")
         raise UnusableInputError("Nothing in the folder is DICOM, PNG or JPEG.")
 
 
 def find_radiographs(path: Path) -> list[Path]:
-    """List what :func:`read_radiograph` can be given from a folder tree.
+    """List the paths for :func:`read_radiograph` in a folder tree.
 
-    Each PNG and JPEG stands for itself. DICOM files are told apart by their StudyInstanceUID: a folder that holds one
-    study only is given as the folder, so that the view can be chosen; of folders that mix studies each file is given.
+    Each PNG and JPEG is one path. DICOM files are grouped by StudyInstanceUID: the path is the folder if it contains
+    one study only, so that the view can be chosen; in a folder of several studies each file is one path.
 
     Raises:
         UnusableInputError: there is no such path, or nothing in it looks like DICOM, PNG or JPEG.
@@ -157,18 +153,18 @@ def find_radiographs(path: Path) -> list[Path]:
         raise UnusableInputError(f"There is no file or folder '{path}'.")
     if path.is_file():
         return [path]
-    found: list[Path] = []
+    paths: list[Path] = []
     for folder, files in walk_files(path):
-        found += [file for file in files if is_picture(file)]
+        paths += [file for file in files if is_picture(file)]
         studies: defaultdict[str, list[Path]] = defaultdict(list)
         for file in files:
             if not is_picture(file) and looks_like_dicom(file):
                 studies[_study(file)].append(file)
-        alone = len(studies) == 1 and not any(child.is_dir() for child in folder.iterdir())
-        found += [folder] if alone else [file for members in studies.values() for file in members]
-    if not found:
+        only = len(studies) == 1 and not any(child.is_dir() for child in folder.iterdir())
+        paths += [folder] if only else [file for members in studies.values() for file in members]
+    if not paths:
         raise UnusableInputError("Nothing in the folder is DICOM, PNG or JPEG.")
-    return sorted(found)
+    return sorted(paths)
 
 
 def _study(file: Path) -> str:
@@ -179,11 +175,11 @@ def _study(file: Path) -> str:
 
 
 def _refuse_if(findings: list[Finding], new: list[Finding]) -> None:
-    """Add what was found; raise if there is a refusal among it."""
+    """Add new findings; raise if one of them is a refusal."""
     findings += new
     if any(f.severity is Severity.REFUSAL for f in new):
         raise ScanRefusedError(*findings)
 
 
-def _words(view: View) -> str:
+def _view_name(view: View) -> str:
     return view.replace("_", " ").replace(" ap", " AP")
