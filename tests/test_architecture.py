@@ -115,17 +115,20 @@ def unsafe_writes(tree: ast.AST) -> list[int]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        words = [a.value for a in node.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        opens = ast.unparse(node.func).rpartition(".")[2] == "open" and any(re.fullmatch("[wax]b?", w) for w in words)
-        writes = isinstance(node.func, ast.Attribute) and node.func.attr in ("write_text", "write_bytes")
-        if opens or (writes and ast.unparse(node.func.value) != "temporary"):
+        receiver, _, method = ast.unparse(node.func).rpartition(".")
+        texts = [str(a.value) for a in node.args[:2] if isinstance(a, ast.Constant)]
+        opens = method == "open" and any(re.fullmatch("[wax]b?", t) for t in texts)
+        writes = method in ("write_text", "write_bytes") and receiver not in ("", "files")
+        in_temporary = "temporary" in (receiver, *map(ast.unparse, node.args[:1]))
+        if (opens or writes) and not in_temporary:
             lines.append(node.lineno)
     return lines
 
 
 def test_writes_in_place_are_found() -> None:
     assert unsafe_writes(ast.parse("path.write_text('a')\nopen(path, 'w')\npath.open('wb')")) == [1, 2, 3]
-    assert not unsafe_writes(ast.parse("open(path)\ntemporary.write_text('a')\nwrite_text(path, 'a')"))
+    safe = ["open(path)", "temporary.write_text('a')", "temporary.open('w')", "write_text(path, 'a')"]
+    assert not unsafe_writes(ast.parse("\n".join(safe)))
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -32,9 +32,9 @@ def commands(section: str) -> Iterator[list[str]]:
     """Yield the words of each ``osteo-monai`` command in a section of the README."""
     for block in blocks("README.md", "sh", section):
         for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            if words and words[0] == "osteo-monai":
-                yield words[1:]
+            command = shlex.split(line, comments=True)
+            if command and command[0] == "osteo-monai":
+                yield command[1:]
 
 
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -58,10 +58,10 @@ def test_commands_of_the_readme_run(tmp_path: Path) -> None:
     small_recipe.write_text(json.dumps(recipe), encoding="utf-8")
     names = {"STUDY": "ct/dicom", "CHEST.png": "film/chest_frontal.png", "DIR": "result"}
     count = 0
-    for words in [*commands("Virtual patients"), *commands("Screening")]:
+    for command in [*commands("Virtual patients"), *commands("Screening")]:
         names["DIR"] = f"result_{count}"
-        done = run([names.get(word, word) for word in words], tmp_path)
-        assert done.returncode == 0, f"{shlex.join(words)}: {done.stdout}{done.stderr}"
+        done = run([names.get(word, word) for word in command], tmp_path)
+        assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
         count += 1
     assert count >= 7
     for result in tmp_path.glob("result_*"):
