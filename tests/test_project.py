@@ -95,7 +95,7 @@ def shipped_dependencies() -> list[str]:
 def test_every_dependency_has_a_use(name: str) -> None:
     module = IMPORT_NAMES.get(name, name)
     statement = re.compile(
-        rf"^\s*(import|from) .*\b{module}|import_optional\(\s*[\"']{module}|itk\w*{module}", re.MULTILINE
+        rf"^\s*(import|from) .*\b{module}|import_optional\(\s*[\"']{module}|itk[\w.]*{module}", re.MULTILINE
     )
     users = [p for p in (ROOT / "osteo_monai").rglob("*.py") if statement.search(p.read_text(encoding="utf-8"))]
     assert users, f"{name} is declared and no module imports it"
