@@ -1,4 +1,4 @@
-"""What every test may ask for: the folder of real images and a CUDA device, each skipped visibly when absent."""
+"""Fixtures of all tests: the folder of real images and the CUDA device; tests that need them are skipped without."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,9 @@ REAL_DATA_VARIABLE = "OSTEO_REAL_DATA"
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real images, from the environment variable OSTEO_REAL_DATA; skips where it is not set.
+    """Folder of real images, from the environment variable OSTEO_REAL_DATA; skip if it is not set.
 
-    A variable that points nowhere fails instead: whoever set it wanted these tests to run.
+    A variable that does not name a folder is a failure: it was set to run these tests.
     """
     value = os.environ.get(REAL_DATA_VARIABLE)
     if not value:
@@ -25,7 +25,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _skip_without_cuda(request: pytest.FixtureRequest) -> None:
-    """Skip tests that are marked ``gpu`` on machines without CUDA (torch is imported for those alone)."""
+    """Skip tests that are marked ``gpu`` on machines without CUDA; import torch only for these."""
     if request.node.get_closest_marker("gpu") is None:
         return
     import torch

@@ -1,9 +1,12 @@
-"""The arrows of docs/architecture.md: which module may import which."""
+"""Dependencies between the packages, as docs/architecture.md has them, and limits of every module."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+import osteo_monai
 
 PACKAGE = Path(__file__).parents[1] / "osteo_monai"
 
@@ -34,7 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"data", "transforms"} | _BASE,
     "radiographs": {"data", "transforms", "tracking"} | _BASE,
 }
-"""``cli`` may import everything and nothing may import it."""
+"""``cli`` and the public names in ``osteo_monai/__init__.py`` may import everything, and nothing may import them."""
+
+MOST_LINES = 500
 
 
 def modules() -> list[str]:
@@ -43,7 +48,7 @@ def modules() -> list[str]:
 
 
 def imported(tree: ast.AST) -> set[str]:
-    """Dotted names of ours that a file imports, without the package's own."""
+    """Return the dotted names of this package that a file imports, late imports included."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "osteo_monai":
@@ -74,3 +79,59 @@ def test_arrows_point_one_way(module: str) -> None:
 def test_reporting_imports_only_results_of_screening() -> None:
     imported_from = {n for n in imports_of("reporting") if n.startswith("screening")}
     assert imported_from <= {"screening.result", "screening.images"}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_allowed_dependency_exists(module: str) -> None:
+    unused = MAY_IMPORT[module] - _BASE - {name.split(".")[0] for name in imports_of(module)}
+    assert not unused, f"{module} does not import {sorted(unused)}"
+
+
+def test_no_cycle() -> None:
+    graph = {module: {name.split(".")[0] for name in imports_of(module)} - {module} for module in modules()}
+    while graph:
+        leaves = {module for module, others in graph.items() if not others & set(graph)}
+        assert leaves, f"these import each other: {sorted(graph)}"
+        graph = {module: others for module, others in graph.items() if module not in leaves}
+
+
+def test_nothing_imports_the_command_line_or_public_names() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        names = imported(ast.parse(path.read_text(encoding="utf-8")))
+        if path.relative_to(PACKAGE).parts[0] not in ("cli", "cli.py", "__main__.py"):
+            assert "cli" not in {name.split(".")[0] for name in names}, path.name
+        if path != PACKAGE / "__init__.py":
+            assert not names & set(osteo_monai.__all__), path.name
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def unsafe_writes(tree: ast.AST) -> list[int]:
+    """Return the lines that write a file in place: a crash there leaves half a file."""
+    lines = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        receiver, _, method = ast.unparse(node.func).rpartition(".")
+        texts = [str(a.value) for a in node.args[:2] if isinstance(a, ast.Constant)]
+        opens = method == "open" and any(re.fullmatch("[wax]b?", t) for t in texts)
+        writes = method in ("write_text", "write_bytes") and receiver not in ("", "files")
+        in_temporary = "temporary" in (receiver, *map(ast.unparse, node.args[:1]))
+        if (opens or writes) and not in_temporary:
+            lines.append(node.lineno)
+    return lines
+
+
+def test_writes_in_place_are_found() -> None:
+    assert unsafe_writes(ast.parse("path.write_text('a')\nopen(path, 'w')\npath.open('wb')")) == [1, 2, 3]
+    safe = ["open(path)", "temporary.write_text('a')", "temporary.open('w')", "write_text(path, 'a')"]
+    assert not unsafe_writes(ast.parse("\n".join(safe)))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_written_atomically(path: Path) -> None:
+    lines = unsafe_writes(ast.parse(path.read_text(encoding="utf-8")))
+    assert not lines, f"{path.name}, lines {lines}: use osteo_monai.utils.files"

@@ -49,7 +49,11 @@ def description(wheel: zipfile.ZipFile) -> Message:
 
 @pytest.mark.parametrize(
     ("folder", "package"),
-    [("osteo_monai", "osteo_monai"), ("bundles", "osteo_monai_bundles"), ("data_manifests", "osteo_monai_data_manifests")],
+    [
+        ("osteo_monai", "osteo_monai"),
+        ("bundles", "osteo_monai_bundles"),
+        ("data_manifests", "osteo_monai_data_manifests"),
+    ],
 )
 def test_holds_every_file_of_a_folder(folder: str, package: str, wheel: zipfile.ZipFile) -> None:
     content = {name for name in tracked_files() if name.startswith(f"{folder}/")}
@@ -80,7 +84,9 @@ def test_metadata(description: Message) -> None:
 
 def test_tools_of_developers_are_no_dependencies(description: Message) -> None:
     requirements = " ".join(description.get_all("Requires-Dist", []))
-    assert not [name for name in ("pytest", "mypy", "ruff", "hypothesis", "spekpy", "highdicom") if name in requirements]
+    assert not [
+        name for name in ("pytest", "mypy", "ruff", "hypothesis", "spekpy", "highdicom") if name in requirements
+    ]
 
 
 def test_large_libraries_are_optional(description: Message) -> None:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Build the source archive with the lowest setuptools that pyproject.toml allows, build the wheel from that archive, install
-# it away from the checkout and screen a virtual CT with it. The libraries are those of the environment of PYTHON.
+# it away from the checkout and screen a virtual CT with it. The libraries are those of the Python that is
+# given, by default .venv/bin/python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PYTHON="$(cd "$(dirname "${PYTHON:-.venv/bin/python}")" && pwd)/$(basename "${PYTHON:-.venv/bin/python}")"
+PYTHON="$(cd "$(dirname "${1:-.venv/bin/python}")" && pwd)/$(basename "${1:-.venv/bin/python}")"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
 unset PYTHONPATH OSTEO_BUNDLES
 work="$(mktemp -d)"
