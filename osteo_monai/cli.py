@@ -420,7 +420,7 @@ def manifest_build(
     Beside the manifest: exclusions.csv with a reason for each subject, and the flow diagram flow.png and flow.svg.
     """
     from osteo_monai.data import BuildOptions, build_manifest, write_manifest
-    from osteo_monai.reporting.cohort_tables import write_flow
+    from osteo_monai.reporting.cohort import write_flow
 
     with _wrong_argument():
         _check_output(output.parent, overwrite, (output.name,))
@@ -546,7 +546,7 @@ def manifest_describe(
     console.print(f"{checked.header.name}: {checked.header.description}", highlight=False, markup=False)
     console.print(table)
     if output is not None:
-        from osteo_monai.reporting.cohort_tables import write_cohort
+        from osteo_monai.reporting.cohort import write_cohort
 
         write_cohort(
             people_frame(checked), output, checked.header.virtual, "student" if t_test == "student" else "welch"
