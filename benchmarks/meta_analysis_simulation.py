@@ -24,7 +24,7 @@ import scipy
 from scipy.special import expit, logit
 
 from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, leave_one_out
-from osteo_monai.statistics.meta_analysis.bivariate import auc_of_curve
+from osteo_monai.statistics.meta_analysis.estimates import auc_of_curve
 
 RESULTS = Path(__file__).parent / "results"
 MEAN = logit(np.array([0.88, 0.94]))

@@ -131,7 +131,7 @@ def build_products(manifest: Path) -> list[Path]:
 
 
 def _write_losses(built: "Build", manifest: Path) -> None:
-    from osteo_monai.reporting.cohort_tables import write_flow
+    from osteo_monai.reporting.cohort import write_flow
 
     _, exclusions, png, svg = build_products(manifest)
     built.write_exclusions(exclusions)
@@ -211,7 +211,8 @@ def validate(
 
     Exit code 2 if there is a problem.
     """
-    from osteo_monai.data import manifest_sha256, read_manifest
+    from osteo_monai.data import read_manifest
+    from osteo_monai.utils.files import manifest_sha256
 
     manifest = read_manifest(path, check_files=files, check_content=files)
     count = sum(len(records) for records in manifest.splits.values())
@@ -251,7 +252,7 @@ def describe(
     show(f"{manifest.header.name}: {manifest.header.description}")
     console().print(table)
     if output is not None:
-        from osteo_monai.reporting.cohort_tables import write_cohort
+        from osteo_monai.reporting.cohort import write_cohort
 
         write_cohort(people_frame(manifest), output, manifest.header.virtual, t_test)
         show(f"Tables and figure: {output}")

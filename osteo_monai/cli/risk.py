@@ -82,7 +82,7 @@ def train(
     """
     products = [f"{name}.{end}" for name in ("clinical", "combined") for end in ("ubj", "json", "csv")]
     check_folder(output, products, overwrite)
-    from osteo_monai.risk.clinical import train_and_predict
+    from osteo_monai.risk import train_and_predict
 
     cohort, models = train_and_predict(path, scores, output, seed)
     kind = "virtual patients" if cohort.virtual else "subjects"

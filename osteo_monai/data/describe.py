@@ -55,7 +55,7 @@ def describe(manifest: Manifest) -> list[tuple[str, ...]]:
 
 
 def people_frame(manifest: Manifest) -> "pd.DataFrame":
-    """Return one row per subject for the tables and figures of :mod:`osteo_monai.reporting.cohort_tables`.
+    """Return one row per subject for the tables and figures of :mod:`osteo_monai.reporting.cohort`.
 
     Columns are ``subject_id``, ``split``, ``age`` (years), ``sex`` (``F``, ``M``), ``bmd_mg_cm3``, ``bone_status``,
     ``t_score`` (the lowest of the records), ``areal_bmd_g_cm2``, ``height_cm`` and ``weight_kg``; other facts are those

@@ -1,4 +1,4 @@
-"""One table in three forms: CSV for machines, Markdown for reading, LaTeX (booktabs) for a paper."""
+"""One table in three formats: CSV, Markdown and LaTeX (booktabs)."""
 
 import math
 import numbers
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from osteo_monai.utils.files import write_text
 
 __all__ = ["write_table"]
 
@@ -35,7 +37,12 @@ _LATEX = {
 
 
 def write_table(
-    frame: pd.DataFrame, stem: Path, caption: str, notes: Sequence[str] = (), digits: int = 3
+    frame: pd.DataFrame,
+    stem: Path,
+    caption: str,
+    notes: Sequence[str] = (),
+    digits: int = 3,
+    exact: pd.DataFrame | None = None,
 ) -> tuple[Path, Path, Path]:
     """Write ``stem``.csv, ``stem``.md and ``stem``.tex, and return their paths.
 
@@ -43,20 +50,24 @@ def write_table(
     empty; the others print floats with ``digits`` decimals and missing ones as a dash. The index is not written.
 
     Args:
-        frame: the table; its column names are the head, as they shall be printed.
-        stem: path without ending; its folder is made if missing. Its name is the LaTeX label too (``tab:name``).
+        frame: the table; its column names are the printed head.
+        stem: path without suffix; its folder is made if missing. Its name is the LaTeX label (``tab:name``).
         caption: what the table shows, one sentence; not in the CSV.
         notes: sentences below the table; not in the CSV.
         digits: decimals of floats in Markdown and LaTeX.
+        exact: other columns and cells for the CSV.
+
+    Raises:
+        OSError: if a file cannot be written.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = tuple(stem.with_name(f"{stem.name}.{ending}") for ending in ("csv", "md", "tex"))
-    frame.map(_exact).to_csv(paths[0], index=False, encoding="utf-8", lineterminator="\n")
+    cells = (frame if exact is None else exact).map(_exact)
+    write_text(paths[0], cells.to_csv(index=False, lineterminator="\n"))
     head = [str(column) for column in frame.columns]
     rows = [[_printed(cell, digits) for cell in row] for row in frame.itertuples(index=False, name=None)]
     right = [_is_numeric(row[i] for row in rows) for i in range(len(head))]
-    paths[1].write_text(_markdown(head, rows, right, caption, notes), encoding="utf-8")
-    paths[2].write_text(_latex(head, rows, right, caption, notes, stem.name), encoding="utf-8")
+    write_text(paths[1], _markdown(head, rows, right, caption, notes))
+    write_text(paths[2], _latex(head, rows, right, caption, notes, stem.name))
     return paths[0], paths[1], paths[2]
 
 
@@ -83,7 +94,7 @@ def _printed(cell: Any, digits: int) -> str:
 
 
 def _is_numeric(column: Any) -> bool:
-    """Whether every cell begins like a number or is a dash, so that it reads best aligned to the right."""
+    """Return whether every cell starts like a number or is a dash; such columns are aligned to the right."""
     return all(cell in {"", _DASH} or re.match(rf"^[<>]?\s?[-+{_MINUS}]?\d", cell) for cell in column)
 
 

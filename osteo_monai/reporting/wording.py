@@ -1,18 +1,55 @@
-"""How numbers are put into words, the same in pictures, tables and sentences."""
+"""Text of numbers, the same in figures, tables and sentences."""
 
 from osteo_monai.domain import DensityThresholds, VertebraLevel
+from osteo_monai.screening.result import RiskModelName
+
+__all__ = [
+    "HIGHEST_NAMED",
+    "MINUS",
+    "RISK_NAMES",
+    "TIMES",
+    "VIEW_NAMES",
+    "bodies_above_words",
+    "chance_words",
+    "density_words",
+    "missing_words",
+    "ordinal",
+    "percent_words",
+    "percentile_words",
+    "point_words",
+    "signed_words",
+]
 
 HIGHEST_NAMED = VertebraLevel.T9
-"""Bodies above this level get no name of their own (the first of ``screening.naming.NAMED_LEVELS``)."""
+"""Bodies above this level are not named (the first of ``screening.ct.naming.NAMED_LEVELS``)."""
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+VIEW_NAMES = {"chest_frontal": "Frontal chest", "lumbar_ap": "Lumbar AP", "lumbar_lateral": "Lumbar lateral"}
+RISK_NAMES: dict[RiskModelName, str] = {
+    "chest_frontal": "Chest radiograph",
+    "lumbar_ap": "Lumbar AP radiograph",
+    "lumbar_lateral": "Lumbar lateral radiograph",
+    "fused": "Lumbar AP and lateral, fused",
+    "combined": "Radiograph and clinical data",
+    "clinical": "Clinical data only",
+}
 
 
-def density_words(value: float, thresholds: DensityThresholds) -> str:
+def density_words(value: float, thresholds: DensityThresholds | None) -> str:
     """Return a density with one decimal, or with as many as keep it on its side of the thresholds.
 
-    79.97 is printed so, not as 80.0, which would contradict the class beside it.
+    79.97 is not printed as 80.0, which would contradict its class.
+
+    Args:
+        value: mg/cm3.
+        thresholds: of the classes; ``None`` gives one decimal.
+
+    Example:
+        >>> density_words(96.44, None), density_words(79.97, DensityThresholds())
+        ('96.4', '79.97')
     """
+    if thresholds is None:
+        return f"{value:.1f}"
     cuts = (thresholds.osteoporosis_below, thresholds.normal_above)
     for decimals in (1, 2, 3, 4):
         rounded = round(value, decimals)
@@ -22,7 +59,7 @@ def density_words(value: float, thresholds: DensityThresholds) -> str:
 
 
 def percent_words(probability: float) -> str:
-    """Return a probability in whole per cent, never rounded up to certainty."""
+    """Return a probability in whole per cent, never rounded up to 100 %."""
     return ">99 %" if probability > 0.99 else f"{int(probability * 100 + 1e-9)} %"
 
 
@@ -34,7 +71,7 @@ def ordinal(number: int) -> str:
 
 
 def percentile_words(percentile: float) -> str:
-    """Return a percentile as ``34th``; beyond the 1st and 99th the normal approximation says no more than that."""
+    """Return a percentile as ``34th``, or that it is beyond the 1st or 99th, where the approximation is too coarse."""
     if percentile < 1:
         return "below the 1st"
     if percentile > 99:
@@ -45,7 +82,7 @@ def percentile_words(percentile: float) -> str:
 def chance_words(probability: float, cutoff: float | None = None) -> str:
     """Return a probability in per cent, with as many decimals as keep it on its side of a cut-off.
 
-    Ends stay ends: what is neither 0 nor 1 is never printed as 0 % or 100 %.
+    Only 0 and 1 are printed as 0 % and 100 %.
     """
     if 0 < probability < 0.001:
         return "<0.1\N{NO-BREAK SPACE}%"
@@ -59,11 +96,11 @@ def chance_words(probability: float, cutoff: float | None = None) -> str:
 
 
 def bodies_above_words(count: int, named: bool = True) -> str:
-    """Say how many bodies were found without a name; empty where there are none.
+    """Return a sentence on the bodies that were found without a name, or an empty text.
 
     Args:
-        count: those above the highest level that can be named.
-        named: levels were named below them; without any, nobody knows how high these bodies lie.
+        count: bodies above the highest level that can be named.
+        named: whether levels were named below them; otherwise the position of these bodies is unknown.
     """
     if count < 1:
         return ""
@@ -74,5 +111,16 @@ def bodies_above_words(count: int, named: bool = True) -> str:
 
 
 def missing_words(value: object) -> str:
-    """Return a fact of a header as it stands, or that it is not stated."""
+    """Return a fact of a header, or "not stated"."""
     return "not stated" if value is None or value == "" else str(value)
+
+
+def signed_words(value: float) -> str:
+    """Return a number with one decimal and a true minus sign, and no minus before zero."""
+    number = f"{value:.1f}"
+    return number.replace("-", "") if float(number) == 0 else number.replace("-", MINUS)
+
+
+def point_words(point: tuple[float, float, float]) -> str:
+    """Return three coordinates with one decimal."""
+    return ", ".join(signed_words(value) for value in point)

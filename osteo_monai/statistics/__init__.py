@@ -1,13 +1,13 @@
 """Statistics of diagnostic accuracy: areas under the curve, rates of classes, calibration, agreement of densities,
 decision curves, frozen cut-offs, and meta-analysis of 2 x 2 tables. Resampling is by subject throughout.
 
-``agreement`` and ``calibration`` are taken from their modules, which have the same names.
+Import ``agreement`` and ``calibration`` from their modules, which have the same names.
 """
 
 from osteo_monai.statistics.classification import class_performance, compare_rates, confusion_matrix, rates, summarise
 from osteo_monai.statistics.decision import decision_curve
 from osteo_monai.statistics.proportions import Interval, Proportion, clopper_pearson, mcnemar, proportion, wilson
-from osteo_monai.statistics.roc import auc, delong_test, holm, one_versus_rest, roc_band, roc_curve
+from osteo_monai.statistics.roc import auc, delong_test, holm, roc_band, roc_curve
 from osteo_monai.statistics.thresholds import choose_threshold
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "delong_test",
     "holm",
     "mcnemar",
-    "one_versus_rest",
     "proportion",
     "rates",
     "roc_band",

@@ -28,11 +28,11 @@ __all__ = ["Agreement", "agreement", "agreement_by"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Predicted against reference density, each number with its interval; what is undefined is ``nan``.
+    """Predicted against reference density, each number with its interval; undefined numbers are ``nan``.
 
     Attributes:
-        n: cases.
-        subjects: their subjects.
+        n: number of cases.
+        subjects: number of their subjects.
         bias: mean difference, mg/cm3.
         sd: standard deviation of the differences (n - 1), mg/cm3.
         lower_limit: lower limit of agreement, bias - z sd with z for 95 %, mg/cm3.
@@ -41,15 +41,15 @@ class Agreement:
         rmse: root of the mean squared difference, mg/cm3.
         pearson: correlation coefficient.
         ccc: Lin's concordance correlation coefficient.
-        slope: of the regression of the difference on the mean of both, mg/cm3 per mg/cm3; 0 where the error does not
-            grow with the density.
-        slope_p: two-sided p value of ``slope``; ``nan`` where subjects are clustered or it is undefined.
+        slope: of the regression of the difference on the mean of both, mg/cm3 per mg/cm3; 0 if the error does not
+            depend on the density.
+        slope_p: two-sided p value of ``slope``; ``nan`` if subjects are clustered or it is undefined.
         intercept: of that regression, mg/cm3.
         coverage: share of references within the predicted interval, bounds included; ``None`` without intervals.
-        nominal: what that share should be.
+        nominal: intended value of that share.
         interval_width: mean width of the predicted interval, mg/cm3; ``None`` without intervals.
         level: confidence level.
-        clustered: whether subjects had several cases, so that every interval is a percentile interval by subject.
+        clustered: whether subjects had several cases; every interval is then a percentile interval by subject.
     """
 
     n: int
@@ -73,7 +73,7 @@ class Agreement:
 
 
 _LIMIT = float(norm.ppf(0.975))
-"""Limits of agreement hold 95 % of the differences (Bland and Altman 1999), whatever the confidence level."""
+"""Limits of agreement contain 95 % of the differences (Bland and Altman 1999) at every confidence level."""
 
 
 def agreement(
@@ -91,29 +91,28 @@ def agreement(
     """Compare predicted with reference densities.
 
     Intervals of independent cases: t for the bias and the regression, Bland and Altman 1999 for the limits, Fisher's z
-    for r, Lin 1989 as corrected in 2000 for the concordance, Wilson for the coverage; MAE and RMSE, and everything
-    where subjects have several cases, by bootstrap of subjects.
+    for r, Lin 1989 as corrected in 2000 for the concordance, Wilson for the coverage; MAE and RMSE, and all
+    intervals if subjects have several cases, by bootstrap of subjects.
 
     Args:
         reference: (n,) mg/cm3, at least one case.
         predicted: (n,) mg/cm3, of the same mineral standard.
         lower: (n,) lower bounds of predicted intervals, mg/cm3.
         upper: (n,) upper bounds; both or neither.
-        nominal: share of references that those intervals promise to hold.
-        groups: (n,) the subject of each case, where subjects repeat.
+        nominal: nominal coverage of those intervals.
+        groups: (n,) subject of each case, if subjects repeat.
         level: confidence level.
         resamples: bootstrap samples.
-        seed: of the bootstrap.
+        seed: bootstrap random seed.
 
     Raises:
-        ValueError: columns that do not fit, an interval with one bound or turned round, a level out of range; all at
-            once.
+        ValueError: lists wrong columns, intervals with one bound or in reverse order, and a level out of range.
     """
     bounds = {name: bound for name, bound in (("lower", lower), ("upper", upper)) if bound is not None}
     columns: dict[str, ArrayLike] = {"reference": reference, "predicted": predicted, **bounds}
-    problems = [f"an interval needs both bounds, {name} stands alone" for name in bounds if len(bounds) == 1]
+    problems = [f"lower and upper must both be given, got {name} only" for name in bounds if len(bounds) == 1]
     problems += [
-        f"{name} must lie between 0 and 1, got {share}"
+        f"{name} must be between 0 and 1, got {share}"
         for name, share in (("level", level), ("nominal", nominal))
         if not 0 < share < 1
     ]
@@ -121,7 +120,7 @@ def agreement(
     try:
         numbers = checked_columns(np.zeros(np.shape(reference)), columns, groups=groups)[1]
         if len(numbers) == 4 and (numbers[2] > numbers[3]).any():
-            problems.append(f"lower must not lie above upper, as in {int((numbers[2] > numbers[3]).sum())} cases")
+            problems.append(f"lower must not be above upper, got {int((numbers[2] > numbers[3]).sum())} such cases")
     except ValueError as error:
         problems.append(str(error).replace("the truth", "reference"))
     if problems:
@@ -141,9 +140,9 @@ def agreement(
         bands |= formulas
     coverage = None
     if within is not None:
-        held = proportion(int(within.sum()), n, level)
-        band = held if count == n else bands["coverage"]
-        coverage = Proportion(held.value, band.low, band.high, held.events, held.total)
+        share = proportion(int(within.sum()), n, level)
+        band = share if count == n else bands["coverage"]
+        coverage = Proportion(share.value, band.low, band.high, share.events, share.total)
     return Agreement(
         n=n,
         subjects=count,
@@ -159,15 +158,15 @@ def agreement(
 
 
 def _measures(weights: Array, x: Array, y: Array, within: Flags | None) -> dict[str, Array]:
-    """Measures, (samples,) each, of cases that stand ``weights`` (samples, n) times in each sample."""
+    """Return measures, (samples,) each, of cases with multiplicities ``weights`` (samples, n)."""
     n = weights.sum(1)
-    # moments about the whole sample's middle, so that nothing is lost to rounding
+    # moments about the mean of the whole sample, against rounding errors
     a, b = x - x.mean(), y - y.mean()
     shift = float(y.mean() - x.mean())
     mx, my = weights @ a / n, weights @ b / n
     with np.errstate(divide="ignore", invalid="ignore"):
         sxx, syy, sxy = weights @ a**2 / n - mx**2, weights @ b**2 / n - my**2, weights @ (a * b) / n - mx * my
-        # a variance that is rounding alone is none
+        # a variance within rounding error is 0
         sxx, syy = (
             np.where(s > 1e-12 * max(1.0, float(np.abs(c).max()) ** 2), s, 0.0) for s, c in ((sxx, x), (syy, y))
         )
@@ -179,7 +178,7 @@ def _measures(weights: Array, x: Array, y: Array, within: Flags | None) -> dict[
         of_mean = (sxx + syy + 2 * sxy) / 4
         slope = np.where(of_mean > 0, (syy - sxx) / 2 / of_mean, np.nan)
         middle = (mx + my + x.mean() + y.mean()) / 2
-        found = {
+        results = {
             "bias": bias,
             "sd": sd,
             "lower_limit": bias - _LIMIT * sd,
@@ -192,12 +191,12 @@ def _measures(weights: Array, x: Array, y: Array, within: Flags | None) -> dict[
             "intercept": bias - slope * middle,
         }
     if within is not None:
-        found["coverage"] = weights @ within.astype(np.float64) / n
-    return found
+        results["coverage"] = weights @ within.astype(np.float64) / n
+    return results
 
 
 def _by_formula(value: dict[str, float], x: Array, y: Array, level: float) -> tuple[dict[str, Interval], float]:
-    """Intervals of independent cases, and the p value of the slope."""
+    """Return intervals of independent cases, and the p value of the slope."""
     n = x.size
     nothing = {
         name: Interval(value[name], math.nan, math.nan)
@@ -205,16 +204,16 @@ def _by_formula(value: dict[str, float], x: Array, y: Array, level: float) -> tu
     }
     if n < 3:
         return nothing, math.nan
-    found = dict(nothing)
+    results = dict(nothing)
     sd, z = value["sd"], float(norm.ppf(0.5 + level / 2))
     t = float(t_distribution.ppf(0.5 + level / 2, n - 1))
     # Bland and Altman 1999: the variance of a limit is that of the mean and of z times the standard deviation
     of_limit = sd * math.sqrt(1 / n + _LIMIT**2 / (2 * (n - 1)))
     for name, se in (("bias", sd / math.sqrt(n)), ("lower_limit", of_limit), ("upper_limit", of_limit)):
-        found[name] = Interval(value[name], value[name] - t * se, value[name] + t * se)
+        results[name] = Interval(value[name], value[name] - t * se, value[name] + t * se)
     r, c = value["pearson"], value["ccc"]
     if n > 3 and abs(r) < 1:
-        found["pearson"] = _fisher(r, z / math.sqrt(n - 3))
+        results["pearson"] = _fisher(r, z / math.sqrt(n - 3))
     if abs(r) < 1 and r != 0:
         u2 = value["bias"] ** 2 / math.sqrt(float(x.var() * y.var()))
         rest = 1 - c * c
@@ -224,20 +223,20 @@ def _by_formula(value: dict[str, float], x: Array, y: Array, level: float) -> tu
             - c**4 * u2**2 / (2 * r * r * rest**2)
         ) / (n - 2)
         if variance >= 0:
-            found["ccc"] = _fisher(c, z * math.sqrt(variance))
+            results["ccc"] = _fisher(c, z * math.sqrt(variance))
     mean, d = (x + y) / 2, y - x
     sxx = float(((mean - mean.mean()) ** 2).sum())
     if math.isnan(value["slope"]):
-        return found, math.nan
+        return results, math.nan
     residual = d - value["intercept"] - value["slope"] * mean
     s = math.sqrt(float(residual @ residual) / (n - 2))
     of_line = {"slope": s / math.sqrt(sxx), "intercept": s * math.sqrt(1 / n + float(mean.mean()) ** 2 / sxx)}
     t = float(t_distribution.ppf(0.5 + level / 2, n - 2))
     for name, error in of_line.items():
-        found[name] = Interval(value[name], value[name] - t * error, value[name] + t * error)
+        results[name] = Interval(value[name], value[name] - t * error, value[name] + t * error)
     if of_line["slope"] == 0:
-        return found, math.nan
-    return found, float(2 * t_distribution.sf(abs(value["slope"]) / of_line["slope"], n - 2))
+        return results, math.nan
+    return results, float(2 * t_distribution.sf(abs(value["slope"]) / of_line["slope"], n - 2))
 
 
 def _fisher(value: float, half: float) -> Interval:
@@ -262,31 +261,38 @@ def agreement_by(
 
     Args:
         subgroups: (n,) values of each factor; ``None``, ``nan`` and "" are the subgroup "unknown".
-        others: as in ``agreement``.
+        reference: as in ``agreement``, like all further arguments.
 
     Raises:
-        ValueError: as ``agreement``, or a factor that has not one value per case.
+        ValueError: as ``agreement``, or if a factor does not have one value per case.
     """
-    columns = [None if c is None else np.asarray(c) for c in (reference, predicted, lower, upper, groups)]
+    columns = [c for c in (reference, predicted, lower, upper, groups) if c is not None]
     n = np.size(reference)
-    short = [f"{name} has {np.size(v)} values for {n} cases" for name, v in subgroups.items() if np.size(v) != n]
-    if short:
-        raise ValueError("; ".join(short))
-    if any(c is not None and c.shape != (n,) for c in columns):
-        # let the columns' own sentences be said before they are cut
+    problems = [f"{name} must have {n} values, got {np.size(v)}" for name, v in subgroups.items() if np.size(v) != n]
+    if problems:
+        raise ValueError("; ".join(problems))
+    if any(np.shape(c) != (n,) for c in columns):
+        # raises with the messages of the columns, before they are divided
         agreement(reference, predicted, lower, upper, groups=groups, nominal=nominal, level=level, resamples=1)
-    found: dict[str, dict[str, Agreement]] = {}
+    results: dict[str, dict[str, Agreement]] = {}
     for factor, values in subgroups.items():
         names = np.array([_name(v) for v in np.asarray(values, dtype=object)])
-        found[factor] = {}
+        results[factor] = {}
         for name in sorted(set(names.tolist()), key=_order):
-            x, y, low, high, of = (None if c is None else c[names == name] for c in columns)
-            assert x is not None
-            assert y is not None
-            found[factor][name] = agreement(
-                x, y, low, high, nominal=nominal, groups=of, level=level, resamples=resamples, seed=seed
+            rows = names == name
+            low, high, of_rows = (None if c is None else np.asarray(c)[rows] for c in (lower, upper, groups))
+            results[factor][name] = agreement(
+                np.asarray(reference)[rows],
+                np.asarray(predicted)[rows],
+                low,
+                high,
+                nominal=nominal,
+                groups=of_rows,
+                level=level,
+                resamples=resamples,
+                seed=seed,
             )
-    return found
+    return results
 
 
 def _name(value: object) -> str:
@@ -296,7 +302,7 @@ def _name(value: object) -> str:
 
 
 def _order(name: str) -> tuple[int, float, str]:
-    """Numbers by size, then words, then what is unknown."""
+    """Return a sort key: numbers by size, then texts, then "unknown"."""
     try:
         return 0, float(name), name
     except ValueError:

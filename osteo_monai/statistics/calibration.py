@@ -1,4 +1,4 @@
-"""Whether predicted probabilities mean what they say, and how to make them so at a new centre.
+"""Calibration of predicted probabilities, and their recalibration at a new centre.
 
 Terms and methods after Van Calster et al. 2016 (intercept, slope, calibration in the large) and Debray et al. 2017
 (observed to expected ratio).
@@ -10,16 +10,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit
+from scipy.special import expit
 from scipy.stats import chi2, norm
 
 from osteo_monai.statistics.proportions import Interval, Proportion, proportion
 from osteo_monai.statistics.samples import Array, Flags, checked_columns, subject_codes
+from osteo_monai.utils.probability import PROBABILITY_LIMIT, clip_probability, logit
 
-_SURE = 1e-6
-"""Probabilities are cut to [1e-6, 1 - 1e-6] before their logit: 0 and 1 have none, and one such case would decide
-the slope. The project's own choice; how many were cut is told."""
-_NOTHING = Interval(math.nan, math.nan, math.nan)
+_UNDEFINED = Interval(math.nan, math.nan, math.nan)
 
 __all__ = [
     "Calibration",
@@ -38,8 +36,8 @@ __all__ = [
 
 
 def _logits(p: Array) -> tuple[Array, int]:
-    cut = np.clip(p, _SURE, 1 - _SURE)
-    return logit(cut), int((cut != p).sum())
+    """Return logits of clipped probabilities, and the number of clipped ones."""
+    return logit(p), int((clip_probability(p) != p).sum())
 
 
 def _one_class(positive: Flags) -> str | None:
@@ -49,26 +47,26 @@ def _one_class(positive: Flags) -> str | None:
 
 
 def _no_slope(positive: Flags, x: Array) -> str | None:
-    """Why the logistic regression on ``x`` has no finite estimate (Albert and Anderson 1984), or ``None``.
+    """Return why the logistic regression on ``x`` has no finite estimate (Albert and Anderson 1984), or ``None``.
 
-    With one covariate and an intercept that is so exactly where the ranges of the two classes do not overlap.
+    With one covariate and an intercept this is so if and only if the ranges of the two classes do not overlap.
     """
-    if said := _one_class(positive):
-        return said
+    if reason := _one_class(positive):
+        return reason
     if x.min() == x.max():
-        return "every case has the same prediction"
+        return "all cases have the same prediction"
     yes, no = x[positive], x[~positive]
     if yes.min() >= no.max():
         return "the predictions separate the classes perfectly"
     if yes.max() <= no.min():
-        return "the predictions separate the classes the wrong way round"
+        return "the predictions separate the classes in the wrong direction"
     return None
 
 
 def _fit(positive: Flags, design: Array, offset: Array, subjects: Array | None = None) -> tuple[Array, Array]:
-    """Return coefficients and covariance of a logistic regression that is known to have a finite estimate.
+    """Return coefficients and covariance of a logistic regression that has a finite estimate.
 
-    Newton's method, with halved steps where the likelihood would fall. With ``subjects`` the covariance is the
+    Newton's method with halved steps if the likelihood would decrease. With ``subjects`` the covariance is the
     cluster-robust sandwich.
     """
     y = positive.astype(np.float64)
@@ -111,14 +109,13 @@ def _interval(value: float, variance: float, level: float) -> Interval:
 
 @dataclass(frozen=True)
 class HosmerLemeshow:
-    """The test of Hosmer and Lemeshow 1980; its power grows with n, so a small p need not matter and a large need not
-    comfort.
+    """The test of Hosmer and Lemeshow 1980; its power depends strongly on n.
 
     Attributes:
-        chi2: statistic; infinite where events happened in a group that excluded them.
+        chi2: statistic; infinite if events occurred in a group with probability 0.
         df: degrees of freedom.
         p: its p value.
-        groups: how many groups of equal size.
+        groups: number of groups of equal size.
     """
 
     chi2: float
@@ -129,7 +126,7 @@ class HosmerLemeshow:
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """Predicted against observed in bins of about equal size; cases of equal prediction stay together.
+    """Predicted against observed in bins of about equal size; cases of equal prediction are in the same bin.
 
     Attributes:
         predicted: (bins,) mean predicted probability.
@@ -142,16 +139,16 @@ class ReliabilityCurve:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of predicted probabilities. What has no finite estimate is ``nan``, and ``warnings`` say why.
+    """Calibration of predicted probabilities; numbers without a finite estimate are ``nan``, with a warning.
 
     Attributes:
-        n: cases.
-        events: positive cases.
+        n: number of cases.
+        events: number of positive cases.
         intercept: of the logistic recalibration, at logit(p) = 0; 0 is ideal.
         slope: of the logistic recalibration; 1 is ideal, below 1 predictions are too extreme.
         in_the_large: intercept with the slope held at 1; above 0 risk is underestimated.
         brier: mean squared error of the probabilities, 0 is best.
-        brier_reference: of predicting the prevalence for everyone.
+        brier_reference: of the prevalence as prediction.
         mean_predicted: mean probability.
         observed: share of events with Wilson's interval.
         observed_expected: events over their expected number; 1 is ideal.
@@ -160,7 +157,7 @@ class Calibration:
         curve: reliability curve.
         level: confidence level.
         clustered: whether subjects had several cases: intercepts and slope then have cluster-robust intervals.
-        warnings: what must be known to read the numbers rightly.
+        warnings: limitations of the numbers.
     """
 
     n: int
@@ -190,45 +187,49 @@ def calibration(
     level: float = 0.95,
     estimated: int = 2,
 ) -> Calibration:
-    """Describe how the probabilities ``p`` fit the outcomes ``y``.
+    """Return the calibration of probabilities ``p`` for outcomes ``y``.
 
     Args:
-        y: (n,) 1 where the event happened.
+        y: (n,) 1 if the event occurred.
         p: (n,) predicted probability, 0 to 1.
-        groups: (n,) the subject of each case, where subjects repeat.
-        bins: groups of the Hosmer-Lemeshow test and of the reliability curve.
+        groups: (n,) subject of each case, if subjects repeat.
+        bins: number of groups of the Hosmer-Lemeshow test and of the reliability curve.
         level: confidence level.
-        estimated: degrees of freedom that the Hosmer-Lemeshow test gives up: 2 where the model was fitted to these
-            data (and what most programs print), 0 on outside data.
+        estimated: degrees of freedom lost by the Hosmer-Lemeshow test: 2 if the model was fitted to these data (the
+            default of most programs), 0 for external data.
 
     Raises:
-        ValueError: columns that do not fit, probabilities outside [0, 1]; all at once.
+        ValueError: lists wrong columns and probabilities outside [0, 1].
     """
     positive, (chance,) = checked_columns(y, {"probability": p}, groups=groups, probabilities=True)
     observed = proportion(int(positive.sum()), positive.size, level)
     subjects = subject_codes(groups, positive.size)
     clustered = int(subjects.max()) + 1 < positive.size
     codes = subjects.astype(np.float64) if clustered else None
-    x, cut = _logits(chance)
-    warnings = [f"{cut} of {x.size} probabilities were cut to [{_SURE:g}, 1 - {_SURE:g}]"] if cut else []
-    intercept = slope = large = _NOTHING
-    if said := _no_slope(positive, x):
-        warnings.append(f"no calibration intercept and slope: {said}")
+    x, clipped = _logits(chance)
+    warnings = (
+        [f"{clipped} of {x.size} probabilities were clipped to [{PROBABILITY_LIMIT:g}, 1 - {PROBABILITY_LIMIT:g}]"]
+        if clipped
+        else []
+    )
+    intercept = slope = in_the_large = _UNDEFINED
+    if reason := _no_slope(positive, x):
+        warnings.append(f"no calibration intercept and slope: {reason}")
     else:
         beta, covariance = _fit(positive, np.column_stack([np.ones(x.size), x]), np.zeros(x.size), codes)
         intercept, slope = (_interval(beta[i], covariance[i, i], level) for i in (0, 1))
-    if said := _one_class(positive):
-        warnings.append(f"no calibration in the large: {said}")
+    if reason := _one_class(positive):
+        warnings.append(f"no calibration in the large: {reason}")
     else:
         beta, covariance = _fit(positive, np.ones((x.size, 1)), x, codes)
-        large = _interval(beta[0], covariance[0, 0], level)
+        in_the_large = _interval(beta[0], covariance[0, 0], level)
     prevalence, mean = observed.value, float(chance.mean())
     return Calibration(
         positive.size,
         int(positive.sum()),
         intercept,
         slope,
-        large,
+        in_the_large,
         float(((chance - positive) ** 2).mean()),
         prevalence * (1 - prevalence),
         mean,
@@ -244,9 +245,9 @@ def calibration(
 
 
 def _observed_expected(events: int, n: int, mean: float, level: float) -> Interval:
-    """O/E with the interval on the log scale, variance (1 - O/n) / O (Debray et al. 2017)."""
+    """Return O/E with the interval on the log scale, variance (1 - O/n) / O (Debray et al. 2017)."""
     if mean == 0:
-        return _NOTHING
+        return _UNDEFINED
     ratio = events / n / mean
     if events == 0:
         return Interval(0.0, math.nan, math.nan)
@@ -258,26 +259,26 @@ def hosmer_lemeshow(y: ArrayLike, p: ArrayLike, groups: int = 10, estimated: int
     """Return the test over ``groups`` of equal size by rank of ``p``, equal values in their order of appearance.
 
     Args:
-        y: (n,) 1 where the event happened.
+        y: (n,) 1 if the event occurred.
         p: (n,) predicted probability.
         groups: at least ``estimated`` + 1 and at most n.
         estimated: see ``calibration``.
 
     Raises:
-        ValueError: columns that do not fit, or a number of groups out of range.
+        ValueError: on wrong columns, or a number of groups out of range.
     """
     positive, (chance,) = checked_columns(y, {"probability": p}, probabilities=True)
     if not estimated < groups <= positive.size:
-        raise ValueError(f"groups must be {estimated + 1} to {positive.size} (the cases), got {groups}")
+        raise ValueError(f"groups must be {estimated + 1} to {positive.size} (the number of cases), got {groups}")
     parts = np.array_split(np.argsort(chance, kind="stable"), groups)
     size = np.array([part.size for part in parts])
-    seen = np.array([positive[part].sum() for part in parts])
+    observed_events = np.array([positive[part].sum() for part in parts])
     expected = np.array([chance[part].sum() for part in parts])
     variance = expected * (1 - expected / size)
-    gap = (seen - expected) ** 2
-    # a group that is sure and right adds nothing, one that is sure and wrong refutes
-    sure = np.where(gap < 1e-18, 0.0, np.inf)
-    statistic = float(np.divide(gap, variance, out=sure, where=variance > 0).sum())
+    gap = (observed_events - expected) ** 2
+    # a group with probability 0 or 1 adds nothing if correct, infinity if not
+    certain = np.where(gap < 1e-18, 0.0, np.inf)
+    statistic = float(np.divide(gap, variance, out=certain, where=variance > 0).sum())
     df = groups - estimated
     return HosmerLemeshow(statistic, df, float(chi2.sf(statistic, df)), groups)
 
@@ -298,7 +299,7 @@ def reliability_curve(y: ArrayLike, p: ArrayLike, bins: int = 10, level: float =
     """Return mean predicted probability and observed share of up to ``bins`` bins between quantiles of ``p``.
 
     Raises:
-        ValueError: columns that do not fit, or no bin.
+        ValueError: on wrong columns, or no bin.
     """
     positive, (chance,) = checked_columns(y, {"probability": p}, probabilities=True)
     if bins < 1:
@@ -306,12 +307,12 @@ def reliability_curve(y: ArrayLike, p: ArrayLike, bins: int = 10, level: float =
     inner = np.unique(np.quantile(chance, np.linspace(0, 1, bins + 1)[1:-1]))
     _, place = np.unique(np.searchsorted(inner, chance, side="left"), return_inverse=True)
     size = np.bincount(place)
-    seen = np.bincount(place, positive)
-    shares = tuple(proportion(int(x), int(n), level) for x, n in zip(seen, size, strict=True))
+    observed_events = np.bincount(place, positive)
+    shares = tuple(proportion(int(x), int(n), level) for x, n in zip(observed_events, size, strict=True))
     return ReliabilityCurve(np.bincount(place, chance) / size, shares)
 
 
-# --- at a new centre ----------------------------------------------------------------------------------------------
+# --- recalibration ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -321,11 +322,11 @@ class Recalibration:
     Attributes:
         intercept: added to slope * logit(p).
         slope: factor of logit(p).
-        fitted: what the data allowed to be fitted.
-        fitted_on: name of the data it was fitted on.
-        n: their cases.
-        events: their positive cases.
-        warning: why less was fitted than asked, or ``None``.
+        fitted: parameters that could be estimated.
+        fitted_on: name of the data.
+        n: number of their cases.
+        events: number of their positive cases.
+        warning: why fewer parameters were fitted than requested, or ``None``.
     """
 
     intercept: float
@@ -337,10 +338,10 @@ class Recalibration:
     warning: str | None = None
 
     def apply(self, p: ArrayLike) -> Array:
-        """Return corrected probabilities, of the shape of ``p``; where nothing was fitted, ``p`` itself."""
+        """Return corrected probabilities, of the shape of ``p``; ``p`` itself if nothing was fitted."""
         chance = np.asarray(p, dtype=np.float64)
         if not ((chance >= 0) & (chance <= 1)).all():
-            raise ValueError("probabilities must lie between 0 and 1")
+            raise ValueError("probabilities must be between 0 and 1")
         if self.fitted == "nothing":
             return chance
         corrected: Array = expit(self.intercept + self.slope * _logits(chance)[0])
@@ -348,31 +349,31 @@ class Recalibration:
 
 
 def recalibrate(y: ArrayLike, p: ArrayLike, fitted_on: str, *, slope: bool = True) -> Recalibration:
-    """Fit intercept and slope (or the intercept alone) of the probabilities ``p`` to the outcomes of a centre.
+    """Fit intercept and slope (or the intercept only) of the probabilities ``p`` to the outcomes of a centre.
 
-    Where the slope has no finite estimate, or comes out negative (which would turn the ranking round), the intercept
-    alone is fitted, and where all outcomes are the same, nothing; ``warning`` says so.
+    If the slope has no finite estimate or is negative (which would reverse the ranking), only the intercept is fitted;
+    if all outcomes are equal, nothing; ``warning`` gives the reason.
 
     Args:
-        y: (n,) 1 where the event happened.
+        y: (n,) 1 if the event occurred.
         p: (n,) predicted probability.
         fitted_on: name of these data, kept with the result.
-        slope: ``False`` for the intercept alone, as few events ask for.
+        slope: ``False`` for the intercept only, as advisable for few events.
 
     Raises:
-        ValueError: columns that do not fit, probabilities outside [0, 1]; all at once.
+        ValueError: lists wrong columns and probabilities outside [0, 1].
     """
     positive, (chance,) = checked_columns(y, {"probability": p}, probabilities=True)
     n, events = positive.size, int(positive.sum())
     x, _ = _logits(chance)
-    if said := _one_class(positive):
-        return Recalibration(0.0, 1.0, "nothing", fitted_on, n, events, f"nothing was fitted: {said}")
-    why = _no_slope(positive, x) if slope else None
-    if slope and why is None:
+    if reason := _one_class(positive):
+        return Recalibration(0.0, 1.0, "nothing", fitted_on, n, events, f"nothing was fitted: {reason}")
+    reason_without_slope = _no_slope(positive, x) if slope else None
+    if slope and reason_without_slope is None:
         beta, _ = _fit(positive, np.column_stack([np.ones(n), x]), np.zeros(n))
         if beta[1] > 0:
             return Recalibration(float(beta[0]), float(beta[1]), "intercept and slope", fitted_on, n, events)
-        why = f"the slope is {beta[1]:.3g}, which would turn the ranking round"
+        reason_without_slope = f"the slope is {beta[1]:.3g}, which would reverse the ranking"
     beta, _ = _fit(positive, np.ones((n, 1)), x)
-    said = f"the intercept alone was fitted: {why}" if why else None
-    return Recalibration(float(beta[0]), 1.0, "intercept", fitted_on, n, events, said)
+    reason = f"only the intercept was fitted: {reason_without_slope}" if reason_without_slope else None
+    return Recalibration(float(beta[0]), 1.0, "intercept", fitted_on, n, events, reason)

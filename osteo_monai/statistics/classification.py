@@ -1,4 +1,4 @@
-"""Classes called against classes true: confusion matrices, rates of each class, agreement beyond chance."""
+"""Predicted against true classes: confusion matrices, rates of each class, agreement beyond chance."""
 
 import math
 from collections.abc import Sequence
@@ -20,6 +20,8 @@ from osteo_monai.statistics.proportions import (
 from osteo_monai.statistics.samples import (
     RESAMPLES,
     Array,
+    Codes,
+    Flags,
     Resampler,
     checked_columns,
     percentile_interval,
@@ -44,7 +46,7 @@ __all__ = [
 
 
 class BinaryCounts(NamedTuple):
-    """A 2 x 2 table: called and truly positive, called but not, not called but positive, neither."""
+    """A 2 x 2 table: true positives, false positives, false negatives, true negatives."""
 
     tp: int
     fp: int
@@ -61,13 +63,15 @@ def _codes(values: ArrayLike, classes: Sequence[str], what: str) -> tuple[NDArra
 
 
 def _pairs(truth: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> tuple[NDArray[np.intp], ...]:
-    """Codes of both, in the order of ``classes``; every problem at once."""
+    """Return the codes of both in the order of ``classes``; raise ``ValueError`` with everything wrong."""
     problems = [] if len(set(classes)) == len(classes) > 1 else ["classes must be at least two different names"]
     true, unknown_true = _codes(truth, classes, "the true class")
     called, unknown_called = _codes(predicted, classes, "the predicted class")
     problems += [p for p in (unknown_true, unknown_called) if p]
     if true.size != called.size or not true.size:
-        problems.append(f"each case needs a true and a predicted class, got {true.size} and {called.size}")
+        problems.append(
+            f"true and predicted classes must be equally many and at least one, got {true.size} and {called.size}"
+        )
     if problems:
         raise ValueError("; ".join(problems))
     return true, called
@@ -77,7 +81,11 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: Sequence[s
     """Return (classes, classes) counts of cases: rows are true, columns predicted, in the order of ``classes``.
 
     Raises:
-        ValueError: a class that is none of ``classes``, or two columns of different length; all at once.
+        ValueError: lists unknown classes and columns of different length.
+
+    Example:
+        >>> confusion_matrix(["a", "a", "b"], ["a", "b", "b"], ["a", "b"]).tolist()
+        [[1, 1], [0, 1]]
     """
     true, called = _pairs(truth, predicted, classes)
     k = len(classes)
@@ -88,14 +96,14 @@ def binary_counts(matrix: ArrayLike, k: int) -> BinaryCounts:
     """Return the 2 x 2 table of class ``k`` against all others, of a matrix with true rows and predicted columns."""
     counts = np.asarray(matrix)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not 0 <= k < counts.shape[0]:
-        raise ValueError(f"class {k} is not in a confusion matrix of shape {counts.shape}")
+        raise ValueError(f"k must be a class of a square confusion matrix, got {k} for shape {counts.shape}")
     tp, row, column = counts[k, k], counts[k].sum(), counts[:, k].sum()
     return BinaryCounts(int(tp), int(column - tp), int(row - tp), int(counts.sum() - row - column + tp))
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a 2 x 2 table says, each with its interval; a rate of nobody is undefined (``nan``), not 0.
+    """Rates of a 2 x 2 table with their intervals; a rate of no cases is undefined (``nan``), not 0.
 
     Attributes:
         counts: the table.
@@ -104,8 +112,8 @@ class Rates:
         ppv: TP / (TP + FP), at the prevalence of this sample.
         npv: TN / (TN + FN), at the prevalence of this sample.
         accuracy: (TP + TN) / all.
-        f1: 2 TP / (2 TP + FP + FN); an interval only from resampling, else ``nan`` bounds.
-        interval: how the intervals of the proportions came about.
+        f1: 2 TP / (2 TP + FP + FN); with an interval only from resampling, else ``nan`` bounds.
+        interval: method of the intervals of the proportions.
     """
 
     counts: BinaryCounts
@@ -134,7 +142,8 @@ def _parts(c: BinaryCounts) -> dict[str, tuple[int, int]]:
 def _ratio(x: ArrayLike, n: ArrayLike) -> Array:
     """``x / n`` elementwise, ``nan`` where ``n`` is 0."""
     top, bottom = np.asarray(x, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom != 0)
+    undefined = np.full(np.broadcast(top, bottom).shape, np.nan)
+    return np.asarray(np.divide(top, bottom, out=undefined, where=bottom != 0))
 
 
 def rates(
@@ -149,19 +158,19 @@ def rates(
     """Return the rates of a 2 x 2 table whose cases are independent.
 
     Args:
-        tp: called and positive.
-        fp: called, not positive.
-        fn: positive, not called.
-        tn: neither.
+        tp: true positives.
+        fp: false positives.
+        fn: false negatives.
+        tn: true negatives.
         method: interval of each proportion.
         level: confidence level.
-        f1: F1 with a bootstrap interval where there is one.
+        f1: F1 with a bootstrap interval, if there is one.
 
     Raises:
-        ValueError: counts that are negative or not whole, or a method or level that is none.
+        ValueError: on negative or fractional counts, or a wrong method or level.
     """
     if any(x != int(x) or x < 0 for x in (tp, fp, fn, tn)):
-        raise ValueError(f"counts must be whole numbers from 0 on, got TP {tp}, FP {fp}, FN {fn}, TN {tn}")
+        raise ValueError(f"counts must be whole numbers of 0 or more, got TP {tp}, FP {fp}, FN {fn}, TN {tn}")
     counts = BinaryCounts(int(tp), int(fp), int(fn), int(tn))
     found = {name: proportion(x, n, level, method) for name, (x, n) in _parts(counts).items()}
     plain = Interval(float(_ratio(2 * tp, 2 * tp + fp + fn)), math.nan, math.nan)
@@ -173,19 +182,19 @@ def rates(
 
 @dataclass(frozen=True)
 class ClassPerformance:
-    """Everything that follows from the true and the predicted class of each case.
+    """Performance of the predicted classes of a sample.
 
     Attributes:
         classes: names, in the order of the matrix.
         matrix: (classes, classes) counts, rows true, columns predicted.
         rates: of each class against all others, with a bootstrap interval of F1.
         accuracy: share of cases on the diagonal.
-        macro_f1: mean of F1 over the classes; undefined where that of a class is (neither true nor predicted).
-        kappa: Cohen's kappa (Cohen 1960); undefined where chance alone agrees fully.
+        macro_f1: mean of F1 over the classes; undefined if a class is neither true nor predicted.
+        kappa: Cohen's kappa (Cohen 1960); undefined if the chance agreement is complete.
         quadratic_kappa: with quadratic weights of the distance in the order of ``classes`` (Cohen 1968).
-        subjects: how many subjects were resampled.
-        clustered: whether subjects had several cases, so that every interval is by bootstrap.
-        resamples: how many bootstrap samples were drawn.
+        subjects: number of subjects.
+        clustered: whether subjects had several cases; all intervals are then by bootstrap.
+        resamples: number of bootstrap samples.
         level: confidence level.
     """
 
@@ -203,7 +212,7 @@ class ClassPerformance:
 
 
 def _measures(matrices: Array) -> dict[str, Array]:
-    """Measures of (samples, k, k) matrices: (samples, k) of each class, (samples,) of all."""
+    """Return measures of (samples, k, k) matrices: (samples, k) of each class, (samples,) overall."""
     k = matrices.shape[-1]
     total = matrices.sum((1, 2))
     tp = np.diagonal(matrices, axis1=1, axis2=2)
@@ -243,21 +252,21 @@ def class_performance(
 ) -> ClassPerformance:
     """Return matrix, rates, F1 and kappas of a sample with their intervals.
 
-    Proportions of independent cases get the interval of ``method``; where subjects have several cases, every interval
-    is a percentile interval by subject. F1 and kappa always have the latter, as no formula holds for small classes.
+    Proportions of independent cases have the interval of ``method``; if subjects have several cases, every interval is
+    a percentile interval by subject. F1 and kappa always have the latter, since no formula is valid for small classes.
 
     Args:
         truth: (n,) true class of each case.
         predicted: (n,) predicted class.
         classes: all classes, in their order.
-        groups: (n,) the subject of each case, where subjects repeat.
+        groups: (n,) subject of each case, if subjects repeat.
         method: interval of a proportion.
         level: confidence level.
         resamples: bootstrap samples.
-        seed: of the bootstrap.
+        seed: bootstrap random seed.
 
     Raises:
-        ValueError: classes or columns that do not fit; all at once.
+        ValueError: lists everything wrong with classes and columns.
     """
     true, called = _pairs(truth, predicted, classes)
     checked_columns(np.zeros(true.size), {}, groups=groups)
@@ -319,14 +328,14 @@ class PairedRate:
     """One rate of two classifiers on the same cases.
 
     Attributes:
-        first: rate of the first; ``nan`` where nobody counts for it.
+        first: rate of the first; ``nan`` without cases.
         second: rate of the second.
         difference: ``first - second``.
-        test: McNemar's tests of the cases that one calls rightly and the other does not; with clustered subjects it
-            tells the counts and must not be read for its p values.
-        p: two-sided, the one to report: exact, or for clustered subjects that of the clustered statistic
-            (sum of d)^2 / sum of d^2, d = each subject's difference of right calls (Durkalski et al. 2003).
-        clustered: which of the two it is.
+        test: McNemar's tests of the cases that only one classifies correctly; with clustered subjects only its counts
+            are valid.
+        p: two-sided, to be reported: exact, or for clustered subjects that of the statistic (sum of d)^2 / sum of d^2,
+            d = difference of correct classifications of each subject (Durkalski et al. 2003).
+        clustered: whether ``p`` is that of clustered subjects.
     """
 
     first: float
@@ -348,32 +357,33 @@ class PairedRates:
 def compare_rates(
     truth: ArrayLike, first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None
 ) -> PairedRates:
-    """Compare what two classifiers called positive.
+    """Compare sensitivity and specificity of two classifiers.
 
     Args:
-        truth: (n,) 1 where the condition is present.
-        first: (n,) 1 where the first calls it so.
-        second: (n,) 1 where the second does.
-        groups: (n,) the subject of each case, where subjects repeat.
+        truth: (n,) 1 if the condition is present.
+        first: (n,) 1 if the first classifier is positive.
+        second: (n,) 1 if the second classifier is positive.
+        groups: (n,) subject of each case, if subjects repeat.
 
     Raises:
-        ValueError: columns that do not fit, or calls that are not 0 and 1; all at once.
+        ValueError: lists everything wrong with the columns.
     """
     positive, called = checked_columns(truth, {"first": first, "second": second}, groups=groups)
-    others = [
-        f"{name} must hold 0 and 1 alone"
+    problems = [
+        f"{name} must be 0 or 1"
         for name, calls in zip(("first", "second"), called, strict=True)
         if not np.isin(calls, (0, 1)).all()
     ]
-    if others:
-        raise ValueError("; ".join(others))
+    if problems:
+        raise ValueError("; ".join(problems))
     subjects = subject_codes(groups, positive.size)
-    right = [calls == positive for calls in called]
-    pairs = [_paired(right[0][among], right[1][among], subjects[among]) for among in (positive, ~positive)]
+    correct = [np.asarray(calls == positive) for calls in called]
+    pairs = [_paired(correct[0][rows], correct[1][rows], subjects[rows]) for rows in (positive, ~positive)]
     return PairedRates(*pairs)
 
 
-def _paired(first: NDArray, second: NDArray, subjects: NDArray[np.intp]) -> PairedRate:
+def _paired(first: Flags, second: Flags, subjects: Codes) -> PairedRate:
+    """Compare two classifiers, each given as whether it classifies each case correctly."""
     gap = first.astype(float) - second
     test = mcnemar(int((gap > 0).sum()), int((gap < 0).sum()))
     clustered = bool(np.unique(subjects).size < subjects.size)
@@ -382,8 +392,8 @@ def _paired(first: NDArray, second: NDArray, subjects: NDArray[np.intp]) -> Pair
         sums = np.bincount(subjects, gap)
         squares = float((sums**2).sum())
         p = float(chi2.sf(sums.sum() ** 2 / squares, 1)) if squares else 1.0
-    one, two = float(_ratio(first.sum(), first.size)), float(_ratio(second.sum(), second.size))
-    return PairedRate(one, two, one - two, test, p, clustered)
+    rate_1, rate_2 = (float(_ratio(correct.sum(), correct.size)) for correct in (first, second))
+    return PairedRate(rate_1, rate_2, rate_1 - rate_2, test, p, clustered)
 
 
 # --- numbers per case ---------------------------------------------------------------------------------------------
@@ -394,11 +404,15 @@ class Summary:
     """Distribution of a measure over cases (Dice, for one), in the unit of its values.
 
     Attributes:
-        n: how many values there are.
-        missing: how many cases have none (``nan``): they are counted, not replaced.
-        mean: ``nan`` where there is no value.
-        sd: standard deviation with n - 1; ``nan`` below two values.
-        minimum, q1, median, q3, maximum: quantiles by linear interpolation.
+        n: number of values.
+        missing: number of cases without a value (``nan``).
+        mean: ``nan`` without a value.
+        sd: standard deviation with n - 1; ``nan`` for fewer than two values.
+        minimum: smallest value.
+        q1: first quartile, by linear interpolation as the other two.
+        median: second quartile.
+        q3: third quartile.
+        maximum: largest value.
     """
 
     n: int
@@ -416,15 +430,15 @@ def summarise(values: ArrayLike) -> Summary:
     """Return mean, standard deviation and quartiles of ``values`` (any shape); ``nan`` counts as missing.
 
     Raises:
-        ValueError: infinite values.
+        ValueError: on infinite values.
     """
     numbers = np.asarray(values, dtype=np.float64).ravel()
     if np.isinf(numbers).any():
-        raise ValueError(f"values must be finite or nan, {int(np.isinf(numbers).sum())} of {numbers.size} are infinite")
-    held = numbers[~np.isnan(numbers)]
-    missing = numbers.size - held.size
-    if not held.size:
+        raise ValueError(f"values must be finite or nan, got {int(np.isinf(numbers).sum())} of {numbers.size} infinite")
+    values_present = numbers[~np.isnan(numbers)]
+    missing = numbers.size - values_present.size
+    if not values_present.size:
         return Summary(0, missing, *[math.nan] * 7)
-    sd = float(held.std(ddof=1)) if held.size > 1 else math.nan
-    quantiles = [float(q) for q in np.quantile(held, [0, 0.25, 0.5, 0.75, 1])]
-    return Summary(held.size, missing, float(held.mean()), sd, *quantiles)
+    sd = float(values_present.std(ddof=1)) if values_present.size > 1 else math.nan
+    quantiles = [float(q) for q in np.quantile(values_present, [0, 0.25, 0.5, 0.75, 1])]
+    return Summary(values_present.size, missing, float(values_present.mean()), sd, *quantiles)

@@ -1,4 +1,4 @@
-"""Decision curves: whether acting on a model does more good than harm (Vickers and Elkin 2006)."""
+"""Decision curves: net benefit of acting on a model (Vickers and Elkin 2006)."""
 
 from dataclasses import dataclass, field
 
@@ -12,24 +12,24 @@ __all__ = ["DecisionCurve", "decision_curve"]
 
 @dataclass(frozen=True)
 class DecisionCurve:
-    """Net benefit over threshold probabilities t, in true positives per case; a case is acted on where p >= t.
+    """Net benefit over threshold probabilities t, in true positives per case; cases with p >= t are acted on.
 
     Attributes:
         thresholds: (points,) threshold probabilities t.
         net_benefit: (points,) TP / n - FP / n * t / (1 - t) - harm.
-        treat_all: (points,) the same for acting on everyone, without harm of a test.
+        treat_all: (points,) the same for acting on all cases, without harm of a test.
         treat_none: (points,) zeros.
-        interventions_avoided: (points,) against acting on everyone, net, per case: (net benefit - that of all) over
+        interventions_avoided: (points,) net, per case, against acting on all: (net benefit - that of all) over
             t / (1 - t).
         tp_rate: (points,) true positives over all cases.
         fp_rate: (points,) false positives over all cases.
         low: (points,) lower bound of the net benefit, bootstrap by subject; ``nan`` without resamples.
         high: (points,) upper bound.
-        n: cases.
+        n: number of cases.
         prevalence: share of positive cases.
         harm: harm of the test itself, in true positives per case.
-        subjects: how many subjects were resampled.
-        resamples: how many times.
+        subjects: number of subjects.
+        resamples: number of bootstrap samples.
         level: confidence level of the band.
     """
 
@@ -64,28 +64,28 @@ def decision_curve(
     """Return the decision curve of predicted probabilities.
 
     Args:
-        y: (n,) 1 where the condition is present.
+        y: (n,) 1 if the condition is present.
         p: (n,) predicted probability, 0 to 1.
-        thresholds: (points,) above 0 and below 1; 0.01 to 0.99 where none are given.
-        harm: of the test itself, in true positives per case: 1 over the number of people that one would at most test
-            to find one case.
-        groups: (n,) the subject of each case, where subjects repeat.
+        thresholds: (points,) above 0 and below 1 (default: 0.01 to 0.99).
+        harm: of the test itself, in true positives per case: 1 over the largest acceptable number of tests for one
+            case found.
+        groups: (n,) subject of each case, if subjects repeat.
         resamples: bootstrap samples of the band by subject; 0 for no band. The prevalence varies between samples.
-        seed: of the bootstrap.
+        seed: bootstrap random seed.
         level: confidence level of the band.
 
     Raises:
-        ValueError: columns that do not fit, probabilities, thresholds, harm or level out of range.
+        ValueError: lists wrong columns, and probabilities, thresholds, harm or level out of range.
     """
     positive, (chance,) = checked_columns(y, {"probability": p}, groups=groups, probabilities=True)
     t = np.linspace(0.01, 0.99, 99) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     problems = []
     if t.ndim != 1 or not t.size or not ((t > 0) & (t < 1)).all():
-        problems.append(f"thresholds must be one row of numbers above 0 and below 1, got {t.tolist()}")
+        problems.append(f"thresholds must be one-dimensional, above 0 and below 1, got {t.tolist()}")
     if not harm >= 0:
         problems.append(f"harm must be 0 or more, got {harm}")
     if not 0 < level < 1:
-        problems.append(f"level must lie between 0 and 1, got {level}")
+        problems.append(f"level must be between 0 and 1, got {level}")
     if resamples < 0:
         problems.append(f"resamples must be 0 or more, got {resamples}")
     if problems:
@@ -96,7 +96,7 @@ def decision_curve(
     odds = t / (1 - t)
 
     def shares(weights: Array) -> tuple[Array, Array]:
-        """True and false positives over all cases, (samples, points), of (samples, n) weights in order of p."""
+        """Return true and false positives over all cases, (samples, points), of (samples, n) weights in order of p."""
         total = weights.sum(1, keepdims=True)
         counts = []
         for marked in (weights * event, weights * (1 - event)):
@@ -107,21 +107,21 @@ def decision_curve(
     tp, fp = (rate[0] for rate in shares(np.ones((1, event.size))))
     benefit = tp - odds * fp - harm
     prevalence = float(positive.mean())
-    everyone = prevalence - odds * (1 - prevalence)
+    treat_all = prevalence - odds * (1 - prevalence)
     low = high = np.full(t.size, np.nan)
     subjects = subject_codes(groups, positive.size)
     if resamples:
         draws = []
         for block in Resampler(subjects, resamples=resamples, seed=seed).weights():
-            hit, miss = shares(block[:, order])
-            draws.append(hit - odds * miss - harm)
+            true_positives, false_positives = shares(block[:, order])
+            draws.append(true_positives - odds * false_positives - harm)
         low, high = np.quantile(np.concatenate(draws), [0.5 - level / 2, 0.5 + level / 2], axis=0)
     return DecisionCurve(
         t,
         benefit,
-        everyone,
+        treat_all,
         np.zeros(t.size),
-        (benefit - everyone) / odds,
+        (benefit - treat_all) / odds,
         tp,
         fp,
         low,

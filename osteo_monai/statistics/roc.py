@@ -1,13 +1,12 @@
 """Receiver operating characteristic: the area under the curve, its uncertainty, and the comparison of two curves.
 
-A larger score speaks for the positive class; nothing is turned round on its own. Areas come from midranks in float64,
-variances from DeLong et al. 1988 by the fast algorithm of Sun and Xu 2014 (O(n log n)); where subjects have several
-cases, from the clustered form of Obuchowski 1997, which is DeLong's where every subject has one.
+A larger score means the positive class; scores are never flipped automatically. Areas come from midranks in float64,
+variances from DeLong et al. 1988 by the fast algorithm of Sun and Xu 2014 (O(n log n)); if subjects have several
+cases, by the clustered form of Obuchowski 1997, which equals DeLong's if every subject has one.
 """
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,14 +34,13 @@ __all__ = [
     "auc",
     "delong_test",
     "holm",
-    "one_versus_rest",
     "roc_band",
     "roc_curve",
 ]
 
 
 class DegenerateWarning(UserWarning):
-    """The data give a number, but not the usual statement about it; the same sentence stands in the result."""
+    """The data give a number but not its usual uncertainty; the result has the same sentence."""
 
 
 # --- areas --------------------------------------------------------------------------------------------------------
@@ -53,15 +51,15 @@ class AUC:
     """Area under the ROC curve, without unit.
 
     Attributes:
-        value: the area, 0 to 1; ``nan`` where a class has no case.
-        variance: of the area; ``None`` where a class has fewer than two cases (or subjects).
+        value: the area, 0 to 1; ``nan`` if a class has no case.
+        variance: of the area; ``None`` if a class has fewer than two cases (or subjects).
         low: lower bound of the confidence interval, cut at 0; ``None`` as ``variance``.
         high: upper bound, cut at 1; ``None`` as ``variance``.
         positives: number of cases of the positive class.
         negatives: number of the others.
         level: confidence level.
-        clustered: whether subjects had several cases, so that the variance is Obuchowski's.
-        warning: what must be known to read the interval rightly, or ``None``.
+        clustered: whether subjects had several cases; the variance is then Obuchowski's.
+        warning: limitation of the interval, or ``None``.
     """
 
     value: float
@@ -82,7 +80,7 @@ class AUC:
 
 @dataclass(frozen=True)
 class _Placements:
-    """Structural components: for each case the share of the other class that it is ranked rightly against."""
+    """Structural components: for each case the share of the other class that is ranked correctly against it."""
 
     area: float
     positive: Flags
@@ -90,7 +88,7 @@ class _Placements:
 
 
 def _placements(positive: Flags, score: Array) -> _Placements:
-    """Components of DeLong 1988 from midranks (Sun and Xu 2014)."""
+    """Return the components of DeLong 1988 from midranks (Sun and Xu 2014)."""
     m, n = int(positive.sum()), int((~positive).sum())
     ranks = rankdata(score)
     components = np.empty(score.size)
@@ -100,7 +98,7 @@ def _placements(positive: Flags, score: Array) -> _Placements:
 
 
 def _cluster_sums(positive: Flags, deviation: Array, subjects: Codes) -> tuple[Array, Array, Codes, Codes]:
-    """Sum of deviations by subject for each class, and how many cases of each class a subject has."""
+    """Return sums of deviations by subject for each class, and the number of cases of each class by subject."""
     count = int(subjects.max()) + 1
 
     def total(chosen: Flags) -> Array:
@@ -113,10 +111,10 @@ def _cluster_sums(positive: Flags, deviation: Array, subjects: Codes) -> tuple[A
 
 
 def _covariance(first: _Placements, second: _Placements, subjects: Codes) -> float | None:
-    """Covariance of two areas of the same cases (Obuchowski 1997), or ``None`` where it cannot be estimated.
+    """Return the covariance of two areas of the same cases (Obuchowski 1997), or ``None`` if it is not estimable.
 
-    With one case per subject this is DeLong's S10/m + S01/n; the last term is what subjects with cases of both
-    classes add.
+    With one case per subject this is DeLong's S10/m + S01/n; the last term is due to subjects with cases of both
+    classes.
     """
     positive = first.positive
     m, n = int(positive.sum()), int((~positive).sum())
@@ -126,20 +124,20 @@ def _covariance(first: _Placements, second: _Placements, subjects: Codes) -> flo
     if min(i10, i01) < 2:
         return None
     total = i10 / (i10 - 1) * float(p1 @ p2) / m**2 + i01 / (i01 - 1) * float(n1 @ n2) / n**2
-    everyone = has_p.size
-    return total + everyone / (everyone - 1) * float(p1 @ n2 + n1 @ p2) / (m * n)
+    count = has_p.size
+    return total + count / (count - 1) * float(p1 @ n2 + n1 @ p2) / (m * n)
 
 
 def _quantile(level: float) -> float:
     if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
+        raise ValueError(f"level must be between 0 and 1, got {level}")
     return float(norm.ppf(0.5 + level / 2))
 
 
 def _few(positive: Flags, subjects: Codes, clustered: bool) -> str:
-    word = "subjects" if clustered else "cases"
+    unit = "subjects" if clustered else "cases"
     p, n = (np.unique(subjects[chosen]).size for chosen in (positive, ~positive))
-    return f"no confidence interval: each class needs two {word}, there are {p} positive and {n} negative"
+    return f"no confidence interval: each class must have two {unit}, got {p} positive and {n} negative"
 
 
 def _warn(text: str | None) -> str | None:
@@ -152,16 +150,20 @@ def auc(y: ArrayLike, score: ArrayLike, level: float = 0.95, *, groups: ArrayLik
     """Return the area under the ROC curve with its normal interval, cut to [0, 1] (as pROC does).
 
     Args:
-        y: (n,) truth, 1 where the condition is present.
+        y: (n,) truth, 1 if the condition is present.
         score: (n,) finite, larger = more likely.
         level: confidence level.
-        groups: (n,) the subject of each case, where subjects repeat.
+        groups: (n,) subject of each case, if subjects repeat.
 
     Raises:
-        ValueError: one sentence per problem of the columns.
+        ValueError: lists everything wrong with the columns.
 
-    Degenerate cases give a ``DegenerateWarning`` and the same sentence in ``warning``: variance 0 (perfect separation,
-    a constant score) collapses the interval; a class with one case gives no interval, one without a case no area.
+    Degenerate cases issue a ``DegenerateWarning`` with the sentence of ``warning``: variance 0 (perfect separation, a
+    constant score) gives an interval without width; a class with one case no interval, one without cases no area.
+
+    Example:
+        >>> round(auc([1, 1, 1, 0, 0, 0], [0.9, 0.6, 0.3, 0.4, 0.2, 0.1]).value, 3)
+        0.889
     """
     positive, (numbers,) = checked_columns(y, {"score": score}, groups=groups)
     z = _quantile(level)
@@ -169,64 +171,24 @@ def auc(y: ArrayLike, score: ArrayLike, level: float = 0.95, *, groups: ArrayLik
     clustered = int(subjects.max()) + 1 < positive.size
     m, n = int(positive.sum()), int((~positive).sum())
     if min(m, n) == 0:
-        said = _warn(f"no area: the sample holds no {'negative' if m else 'positive'} case")
-        return AUC(math.nan, None, None, None, m, n, level, clustered, said)
+        message = _warn(f"no area: the sample has no {'negative' if m else 'positive'} case")
+        return AUC(math.nan, None, None, None, m, n, level, clustered, message)
     placed = _placements(positive, numbers)
     variance = _covariance(placed, placed, subjects)
     if variance is None:
-        said = _warn(_few(positive, subjects, clustered))
-        return AUC(placed.area, None, None, None, m, n, level, clustered, said)
-    variance = max(variance, 0.0)  # the mixed term of Obuchowski may round below 0
-    said = None
+        message = _warn(_few(positive, subjects, clustered))
+        return AUC(placed.area, None, None, None, m, n, level, clustered, message)
+    variance = max(variance, 0.0)  # the mixed term of Obuchowski may be negative by rounding
+    message = None
     if variance == 0:
-        reason = {1.0: "the classes are separated perfectly", 0.0: "the classes are separated the wrong way round"}
-        said = _warn(
-            f"the interval has no width and says nothing about uncertainty: "
+        reason = {1.0: "the classes are separated perfectly", 0.0: "the classes are separated in the wrong direction"}
+        message = _warn(
+            f"the interval has no width and does not show the uncertainty: "
             f"{reason.get(placed.area, 'the score does not vary between cases of a class')}"
         )
     half = z * math.sqrt(variance)
     low, high = max(0.0, placed.area - half), min(1.0, placed.area + half)
-    return AUC(placed.area, variance, low, high, m, n, level, clustered, said)
-
-
-def one_versus_rest(
-    truth: ArrayLike,
-    scores: ArrayLike | Mapping[str, ArrayLike],
-    classes: Sequence[str],
-    level: float = 0.95,
-    *,
-    groups: ArrayLike | None = None,
-) -> dict[str, AUC]:
-    """Return the area of each class against all others.
-
-    Args:
-        truth: (n,) class of each case.
-        scores: (n, classes) in the order of ``classes``, or one column per class under its name.
-        classes: every class that may occur.
-        level: confidence level.
-        groups: (n,) the subject of each case, where subjects repeat.
-
-    Raises:
-        ValueError: truth that is none of ``classes``, or columns that do not fit.
-    """
-    names = np.asarray(truth)
-    unknown = sorted({str(name) for name in names.ravel()} - {str(name) for name in classes})
-    if unknown:
-        raise ValueError(f"the truth must be one of {', '.join(map(str, classes))}, got {', '.join(unknown)}")
-    if isinstance(scores, Mapping):
-        missing = [str(name) for name in classes if name not in scores]
-        if missing:
-            raise ValueError(f"there is no score for {', '.join(missing)}")
-        columns = [np.asarray(scores[name]) for name in classes]
-    else:
-        table = np.asarray(scores, dtype=np.float64)
-        if table.shape != (names.size, len(classes)):
-            raise ValueError(f"scores must have the shape {(names.size, len(classes))}, got {table.shape}")
-        columns = list(table.T)
-    return {
-        str(name): auc(names == name, column, level, groups=groups)
-        for name, column in zip(classes, columns, strict=True)
-    }
+    return AUC(placed.area, variance, low, high, m, n, level, clustered, message)
 
 
 # --- the curve ----------------------------------------------------------------------------------------------------
@@ -239,8 +201,8 @@ class RocCurve:
     Attributes:
         fpr: (points,) false positive rate, rising from 0 to 1.
         tpr: (points,) true positive rate, rising from 0 to 1.
-        thresholds: (points,) falling; a case is called positive where its score is at or above it. The first is
-            infinity: nobody is called positive.
+        thresholds: (points,) falling; a case is positive if its score is at or above it. The first is
+            infinity: no case is positive.
     """
 
     fpr: Array
@@ -252,12 +214,12 @@ def roc_curve(y: ArrayLike, score: ArrayLike) -> RocCurve:
     """Return every point of the ROC curve; its area by trapezoids is exactly ``auc``.
 
     Raises:
-        ValueError: columns that do not fit, or a class without a case.
+        ValueError: on wrong columns, or a class without cases.
     """
     positive, (numbers,) = checked_columns(y, {"score": score})
     m, n = int(positive.sum()), int((~positive).sum())
     if min(m, n) == 0:
-        raise ValueError(f"a ROC curve needs both classes, there are {m} positive and {n} negative cases")
+        raise ValueError(f"both classes must have cases, got {m} positive and {n} negative")
     order = np.argsort(-numbers, kind="stable")
     last = np.append(np.diff(numbers[order]) != 0, True)
     tpr = np.cumsum(positive[order])[last] / m
@@ -275,8 +237,8 @@ class RocBand:
         low: (points,) lower bound of the true positive rate at each point.
         high: (points,) upper bound.
         auc: the area with its percentile interval from the same samples.
-        subjects: how many subjects were resampled.
-        resamples: how many times.
+        subjects: number of subjects.
+        resamples: number of bootstrap samples.
         level: confidence level.
     """
 
@@ -302,11 +264,11 @@ def roc_band(
 ) -> RocBand:
     """Return the band of the ROC curve on ``points`` even false positive rates, and the bootstrap interval of its area.
 
-    Subjects are drawn with replacement within their class, with all their cases. At a false positive rate where the
-    curve rises straight up, its upper end is taken.
+    Subjects are drawn with replacement within their class, with all their cases. At a false positive rate of a
+    vertical part of the curve, its upper end is taken.
 
     Raises:
-        ValueError: columns that do not fit, or fewer than two cases (or subjects) of a class.
+        ValueError: on wrong columns, or fewer than two cases (or subjects) of a class.
     """
     positive, (numbers,) = checked_columns(y, {"score": score}, groups=groups)
     subjects = subject_codes(groups, positive.size)
@@ -344,18 +306,18 @@ class PairedTest:
         first: area of the first score.
         second: area of the second score.
         difference: ``first - second``.
-        se: standard error of the difference; ``None`` where a class has fewer than two cases (or subjects).
+        se: standard error of the difference; ``None`` if a class has fewer than two cases (or subjects).
         low: lower bound of the difference; ``None`` as ``se``.
         high: upper bound.
         covariance: of the two areas; ``None`` as ``se``.
         z: difference over its standard error, positive where the first area is larger; 0 for identical curves;
-            ``None`` as ``se``, and where areas differ but neither varies.
+            ``None`` as ``se``, and if areas differ but neither varies.
         p: two-sided; 1 for identical curves; ``None`` as ``z``.
         positives: number of cases of the positive class.
         negatives: number of the others.
         level: confidence level.
         clustered: whether subjects had several cases (Obuchowski 1997).
-        warning: what must be known to read the numbers rightly, or ``None``.
+        warning: limitation of the numbers, or ``None``.
     """
 
     first: float
@@ -380,34 +342,47 @@ def delong_test(
     """Compare the areas of two scores of the same cases.
 
     Args:
-        y: (n,) truth, 1 where the condition is present.
+        y: (n,) truth, 1 if the condition is present.
         first: (n,) score, larger = more likely.
         second: (n,) the other score.
         level: confidence level of the difference.
-        groups: (n,) the subject of each case, where subjects repeat.
+        groups: (n,) subject of each case, if subjects repeat.
 
     Raises:
-        ValueError: columns that do not fit, or a class without a case.
+        ValueError: on wrong columns, or a class without cases.
     """
     positive, (a, b) = checked_columns(y, {"first": first, "second": second}, groups=groups)
     z_level = _quantile(level)
     m, n = int(positive.sum()), int((~positive).sum())
     if min(m, n) == 0:
-        raise ValueError(f"a comparison of areas needs both classes, there are {m} positive and {n} negative cases")
+        raise ValueError(f"both classes must have cases, got {m} positive and {n} negative")
     subjects = subject_codes(groups, positive.size)
     clustered = int(subjects.max()) + 1 < positive.size
-    one, two = _placements(positive, a), _placements(positive, b)
-    difference = one.area - two.area
-    covariance = _covariance(one, two, subjects)
+    first_placed, second_placed = _placements(positive, a), _placements(positive, b)
+    difference = first_placed.area - second_placed.area
+    covariance = _covariance(first_placed, second_placed, subjects)
     # the variance of the difference from differences: identical curves give exactly 0
-    gap = _Placements(difference, positive, one.components - two.components)
+    gap = _Placements(difference, positive, first_placed.components - second_placed.components)
     variance = _covariance(gap, gap, subjects)
     if variance is None:
-        said = _warn(_few(positive, subjects, clustered))
+        message = _warn(_few(positive, subjects, clustered))
         return PairedTest(
-            one.area, two.area, difference, None, None, None, None, None, None, m, n, level, clustered, said
+            first_placed.area,
+            second_placed.area,
+            difference,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            m,
+            n,
+            level,
+            clustered,
+            message,
         )
-    said, z, p = None, None, None
+    message, z, p = None, None, None
     se = math.sqrt(max(variance, 0.0))
     if se > 0:
         z = difference / se
@@ -415,21 +390,40 @@ def delong_test(
     elif difference == 0:
         z, p = 0.0, 1.0
     else:
-        said = _warn("no test: the two areas differ, but neither varies in this sample")
+        message = _warn("no test: the two areas differ, but neither varies in this sample")
     low, high = difference - z_level * se, difference + z_level * se
-    return PairedTest(one.area, two.area, difference, se, low, high, covariance, z, p, m, n, level, clustered, said)
+    return PairedTest(
+        first_placed.area,
+        second_placed.area,
+        difference,
+        se,
+        low,
+        high,
+        covariance,
+        z,
+        p,
+        m,
+        n,
+        level,
+        clustered,
+        message,
+    )
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Return p values adjusted by Holm 1979, in their order; a ``nan`` (a test not made) stays and is not counted.
+    """Return p values adjusted by Holm 1979, in their order; ``nan`` (no test) is kept and not counted.
 
     Raises:
-        ValueError: a p value outside [0, 1].
+        ValueError: on a p value outside [0, 1].
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, dtype=np.float64)
     made = np.flatnonzero(~np.isnan(p))
     if p.ndim != 1 or ((p[made] < 0) | (p[made] > 1)).any():
-        raise ValueError(f"p values must be one row of numbers between 0 and 1, got {p.tolist()}")
+        raise ValueError(f"p values must be one-dimensional and between 0 and 1, got {p.tolist()}")
     order = made[np.argsort(p[made], kind="stable")]
     adjusted = p.copy()
     steps = p[order] * np.arange(order.size, 0, -1)

@@ -1,15 +1,15 @@
-"""A cut-off of a score: chosen once on validation data, frozen, then applied to data that had no say in it."""
+"""Cut-off of a score: chosen on validation data, then applied unchanged to other data."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from osteo_monai.errors import UnattainableError
 from osteo_monai.statistics.classification import BinaryCounts, Rates, class_performance, rates
 from osteo_monai.statistics.proportions import IntervalMethod
-from osteo_monai.statistics.samples import RESAMPLES, Flags, checked_columns, subject_codes
+from osteo_monai.statistics.samples import RESAMPLES, Array, Flags, checked_columns, subject_codes
 
 Rule = Literal["sensitivity", "specificity", "youden"]
 
@@ -18,16 +18,16 @@ __all__ = ["Rule", "Threshold", "choose_threshold"]
 
 @dataclass(frozen=True)
 class Threshold:
-    """A frozen cut-off: a case is called positive where its score is at or above ``value``.
+    """A cut-off: a case is positive if its score is at or above ``value``.
 
     Attributes:
         value: the cut-off, in the unit of the score; one of the scores it was chosen on.
-        rule: what it was chosen for.
-        required: the least sensitivity or specificity asked; ``None`` for Youden's index.
+        rule: criterion of the choice.
+        required: minimum sensitivity or specificity; ``None`` for Youden's index.
         chosen_on: name of the data it was chosen on.
-        counts: what it gives on them; too good, since it was chosen there.
-        tied: how many of their cases have exactly this score.
-        warnings: what must be known about the choice.
+        counts: 2 x 2 table of these data; optimistic, since the cut-off was chosen on them.
+        tied: number of their cases with exactly this score.
+        warnings: limitations of the choice.
     """
 
     value: float
@@ -39,14 +39,14 @@ class Threshold:
     warnings: tuple[str, ...] = ()
 
     def call(self, score: ArrayLike) -> Flags:
-        """Return where ``score`` is called positive, of its shape.
+        """Return whether each case is positive, of the shape of ``score``.
 
         Raises:
-            ValueError: a score that is not a number: it is neither positive nor negative.
+            ValueError: on scores that are not numbers.
         """
         numbers = np.asarray(score, dtype=np.float64)
         if np.isnan(numbers).any():
-            raise ValueError(f"score must hold numbers, {int(np.isnan(numbers).sum())} of {numbers.size} are not")
+            raise ValueError(f"score must be numbers, {int(np.isnan(numbers).sum())} of {numbers.size} are not")
         called: Flags = numbers >= self.value
         return called
 
@@ -61,19 +61,19 @@ class Threshold:
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> Rates:
-        """Return what the cut-off gives on other data.
+        """Return the rates of the cut-off on other data.
 
         Args:
-            y: (n,) truth, 1 where the condition is present.
+            y: (n,) truth, 1 if the condition is present.
             score: (n,) in the unit of ``value``.
-            groups: (n,) the subject of each case, where subjects repeat; intervals are then by bootstrap.
+            groups: (n,) subject of each case, if subjects repeat; intervals are then by bootstrap.
             method: interval of a proportion.
             level: confidence level.
             resamples: bootstrap samples.
-            seed: of the bootstrap.
+            seed: bootstrap random seed.
 
         Raises:
-            ValueError: columns that do not fit.
+            ValueError: lists everything wrong with the columns.
         """
         positive, (numbers,) = checked_columns(y, {"score": score}, groups=groups)
         classes = ("positive", "negative")
@@ -98,72 +98,96 @@ def choose_threshold(
     chosen_on: str,
     groups: ArrayLike | None = None,
 ) -> Threshold:
-    """Choose a cut-off among the scores of ``y``'s cases.
+    """Choose a cut-off among the scores of the cases.
 
-    ``sensitivity``: the highest cut-off with at least ``required`` sensitivity, so the best specificity that goes with
-    it. ``specificity``: the lowest one with at least ``required`` specificity. ``youden``: the largest sensitivity +
-    specificity - 1 (Youden 1950); of equal ones the lowest cut-off, which misses fewer.
+    ``sensitivity``: the highest cut-off with at least ``required`` sensitivity, which has the best specificity.
+    ``specificity``: the lowest cut-off with at least ``required`` specificity. ``youden``: the largest sensitivity +
+    specificity - 1 (Youden 1950); the lowest of equal ones, which misses fewer cases.
 
     Args:
-        y: (n,) truth, 1 where the condition is present.
+        y: (n,) truth, 1 if the condition is present.
         score: (n,) larger = more likely.
-        rule: what the cut-off is chosen for.
+        rule: criterion of the choice.
         required: above 0 and at most 1; none for ``youden``.
-        chosen_on: name of the data, kept with the result: never those it will be reported on.
-        groups: (n,) the subject of each case, where subjects repeat: only to say so.
+        chosen_on: name of the data, kept with the result; must not be the data to report on.
+        groups: (n,) subject of each case, if subjects repeat: for a warning only.
 
     Raises:
-        UnattainableError: no score as a cut-off reaches the specificity.
-        ValueError: columns that do not fit, a class without a case, a rule or requirement that is none.
+        UnattainableError: if no score as a cut-off reaches the specificity.
+        ValueError: lists wrong columns, a class without cases, and a wrong rule or requirement.
     """
     positive, (numbers,) = checked_columns(y, {"score": score}, groups=groups)
+    _check_rule(positive, rule, required)
     m, n = int(positive.sum()), int((~positive).sum())
-    problems = []
-    if min(m, n) == 0:
-        problems.append(f"a cut-off needs both classes, there are {m} positive and {n} negative cases")
-    if rule not in ("sensitivity", "specificity", "youden"):
-        problems.append(f"the rule must be sensitivity, specificity or youden, got {rule!r}")
-    elif rule == "youden" and required is not None:
-        problems.append(f"Youden's index takes no requirement, got {required}")
-    elif rule != "youden" and (required is None or not 0 < required <= 1):
-        problems.append(f"the required {rule} must be above 0 and at most 1, got {required}")
-    if problems:
-        raise ValueError("; ".join(problems))
     values, place = np.unique(numbers, return_inverse=True)
     # at or above each distinct score
     tp = np.bincount(place, positive)[::-1].cumsum()[::-1].astype(np.int64)
     fp = np.bincount(place, ~positive)[::-1].cumsum()[::-1].astype(np.int64)
-    warnings = []
-    slack = 1e-9  # 0.9 of 10 is 9, whatever the rounding
+    warnings: list[str] = []
     if rule == "sensitivity":
-        at = int(np.flatnonzero(tp >= float(required or 0) * m - slack)[-1])
+        chosen = int(np.flatnonzero(tp >= float(required or 0) * m - _SLACK)[-1])
     elif rule == "specificity":
-        enough = np.flatnonzero(n - fp >= float(required or 0) * n - slack)
-        if not enough.size:
-            raise UnattainableError(
-                f"no cut-off has a specificity of {required:g} on {chosen_on}: the highest score, {values[-1]:g}, "
-                f"is that of {fp[-1]} of {n} negative cases, which leaves {(n - fp[-1]) / n:.3f}"
-            )
-        at = int(enough[0])
+        chosen = _first_specific(values, fp, n, float(required or 0), chosen_on)
     else:
-        index = tp * n - fp * m  # whole numbers: ties are exact
-        best = np.flatnonzero(index == index.max())
-        at = int(best[0])
-        if best.size > 1:
-            others = ", ".join(f"{values[i]:g}" for i in best[1:4]) + (", ..." if best.size > 4 else "")
-            warnings.append(f"{best.size - 1} other cut-offs have the same Youden's index: {others}")
-    if fp[at] == n:
-        warnings.append(f"the cut-off calls every negative case of {chosen_on} positive: it does not discriminate")
-    tied = place == at
+        chosen, warnings = _best_index(values, tp * n - fp * m)  # whole numbers: ties are exact
+    tied = place == chosen
+    warnings += _warnings(positive, tied, int(fp[chosen]), rule, required, chosen_on)
+    codes = subject_codes(groups, positive.size)
+    if int(codes.max()) + 1 < positive.size:
+        warnings.append("subjects have several cases: the rates are of cases, not of subjects")
+    counts = BinaryCounts(int(tp[chosen]), int(fp[chosen]), int(m - tp[chosen]), int(n - fp[chosen]))
+    return Threshold(float(values[chosen]), rule, required, chosen_on, counts, int(tied.sum()), tuple(warnings))
+
+
+_SLACK = 1e-9
+"""Against rounding: 0.9 of 10 cases is 9."""
+
+
+def _check_rule(positive: Flags, rule: Rule, required: float | None) -> None:
+    m, n = int(positive.sum()), int((~positive).sum())
+    problems = []
+    if min(m, n) == 0:
+        problems.append(f"both classes must have cases, got {m} positive and {n} negative")
+    if rule not in get_args(Rule):
+        problems.append(f"rule must be sensitivity, specificity or youden, got {rule!r}")
+    elif rule == "youden" and required is not None:
+        problems.append(f"required must be None for youden, got {required}")
+    elif rule != "youden" and (required is None or not 0 < required <= 1):
+        problems.append(f"the required {rule} must be above 0 and at most 1, got {required}")
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _first_specific(values: Array, fp: NDArray[np.int64], n: int, required: float, chosen_on: str) -> int:
+    """Return the index of the lowest cut-off with the required specificity."""
+    sufficient = np.flatnonzero(n - fp >= required * n - _SLACK)
+    if not sufficient.size:
+        raise UnattainableError(
+            f"no cut-off has a specificity of {required:g} on {chosen_on}: the highest score, {values[-1]:g}, "
+            f"is that of {fp[-1]} of {n} negative cases, which gives {(n - fp[-1]) / n:.3f}"
+        )
+    return int(sufficient[0])
+
+
+def _best_index(values: Array, index: NDArray[np.int64]) -> tuple[int, list[str]]:
+    """Return the lowest cut-off with the largest Youden's index, and a warning if there are others."""
+    best = np.flatnonzero(index == index.max())
+    if best.size == 1:
+        return int(best[0]), []
+    others = ", ".join(f"{values[i]:g}" for i in best[1:4]) + (", ..." if best.size > 4 else "")
+    return int(best[0]), [f"{best.size - 1} other cut-offs have the same Youden's index: {others}"]
+
+
+def _warnings(positive: Flags, tied: Flags, fp: int, rule: Rule, required: float | None, chosen_on: str) -> list[str]:
+    m, n = int(positive.sum()), int((~positive).sum())
+    warnings = []
+    if fp == n:
+        warnings.append(f"the cut-off classifies every negative case of {chosen_on} as positive")
     if positive[tied].any() and not positive[tied].all():
         warnings.append(
             f"{int(tied.sum())} cases of both classes share the score of the cut-off; {rule} cannot be set finer"
         )
     steps = {"sensitivity": m, "specificity": n}.get(rule, 0)
-    if steps and steps * (1 - float(required or 0)) < 1 - slack and required != 1:
+    if steps and required is not None and steps * (1 - required) < 1 - _SLACK and required != 1:
         warnings.append(f"with {steps} cases {required:g} means all of them")
-    codes = subject_codes(groups, positive.size)
-    if int(codes.max()) + 1 < positive.size:
-        warnings.append("subjects have several cases: the rates are of cases, not of subjects")
-    counts = BinaryCounts(int(tp[at]), int(fp[at]), int(m - tp[at]), int(n - fp[at]))
-    return Threshold(float(values[at]), rule, required, chosen_on, counts, int(tied.sum()), tuple(warnings))
+    return warnings

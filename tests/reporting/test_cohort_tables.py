@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from osteo_monai.reporting.cohort_tables import (
+from osteo_monai.reporting.cohort import (
     AGE_BANDS,
     Group,
     anova,

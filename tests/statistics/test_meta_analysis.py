@@ -24,9 +24,11 @@ from osteo_monai.statistics.meta_analysis import (
     univariate,
     zhou_dendukuri,
 )
-from osteo_monai.statistics.meta_analysis.bivariate import Refitter, auc_of_curve, corrected
+from osteo_monai.statistics.meta_analysis.estimates import auc_of_curve
 from osteo_monai.statistics.meta_analysis.inference import LikelihoodRatioTest
 from osteo_monai.statistics.meta_analysis.likelihood import BinomialLikelihood, NormalLikelihood
+from osteo_monai.statistics.meta_analysis.refitting import Refitter
+from osteo_monai.statistics.meta_analysis.tables import corrected
 
 ORACLE = json.loads((Path(__file__).parent / "oracle" / "bivariate_auditc.json").read_text())
 AUDIT_C = np.array([ORACLE["input"][name] for name in ("TP", "FP", "FN", "TN")]).T

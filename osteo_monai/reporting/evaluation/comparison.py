@@ -1,4 +1,4 @@
-"""One model against another on the images that both answered, and against a baseline in plain words."""
+"""Paired comparison of models on their common images, and the verdict against a baseline."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from osteo_monai.data.predictions_table import Predictions, common_rows
-from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable
-from osteo_monai.reporting.evaluation.tables import EvaluationOptions, label, quietly
-from osteo_monai.reporting.publishing import printed_number, printed_p
+from osteo_monai.reporting.evaluation.options import EvaluationOptions, label, quietly
+from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable, Row
+from osteo_monai.reporting.numbers import printed_number, printed_p
 from osteo_monai.statistics.classification import compare_rates
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.statistics.roc import PairedTest, delong_test, holm
@@ -20,16 +20,20 @@ __all__ = ["Comparison", "compare", "comparison_table", "verdicts"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the images that both answered, for one class.
+    """Two models on their common images, for one class.
 
     Attributes:
-        cohort, name: cohort and class.
-        first, second: names of the models.
-        images, subjects: how many are common.
-        covered: whether these are all of either.
+        cohort: of both.
+        name: class.
+        first: name of the first model.
+        second: name of the second model.
+        images: number of common images.
+        subjects: number of their subjects.
+        covered: whether both models have these images only.
         test: of the areas, or why there is none.
-        p: of ``test``, adjusted where asked; ``nan`` without a test.
-        sensitivity, specificity: McNemar's p, or why there is none.
+        p: of ``test``, adjusted if requested; ``nan`` without a test.
+        sensitivity: McNemar's p, or why there is none.
+        specificity: the same.
     """
 
     cohort: str
@@ -45,7 +49,7 @@ class Comparison:
     specificity: float | str
 
     def sentence(self, level: float) -> str:
-        """Say in words whether the first model beats the second."""
+        """Return whether the first model is better than the second, as text."""
         if isinstance(self.test, str):
             return f"{label(self.name)}: not comparable ({self.test})"
         t = self.test
@@ -64,12 +68,12 @@ def _p(p: float) -> str:
 
 
 def compare(sets: Sequence[Predictions], options: EvaluationOptions) -> list[Comparison]:
-    """Compare each pair of models of a cohort, class by class; with a baseline it is always the second of its pairs."""
+    """Compare each pair of models of a cohort by class; the baseline is always the second of its pairs."""
     found = []
-    for cohort in dict.fromkeys(one.cohort for one in sets):
-        several = [one for one in sets if one.cohort == cohort]
-        # the models to judge come first, so that a positive difference speaks for them
-        several.sort(key=lambda one: one.model == options.baseline)
+    for cohort in dict.fromkeys(c.cohort for c in sets):
+        several = [c for c in sets if c.cohort == cohort]
+        # a positive difference then favours the other model
+        several.sort(key=lambda c: c.model == options.baseline)
         for first, second in combinations(several, 2):
             found += _compare_pair(first, second, options)
     return found
@@ -86,16 +90,16 @@ def _compare_pair(first: Predictions, second: Predictions, options: EvaluationOp
     p_values = holm(raw) if options.holm else raw
     found = []
     for name, test, p in zip(names, tests, p_values, strict=True):
-        paired: tuple[float | str, float | str] = ("a model decides on no class",) * 2
-        called, other = first.is_predicted(name), second.is_predicted(name)
+        paired: tuple[float | str, float | str] = ("a model has no predicted class",) * 2
+        first_called, second_called = first.is_predicted(name), second.is_predicted(name)
         truth = first.is_class(name)[a]
         if not len(a):
             paired = ("no image in common",) * 2
-        elif called is not None and other is not None:
-            rates = compare_rates(truth, called[a], other[b], groups=groups)
+        elif first_called is not None and second_called is not None:
+            rates = compare_rates(truth, first_called[a], second_called[b], groups=groups)
             paired = (
                 rates.sensitivity.p if truth.any() else "there is no case of the class",
-                rates.specificity.p if (~truth).any() else "there is no case beside those of the class",
+                rates.specificity.p if (~truth).any() else "all cases are of the class",
             )
         covered = len(a) == len(first) == len(second)
         found.append(
@@ -113,14 +117,14 @@ def _test(
     groups: np.ndarray | None,
     level: float,
 ) -> PairedTest | str:
-    silent = [one.model for one in (first, second) if name not in one.scores]
-    if silent:
-        return f"{' and '.join(silent)} gives no score for it"
+    without_score = [c.model for c in (first, second) if name not in c.scores]
+    if without_score:
+        return f"{' and '.join(without_score)} has no score for it"
     if not len(a):
         return "no image in common"
     truth = first.is_class(name)[a]
     if truth.all() or not truth.any():
-        return "the common images hold one class only"
+        return "the common images have one class only"
     return quietly(lambda: delong_test(truth, first.scores[name][a], second.scores[name][b], level, groups=groups))
 
 
@@ -147,21 +151,23 @@ def comparison_table(found: Sequence[Comparison], options: EvaluationOptions) ->
             Column("verdict", "Against the baseline"),
         ),
     )
-    for one in found:
+    rows: list[Row] = []
+    notes: list[str] = []
+    for c in found:
         row: dict[str, Cell] = {
-            "cohort": label(one.cohort),
-            "first": one.first,
-            "second": one.second,
-            "class": label(one.name),
-            "images": one.images,
-            "subjects": one.subjects,
-            "p_sensitivity": _p_or_reason(one.sensitivity),
-            "p_specificity": _p_or_reason(one.specificity),
+            "cohort": label(c.cohort),
+            "first": c.first,
+            "second": c.second,
+            "class": label(c.name),
+            "images": c.images,
+            "subjects": c.subjects,
+            "p_sensitivity": _p_or_reason(c.sensitivity),
+            "p_specificity": _p_or_reason(c.specificity),
         }
-        if isinstance(one.test, str):
-            row |= dict.fromkeys(("auc_first", "auc_second", "difference", "z", "p"), Missing(one.test))
+        if isinstance(c.test, str):
+            row |= dict.fromkeys(("auc_first", "auc_second", "difference", "z", "p"), Missing(c.test))
         else:
-            t = one.test
+            t = c.test
             reason = Missing(t.warning or "no test")
             bounded = t.low is not None and t.high is not None
             row |= {
@@ -174,27 +180,23 @@ def comparison_table(found: Sequence[Comparison], options: EvaluationOptions) ->
                 "p": reason if t.p is None else PValue(t.p),
             }
             if options.holm:
-                row["p_holm"] = reason if math.isnan(one.p) else PValue(one.p)
-        if one.second == options.baseline:
-            row["verdict"] = (
-                one.sentence(options.level).split(": ", 1)[1].split(" (")[0].replace(" the baseline", " it")
-            )
-        table.rows.append(row)
+                row["p_holm"] = reason if math.isnan(c.p) else PValue(c.p)
+        if c.second == options.baseline:
+            row["verdict"] = c.sentence(options.level).split(": ", 1)[1].split(" (")[0].replace(" the baseline", " it")
+        rows.append(row)
     partial = dict.fromkeys(
         f"{c.first} and {c.second} ({label(c.cohort)}, n = {c.images})" for c in found if not c.covered
     )
     if partial:
-        table.notes.append(
-            f"These cover different images and are compared on the common ones alone: {'; '.join(partial)}."
-        )
+        notes.append(f"These cover different images and are compared on the common ones only: {'; '.join(partial)}.")
     if options.holm and options.baseline:
-        table.notes.append("The verdict follows the adjusted P; intervals of the difference are not adjusted.")
+        notes.append("The verdict follows the adjusted P; intervals of the difference are not adjusted.")
     if any(not isinstance(c.test, str) and c.test.clustered for c in found):
-        table.notes.append(
-            "Where subjects have several images, Obuchowski's variance and Durkalski's statistic take the place of "
-            "DeLong's and McNemar's."
+        notes.append(
+            "For subjects with several images, Obuchowski's variance and Durkalski's statistic replace DeLong's and "
+            "McNemar's."
         )
-    return table
+    return table.filled(rows, notes)
 
 
 def _p_or_reason(value: float | str) -> Cell:
@@ -202,14 +204,14 @@ def _p_or_reason(value: float | str) -> Cell:
 
 
 def verdicts(found: Sequence[Comparison], options: EvaluationOptions) -> list[str]:
-    """Say for each other model whether it beats the baseline, by cohort and class; not in the training cohort."""
+    """Return for each other model whether it beats the baseline, by cohort and class, without the training cohort."""
     if options.baseline is None:
         return []
     sentences = []
-    against = [one for one in found if one.second == options.baseline and one.cohort != "training"]
-    for model, cohort in dict.fromkeys((one.first, one.cohort) for one in against):
-        own = [one for one in against if (one.first, one.cohort) == (model, cohort)]
-        parts = "; ".join(one.sentence(options.level) for one in own)
+    against = [c for c in found if c.second == options.baseline and c.cohort != "training"]
+    for model, cohort in dict.fromkeys((c.first, c.cohort) for c in against):
+        own = [c for c in against if (c.first, c.cohort) == (model, cohort)]
+        parts = "; ".join(c.sentence(options.level) for c in own)
         sentences.append(
             f"{model} against the baseline {options.baseline}, {label(cohort)}, n = {own[0].images}: {parts}."
         )

@@ -1,4 +1,4 @@
-"""The figures of an evaluation. Each function returns a matplotlib figure of one cohort."""
+"""Figures of an evaluation; each function returns a matplotlib figure of one cohort."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,8 @@ from matplotlib.ticker import MultipleLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from osteo_monai.domain import DensityThresholds
-from osteo_monai.reporting.evaluation.tables import RocLine
+from osteo_monai.reporting.evaluation.tables.performance import RocLine
+from osteo_monai.reporting.numbers import printed_interval
 from osteo_monai.reporting.publishing import (
     BLUE,
     GREEN,
@@ -22,7 +23,6 @@ from osteo_monai.reporting.publishing import (
     SOFT,
     STYLE,
     new_figure,
-    printed_interval,
 )
 from osteo_monai.statistics.agreement import Agreement
 from osteo_monai.statistics.calibration import Calibration
@@ -30,7 +30,7 @@ from osteo_monai.statistics.decision import DecisionCurve
 
 Array = NDArray[np.float64]
 
-# told apart in grey and by colour-blind readers: lightness, hue and dashes differ
+# lightness, hue and dashes differ, for grey print and colour-blind readers
 LINES = (
     (BLUE, "-"),
     (ORANGE, (0, (5, 2))),
@@ -63,7 +63,7 @@ def _short(text: str, length: int = 30) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _word(name: str) -> str:
+def _name(name: str) -> str:
     return name.replace("_", " ")
 
 
@@ -85,7 +85,7 @@ def roc_figure(by_class: Mapping[str, Sequence[RocLine]], models: Sequence[str],
 
     Args:
         by_class: class to the curves of the models that have a score for it.
-        models: all models, so that each keeps its colour.
+        models: all models, which fixes their colours.
         notice: printed above, such as "virtual patients".
     """
     figure = new_figure(3.25 * len(by_class) + 0.4, 3.6)
@@ -99,7 +99,7 @@ def roc_figure(by_class: Mapping[str, Sequence[RocLine]], models: Sequence[str],
             label = f"{_short(line.model)}\nAUC {printed_interval(line.area)}"
             axis.plot(line.curve.fpr, line.curve.tpr, lw=1.5, label=label, **look)
         axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 \N{MINUS SIGN} specificity")
-        axis.set_title(f"{_word(name).capitalize()} against the rest", fontsize=9, fontweight="bold", loc="left")
+        axis.set_title(f"{_name(name).capitalize()} against the rest", fontsize=9, fontweight="bold", loc="left")
         axis.set_aspect("equal")
         axis.xaxis.set_major_locator(MultipleLocator(0.25))
         axis.yaxis.set_major_locator(MultipleLocator(0.25))
@@ -135,7 +135,7 @@ def confusion_figure(matrices: Mapping[str, tuple[Sequence[str], NDArray[np.int6
             colour = "white" if share[i, j] > 0.62 else INK
             text = f"{counts[i, j]:.0f}\n({100 * share[i, j]:.1f} %)" if totals[i] > 0 else "0"
             axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
-        words = [_word(name).replace("no osteoporosis", "no\nosteoporosis") for name in classes]
+        words = [_name(name).replace("no osteoporosis", "no\nosteoporosis") for name in classes]
         axis.set_xticks(range(len(classes)), words, fontsize=6.5)
         axis.set_yticks(range(len(classes)), words, fontsize=6.5, rotation=90, va="center")
         axis.set(xlabel="Predicted", ylabel="True")
@@ -159,7 +159,7 @@ def reliability_figure(
 
     Args:
         by_class: class to the models and their calibrations.
-        models: all models, so that each keeps its colour.
+        models: all models, which fixes their colours.
         notice: printed above.
     """
     figure = new_figure(3.25 * len(by_class) + 0.4, 3.6)
@@ -177,7 +177,7 @@ def reliability_figure(
             marker = MARKERS[index % len(MARKERS)]
             axis.plot(c.curve.predicted, y, marker=marker, ms=4.5, lw=1.2, label=text, **look)
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="Predicted probability")
-        axis.set_title(_word(name).capitalize(), fontsize=9, fontweight="bold", loc="left")
+        axis.set_title(_name(name).capitalize(), fontsize=9, fontweight="bold", loc="left")
         axis.set_aspect("equal")
         axis.xaxis.set_major_locator(MultipleLocator(0.25))
         axis.yaxis.set_major_locator(MultipleLocator(0.25))
@@ -193,11 +193,11 @@ def reliability_figure(
 
 @mpl.rc_context(STYLE)
 def decision_figure(curves: Mapping[str, DecisionCurve], models: Sequence[str], notice: str = "") -> Figure:
-    """Return the decision curves of the models of one cohort, with acting on all and on nobody.
+    """Return the decision curves of the models of one cohort, with acting on all and on none.
 
     Args:
         curves: model to its curve.
-        models: all models, so that each keeps its colour.
+        models: all models, which fixes their colours.
         notice: printed above.
     """
     figure = new_figure(5.4, 3.7)
@@ -208,7 +208,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], models: Sequence[str], 
         axis.plot(
             curve.thresholds, curve.treat_all, color=SOFT, lw=1, ls=(0, (2, 2)), label="act on all" if i == 0 else None
         )
-    axis.axhline(0, color=INK, lw=1, label="act on nobody")
+    axis.axhline(0, color=INK, lw=1, label="act on none")
     for model, curve in curves.items():
         look = line_of(models.index(model))
         axis.fill_between(curve.thresholds, curve.low, curve.high, color=look["color"], alpha=0.13, lw=0)
@@ -234,7 +234,7 @@ def agreement_figure(
     Args:
         reference, predicted: (n,) mg/cm3.
         found: their agreement.
-        thresholds: drawn into the scatter, where a crossing changes the class.
+        thresholds: drawn into the scatter plot.
         colour: of the model.
         notice: printed above.
     """

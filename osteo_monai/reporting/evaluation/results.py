@@ -1,34 +1,37 @@
-"""A table of results: cells that know their interval, or why there is none, and every form they are printed in."""
+"""Tables of results: cells with intervals or a reason for their absence, as CSV, Markdown, LaTeX and JSON."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from osteo_monai.reporting.publishing import json_ready, printed_interval, printed_number, printed_p
+from osteo_monai.reporting.numbers import printed_interval, printed_number, printed_p
+from osteo_monai.reporting.publishing import json_ready
 from osteo_monai.reporting.tables import write_table
 from osteo_monai.statistics.proportions import Interval
 
 _DASH = "\N{EN DASH}"
 
-__all__ = ["Cell", "Column", "Missing", "PValue", "ResultTable"]
+__all__ = ["Cell", "Column", "Missing", "PValue", "ResultTable", "Row"]
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A cell without a number, and why: printed as a dash with the reason below the table."""
+    """A cell without a number; printed as a dash with the reason below the table."""
 
     reason: str
 
 
 class PValue(float):
-    """A p value, printed as one."""
+    """A p value; printed with its own format."""
 
 
 Cell = str | int | float | Interval | PValue | Missing
+Row = Mapping[str, Cell]
+"""Column name to cell; a missing name is an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Column:
     digits: int = 3
 
 
-@dataclass
+@dataclass(frozen=True)
 class ResultTable:
     """One table of an evaluation.
 
@@ -48,41 +51,49 @@ class ResultTable:
         name: stem of its files.
         caption: what it shows.
         columns: its columns.
-        rows: column name to cell; a missing name is an empty cell.
+        rows: cells by column name.
         notes: sentences below it.
     """
 
     name: str
     caption: str
     columns: tuple[Column, ...]
-    rows: list[Mapping[str, Cell]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    rows: tuple[Row, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def filled(self, rows: Iterable[Row], notes: Iterable[str] = ()) -> "ResultTable":
+        """Return this table with rows and notes added."""
+        return replace(self, rows=(*self.rows, *rows), notes=(*self.notes, *notes))
+
+    def annotated(self, caption_prefix: str = "", first: Iterable[str] = (), last: Iterable[str] = ()) -> "ResultTable":
+        """Return this table with a prefix of its caption, and notes before and after its own."""
+        return replace(self, caption=caption_prefix + self.caption, notes=(*first, *self.notes, *last))
 
     @property
     def headings(self) -> list[str]:
-        """Headings in print, of the columns that hold something."""
+        """Printed headings of the columns that are not empty."""
         return [column.heading for column in self._used()]
 
     def printed(self) -> list[list[str]]:
-        """Rows as they stand in print; a dash carries the letter of its reason."""
+        """Return the rows in print; a dash is followed by the letter of its reason."""
         letters = self._reasons()
         return [[_printed(row.get(c.name, ""), c.digits, letters) for c in self._used()] for row in self.rows]
 
     def printed_notes(self) -> list[str]:
-        """The notes, then the reasons of the dashes."""
+        """Return the notes, then the reasons of the dashes."""
         return [
             *self.notes,
             *(f"[{letter}] {reason[0].upper()}{reason[1:]}." for reason, letter in self._reasons().items()),
         ]
 
     def write(self, folder: Path) -> None:
-        """Write CSV (an interval as three columns, reasons in ``remarks``), Markdown and LaTeX below ``folder``."""
-        frame = pd.DataFrame(self.printed(), columns=self.headings)
-        path = write_table(frame, folder / self.name, self.caption, self.printed_notes())[0]
-        pd.DataFrame(self._exact_rows()).to_csv(path, index=False, lineterminator="\n", float_format="%.8g")
+        """Write CSV (an interval as three columns, reasons in ``remarks``), Markdown and LaTeX into ``folder``."""
+        printed = pd.DataFrame(self.printed(), columns=self.headings)
+        exact = pd.DataFrame(self._exact_rows())
+        write_table(printed, folder / self.name, self.caption, self.printed_notes(), exact=exact)
 
     def as_json(self) -> dict[str, Any]:
-        """Return caption, notes and rows; reasons stand in the place of numbers as ``{"missing": reason}``."""
+        """Return caption, notes and rows; a missing number is ``{"missing": reason}``."""
         rows = [
             {c.name: _for_json(row[c.name]) for c in self._used() if c.name in row and row[c.name] != ""}
             for row in self.rows
@@ -93,8 +104,8 @@ class ResultTable:
         return [c for c in self.columns if any(row.get(c.name, "") != "" for row in self.rows)]
 
     def _reasons(self) -> dict[str, str]:
-        found = [row[c.name] for row in self.rows for c in self.columns if c.name in row]
-        reasons = dict.fromkeys(cell.reason for cell in found if isinstance(cell, Missing))
+        cells = [row[c.name] for row in self.rows for c in self.columns if c.name in row]
+        reasons = dict.fromkeys(cell.reason for cell in cells if isinstance(cell, Missing))
         return {reason: _letter(i) for i, reason in enumerate(reasons)}
 
     def _exact_rows(self) -> list[dict[str, Any]]:

@@ -1,11 +1,7 @@
-"""Meta-analysis of diagnostic accuracy: the bivariate model, what is asked of it, and the evidence report.
+"""Meta-analysis of diagnostic accuracy: the bivariate model, heterogeneity, resampling, subgroups and study tables."""
 
->>> from osteo_monai.statistics.meta_analysis import fit_bivariate
->>> fit = fit_bivariate([[47, 101, 9, 738], [126, 272, 51, 1543], [19, 12, 10, 192], [36, 78, 3, 276]])
->>> fit.summary().sensitivity, fit.auc  # doctest: +SKIP
-"""
-
-from osteo_monai.statistics.meta_analysis.bivariate import METHODS, BivariateFit, SummaryPoint, fit_bivariate
+from osteo_monai.statistics.meta_analysis.bivariate import METHODS, fit_bivariate, pool_studies
+from osteo_monai.statistics.meta_analysis.estimates import BivariateFit, SummaryPoint
 from osteo_monai.statistics.meta_analysis.heterogeneity import (
     higgins,
     midas_auc_interval,
@@ -38,6 +34,7 @@ __all__ = [
     "meta_regression",
     "midas_auc_interval",
     "midas_pearson",
+    "pool_studies",
     "read_studies",
     "univariate",
     "zhou_dendukuri",

@@ -1,4 +1,4 @@
-"""Heterogeneity between studies. Several quantities are called I2 in print; each one here carries its name."""
+"""Heterogeneity between studies; each of the quantities published as I2 has the name of its definition here."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from scipy.stats import chi2, norm
 
-from osteo_monai.statistics.meta_analysis.bivariate import BivariateFit, checked_tables, logits_and_variances
+from osteo_monai.statistics.meta_analysis.estimates import BivariateFit
+from osteo_monai.statistics.meta_analysis.tables import checked_tables, logits_and_variances
 from osteo_monai.statistics.proportions import Interval, wilson
 
 Array = NDArray[np.float64]
@@ -60,8 +61,8 @@ def _homogeneity(q: float, df: int, level: float, on_h: bool) -> Homogeneity:
 def higgins(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, Homogeneity]:
     """Return Cochran's Q and Higgins' I2 of logit sensitivity and of logit specificity (Higgins and Thompson 2002).
 
-    Inverse-variance weights, 0.5 added to every cell: without the correction the weight of a study with an empty cell
-    is zero.
+    Inverse-variance weights, 0.5 added to every cell: without the correction a study with an empty cell has
+    weight zero.
     """
     y, v = logits_and_variances(checked_tables(tables, at_least=2) + 0.5)
     w = 1 / v
@@ -72,7 +73,7 @@ def higgins(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, Homoge
 
 @dataclass(frozen=True)
 class Univariate:
-    """Sensitivity or specificity pooled on its own: the proportion, its between-study variance on the logit scale, I2.
+    """Sensitivity or specificity pooled separately: the proportion, its between-study variance of the logit, I2.
 
     ``i2`` = tau2 / (tau2 + s2), s2 the typical within-study variance of Higgins and Thompson 2002. With the estimate of
     DerSimonian and Laird it equals the I2 that follows from Q.
@@ -86,7 +87,7 @@ class Univariate:
 def univariate(
     tables: ArrayLike, estimator: Literal["reml", "dl"] = "reml", level: float = 0.95
 ) -> tuple[Univariate, Univariate]:
-    """Return sensitivity and specificity, each pooled without the other; the bivariate model is the one to report.
+    """Return sensitivity and specificity, pooled separately; report the bivariate model instead.
 
     0.5 is added to every cell, as in ``higgins``. ``"reml"``: restricted maximum likelihood by Fisher scoring;
     ``"dl"``: DerSimonian and Laird 1986. The interval is Wald's on the logit scale.
@@ -114,7 +115,7 @@ def univariate(
 
 
 def _reml(y: Array, v: Array, tau2: float) -> float:
-    """Between-study variance at the maximum of the restricted likelihood; 0 where it falls from there."""
+    """Return the between-study variance at the maximum of the restricted likelihood, at least 0."""
     for _ in range(1000):
         w = 1 / (v + tau2)
         second, third = (w**2).sum() / w.sum(), (w**3).sum() / w.sum()
@@ -131,19 +132,19 @@ def _reml(y: Array, v: Array, tau2: float) -> float:
 def midas_pearson(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, Homogeneity]:
     """Return the "I2" that Stata's midas prints: Pearson's Q on the proportion scale. For comparison with papers.
 
-    Q = sum (x - n p)^2 / (n p (1 - p)) about the proportion p pooled by summing. It reads higher than ``higgins``.
-    midas takes p from a shared-intercept fit, so that its own Q can differ a little. Its interval is kept as well: the
-    test-based one, made symmetric about I2.
+    Q = sum (x - n p)^2 / (n p (1 - p)) about the proportion p pooled by summing. It is higher than ``higgins``.
+    midas takes p from a shared-intercept fit, so that its Q can differ slightly. The interval is that of midas too:
+    test-based and symmetric about I2.
 
     Raises:
-        ValueError: where all proportions are 0 or all are 1.
+        ValueError: if all proportions are 0 or all are 1.
     """
     tp, fp, fn, tn = checked_tables(tables, at_least=2).T
     found = []
     for x, n in ((tp, tp + fn), (tn, tn + fp)):
         p = x.sum() / n.sum()
         if p in (0, 1):
-            raise ValueError("Pearson's Q needs a pooled proportion other than 0 and 1")
+            raise ValueError(f"the pooled proportion must not be 0 or 1 for Pearson's Q, got {p:g}")
         q = float(((x - n * p) ** 2 / (n * p * (1 - p))).sum())
         found.append(_homogeneity(q, len(x) - 1, level, on_h=False))
     return found[0], found[1]
@@ -151,7 +152,7 @@ def midas_pearson(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, 
 
 @dataclass(frozen=True)
 class ZhouDendukuri:
-    """I2 of Zhou and Dendukuri 2014: share of the variance that lies between the studies, 0 to 1."""
+    """I2 of Zhou and Dendukuri 2014: share of the variance that is between the studies, 0 to 1."""
 
     bivariate: float
     sensitivity: float
@@ -176,8 +177,8 @@ def zhou_dendukuri(fit: BivariateFit) -> ZhouDendukuri:
 
 
 def midas_auc_interval(auc: float, level: float = 0.95) -> Interval:
-    """Return the interval that Stata's midas 1.00 prints beside the area: Wilson's, its n the 500 points of the curve.
+    """Return the interval that Stata's midas 1.00 prints with the area: Wilson's, for 500 points of the curve.
 
-    It depends on no study at all and is **not** a sampling interval. For comparison with papers only.
+    It does not depend on any study and is **not** a sampling interval. For comparison with papers only.
     """
     return wilson(auc * 500, 500, level)

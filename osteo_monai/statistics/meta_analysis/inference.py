@@ -1,4 +1,4 @@
-"""What is asked of a fitted model: bootstrap, leave-one-out, small-study effects, subgroups and covariates."""
+"""Inference from a fitted model: bootstrap, leave-one-out, small-study effects, subgroups and covariates."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,24 +11,22 @@ from scipy.special import expit
 from scipy.stats import chi2
 from scipy.stats import t as t_distribution
 
-from osteo_monai.statistics.meta_analysis.bivariate import (
-    BivariateFit,
-    Refitter,
-    SummaryPoint,
-    auc_of_curve,
-    checked_tables,
-    fit_bivariate,
-)
+from osteo_monai.statistics.meta_analysis.bivariate import fit_bivariate
+from osteo_monai.statistics.meta_analysis.estimates import BivariateFit, SummaryPoint, auc_of_curve
 from osteo_monai.statistics.meta_analysis.likelihood import cholesky_factor
+from osteo_monai.statistics.meta_analysis.refitting import Refitter
+from osteo_monai.statistics.meta_analysis.tables import checked_tables, corrected
 from osteo_monai.statistics.proportions import Interval
 
 Array = NDArray[np.float64]
+RegressionMethod = Literal["binomial", "ml"]
 
 __all__ = [
     "Bootstrap",
     "Deeks",
     "LikelihoodRatioTest",
     "Omission",
+    "RegressionMethod",
     "Subgroups",
     "bootstrap",
     "compare_subgroups",
@@ -46,37 +44,39 @@ class Bootstrap:
     """Refits of a model to resampled studies.
 
     Attributes:
+        kind: ``parametric``, or ``studies`` drawn with replacement.
         means: (r, 2) logits of sensitivity and specificity of the usable replicates.
         tau2: (r, 2) their between-study variances.
-        auc: (r,) their areas under the SROC curve; ``nan`` where a replicate's curve has no slope.
-        asked: replicates asked for; those missing had no finite estimate.
+        auc: (r,) their areas under the SROC curve; ``nan`` if the curve has no slope.
+        requested: number of replicates requested; the missing ones had no finite estimate.
+        level: confidence level.
     """
 
     kind: Literal["parametric", "studies"]
     means: Array
     tau2: Array
     auc: Array
-    asked: int
+    requested: int
     level: float
 
     def _percentiles(self, values: Array, estimate: float) -> Interval:
         usable = values[np.isfinite(values)]
-        if not math.isfinite(estimate) or len(usable) < 0.5 * self.asked:
+        if not math.isfinite(estimate) or len(usable) < 0.5 * self.requested:
             return Interval(estimate, math.nan, math.nan)
         tail = 50 * (1 - self.level)
         low, high = np.percentile(usable, [tail, 100 - tail])
         return Interval(estimate, float(low), float(high))
 
     def auc_interval(self, fit: BivariateFit) -> Interval:
-        """Percentile interval of the area; no bounds where the fit, or over half of the replicates, has no area."""
+        """Return the percentile interval of the area; no bounds if the fit or half of the replicates have no area."""
         return self._percentiles(self.auc, fit.auc)
 
     def sensitivity_interval(self, fit: BivariateFit) -> Interval:
-        """Percentile interval of the summary sensitivity."""
+        """Return the percentile interval of the summary sensitivity."""
         return self._percentiles(expit(self.means[:, 0]), fit.summary().sensitivity.value)
 
     def specificity_interval(self, fit: BivariateFit) -> Interval:
-        """Percentile interval of the summary specificity."""
+        """Return the percentile interval of the summary specificity."""
         return self._percentiles(expit(self.means[:, 1]), fit.summary().specificity.value)
 
 
@@ -90,15 +90,18 @@ def bootstrap(
     """Refit the model to resampled studies.
 
     Without ``clusters`` each replicate is drawn from the fitted model: true logits from N(mean, Psi), counts from their
-    binomials with the studies' own numbers of subjects. With ``clusters`` whole clusters are drawn with replacement
-    instead, since the fitted model knows nothing of their dependence.
+    binomials with the numbers of subjects of the studies. With ``clusters`` whole clusters are drawn with replacement
+    instead, since the fitted model does not include their dependence.
 
     Args:
         fit: a model without covariates.
         replicates: number of resamples, at least 100.
-        seed: of the random numbers.
+        seed: random seed.
         clusters: a label per table; tables that share one are drawn together.
-        nodes: quadrature nodes per dimension of the refits; by default 7, and 5 from 200 studies on.
+        nodes: quadrature nodes per dimension of the refits (default: 7, and 5 from 200 studies on).
+
+    Raises:
+        ValueError: on too few replicates or clusters, or a wrong number of labels.
     """
     if replicates < 100:
         raise ValueError(f"replicates must be at least 100, got {replicates}")
@@ -106,9 +109,9 @@ def bootstrap(
     k = fit.n_studies
     refit = Refitter(fit, nodes or (7 if k < 200 else 5))
     draw = _model_sampler(fit, rng) if clusters is None else _cluster_sampler(fit.tables, clusters, rng)
-    found = [pair for pair in (refit(draw()) for _ in range(replicates)) if pair is not None]
-    means = np.array([mean for mean, _ in found]).reshape(-1, 2)
-    tau2 = np.array([np.diag(psi) for _, psi in found]).reshape(-1, 2)
+    refits = [pair for pair in (refit(draw()) for _ in range(replicates)) if pair is not None]
+    means = np.array([mean for mean, _ in refits]).reshape(-1, 2)
+    tau2 = np.array([np.diag(psi) for _, psi in refits]).reshape(-1, 2)
     kind: Literal["parametric", "studies"] = "parametric" if clusters is None else "studies"
     blocks = [auc_of_curve(m, np.sqrt(t)) for m, t in zip(_blocks(means), _blocks(tau2), strict=True)]
     return Bootstrap(kind, means, tau2, np.concatenate(blocks), replicates, fit.level)
@@ -142,7 +145,8 @@ def _cluster_sampler(tables: Array, clusters: Sequence[object], rng: np.random.G
         raise ValueError(f"clusters must be at least 3, got {len(members)}")
 
     def draw() -> Array:
-        return tables[np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])]
+        rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+        return np.asarray(tables[rows])
 
     return draw
 
@@ -152,7 +156,7 @@ def _cluster_sampler(tables: Array, clusters: Sequence[object], rng: np.random.G
 
 @dataclass(frozen=True)
 class Omission:
-    """The summary without one study (all of its tables); ``summary`` is ``None`` where it then has no estimate."""
+    """The summary without one study (all of its tables); ``summary`` is ``None`` if there is no estimate."""
 
     omitted: str
     summary: SummaryPoint | None
@@ -165,10 +169,13 @@ def leave_one_out(fit: BivariateFit, labels: Sequence[object] | None = None) -> 
 
     Args:
         fit: a model without covariates.
-        labels: a label per table; tables that share one leave together. By default tables leave one by one.
+        labels: a label per table; tables that share one are omitted together (default: one table at a time).
+
+    Raises:
+        ValueError: on a model with covariates, or a wrong number of labels.
     """
     if fit.design.shape[1] != 1:
-        raise ValueError("leave_one_out needs a model without covariates")
+        raise ValueError("fit must be a model without covariates")
     names = [str(n) for n in (labels if labels is not None else range(1, fit.n_studies + 1))]
     if len(names) != fit.n_studies:
         raise ValueError(f"labels must have a label for each of the {fit.n_studies} tables, got {len(names)}")
@@ -176,13 +183,13 @@ def leave_one_out(fit: BivariateFit, labels: Sequence[object] | None = None) -> 
     for name in dict.fromkeys(names):
         kept = fit.tables[[n != name for n in names]]
         try:
-            one = fit_bivariate(kept, fit.method, fit.correction if fit.method != "binomial" else "all",
-                                nodes=fit.nodes or 15, level=fit.level)  # fmt: skip
+            correction = fit.correction if fit.method != "binomial" else "all"
+            refit = fit_bivariate(kept, fit.method, correction, nodes=fit.nodes or 15, level=fit.level)
         except ValueError as error:
             found.append(Omission(name, None, None, str(error)))
             continue
-        reason = "" if one.converged else " ".join(one.messages)
-        found.append(Omission(name, one.summary(), one.tau2, reason))
+        reason = "" if refit.converged else " ".join(refit.messages)
+        found.append(Omission(name, refit.summary(), refit.tau2, reason))
     return found
 
 
@@ -222,17 +229,17 @@ def deeks(tables: ArrayLike) -> Deeks:
     ESS = 4 n1 n2 / (n1 + n2); tables with an empty cell get 0.5 in each cell first, in the ESS as well (as midas does).
 
     Raises:
-        ValueError: with fewer than 3 tables, or where all have the same effective sample size.
+        ValueError: on fewer than 3 tables, or equal effective sample sizes.
     """
-    cells = corrected_single(checked_tables(tables))
+    cells = corrected(checked_tables(tables), "single")
     tp, fp, fn, tn = cells.T
     log_dor = np.log(tp * tn / (fp * fn))
     n1, n2 = tp + fn, fp + tn
     ess = 4 * n1 * n2 / (n1 + n2)
     x = np.stack([np.ones_like(ess), 1 / np.sqrt(ess)], axis=1)
     if np.ptp(x[:, 1]) < 1e-12:
-        raise ValueError("Deeks' test needs studies of different sizes")
-    # scaling to unit weights by sqrt(ESS): the slope's column becomes one, the intercept's sqrt(ESS)
+        raise ValueError("effective sample sizes must differ for Deeks' test")
+    # scaled to unit weights by sqrt(ESS), the column of the slope is one and that of the intercept sqrt(ESS)
     inverse = np.linalg.inv(x.T @ (ess[:, None] * x))
     intercept, slope = inverse @ (x.T @ (ess * log_dor))
     residual = log_dor - intercept - slope * x[:, 1]
@@ -242,11 +249,6 @@ def deeks(tables: ArrayLike) -> Deeks:
     return Deeks(float(slope), float(se[1]), float(intercept), float(se[0]), df, log_dor, ess)
 
 
-def corrected_single(cells: Array) -> Array:
-    """Return the tables with 0.5 added to those that have an empty cell."""
-    return cells + 0.5 * (cells == 0).any(axis=1, keepdims=True)
-
-
 # --- covariates ---------------------------------------------------------------------------------------------------
 
 
@@ -254,8 +256,8 @@ def corrected_single(cells: Array) -> Array:
 class LikelihoodRatioTest:
     """A likelihood-ratio test of the joint model against the one without the covariate.
 
-    ``midas_i2`` is what midas prints as I2 of a covariate: max(0, (chi2 - df) / chi2), in other words nothing but the
-    test statistic on another scale.
+    ``midas_i2`` is what midas prints as I2 of a covariate: max(0, (chi2 - df) / chi2), which is the test statistic on
+    another scale.
     """
 
     chi2: float
@@ -273,17 +275,21 @@ class LikelihoodRatioTest:
 
 
 def meta_regression(
-    tables: ArrayLike, covariates: ArrayLike, method: Literal["binomial", "ml"] = "binomial", level: float = 0.95
+    tables: ArrayLike, covariates: ArrayLike, method: RegressionMethod = "binomial", level: float = 0.95
 ) -> tuple[BivariateFit, LikelihoodRatioTest]:
     """Fit the model with covariates on both logits, and test them jointly.
 
     Args:
         tables: (k, 4).
-        covariates: (k, q); numbers are best centred, categories given as indicator columns.
-        method: REML is left out: its likelihoods with different covariates cannot be compared.
+        covariates: (k, q); preferably centred numbers, or indicator columns of categories.
+        method: without REML, whose likelihoods with different covariates are not comparable.
+        level: confidence level.
 
     Returns:
         The joint model, and the test with 2q degrees of freedom.
+
+    Raises:
+        ValueError: on another method, or tables or covariates that cannot be used.
     """
     if method not in ("binomial", "ml"):
         raise ValueError(f"method must be 'binomial' or 'ml' for a likelihood-ratio test, got '{method}'")
@@ -311,25 +317,25 @@ def compare_subgroups(
     tables: ArrayLike,
     categories: Sequence[str],
     name: str = "subgroup",
-    method: Literal["binomial", "ml"] = "binomial",
+    method: RegressionMethod = "binomial",
     level: float = 0.95,
 ) -> Subgroups:
-    """Compare the summary sensitivity and specificity of subgroups; both differ at once, so df = 2 (levels - 1).
+    """Compare the summary sensitivity and specificity of subgroups jointly, with df = 2 (levels - 1).
 
     Raises:
-        ValueError: with fewer than two levels, or fewer than 2 tables in one.
+        ValueError: on fewer than two levels, or fewer than 2 tables in one.
     """
     cells = checked_tables(tables)
     if len(categories) != len(cells):
         raise ValueError(f"categories must have a label for each of the {len(cells)} tables, got {len(categories)}")
     levels = tuple(sorted(set(categories)))
-    counts = tuple(sum(c == one for c in categories) for one in levels)
+    counts = tuple(sum(c == value for c in categories) for value in levels)
     if len(levels) < 2 or min(counts) < 2:
         raise ValueError(
-            f"'{name}' needs at least two levels with 2 tables each, got "
-            + ", ".join(f"{one}: {n}" for one, n in zip(levels, counts, strict=True))
+            f"'{name}' must have at least two levels with 2 tables each, got "
+            + ", ".join(f"{value}: {n}" for value, n in zip(levels, counts, strict=True))
         )
-    indicators = np.array([[float(c == one) for one in levels[1:]] for c in categories])
+    indicators = np.array([[float(c == value) for value in levels[1:]] for c in categories])
     joint, test = meta_regression(cells, indicators, method, level)
     rows = np.vstack([np.zeros(len(levels) - 1), np.eye(len(levels) - 1)])
     return Subgroups(name, levels, counts, tuple(joint.summary(row) for row in rows), test, joint.converged)

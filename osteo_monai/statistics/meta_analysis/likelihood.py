@@ -1,9 +1,9 @@
 r"""The two log-likelihoods of the bivariate model and their gradients.
 
-Both see study i as theta_i = mu_i + L b_i with b_i ~ N(0, I): theta holds the logits of sensitivity and specificity,
+Both model study i as theta_i = mu_i + L b_i with b_i ~ N(0, I): theta holds the logits of sensitivity and specificity,
 mu_i is linear in the covariates, and Psi = L L' is the between-study covariance. L (lower triangular, l11, l21, l22) is
-left unconstrained, so that every covariance is reached, singular ones included: tau = 0 and correlation 1 are points
-like others, not limits at infinity.
+unconstrained, so that it covers all covariances, also singular ones: tau = 0 and correlation 1 are not limits at
+infinity.
 """
 
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ def cholesky_factor(psi: Array) -> Array:
 
 @dataclass
 class NormalLikelihood:
-    """Normal within-study model (Reitsma 2005), maximised over the means: a function of L alone.
+    """Normal within-study model (Reitsma 2005), maximised over the means: a function of L only.
 
     Args:
         y: (k, 2) logits of sensitivity and specificity.
-        v: (k, 2) their within-study variances; the two are independent, their subjects being different.
+        v: (k, 2) their within-study variances; the two are independent, since their subjects differ.
         x: (k, p) covariates, the first a column of ones.
         restricted: REML instead of ML.
     """
@@ -53,7 +53,7 @@ class NormalLikelihood:
     def scores(self, chol: Array) -> Array:
         """Return each study's score of the coefficients, (k, 2p), at the estimates."""
         *_, u = self._solve(chol)
-        return np.einsum("kc,kp->kcp", u, self.x).reshape(len(self.y), -1)
+        return np.asarray(np.einsum("kc,kp->kcp", u, self.x).reshape(len(self.y), -1))
 
     def value_and_gradient(self, chol: Array) -> tuple[float, Array]:
         """Return the log-likelihood and its derivative by (l11, l21, l22)."""
@@ -129,7 +129,7 @@ class BinomialLikelihood:
         mu = self.x @ parameters[: 2 * p].reshape(2, p).T
         l11, l21, l22 = parameters[2 * p :]
         mode, (h11, h12, h22) = self._find_modes(mu, l11, l21, l22)
-        # C C' = inverse of the curvature H, C lower triangular: the first factor then depends on the first node alone
+        # C C' = inverse of the curvature H, C lower triangular: the first factor then depends on the first node only
         det = h11 * h22 - h12 * h12
         c11 = np.sqrt(h22 / det)
         c21, c22 = -h12 / det / c11, 1 / np.sqrt(h22)
@@ -157,7 +157,7 @@ class BinomialLikelihood:
         return log_integrals, scores
 
     def _find_modes(self, mu: Array, l11: float, l21: float, l22: float) -> tuple[Array, tuple[Array, Array, Array]]:
-        """Newton's method on the concave log integrands; steps that do not climb are halved."""
+        """Return the modes of the concave log integrands by Newton's method with step halving, and the curvatures."""
         b, n, e = self._mode, self.totals, self.events
         value = None
         for _ in range(100):
@@ -186,7 +186,7 @@ class BinomialLikelihood:
     def _integrand(self, mu: Array, l11: float, l21: float, l22: float, b: Array) -> Array:
         theta = np.stack([mu[:, 0] + l11 * b[:, 0], mu[:, 1] + l21 * b[:, 0] + l22 * b[:, 1]], axis=1)
         log_f = self.events * theta - self.totals * np.logaddexp(0, theta)
-        return (log_f - b * b / 2).sum(axis=1)
+        return np.asarray((log_f - b * b / 2).sum(axis=1))
 
 
 def _log_binomial(x: Array, n: Array, theta: Array) -> tuple[Array, Array]:

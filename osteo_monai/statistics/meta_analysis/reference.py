@@ -1,4 +1,4 @@
-"""What Wang et al. 2025 printed, and what can be checked of it without the study tables, which were never published.
+"""Published values of Wang et al. 2025, and checks that need no study tables, which were not published.
 
 Source of every number: Wang A, Ma Z, Wang T, et al. J Med Internet Res 2025;27:e77155, doi 10.2196/77155 (CC BY 4.0).
 """
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logit
 from scipy.stats import norm
 
-from osteo_monai.statistics.meta_analysis.bivariate import SummaryPoint
+from osteo_monai.statistics.meta_analysis.estimates import SummaryPoint
 from osteo_monai.statistics.meta_analysis.heterogeneity import midas_auc_interval
 from osteo_monai.statistics.meta_analysis.inference import LikelihoodRatioTest
 from osteo_monai.statistics.proportions import Interval
@@ -43,7 +43,7 @@ class PooledReference:
 
     @property
     def point(self) -> SummaryPoint:
-        """The summary point with standard errors read off the printed intervals; the covariance was not published."""
+        """Summary point with standard errors from the printed intervals; the covariance was not published."""
         z = 2 * float(norm.ppf(0.975))
         pair = (self.sensitivity, self.specificity)
         se = [(logit(i.high) - logit(i.low)) / z for i in pair]
@@ -81,21 +81,21 @@ WANG_2025_CONTRADICTIONS: tuple[tuple[str, str, str], ...] = (
     ("Figure 7", "post-test probability 80 %",
      "Se 0.88 and Sp 0.94 as printed give 78.6 %; 80 % is reached only at the edge of their rounding. 3 % agrees."),
     ("AUC intervals", "0.93-0.97, 0.92-0.96, 0.96-0.99",
-     "All three equal a Wilson interval of 500 curve points, which no study enters; no sampling interval (inferred)."),
+     "All three equal a Wilson interval of 500 curve points, not of any study: no sampling interval (inferred)."),
     ("Table 1", "20 studies pooled", "Only 19 rows carry the footnote of pooled studies; the text cites 10."),
     ("Results", "20 studies used single-center data", "The list has 19, with one multicentre study among them."),
     ("Results", "19 studies used axial images", "The list has 20."),
     ("Results", "segmentation automated in 18, manual in 5 studies", "These are 23 of 24."),
     ("Methods", "39 models treated as independent",
-     "They come from 20 studies: intervals are too narrow. Two studies share authors and a test set of 418."),
+     "They are from 20 studies: intervals are too narrow. Two studies share authors and a test set of 418."),
     ("Statistics", "Higgins I2", "midas prints Pearson's I2 on the proportion scale, which is higher than Higgins'."),
 )  # fmt: skip
-"""Where, what is printed, and what stands against it."""
+"""Place in the publication, printed value, and the contradiction."""
 
 
 @dataclass(frozen=True)
 class FaganCheck:
-    """Post-test probabilities from the printed values, with the ranges that their rounding to two decimals leaves."""
+    """Post-test probabilities from the printed values, with the ranges due to their rounding to two decimals."""
 
     prevalence: float
     printed_positive: float
@@ -153,11 +153,13 @@ def subgroup_checks() -> list[SubgroupCheck]:
 def auc_interval_checks() -> list[tuple[str, Interval, Interval]]:
     """Return per target the printed area with its interval, and Wilson's interval of 500 curve points.
 
-    Of the areas that round to the printed one, the one whose Wilson interval fits best is shown.
+    Among the areas that round to the printed one, that with the best fitting Wilson interval is returned.
     """
-    found = []
+    checks = []
     for target, pooled in WANG_2025.items():
-        tried = [midas_auc_interval(a) for a in np.arange(pooled.auc.value - 0.005, pooled.auc.value + 0.005, 0.0005)]
-        best = min(tried, key=lambda i: abs(i.low - pooled.auc.low) + abs(i.high - pooled.auc.high))
-        found.append((target, pooled.auc, best))
-    return found
+        candidates = [
+            midas_auc_interval(a) for a in np.arange(pooled.auc.value - 0.005, pooled.auc.value + 0.005, 0.0005)
+        ]
+        best = min(candidates, key=lambda i: abs(i.low - pooled.auc.low) + abs(i.high - pooled.auc.high))
+        checks.append((target, pooled.auc, best))
+    return checks

@@ -1,6 +1,6 @@
-"""What comes in: tables of studies, predictions of one's own model, QUADAS-2 judgements, PRISMA counts.
+"""Readers of study tables, predictions of a model, QUADAS-2 judgements and PRISMA counts.
 
-Every reader looks at the whole file first and then names everything that is wrong with it in one message.
+Each reader checks the whole file and lists everything wrong in one message.
 """
 
 import json
@@ -18,10 +18,11 @@ from osteo_monai.domain import BoneStatus
 from osteo_monai.errors import UnusableInputError
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 COUNT_COLUMNS = ("TP", "FP", "FN", "TN")
 NOTE_COLUMNS = ("year", "doi", "source", "note", "derivation")
-"""Columns that document a row and are never taken for covariates."""
+"""Columns that document a row and are not covariates."""
 
 QUADAS_DOMAINS = ("patient_selection", "index_test", "reference_standard", "flow_and_timing")
 QUADAS_CONCERNS = ("patient_selection", "index_test", "reference_standard")
@@ -49,9 +50,11 @@ class StudyTable:
     """One 2 x 2 table per row.
 
     Attributes:
-        studies, models, targets: (k,) labels; tables of one study share subjects or at least investigators.
+        studies: (k,) names; tables of one study share subjects or investigators.
+        models: (k,) names, empty if there is none.
+        targets: (k,) what the test is positive for.
         tables: (k, 4) TP, FP, FN, TN.
-        covariates: name to (k,) values, empty where the row has none.
+        covariates: name to (k,) values, empty if the row has none.
     """
 
     studies: tuple[str, ...]
@@ -65,7 +68,7 @@ class StudyTable:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Study and model in one line each."""
+        """(k,) study and model as one text."""
         return tuple(f"{s}, {m}" if m else s for s, m in zip(self.studies, self.models, strict=True))
 
     @property
@@ -85,7 +88,7 @@ class StudyTable:
 
 
 def _count(text: str) -> int | str:
-    """Return the count, or what is wrong with it."""
+    """Return the count, or a description of the error."""
     if text == "":
         return "is empty"
     if re.fullmatch(r"[+-]?\d+(\.0+)?", text) is None:
@@ -95,7 +98,7 @@ def _count(text: str) -> int | str:
 
 
 def _table_problems(counts: dict[str, int | str]) -> list[str]:
-    """What is wrong with the four cells of a table."""
+    """Return everything wrong with the four cells of a table."""
     wrong = [f"{name} {value}" for name, value in counts.items() if isinstance(value, str)]
     if not wrong:
         numbers = {name: int(value) for name, value in counts.items()}
@@ -109,12 +112,12 @@ def _table_problems(counts: dict[str, int | str]) -> list[str]:
 def read_studies(path: Path) -> StudyTable:
     """Read a table of studies; ``docs/evidence.md`` describes the columns.
 
-    Needed are ``study``, ``TP``, ``FP``, ``FN``, ``TN``; ``model`` and ``target`` are known by name
-    (``target`` is osteoporosis where there is no such column); ``year``, ``doi``, ``source``, ``note`` and
-    ``derivation`` document; every other column is a covariate.
+    Required are ``study``, ``TP``, ``FP``, ``FN``, ``TN``; ``model`` and ``target`` are optional (default target:
+    osteoporosis); ``year``, ``doi``, ``source``, ``note`` and ``derivation`` document a row; every other column is a
+    covariate.
 
     Raises:
-        UnusableInputError: with everything that is wrong, line by line.
+        UnusableInputError: lists everything wrong, line by line.
     """
     header, rows, problems = read_rows(path, ("study", *COUNT_COLUMNS))
     seen: dict[tuple[str, str, str], int] = {}
@@ -129,20 +132,20 @@ def read_studies(path: Path) -> StudyTable:
         if folded in seen:
             wrong.append(f"the same study, model and target as line {seen[folded]}")
         seen.setdefault(folded, line)
-        problems += [f"line {line}: {what}" for what in wrong]
+        problems += [f"line {line}: {problem}" for problem in wrong]
         keys.append(key)
         tables.append([counts[name] for name in COUNT_COLUMNS])
     if not rows and not problems:
-        problems.append("no study below the header")
+        problems.append("no study after the header")
     refuse(path, problems)
-    known = {"study", "model", "target", *COUNT_COLUMNS, *NOTE_COLUMNS, ""}
-    covariates = {name: tuple(row[name] for _, row in rows) for name in header if name not in known}
+    reserved = {"study", "model", "target", *COUNT_COLUMNS, *NOTE_COLUMNS, ""}
+    covariates = {name: tuple(row[name] for _, row in rows) for name in header if name not in reserved}
     studies, models, targets = zip(*keys, strict=True)
     return StudyTable(studies, models, targets, np.array(tables, dtype=np.float64), covariates)
 
 
 def parse_counts(text: str) -> Array:
-    """Return (4,) TP, FP, FN, TN from ``"48,19,3,348"``; raise ``ValueError`` with everything that is wrong."""
+    """Return (4,) TP, FP, FN, TN from ``"48,19,3,348"``; raise ``ValueError`` with everything wrong."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 4:
         raise ValueError(f"counts must be four whole numbers TP,FP,FN,TN, got '{text}'")
@@ -155,12 +158,12 @@ def parse_counts(text: str) -> Array:
 
 @dataclass(frozen=True)
 class OwnTest:
-    """One's own test set, counted.
+    """2 x 2 tables of a test set.
 
     Attributes:
         name: of the model.
         counts: target to (4,) TP, FP, FN, TN.
-        remarks: sentences that must stand beside the numbers.
+        remarks: sentences to print with the numbers.
     """
 
     name: str
@@ -171,70 +174,86 @@ class OwnTest:
 def count_predictions(
     path: Path, name: str = "", cohort: str = "", target: str | None = None, threshold: float | None = None
 ) -> OwnTest:
-    """Count the 2 x 2 tables of one's own model from its predictions, one row per subject.
+    """Count the 2 x 2 tables of a model from its predictions, one row per subject.
 
     Args:
-        path: CSV as ``docs/predictions.md`` tells; of three classes each against the two others becomes a table.
-        name: of the model; where the file holds several, which of them.
-        cohort: which of the file's cohorts; ``test``, or the only one, where empty.
+        path: CSV, see ``docs/predictions.md``; three classes give one table each, against the two others.
+        name: of the model; selects one if the file contains several.
+        cohort: cohort of the file (default: ``test``, or the only one).
         target: restricts the tables to one class.
-        threshold: a score of the target (osteoporosis where that is ``None``) of at least this is a positive test; the
-            only table then. Without it the predicted classes count.
+        threshold: a score of the target (default: osteoporosis) of at least this is a positive test, which gives the
+            only table; without it the predicted classes are counted.
 
     Raises:
-        UnusableInputError: with everything that is wrong; no subject identifier is quoted.
+        UnusableInputError: lists everything wrong, without subject identifiers.
     """
-    one = _chosen(path, read_predictions([path]), name, cohort)
-    if one.repeats:
-        several = len(one) - len(np.unique(one.subjects))
+    predictions = _chosen(path, read_predictions([path]), name, cohort)
+    if predictions.repeats:
+        extra = len(predictions) - len(np.unique(predictions.subjects))
         raise UnusableInputError(
-            f"'{path.name}' has {several} rows of subjects that have one already in cohort '{one.cohort}'; "
-            "a 2 x 2 table counts every subject once"
+            f"'{path.name}' must have one row per subject in cohort '{predictions.cohort}', got {extra} more"
         )
-    called: dict[str, NDArray[np.bool_] | None] = {c: one.is_predicted(c) for c in one.reported_classes}
-    decided = one.decided_by
-    if threshold is not None:
-        wanted = target or BoneStatus.OSTEOPOROSIS.value
-        if wanted not in one.scores:
-            raise UnusableInputError(f"'{path.name}' has no score of '{wanted}' that a threshold could cut")
-        called = {wanted: one.scores[wanted] >= threshold}
-        decided = f"score of {wanted} at least {threshold:g}"
-    elif one.predicted is None:
-        raise UnusableInputError(f"'{path.name}' has scores and no classes: an own threshold must be given")
+    called, decided = _positive_tests(path, predictions, target, threshold)
     if target is not None and target not in called:
-        raise UnusableInputError(f"'{path.name}' has no class '{target}', but {', '.join(called)}")
-    remarks = [f"Cohort '{one.cohort}', {len(one)} subjects. Classes: {decided}."]
-    if one.unanswered:
-        remarks.append(f"{one.unanswered} rows without a prediction are not counted.")
-    if one.virtual:
-        remarks.append("These are virtual patients: the comparison tells nothing about real ones.")
-    counts = {}
+        raise UnusableInputError(f"target must be one of {', '.join(called)} in '{path.name}', got '{target}'")
+    counts, remarks = {}, _remarks(predictions, decided)
     for label in [target] if target is not None else called:
-        truth, positive = one.is_class(label), called[label]
-        if positive is None or not 0 < truth.sum() < len(truth):
-            remarks.append(f"No table for '{label}': all subjects are alike in it.")
-            continue
-        cells = [(truth & positive).sum(), (~truth & positive).sum(), (truth & ~positive).sum()]
-        counts[label] = np.array([*cells, (~truth & ~positive).sum()], dtype=np.float64)
+        cells = _cells(predictions.is_class(label), called[label])
+        if cells is None:
+            remarks.append(f"No table for '{label}': it applies to all subjects or to none.")
+        else:
+            counts[label] = cells
     if not counts:
-        raise UnusableInputError(f"'{path.name}' has subjects of one class only: nothing can be compared")
-    return OwnTest((name or one.model) + (" (virtual patients)" if one.virtual else ""), counts, tuple(remarks))
+        raise UnusableInputError(f"'{path.name}' has subjects of one class only: no comparison is possible")
+    suffix = " (virtual patients)" if predictions.virtual else ""
+    return OwnTest((name or predictions.model) + suffix, counts, tuple(remarks))
 
 
-def _chosen(path: Path, held: Sequence[Predictions], name: str, cohort: str) -> Predictions:
+def _positive_tests(
+    path: Path, predictions: Predictions, target: str | None, threshold: float | None
+) -> tuple[dict[str, Flags | None], str]:
+    """Return whether each subject tests positive for each class, and the rule."""
+    if threshold is None:
+        if predictions.predicted is None:
+            raise UnusableInputError(f"'{path.name}' has scores and no classes: an own threshold must be given")
+        return {c: predictions.is_predicted(c) for c in predictions.reported_classes}, predictions.decided_by
+    label = target or BoneStatus.OSTEOPOROSIS.value
+    if label not in predictions.scores:
+        raise UnusableInputError(f"'{path.name}' has no score of '{label}' for the threshold")
+    return {label: predictions.scores[label] >= threshold}, f"score of {label} at least {threshold:g}"
+
+
+def _remarks(predictions: Predictions, decided: str) -> list[str]:
+    remarks = [f"Cohort '{predictions.cohort}', {len(predictions)} subjects. Classes: {decided}."]
+    if predictions.unanswered:
+        remarks.append(f"{predictions.unanswered} rows without a prediction are not counted.")
+    if predictions.virtual:
+        remarks.append("These are virtual patients: the comparison does not show accuracy in real patients.")
+    return remarks
+
+
+def _cells(truth: Flags, positive: Flags | None) -> Array | None:
+    """Return TP, FP, FN, TN, or ``None`` if all subjects are of one class."""
+    if positive is None or not 0 < truth.sum() < len(truth):
+        return None
+    cells = (truth & positive, ~truth & positive, truth & ~positive, ~truth & ~positive)
+    return np.array([cell.sum() for cell in cells], dtype=np.float64)
+
+
+def _chosen(path: Path, sets: Sequence[Predictions], name: str, cohort: str) -> Predictions:
     """Return the predictions of one model in one cohort."""
-    models = list(dict.fromkeys(one.model for one in held))
+    models = list(dict.fromkeys(predictions.model for predictions in sets))
     model = name if name in models else models[0]
     problems = []
     if len(models) > 1 and name not in models:
-        problems.append(f"'{path.name}' holds several models, and the own name must be one of {', '.join(models)}")
-    cohorts = [one.cohort for one in held if one.model == model]
-    wanted = cohort or ("test" if "test" in cohorts or len(cohorts) > 1 else cohorts[0])
-    if wanted not in cohorts:
-        problems.append(f"'{path.name}' has no cohort '{wanted}'; the own cohort must be one of {', '.join(cohorts)}")
+        problems.append(f"own name must be one of {', '.join(models)} in '{path.name}', got '{name}'")
+    cohorts = [predictions.cohort for predictions in sets if predictions.model == model]
+    chosen = cohort or ("test" if "test" in cohorts or len(cohorts) > 1 else cohorts[0])
+    if chosen not in cohorts:
+        problems.append(f"own cohort must be one of {', '.join(cohorts)} in '{path.name}', got '{chosen}'")
     if problems:
         raise UnusableInputError("\n".join(problems))
-    return next(one for one in held if one.model == model and one.cohort == wanted)
+    return next(p for p in sets if p.model == model and p.cohort == chosen)
 
 
 # --- quality and flow ---------------------------------------------------------------------------------------------
@@ -242,7 +261,7 @@ def _chosen(path: Path, held: Sequence[Predictions], name: str, cohort: str) -> 
 
 @dataclass(frozen=True)
 class QuadasTable:
-    """QUADAS-2 judgements: per study the risk of bias in 4 domains and the applicability concerns in 3."""
+    """QUADAS-2 judgements of each study: risk of bias in 4 domains, applicability concerns in 3."""
 
     studies: tuple[str, ...]
     risk: tuple[tuple[str, ...], ...]
@@ -252,10 +271,10 @@ class QuadasTable:
 def read_quadas(path: Path) -> QuadasTable:
     """Read QUADAS-2 judgements: ``study``, the four domains, and the three domains with the prefix ``applicability_``.
 
-    Values are low, unclear, high, or empty for what was not stated.
+    Values are low, unclear, high, or empty if not stated.
 
     Raises:
-        UnusableInputError: with everything that is wrong, line by line.
+        UnusableInputError: lists everything wrong, line by line.
     """
     concerns = tuple(f"applicability_{name}" for name in QUADAS_CONCERNS)
     _, rows, problems = read_rows(path, ("study", *QUADAS_DOMAINS, *concerns))
@@ -266,20 +285,20 @@ def read_quadas(path: Path) -> QuadasTable:
             if row[name].lower() not in (*JUDGEMENTS, "")
         ]
     names = [row["study"] for _, row in rows]
-    problems += [f"study '{name}' stands twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    problems += [f"study '{name}' appears twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if not rows and not problems:
-        problems.append("no study below the header")
+        problems.append("no study after the header")
     refuse(path, problems)
 
-    def judged(columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    def values(columns: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(row[c].lower() or "not stated" for c in columns) for _, row in rows)
 
-    return QuadasTable(tuple(names), judged(QUADAS_DOMAINS), judged(concerns))
+    return QuadasTable(tuple(names), values(QUADAS_DOMAINS), values(concerns))
 
 
 @dataclass(frozen=True)
 class PrismaFlow:
-    """Counts of a PRISMA 2020 flow diagram; each mapping gives a reason or a source its number of records."""
+    """Counts of a PRISMA 2020 flow diagram; each mapping gives the number of records by reason or source."""
 
     identified: dict[str, int]
     removed: dict[str, int]
@@ -291,51 +310,57 @@ class PrismaFlow:
     in_meta_analysis: int
 
 
-_PRISMA_SUMS = (
-    ("screened", "identified minus removed"),
-    ("assessed", "screened minus excluded"),
-    ("included", "assessed minus excluded_full_text"),
-)
+_PRISMA_MAPS = ("identified", "removed", "excluded", "excluded_full_text")
+_PRISMA_NUMBERS = ("screened", "assessed", "included", "in_meta_analysis")
 
 
 def read_prisma(path: Path) -> PrismaFlow:
-    """Read the counts of a flow diagram from JSON and check that each stage is the one before less what left it.
+    """Read the counts of a flow diagram from JSON and check their sums.
 
     Raises:
-        UnusableInputError: with everything that is wrong.
+        UnusableInputError: lists everything wrong.
     """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnusableInputError(f"there is no file '{path}'") from None
     except (OSError, ValueError):
         raise UnusableInputError(f"'{path.name}' is not JSON") from None
-    maps = ("identified", "removed", "excluded", "excluded_full_text")
-    numbers = ("screened", "assessed", "included", "in_meta_analysis")
-    if not isinstance(held, dict):
-        raise UnusableInputError(f"'{path.name}' must hold an object with {', '.join((*maps, *numbers))}")
-    problems = [f"no field {name}" for name in (*maps, *numbers) if name not in held]
-
-    def whole(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-    for name in maps:
-        if name in held and not (isinstance(held[name], dict) and all(whole(v) for v in held[name].values())):
-            problems.append(f"{name} must give each reason a whole number of 0 or more")
-    problems += [
-        f"{name} must be a whole number of 0 or more" for name in numbers if name in held and not whole(held[name])
-    ]
-    if not problems:
-        flow = PrismaFlow(**{name: held[name] for name in (*maps, *numbers)})
-        due = (
-            sum(flow.identified.values()) - sum(flow.removed.values()),
-            flow.screened - sum(flow.excluded.values()),
-            flow.assessed - sum(flow.excluded_full_text.values()),
-        )
-        for (name, rule), number in zip(_PRISMA_SUMS, due, strict=True):
-            if held[name] != number:
-                problems.append(f"{name} is {held[name]}, but {rule} is {number}")
-        if flow.in_meta_analysis > flow.included:
-            problems.append(f"in_meta_analysis is {flow.in_meta_analysis}, more than the {flow.included} included")
-    refuse(path, problems)
+    names = (*_PRISMA_MAPS, *_PRISMA_NUMBERS)
+    if not isinstance(content, dict):
+        raise UnusableInputError(f"'{path.name}' must be an object with {', '.join(names)}")
+    refuse(path, [f"no field {name}" for name in names if name not in content] + _wrong_values(content))
+    flow = PrismaFlow(**{name: content[name] for name in names})
+    refuse(path, _wrong_sums(flow))
     return flow
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _wrong_values(content: dict[str, object]) -> list[str]:
+    problems = []
+    for name in _PRISMA_MAPS:
+        counts = content.get(name, {})
+        if not (isinstance(counts, dict) and all(_is_count(v) for v in counts.values())):
+            problems.append(f"{name} must give each reason a whole number of 0 or more")
+    return problems + [
+        f"{name} must be a whole number of 0 or more" for name in _PRISMA_NUMBERS if not _is_count(content.get(name, 0))
+    ]
+
+
+def _wrong_sums(flow: PrismaFlow) -> list[str]:
+    sums = (
+        ("screened", "identified minus removed", sum(flow.identified.values()) - sum(flow.removed.values())),
+        ("assessed", "screened minus excluded", flow.screened - sum(flow.excluded.values())),
+        ("included", "assessed minus excluded_full_text", flow.assessed - sum(flow.excluded_full_text.values())),
+    )
+    problems = [
+        f"{name} must be {rule} = {expected}, got {getattr(flow, name)}"
+        for name, rule, expected in sums
+        if getattr(flow, name) != expected
+    ]
+    if flow.in_meta_analysis > flow.included:
+        problems.append(f"in_meta_analysis must be at most the {flow.included} included, got {flow.in_meta_analysis}")
+    return problems

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from osteo_monai.reporting.evidence.evidence import compare_own
 
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.reporting.evidence import EvidenceOptions, build_evidence, evidence_facts, write_evidence
-from osteo_monai.reporting.evidence.evidence import compare_own
 from osteo_monai.statistics.meta_analysis.reference import (
     WANG_2025,
     auc_interval_checks,

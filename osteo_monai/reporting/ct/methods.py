@@ -1,0 +1,72 @@
+"""How the density was measured: calibration, classes and norms."""
+
+from osteo_monai.domain import BoneStatus, DensityThresholds
+from osteo_monai.norms import NORM_SOURCE
+from osteo_monai.reporting.ct.study import CTStudy
+from osteo_monai.reporting.section import Section
+from osteo_monai.reporting.wording import MINUS, TIMES
+from osteo_monai.screening.result import CalibrationUsed
+
+__all__ = ["SECTION"]
+
+_CALIBRATIONS = {
+    "physics": "computed from X-ray physics at the tube voltage (an estimate: this scanner was not measured)",
+    "registry": "line of this scanner from the calibration registry",
+    "phantom": "reference rods in this scan",
+    "internal": "tissues in this scan (air, fat, blood, muscle, bone)",
+    "user": "line given by the user",
+}
+
+
+def _values(study: CTStudy) -> dict[str, object] | None:
+    if not study.measured:
+        return None
+    calibration, thresholds = study.result.calibration, study.thresholds
+    rows = [] if calibration is None else _calibration(calibration)
+    if thresholds is not None:
+        rows.append(("Classes", _classes(thresholds)))
+    source = thresholds.source if thresholds is not None else study.result.thresholds_source
+    if source:
+        rows.append(("Thresholds from", source))
+    rows.append(("Not comparable with", "areal density by DXA: the WHO definitions do not apply to volumetric density"))
+    rows.append(("Age and sex norms", NORM_SOURCE))
+    return {"rows": rows}
+
+
+def _classes(thresholds: DensityThresholds) -> str:
+    low, high = thresholds.osteoporosis_below, thresholds.normal_above
+    return (
+        f"{BoneStatus.NORMAL} above {high:g}, {BoneStatus.OSTEOPENIA} {low:g} to {high:g} (both included), "
+        f"{BoneStatus.OSTEOPOROSIS} below {low:g} mg/cm³ {thresholds.standard}, mean of the levels"
+    )
+
+
+def _calibration(used: CalibrationUsed) -> list[tuple[str, str]]:
+    sign = "+" if used.intercept >= 0 else MINUS
+    line = f"density = {used.slope:.4g} {TIMES} HU {sign} {abs(used.intercept):.4g} mg/cm³ {used.standard}"
+    spread = f"{100 * used.relative_sd:.1f} %"
+    if used.absolute_sd:
+        spread += f" and {used.absolute_sd:.1f} mg/cm³"
+    rows = [
+        ("Calibration", f"{used.method}: {_CALIBRATIONS[used.method]}"),
+        ("Calibration line", f"{line}, from the median HU of the region"),
+        ("Its standard deviation", spread),
+    ]
+    if used.note:
+        rows.append(("Calibration note", used.note))
+    return rows
+
+
+SECTION = Section(
+    _values,
+    """\
+<section aria-labelledby="methods">
+  <h2 id="methods">Density measurement</h2>
+  <table class="facts">
+  {% for name, value in rows %}
+    <tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+  {% endfor %}
+  </table>
+</section>
+""",
+)

@@ -1,0 +1,91 @@
+"""Options of an evaluation."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from osteo_monai.data.predictions_table import Predictions
+from osteo_monai.domain import DensityThresholds
+from osteo_monai.statistics.roc import (
+    DegenerateWarning,
+)
+from osteo_monai.statistics.samples import RESAMPLES
+
+__all__ = ["TARGET", "EvaluationOptions", "groups_of", "label", "quietly"]
+
+TARGET = "osteoporosis"
+"""The class that screening detects: cut-offs and net benefit refer to it."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Settings of an evaluation.
+
+    Attributes:
+        predictions: CSV files, see ``docs/predictions.md``.
+        baseline: name of the model that the others are compared with, or ``None``.
+        interval: method of the intervals of proportions.
+        holm: whether p values of a pair of models are adjusted over its classes.
+        sensitivity: minimum on the validation cohort of the cut-off that is chosen there.
+        resamples: bootstrap samples.
+        seed: bootstrap random seed.
+        level: confidence level.
+        virtual: mark all results as measured on virtual patients; a column ``virtual`` of the predictions does too.
+        thresholds: cut-offs of the classes by density.
+
+    Raises:
+        ValueError: lists every option out of range.
+    """
+
+    predictions: tuple[Path, ...]
+    baseline: str | None = None
+    interval: Literal["wilson", "exact"] = "wilson"
+    holm: bool = False
+    sensitivity: float = 0.9
+    resamples: int = RESAMPLES
+    seed: int = 1
+    level: float = 0.95
+    virtual: bool = False
+    thresholds: DensityThresholds = field(default_factory=DensityThresholds)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.predictions:
+            problems.append("predictions must be at least one file, got none")
+        if len(set(self.predictions)) < len(self.predictions):
+            problems.append("predictions must be different files, got one twice")
+        if self.interval not in ("wilson", "exact"):
+            problems.append(f"interval must be wilson or exact, got '{self.interval}'")
+        if not 0 < self.sensitivity <= 1:
+            problems.append(f"sensitivity must be above 0 and at most 1, got {self.sensitivity:g}")
+        if self.resamples < 100:
+            problems.append(f"resamples must be at least 100, got {self.resamples}")
+        if self.seed < 0:
+            problems.append(f"seed must be 0 or more, got {self.seed}")
+        if not 0.5 <= self.level < 1:
+            problems.append(f"level must be at least 0.5 and below 1, got {self.level:g}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def label(name: str) -> str:
+    """Return the printed name of a class or cohort."""
+    return name.replace("_", " ")
+
+
+def quietly(function: Callable[[], Result]) -> Result:
+    """Call ``function`` and suppress its ``DegenerateWarning``, whose sentence is in the result as well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateWarning)
+        return function()
+
+
+def groups_of(predictions: Predictions) -> np.ndarray | None:
+    """Return the subject of each row if subjects repeat, else ``None``."""
+    return predictions.subjects if predictions.repeats else None

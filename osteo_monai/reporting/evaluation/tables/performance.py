@@ -1,0 +1,188 @@
+"""Performance of each class against the rest, over all classes, and confusion matrices."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from osteo_monai.data.predictions_schema import STATUS_CLASSES
+from osteo_monai.data.predictions_table import Predictions
+from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, groups_of, label, quietly
+from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, ResultTable, Row
+from osteo_monai.reporting.evaluation.tables.shared import RATES, WHO_COLUMNS, who
+from osteo_monai.statistics.classification import ClassPerformance, class_performance
+from osteo_monai.statistics.proportions import Interval
+from osteo_monai.statistics.roc import (
+    AUC,
+    RocBand,
+    RocCurve,
+    auc,
+    roc_band,
+    roc_curve,
+)
+
+__all__ = ["RocLine", "class_performances", "confusion_table", "overall_table", "performance_table", "roc_lines"]
+
+_NO_SCORE = "the predictions have no score of this class, which an area under the curve requires"
+
+
+def class_performances(sets: Sequence[Predictions], options: EvaluationOptions) -> list[ClassPerformance | None]:
+    """Return the performance of the predicted classes of each model and cohort, ``None`` without such classes."""
+    return [
+        None
+        if predictions.predicted is None
+        else class_performance(
+            np.array(predictions.classes)[predictions.truth],
+            np.array(predictions.classes)[predictions.predicted],
+            predictions.classes,
+            groups=groups_of(predictions),
+            method="wilson" if options.interval == "wilson" else "clopper-pearson",
+            level=options.level,
+            resamples=options.resamples,
+            seed=options.seed,
+        )
+        for predictions in sets
+    ]
+
+
+def area(predictions: Predictions, name: str, level: float) -> AUC | None:
+    """Return the area of one class against the rest, ``None`` if the model has no score for it."""
+    if name not in predictions.scores:
+        return None
+    return quietly(
+        lambda: auc(predictions.is_class(name), predictions.scores[name], level, groups=groups_of(predictions))
+    )
+
+
+def as_interval(found: AUC) -> Interval:
+    """Return an area with its bounds, ``nan`` if it has none."""
+    low, high = (math.nan if bound is None else bound for bound in (found.low, found.high))
+    return Interval(found.value, low, high)
+
+
+def performance_table(
+    sets: Sequence[Predictions], decided: Sequence[ClassPerformance | None], options: EvaluationOptions
+) -> ResultTable:
+    """Return area, sensitivity, specificity, predictive values, accuracy and F1 of each class against the rest."""
+    table = ResultTable(
+        "performance",
+        f"Performance of each class against the rest; estimate ({100 * options.level:g} % confidence interval)",
+        (
+            *WHO_COLUMNS,
+            Column("class", "Class"),
+            Column("cases", "Cases"),
+            Column("n", "of n"),
+            Column("auc", "AUC"),
+            *(Column(name, heading) for name, heading, _ in RATES),
+        ),
+    )
+    rows: list[Row] = []
+    notes: list[str] = []
+    for predictions, performance in zip(sets, decided, strict=True):
+        for name in predictions.reported_classes:
+            row: dict[str, Cell] = {**who(predictions), "class": label(name)}
+            row |= {"cases": int(predictions.is_class(name).sum()), "n": len(predictions)}
+            found = area(predictions, name, options.level)
+            row["auc"] = Missing(_NO_SCORE)
+            if found is not None:
+                row["auc"] = as_interval(found) if math.isfinite(found.value) else Missing(str(found.warning))
+                if found.warning and math.isfinite(found.value):
+                    notes.append(
+                        f"AUC, {predictions.model}, {label(predictions.cohort)}, {label(name)}: {found.warning}."
+                    )
+            for rate, _, reason in RATES:
+                if performance is None:
+                    row[rate] = Missing(predictions.decided_by)
+                else:
+                    value: Interval = getattr(performance.rates[name], rate)
+                    row[rate] = value if math.isfinite(value.value) else Missing(reason)
+            rows.append(row)
+    return table.filled(rows, notes)
+
+
+def overall_table(
+    sets: Sequence[Predictions], decided: Sequence[ClassPerformance | None], options: EvaluationOptions
+) -> ResultTable:
+    """Return accuracy over all classes, macro F1 and kappa of each model and cohort with predicted classes."""
+    table = ResultTable(
+        "overall",
+        f"All classes together; estimate ({100 * options.level:g} % confidence interval)",
+        (
+            *WHO_COLUMNS,
+            Column("n", "n"),
+            Column("accuracy", "Accuracy"),
+            Column("macro_f1", "Macro F1"),
+            Column("kappa", "Cohen's kappa"),
+            Column("quadratic_kappa", "Quadratically weighted kappa"),
+        ),
+    )
+    rows: list[Row] = []
+    notes: list[str] = []
+    for predictions, performance in zip(sets, decided, strict=True):
+        if performance is None:
+            continue
+        row: dict[str, Cell] = {**who(predictions), "n": len(predictions)}
+        for name, reason in (
+            ("accuracy", ""),
+            ("macro_f1", "a class is neither true nor predicted"),
+            ("kappa", "chance agreement is complete"),
+            ("quadratic_kappa", "chance agreement is complete"),
+        ):
+            value: Interval = getattr(performance, name)
+            row[name] = value if math.isfinite(value.value) else Missing(reason)
+        rows.append(row)
+    return table.filled(rows, notes)
+
+
+def confusion_table(sets: Sequence[Predictions], decided: Sequence[ClassPerformance | None]) -> ResultTable:
+    """Return the confusion matrices, one row per true class."""
+    names = [name for name in (*STATUS_CLASSES[:2], "no_osteoporosis", TARGET) if any(name in s.classes for s in sets)]
+    table = ResultTable(
+        "confusion",
+        "Confusion matrices: images of a true class (rows) by predicted class (columns)",
+        (
+            *WHO_COLUMNS,
+            Column("true", "True class"),
+            *(Column(f"predicted_{n}", f"Predicted {label(n)}") for n in names),
+        ),
+    )
+    rows: list[Row] = []
+    notes: list[str] = []
+    for predictions, performance in zip(sets, decided, strict=True):
+        if performance is not None:
+            for name, counts in zip(predictions.classes, performance.matrix, strict=True):
+                cells: dict[str, Cell] = {
+                    f"predicted_{n}": int(c) for n, c in zip(predictions.classes, counts, strict=True)
+                }
+                rows.append({**who(predictions), "true": label(name), **cells})
+    return table.filled(rows, notes)
+
+
+@dataclass(frozen=True)
+class RocLine:
+    """ROC curve of one model for one class, with its area, interval and band, if there is one."""
+
+    model: str
+    curve: RocCurve
+    area: Interval
+    band: RocBand | None
+
+
+def roc_lines(sets: Sequence[Predictions], options: EvaluationOptions) -> dict[str, list[RocLine]]:
+    """Return the ROC curves of the models of one cohort by class; classes without a curve are missing."""
+    found: dict[str, list[RocLine]] = {}
+    for predictions in sets:
+        for name in predictions.reported_classes:
+            size = area(predictions, name, options.level)
+            if size is None or not math.isfinite(size.value):
+                continue
+            truth, score = predictions.is_class(name), predictions.scores[name]
+            band = None
+            if size.variance is not None:
+                band = roc_band(
+                    truth, score, groups_of(predictions), options.resamples, options.seed, level=options.level
+                )
+            line = RocLine(predictions.model, roc_curve(truth, score), as_interval(size), band)
+            found.setdefault(name, []).append(line)
+    return {name: found[name] for name in STATUS_CLASSES if name in found}
