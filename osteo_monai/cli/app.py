@@ -116,6 +116,7 @@ def _application() -> typer.Typer:
     """Return the table of all commands."""
     app = _group(
         "Screen CT and radiographs for osteoporosis; make virtual patients, prepare cohorts, train and evaluate models."
+        "\n\nFirst steps: 'osteo-monai virtual ct -o ct', then 'osteo-monai screen ct/dicom -o result'."
         "\n\nResearch use only."
     )
 

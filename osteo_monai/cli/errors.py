@@ -135,9 +135,9 @@ def report(error: Exception, debug: bool) -> ExitCode:
 
     Args:
         error: that stopped the command.
-        debug: print the traceback as well.
+        debug: print the traceback as well, except for a wrong command line.
     """
-    if debug:
+    if debug and not isinstance(error, (typer.TyperException, ArgumentError)):
         traceback.print_exception(error)
     code, message = _explained(error)
     if message:

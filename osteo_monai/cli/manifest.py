@@ -18,7 +18,7 @@ from osteo_monai.cli.options import (
     existing_folder,
     parse_pairs,
 )
-from osteo_monai.cli.output import check_products, console, show
+from osteo_monai.cli.output import check_folder, check_products, console, show
 from osteo_monai.domain import MineralStandard
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def describe(
     from osteo_monai.data.describe import describe as describe_manifest
 
     if output is not None:
-        check_products([output / "baseline.csv"], overwrite=True)
+        check_folder(output, (), overwrite=True)
     manifest = read_manifest(path, check_files=False)
     table = Table(*DESCRIPTION_COLUMNS)
     for row in describe_manifest(manifest):

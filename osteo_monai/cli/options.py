@@ -172,7 +172,7 @@ TrainingSettings = Annotated[
         parser=parse_settings,
         metavar="JSON",
         help="Settings of train.json and evaluate.json to change, such as '{\"epochs\": 20}'.",
-        show_default="{}",
+        show_default=False,
     ),
 ]
 

@@ -30,6 +30,7 @@ def check_folder(folder: Path, products: Iterable[str], overwrite: bool) -> None
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output must be a folder, got the file '{folder}'")
+    _check_writable(folder)
     check_products([folder / name for name in products], overwrite)
 
 
@@ -41,15 +42,20 @@ def check_products(products: Iterable[Path], overwrite: bool) -> None:
     """
     paths = list(products)
     for folder in dict.fromkeys(path.parent for path in paths):
-        closest = next(parent for parent in (folder, *folder.parents, Path()) if parent.exists())
-        if not closest.is_dir() or not os.access(closest, os.W_OK):
-            raise ConfigError(f"--output must be in a writable folder, got '{folder}'")
+        _check_writable(folder)
     if folders := [path for path in paths if path.is_dir()]:
         raise ConfigError(f"--output must be a file, got the folder '{folders[0]}'")
     existing = [str(path) for path in paths if path.exists()]
     if existing and not overwrite:
         files = listed(f"'{path}'" for path in existing)
         raise ConfigError(f"--overwrite must be given to replace {files}")
+
+
+def _check_writable(folder: Path) -> None:
+    """Check that a folder is writable, or can be made."""
+    closest = next(parent for parent in (folder, *folder.parents, Path()) if parent.exists())
+    if not closest.is_dir() or not os.access(closest, os.W_OK):
+        raise ConfigError(f"--output must be in a writable folder, got '{folder}'")
 
 
 def console() -> "Console":

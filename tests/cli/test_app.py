@@ -99,6 +99,8 @@ def test_group_without_verb_shows_its_help_and_exits_2(words: list[str], capsys:
         (["virtual", "ct", "-o", "out", "--sex", "x"], "--sex must be female, male, F or M, got 'x'"),
         (["virtual", "ct", "-o", "out", "--kvp", "abc"], "--kvp must be a valid number, got 'abc'"),
         (["virtual", "ct", "-o", "out", "--kvp", "20"], "--kvp must be greater than or equal to 70, got '20'"),
+        (["virtual", "ct", "-o", f"{__file__}/below"], "--output must be in a writable folder"),
+        (["virtual", "cohort", "-o", "out"], "RECIPE is missing. See 'osteo-monai virtual cohort --help'."),
         (["virtual", "radiograph", "-o", "out", "--view", "foo"], "--view must be chest_frontal, lumbar_ap or lumbar_"),
     ],
 )
@@ -181,6 +183,12 @@ def test_debug_is_an_option_of_every_command(
     monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", fail)
     assert run([*words, "-o", str(tmp_path)]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_of_a_wrong_command_line_has_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["screen"], ["screen", "--nope"], ["virtual", "ct", "-o", "out", "--age", "7"]):
+        assert run([*words, "--debug"]) == 2
+        assert "Traceback" not in capsys.readouterr().err
 
 
 def test_debug_as_a_value_is_not_the_option(
