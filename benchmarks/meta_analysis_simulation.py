@@ -16,6 +16,7 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,8 @@ def speed() -> dict[str, dict[str, float]]:
     many, few = (draw(np.random.default_rng(3), k, k)[0] for k in (500, 39))
     for name, cells in (("500 studies", many), ("39 studies", few)):
         for method in ("binomial", "reml"):
-            fit = timed(f"fit of {name}, {method}", lambda c=cells, m=method: fit_bivariate(c, m))
-            timed(f"bootstrap of 2000, {name}, {method}", lambda f=fit: bootstrap(f, 2000))
+            fit = timed(f"fit of {name}, {method}", partial(fit_bivariate, cells, method))
+            timed(f"bootstrap of 2000, {name}, {method}", partial(bootstrap, fit, 2000))
     timed("leave-one-out of 39 studies, binomial", lambda: leave_one_out(fit_bivariate(few)))
     return seconds
 

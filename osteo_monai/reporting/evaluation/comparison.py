@@ -119,7 +119,7 @@ def _test(
 ) -> PairedTest | str:
     without_score = [c.model for c in (first, second) if name not in c.scores]
     if without_score:
-        return f"{' and '.join(without_score)} has no score for it"
+        return f"{' and '.join(without_score)} {'has' if len(without_score) == 1 else 'have'} no score for it"
     if not len(a):
         return "no image in common"
     truth = first.is_class(name)[a]
