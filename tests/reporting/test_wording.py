@@ -81,3 +81,7 @@ def test_bodies_above_are_counted() -> None:
 
 def test_the_highest_name_is_that_of_screening() -> None:
     assert NAMED_LEVELS[0] is HIGHEST_NAMED
+
+
+def test_density_without_thresholds_has_one_decimal() -> None:
+    assert density_words(79.97, None) == "80.0"

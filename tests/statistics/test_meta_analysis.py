@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +14,7 @@ from scipy.stats import binom, norm
 
 from osteo_monai.errors import NotEstimableError
 from osteo_monai.statistics.meta_analysis import (
+    BivariateFit,
     bootstrap,
     compare_subgroups,
     deeks,
@@ -22,6 +24,7 @@ from osteo_monai.statistics.meta_analysis import (
     meta_regression,
     midas_auc_interval,
     midas_pearson,
+    pool_studies,
     univariate,
     zhou_dendukuri,
 )
@@ -397,6 +400,25 @@ def test_wrong_arguments_are_named(given: dict[str, Any], sentence: str) -> None
 
 
 # --- resampling, clusters, covariates -----------------------------------------------------------------------------
+
+
+def test_pooled_studies_are_the_summary_of_the_fit(exact: BivariateFit) -> None:
+    pooled = pool_studies(AUDIT_C)
+    assert pooled.sensitivity == exact.summary().sensitivity
+    assert pooled.specificity == exact.summary().specificity
+    assert pooled.odds_ratio == exact.summary().odds_ratio
+    wide = pool_studies(AUDIT_C, "reml", level=0.99).sensitivity
+    narrow = pool_studies(AUDIT_C, "reml", level=0.8).sensitivity
+    assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
+
+
+def test_studies_without_an_estimate_are_not_pooled(monkeypatch: pytest.MonkeyPatch, exact: BivariateFit) -> None:
+    with pytest.raises(NotEstimableError, match="every study has sensitivity 1"):
+        pool_studies([[10, 2, 0, 20], [12, 3, 0, 30], [9, 1, 0, 25]])
+    stopped = replace(exact, converged=False, messages=("The optimiser stopped before the maximum.",))
+    monkeypatch.setattr("osteo_monai.statistics.meta_analysis.bivariate.fit_bivariate", lambda *a, **k: stopped)
+    with pytest.raises(NotEstimableError, match="no estimate: The optimiser stopped"):
+        pool_studies(AUDIT_C)
 
 
 def test_bootstrap_is_seeded_and_surrounds_the_estimate(reml: Any) -> None:

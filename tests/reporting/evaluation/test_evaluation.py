@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import pytest
 from osteo_monai import cli
 from osteo_monai.data.predictions_table import STATUS_CLASSES
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.reporting.evaluation import EvaluationOptions, Missing, evaluate, evaluation_facts
+from osteo_monai.reporting.evaluation import (
+    EvaluationOptions,
+    Missing,
+    ResultTable,
+    evaluate,
+    evaluation_facts,
+    write_evaluation,
+)
+from osteo_monai.reporting.evaluation.results import Column
 from osteo_monai.statistics.proportions import Interval
 
 ORACLE = Path(__file__).parents[2] / "statistics" / "oracle"
@@ -266,6 +275,21 @@ def test_what_cannot_be_computed_is_a_dash_with_its_reason(tmp_path: Path) -> No
 def test_wrong_options(more: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         EvaluationOptions((Path("a.csv"),), **more)
+
+
+def test_results_are_not_changed_by_their_report(pan: Path, tmp_path: Path) -> None:
+    """Marks and verdicts are added to copies: tables of the caller, and a second evaluation, stay as they are."""
+    table = ResultTable("t", "A caption", (Column("n", "n"),)).filled([{"n": 1}], ["A note."])
+    marked = table.annotated("Virtual patients. ", ["First."], ["Last."])
+    assert (table.caption, table.notes) == ("A caption", ("A note.",))
+    assert (marked.caption, marked.notes) == ("Virtual patients. A caption", ("First.", "A note.", "Last."))
+    with pytest.raises(FrozenInstanceError):
+        table.caption = "Another"  # type: ignore[misc]
+    evaluation = evaluate(options(pan, virtual=True))
+    before = {name: (t.caption, t.notes) for name, t in evaluation.tables.items()}
+    write_evaluation(options(pan, virtual=True), tmp_path)
+    assert {name: (t.caption, t.notes) for name, t in evaluation.tables.items()} == before
+    assert all(caption.count("Virtual patients.") == 1 for caption, _ in before.values())
 
 
 def test_unknown_baseline(pan: Any) -> None:
