@@ -2,11 +2,11 @@
 
     python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200] [--skip-speed]
 
-The truth is chosen near the review's osteoporosis figures: sensitivity 0.88, specificity 0.94, between-study variances
-0.5 and 0.8 of the logits, correlation -0.4. Counts are binomial; sizes are log-normal, 40 diseased and 150 healthy
-in the median. Scenarios: 39 and 20 studies, 6 studies, and 39 tables of 20 studies that share three quarters of their
-between-study variance (the review's situation). Writes ``benchmarks/results/meta_analysis_simulation_DATE.json`` as it
-goes; with ``--resume FILE`` scenarios that the file holds in full are not run again.
+The true values are near those of the review for osteoporosis: sensitivity 0.88, specificity 0.94, between-study
+variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40 diseased
+and 150 healthy subjects. Scenarios: 39 and 20 studies, 6 studies, and 39 tables of 20 studies that share three quarters of
+their between-study variance (as in the review). Writes ``benchmarks/results/meta_analysis_simulation_DATE.json`` after
+each step; ``--resume FILE`` skips the scenarios that are complete in the file.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from scipy.special import expit, logit
 
 from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, leave_one_out
 from osteo_monai.statistics.meta_analysis.estimates import auc_of_curve
+from osteo_monai.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 MEAN = logit(np.array([0.88, 0.94]))
@@ -39,7 +40,7 @@ SCENARIOS = (
     ("39 studies", 39, 39),
 )
 REPLICATES = 200
-"""Of each bootstrap in the scenarios; percentiles of so few are coarse, which costs a point of coverage at most."""
+"""Bootstrap samples in the scenarios; the coarse percentiles reduce the coverage by at most one point."""
 AUC = float(auc_of_curve(MEAN, np.sqrt(TAU2)))
 
 
@@ -172,7 +173,7 @@ def main() -> None:
 
         def save(found: dict[str, Any], name: str = name) -> None:
             result["scenarios"][name] = found
-            path.write_text(json.dumps(result, indent=2) + "\n")
+            write_json(path, result)
             print(f"{name}: {found['meta_analyses']} of {n}", flush=True)
 
         if result["scenarios"].get(name, {}).get("meta_analyses", 0) < n:
