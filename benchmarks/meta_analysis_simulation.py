@@ -3,10 +3,11 @@
     python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200] [--skip-speed]
 
 The true values are near those of the review for osteoporosis: sensitivity 0.88, specificity 0.94, between-study
-variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40 diseased
-and 150 healthy subjects. Scenarios: 39 and 20 studies, 6 studies, and 39 tables of 20 studies that share three quarters of
-their between-study variance (as in the review). Writes ``benchmarks/results/meta_analysis_simulation_DATE.json`` after
-each step; ``--resume FILE`` skips the scenarios that are complete in the file.
+variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40
+diseased and 150 healthy subjects. Scenarios: 39 and 20 studies, 6 studies, and 39 tables of 20 studies that share three
+quarters of their between-study variance (as in the review). Writes
+``benchmarks/results/meta_analysis_simulation_DATE.json`` after each step; ``--resume FILE`` skips the scenarios that are
+complete in the file.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def draw(rng: np.random.Generator, studies: int, tables: int) -> tuple[np.ndarra
 def simulate(
     count: int, studies: int, tables: int, with_bootstrap: int, seed: int, save: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Fit ``count`` meta-analyses by each method; the first ``with_bootstrap`` of the exact fits get a bootstrap.
+    """Fit ``count`` meta-analyses by each method; the first ``with_bootstrap`` exact fits are bootstrapped.
 
     ``save`` is given what was found so far, after every 100 and at the end.
     """
@@ -127,7 +128,7 @@ def summarised(rows: dict[str, list[dict[str, float]]], failures: dict[str, int]
 
 
 def speed() -> dict[str, dict[str, float]]:
-    """Wall and CPU seconds of the project's bars: 500 studies fitted in 5, a bootstrap of 2,000 in 60."""
+    """Return wall and CPU seconds; the targets are 5 s for a fit of 500 studies and 60 s for a bootstrap of 2,000."""
     seconds: dict[str, dict[str, float]] = {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
