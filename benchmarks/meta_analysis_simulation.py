@@ -6,8 +6,8 @@ The true values are near those of the review for osteoporosis: sensitivity 0.88,
 variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40
 diseased and 150 healthy subjects. Scenarios: 39 and 20 studies, 6 studies, and 39 tables of 20 studies that share three
 quarters of their between-study variance (as in the review). Writes
-``benchmarks/results/meta_analysis_simulation_DATE.json`` after each step; ``--resume FILE`` skips the scenarios that are
-complete in the file.
+``benchmarks/results/meta_analysis_simulation_DATE.json`` after each step; ``--resume FILE`` skips the scenarios that
+are complete in the file.
 """
 
 import argparse
