@@ -172,9 +172,9 @@ def rates(
     if any(x != int(x) or x < 0 for x in (tp, fp, fn, tn)):
         raise ValueError(f"counts must be whole numbers of 0 or more, got TP {tp}, FP {fp}, FN {fn}, TN {tn}")
     counts = BinaryCounts(int(tp), int(fp), int(fn), int(tn))
-    found = {name: proportion(x, n, level, method) for name, (x, n) in _parts(counts).items()}
+    proportions = {name: proportion(x, n, level, method) for name, (x, n) in _parts(counts).items()}
     plain = Interval(float(_ratio(2 * tp, 2 * tp + fp + fn)), math.nan, math.nan)
-    return Rates(counts, **found, f1=plain if f1 is None else f1, interval=method)
+    return Rates(counts, **proportions, f1=plain if f1 is None else f1, interval=method)
 
 
 # --- all classes --------------------------------------------------------------------------------------------------
@@ -291,8 +291,10 @@ def class_performance(
 
     each = {}
     for at, name in enumerate(classes):
-        found = rates(*binary_counts(matrix, at), method=method, level=level, f1=band("f1", at))
-        each[str(name)] = _by_subject(found, {part: band(part, at) for part in _PROPORTIONS}) if clustered else found
+        of_class = rates(*binary_counts(matrix, at), method=method, level=level, f1=band("f1", at))
+        each[str(name)] = (
+            _by_subject(of_class, {part: band(part, at) for part in _PROPORTIONS}) if clustered else of_class
+        )
     overall = proportion(int(np.trace(matrix)), true.size, level, method)
     if clustered:
         overall = _bounded(overall, band("overall"))
@@ -311,13 +313,13 @@ def class_performance(
     )
 
 
-def _bounded(found: Proportion, band: Interval) -> Proportion:
-    return Proportion(found.value, band.low, band.high, found.events, found.total)
+def _bounded(of_class: Proportion, band: Interval) -> Proportion:
+    return Proportion(of_class.value, band.low, band.high, of_class.events, of_class.total)
 
 
-def _by_subject(found: Rates, bands: dict[str, Interval]) -> Rates:
-    parts = {name: _bounded(getattr(found, name), band) for name, band in bands.items()}
-    return Rates(found.counts, **parts, f1=found.f1, interval="bootstrap by subject")
+def _by_subject(of_class: Rates, bands: dict[str, Interval]) -> Rates:
+    parts = {name: _bounded(getattr(of_class, name), band) for name, band in bands.items()}
+    return Rates(of_class.counts, **parts, f1=of_class.f1, interval="bootstrap by subject")
 
 
 # --- two classifiers ----------------------------------------------------------------------------------------------

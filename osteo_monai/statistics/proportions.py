@@ -61,6 +61,7 @@ def wilson(x: float, n: float, level: float = 0.95) -> Interval:
         (0.786, 0.957)
     """
     z = _checked(x, n, level)
+    x, n = float(x), float(n)  # NumPy counts would give NumPy bounds
     p, w = x / n, z * z / n
     centre = (p + w / 2) / (1 + w)
     half = z * math.sqrt(p * (1 - p) / n + w / (4 * n)) / (1 + w)
@@ -77,7 +78,7 @@ def clopper_pearson(x: float, n: float, level: float = 0.95) -> Interval:
     tail = (1 - level) / 2
     low = 0.0 if x == 0 else float(beta.ppf(tail, x, n - x + 1))
     high = 1.0 if x == n else float(beta.ppf(1 - tail, x + 1, n - x))
-    return Interval(x / n, low, high)
+    return Interval(float(x / n), low, high)
 
 
 @dataclass(frozen=True)

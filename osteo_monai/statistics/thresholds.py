@@ -78,10 +78,10 @@ class Threshold:
         positive, (numbers,) = checked_columns(y, {"score": score}, groups=groups)
         classes = ("positive", "negative")
         truth, called = (np.where(flags, *classes) for flags in (positive, self.call(numbers)))
-        found = class_performance(
+        performance = class_performance(
             truth, called, classes, groups=groups, method=method, level=level, resamples=resamples, seed=seed
         )
-        return found.rates["positive"]
+        return performance.rates["positive"]
 
     @property
     def rates(self) -> Rates:

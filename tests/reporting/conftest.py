@@ -1,4 +1,4 @@
-"""A crude CT with a bent column and known places, and one result of each verdict."""
+"""A simple CT with a curved column of known geometry, and one result of each verdict."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,12 +24,18 @@ LEVELS = (VertebraLevel.T12, VertebraLevel.L1, VertebraLevel.L2, VertebraLevel.L
 SPACING = (1.5, 1.0, 2.5)
 SHAPE = (100, 140, 80)
 CENTRES = {
-    # voxel indices: the column bends 15 voxels (22 mm) to the right on its way down
+    # voxel indices: from top to bottom the column bends 15 voxels (22 mm) to the right
     VertebraLevel.T12: (45, 80, 65),
     VertebraLevel.L1: (50, 82, 51),
     VertebraLevel.L2: (55, 84, 37),
     VertebraLevel.L3: (60, 82, 23),
 }
+
+
+class ResultWithThresholds(ScreeningResult):
+    """Result of format 1.4, which records the cut-offs; redundant as soon as all results are of this format."""
+
+    thresholds: DensityThresholds | None = None
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def images() -> ReportImages:
 
 @pytest.fixture
 def make_result(images: ReportImages) -> Callable[..., ScreeningResult]:
-    """A measured result of the density, age, sex and standard asked for; anything else can be overridden."""
+    """Make a measured result of a density, age, sex and standard; every field can be overridden."""
 
     def make(
         mg_cm3: float = 96.4,
@@ -107,6 +113,7 @@ def make_result(images: ReportImages) -> Callable[..., ScreeningResult]:
             if comparable
             else None,
             "thresholds_source": thresholds.source,
+            "thresholds": thresholds,
             "calibration": CalibrationUsed(
                 method="physics",
                 slope=0.7312,
@@ -135,14 +142,14 @@ def make_result(images: ReportImages) -> Callable[..., ScreeningResult]:
             ),
             "seconds": {"reading": 1.25, "segmenting": 6.5},
         }
-        return ScreeningResult(**(fields | changes))
+        return ResultWithThresholds(**(fields | changes))
 
     return make
 
 
 @pytest.fixture
 def with_opinions() -> Callable[..., ScreeningResult]:
-    """Add to a measured result the four opinions that a study can have, by fixed numbers, and the finding on them."""
+    """Add the four opinions that a study can have, with fixed numbers, and the finding on them."""
 
     def add(result: ScreeningResult, *names: str, **changes: Any) -> ScreeningResult:
         assert result.density is not None
@@ -168,10 +175,12 @@ def with_opinions() -> Callable[..., ScreeningResult]:
                 **bundle,
             ),
         )
-        told = Finding(code="opinions_agree", severity=Severity.INFO, message="The opinions agree: all say osteopenia.")
+        comparison = Finding(
+            code="opinions_agree", severity=Severity.INFO, message="The opinions agree: all say osteopenia."
+        )
         update = {
             "opinions": tuple(o for o in every if not names or o.name in names),
-            "findings": (*result.findings, told),
+            "findings": (*result.findings, comparison),
         }
         return result.model_copy(update=update | changes)
 
@@ -180,7 +189,7 @@ def with_opinions() -> Callable[..., ScreeningResult]:
 
 @pytest.fixture
 def activation() -> ClassActivation:
-    """Two slices of 64 x 64 pixels with a body in the middle, and a map warm in its right front corner and outside."""
+    """Two slices of 64 x 64 pixels with a body in the middle; the map is high in its right front corner and outside."""
     slices = np.zeros((2, 64, 64), dtype=np.float32)
     slices[:, 16:48, 20:44] = 0.5
     heat = np.zeros((64, 64), dtype=np.float32)
@@ -191,7 +200,7 @@ def activation() -> ClassActivation:
 
 @pytest.fixture
 def refused(make_result: Callable[..., ScreeningResult]) -> ScreeningResult:
-    """A refused result that (against the rules) still carries numbers, which no reader may get to see."""
+    """A refused result with numbers (against the rules), which the report must not show."""
     return make_result(
         mg_cm3=87.65,
         verdict="refused",

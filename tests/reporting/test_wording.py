@@ -1,4 +1,4 @@
-"""Numbers in words: a printed density never contradicts its class, a certainty is never rounded up to certainty."""
+"""Text of numbers: a printed density never contradicts its class, a certainty is never rounded up to 100 %."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from osteo_monai.screening.ct.naming import NAMED_LEVELS
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "text"),
     [
         (96.44, "96.4"),
         (80.0, "80.0"),
@@ -29,23 +29,23 @@ from osteo_monai.screening.ct.naming import NAMED_LEVELS
         (79.99999, "79.99999"),
     ],
 )
-def test_density_stays_on_its_side_of_the_thresholds(value: float, words: str) -> None:
-    assert density_words(value, DensityThresholds()) == words
-    assert DensityThresholds().status(float(words), DensityThresholds().standard) == DensityThresholds().status(
+def test_density_stays_on_its_side_of_the_thresholds(value: float, text: str) -> None:
+    assert density_words(value, DensityThresholds()) == text
+    assert DensityThresholds().status(float(text), DensityThresholds().standard) == DensityThresholds().status(
         value, DensityThresholds().standard
     )
 
 
 @pytest.mark.parametrize(
-    ("probability", "words"),
+    ("probability", "text"),
     [(1.0, ">99 %"), (0.999, ">99 %"), (0.99, "99 %"), (0.29, "29 %"), (0.589, "58 %"), (0.0, "0 %")],
 )
-def test_percent(probability: float, words: str) -> None:
-    assert percent_words(probability) == words
+def test_percent(probability: float, text: str) -> None:
+    assert percent_words(probability) == text
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "text"),
     [
         (1, "1st"),
         (2, "2nd"),
@@ -58,19 +58,19 @@ def test_percent(probability: float, words: str) -> None:
         (50, "50th"),
     ],
 )
-def test_ordinal(number: int, words: str) -> None:
-    assert ordinal(number) == words
+def test_ordinal(number: int, text: str) -> None:
+    assert ordinal(number) == text
 
 
 @pytest.mark.parametrize(
-    ("percentile", "words"),
+    ("percentile", "text"),
     [(0.4, "below the 1st"), (1.0, "1st"), (33.6, "34th"), (99.0, "99th"), (99.7, "above the 99th")],
 )
-def test_percentile(percentile: float, words: str) -> None:
-    assert percentile_words(percentile) == words
+def test_percentile(percentile: float, text: str) -> None:
+    assert percentile_words(percentile) == text
 
 
-def test_bodies_above_are_counted_in_words() -> None:
+def test_bodies_above_are_counted() -> None:
     assert bodies_above_words(0) == ""
     assert bodies_above_words(1) == "1 body above T9 was found and is not named."
     assert bodies_above_words(8) == "8 bodies above T9 were found and are not named."
@@ -81,3 +81,7 @@ def test_bodies_above_are_counted_in_words() -> None:
 
 def test_the_highest_name_is_that_of_screening() -> None:
     assert NAMED_LEVELS[0] is HIGHEST_NAMED
+
+
+def test_density_without_thresholds_has_one_decimal() -> None:
+    assert density_words(79.97, None) == "80.0"

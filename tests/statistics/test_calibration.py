@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +23,11 @@ ORACLE = json.loads((Path(__file__).parent / "oracle" / "proportions.json").read
 Y, P = ORACLE["y"], ORACLE["p"]
 
 
-def se(interval):
+def se(interval: Any) -> Any:
     return (interval.high - interval.low) / 2 / norm.ppf(0.975)
 
 
-def test_calibration_equals_that_of_r():
+def test_calibration_equals_that_of_r() -> None:
     found = calibration(Y, P)
     assert found.intercept.value == pytest.approx(ORACLE["calibration_intercept_logistic_recal"], abs=1e-6)
     assert (found.slope.value, se(found.slope)) == pytest.approx(
@@ -41,11 +42,12 @@ def test_calibration_equals_that_of_r():
     assert found.observed_expected.value == pytest.approx(ORACLE["O_E"], abs=1e-6)
     assert found.ece == pytest.approx(ORACLE["ECE_10_equal_width"], abs=1e-6)
     test, target = found.hosmer_lemeshow, ORACLE["hosmer_lemeshow_10_deciles"]
+    assert test is not None
     assert (test.chi2, test.df, test.p) == pytest.approx((target["chi2"], target["df"], target["p"]), abs=1e-6)
     assert found.warnings == ()
 
 
-def test_what_follows_by_hand():
+def test_what_follows_by_hand() -> None:
     # two values: 1 of 4 events at 0.2 and 3 of 4 at 0.6; the recalibrated logits are logit(1/4) and logit(3/4)
     y, p = [1, 0, 0, 0, 1, 1, 1, 0], [0.2] * 4 + [0.6] * 4
     found = calibration(y, p, bins=2, estimated=0)
@@ -59,43 +61,44 @@ def test_what_follows_by_hand():
     half = norm.ppf(0.975) * math.sqrt(0.5 / 4)  # variance (1 - 4/8) / 4 on the log scale
     assert found.observed_expected.high == pytest.approx(1.25 * math.exp(half))
     # (1 - 0.8)^2 / (4 * 0.2 * 0.8) + (3 - 2.4)^2 / (4 * 0.6 * 0.4)
+    assert found.hosmer_lemeshow is not None
     assert found.hosmer_lemeshow.chi2 == pytest.approx(0.0625 + 0.375)
     assert found.hosmer_lemeshow.df == 2
     assert found.curve.predicted.tolist() == pytest.approx([0.2, 0.6])
     assert (found.curve.observed[1].low, found.curve.observed[1].high) == (wilson(3, 4).low, wilson(3, 4).high)
 
 
-def test_equal_predictions_share_a_bin():
+def test_equal_predictions_share_a_bin() -> None:
     curve = reliability_curve([0, 1, 0, 1, 1], [0.1, 0.5, 0.5, 0.5, 0.9], bins=5)
     assert curve.predicted.tolist() == pytest.approx([0.1, 0.5, 0.9])
     assert [b.total for b in curve.observed] == [1, 3, 1]
     assert len(reliability_curve([0, 1], [0.5, 0.5]).observed) == 1
 
 
-def test_boundaries_of_the_calibration_error():
+def test_boundaries_of_the_calibration_error() -> None:
     # 1 is in the last bin, with 0.95: |1 - 0.975| * 2 of 3; 0.1 is in the second: |0 - 0.1| * 1 of 3
     assert expected_calibration_error([1, 1, 0], [1.0, 0.95, 0.1]) == pytest.approx((0.05 + 0.1) / 3)
 
 
 @pytest.mark.parametrize(
-    ("y", "p", "said"),
+    ("y", "p", "reason"),
     [
         ([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.9], "separate the classes perfectly"),
         ([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9], "separate the classes perfectly"),  # they touch
-        ([1, 1, 0, 0], [0.1, 0.2, 0.7, 0.9], "the wrong way round"),
+        ([1, 1, 0, 0], [0.1, 0.2, 0.7, 0.9], "in the wrong direction"),
         ([0, 1, 0, 1], [0.3, 0.3, 0.3, 0.3], "the same prediction"),
     ],
 )
-def test_separation_is_said_and_the_rest_stands(y, p, said):
+def test_separation_is_said_and_the_rest_stands(y: list[Any], p: list[Any], reason: str) -> None:
     found = calibration(y, p, bins=2)
     assert math.isnan(found.slope.value)
     assert math.isnan(found.intercept.low)
-    assert any(said in w for w in found.warnings)
+    assert any(reason in w for w in found.warnings)
     assert math.isfinite(found.in_the_large.value)
     assert math.isfinite(found.brier)
 
 
-def test_one_class_has_no_calibration_in_the_large():
+def test_one_class_has_no_calibration_in_the_large() -> None:
     found = calibration([0, 0, 0], [0.1, 0.2, 0.3])
     assert math.isnan(found.in_the_large.value)
     assert len(found.warnings) == 2
@@ -104,9 +107,9 @@ def test_one_class_has_no_calibration_in_the_large():
     assert math.isnan(calibration([0, 0], [0.0, 0.0]).observed_expected.value)
 
 
-def test_certain_predictions_are_cut_and_counted():
+def test_certain_predictions_are_clipped_and_counted() -> None:
     found = calibration([0, 1, 1, 0, 1, 0], [0.0, 1.0, 0.3, 0.6, 0.8, 0.2])
-    assert found.warnings[0].startswith("2 of 6 probabilities were cut")
+    assert found.warnings[0].startswith("2 of 6 probabilities were clipped")
     assert math.isfinite(found.slope.value)
     wrong = hosmer_lemeshow([1, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], groups=2, estimated=0)
     assert (wrong.chi2, wrong.p) == (math.inf, 0)
@@ -114,7 +117,7 @@ def test_certain_predictions_are_cut_and_counted():
     assert (right.chi2, right.p) == (0, 1)
 
 
-def test_extreme_predictions_still_converge():
+def test_extreme_predictions_still_converge() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(0, 6, 2000)
     found = calibration(rng.random(2000) < expit(0.2 * x - 1), expit(x))
@@ -122,7 +125,7 @@ def test_extreme_predictions_still_converge():
     assert found.intercept.value == pytest.approx(-1, abs=0.2)
 
 
-def test_cases_of_one_subject_add_no_certainty():
+def test_cases_of_one_subject_add_no_certainty() -> None:
     once = calibration(Y, P)
     twice = calibration(np.repeat(Y, 2), np.repeat(P, 2), groups=np.repeat(np.arange(400), 2))
     assert twice.clustered
@@ -131,33 +134,35 @@ def test_cases_of_one_subject_add_no_certainty():
     assert se(calibration(np.repeat(Y, 2), np.repeat(P, 2)).slope) < 0.75 * se(once.slope)
 
 
-def test_recalibration_makes_it_right_where_it_was_fitted():
+def test_recalibration_makes_it_right_where_it_was_fitted() -> None:
     fitted = recalibrate(Y, P, "external_a")
     assert (fitted.fitted, fitted.fitted_on, fitted.n) == ("intercept and slope", "external_a", 400)
     after = calibration(Y, fitted.apply(P))
     assert (after.intercept.value, after.slope.value) == pytest.approx((0, 1), abs=1e-8)
     assert after.observed_expected.value == pytest.approx(1)
     assert after.brier < calibration(Y, P).brier
-    alone = recalibrate(Y, P, "external_a", slope=False)
-    assert (alone.intercept, alone.slope) == pytest.approx((ORACLE["calibration_in_the_large"], 1), abs=1e-6)
-    assert alone.warning is None
+    intercept_only = recalibrate(Y, P, "external_a", slope=False)
+    assert (intercept_only.intercept, intercept_only.slope) == pytest.approx(
+        (ORACLE["calibration_in_the_large"], 1), abs=1e-6
+    )
+    assert intercept_only.warning is None
 
 
-def test_recalibration_says_what_it_could_not_fit():
+def test_recalibration_says_what_it_could_not_fit() -> None:
     separated = recalibrate([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.9], "b")
     assert (separated.fitted, separated.slope) == ("intercept", 1)
-    assert "separate the classes perfectly" in separated.warning
-    turned = recalibrate([1, 0, 1, 0, 1], [0.1, 0.2, 0.3, 0.8, 0.4], "b")
-    assert "would turn the ranking round" in turned.warning
+    assert "separate the classes perfectly" in str(separated.warning)
+    reversed_ranking = recalibrate([1, 0, 1, 0, 1], [0.1, 0.2, 0.3, 0.8, 0.4], "b")
+    assert "would reverse the ranking" in str(reversed_ranking.warning)
     nothing = recalibrate([0, 0], [0.1, 0.4], "b")
     assert nothing.fitted == "nothing"
     assert nothing.apply([0.1, 1.0]).tolist() == [0.1, 1.0]
-    with pytest.raises(ValueError, match="probabilities must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="probabilities must be between 0 and 1"):
         separated.apply([1.5])
 
 
-def test_everything_wrong_is_said():
-    with pytest.raises(ValueError, match="probability must lie between 0 and 1, got -0.1"):
+def test_everything_wrong_is_said() -> None:
+    with pytest.raises(ValueError, match="probability must be between 0 and 1, got -0.1"):
         calibration([0, 1], [-0.1, 0.5])
     with pytest.raises(ValueError, match="groups must be 3 to 2"):
         hosmer_lemeshow([0, 1], [0.1, 0.5])

@@ -67,10 +67,15 @@ def _draw_shares(axis: Axes, people: pd.DataFrame) -> None:
             share = wilson(int((people_of_sex["bone_status"] == status.value).sum()), len(people_of_sex))
             position = x + (i - 1.5) * width
             axis.bar(
-                position, 100 * share.value, 0.9 * width, facecolor=colour if severe else "white", edgecolor=colour,
-                hatch=None if severe else "//////", lw=0.8,
+                position,
+                100 * share.value,
+                0.9 * width,
+                facecolor=colour if severe else "white",
+                edgecolor=colour,
+                hatch=None if severe else "//////",
+                lw=0.8,
                 label=None if labelled else f"{label}, {status.value}",
-            )  # fmt: skip
+            )
             errors = [[100 * (share.value - share.low)], [100 * (share.high - share.value)]]
             axis.errorbar(position, 100 * share.value, errors, fmt="none", ecolor=INK, elinewidth=0.7, capsize=1.5)
             labelled = True
@@ -85,11 +90,17 @@ def _draw_means(axis: Axes, people: pd.DataFrame) -> None:
         groups = [Group.of(part.loc[part["sex"] == sex.value, "bmd_mg_cm3"]) for _, part in bands]
         filled = [x for x, g in enumerate(groups) if g.n]
         axis.bar(
-            [x + (i - 0.5) * width for x in filled], [groups[x].mean for x in filled], 0.92 * width,
+            [x + (i - 0.5) * width for x in filled],
+            [groups[x].mean for x in filled],
+            0.92 * width,
             yerr=[0 if math.isnan(groups[x].sd) else groups[x].sd for x in filled],
-            facecolor=_SEX_COLOURS[sex], edgecolor=_SEX_COLOURS[sex], hatch=None, alpha=0.85, label=label,
+            facecolor=_SEX_COLOURS[sex],
+            edgecolor=_SEX_COLOURS[sex],
+            hatch=None,
+            alpha=0.85,
+            label=label,
             error_kw={"ecolor": INK, "elinewidth": 0.8, "capsize": 2.5},
-        )  # fmt: skip
+        )
     axis.axhline(0, color=SOFT, lw=0.8)
     axis.set_ylabel(f"BMD (mg/cm³), mean {_PM} SD")
     _age_ticks(axis, bands)

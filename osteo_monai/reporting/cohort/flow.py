@@ -114,9 +114,16 @@ def _box(
     axis: Axes, x: float, top: float, width: float, height: float, lines: Sequence[str], line: float, bold: bool
 ) -> None:
     axis.add_patch(
-        FancyBboxPatch((x, top - height), width, height, boxstyle="round,pad=0,rounding_size=0.05",
-                       facecolor="white", edgecolor=SOFT, lw=0.9)
-    )  # fmt: skip
+        FancyBboxPatch(
+            (x, top - height),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=0.05",
+            facecolor="white",
+            edgecolor=SOFT,
+            lw=0.9,
+        )
+    )
     for i, text in enumerate(lines):
         y = top - height / 2 + (len(lines) / 2 - i - 0.5) * line
         axis.text(x + 0.1, y, text, va="center", fontsize=8, fontweight="bold" if bold and i == 0 else None)

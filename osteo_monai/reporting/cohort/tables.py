@@ -72,28 +72,28 @@ def baseline_table(people: pd.DataFrame) -> CohortTable:
         )
 
     def add_categories(name: str, field: str, categories: Sequence[tuple[str, str]]) -> None:
-        known = {s: part[field].dropna() for s, part in columns.items()}
-        counts = {s: [int((known[s] == value).sum()) for value, _ in categories] for s in columns}
-        found = chi_square([counts[s] for s in internal]) if len(internal) > 1 else None
+        with_value = {s: part[field].dropna() for s, part in columns.items()}
+        counts = {s: [int((with_value[s] == value).sum()) for value, _ in categories] for s in columns}
+        test = chi_square([counts[s] for s in internal]) if len(internal) > 1 else None
         for i, (_, label) in enumerate(categories):
-            cells = {s: _share(counts[s][i], len(known[s])) for s in columns}
-            first = found is not None and i == 0
+            cells = {s: _share(counts[s][i], len(with_value[s])) for s in columns}
+            first = test is not None and i == 0
             add(
                 f"{name}: {label}",
                 cells,
-                f"{found.value:.3f}\N{DAGGER}" if first and found else "",
-                printed_p(found.p) if first and found else "",
+                f"{test.value:.3f}\N{DAGGER}" if first and test else "",
+                printed_p(test.p) if first and test else "",
             )
-        if any(len(known[s]) < len(columns[s]) for s in columns):
-            add(f"{name}: unknown", {s: str(len(columns[s]) - len(known[s])) for s in columns})
-        if found is not None and found.smallest_expected < SMALL_EXPECTED:
-            notes.append(_approximate(f"{name}: the", found))
+        if any(len(with_value[s]) < len(columns[s]) for s in columns):
+            add(f"{name}: unknown", {s: str(len(columns[s]) - len(with_value[s])) for s in columns})
+        if test is not None and test.smallest_expected < SMALL_EXPECTED:
+            notes.append(_approximate(f"{name}: the", test))
 
     def add_measure(name: str, field: str) -> None:
         groups = {s: Group.of(part[field].astype(float)) for s, part in columns.items()}
-        found = anova([groups[s] for s in internal])
+        test = anova([groups[s] for s in internal])
         cells = {s: _mean_sd(g) + (f" (n = {g.n})" if 0 < g.n < len(columns[s]) else "") for s, g in groups.items()}
-        add(name, cells, f"{found.f:.3f}" if found else "", printed_p(found.p) if found else "")
+        add(name, cells, f"{test.f:.3f}" if test else "", printed_p(test.p) if test else "")
 
     add_categories("Sex", "sex", [(s.value, label.lower()) for s, label in SEXES])
     add_measure(f"Age (years), mean {_PM} SD", "age")
@@ -140,18 +140,18 @@ def density_by_age(people: pd.DataFrame, kind: TTestKind = "welch") -> CohortTab
     counts: list[list[int]] = []
     for name, part in bands:
         by_sex = {label: part.loc[part["sex"] == sex.value, "bmd_mg_cm3"] for sex, label in SEXES}
-        found = {"Average": Group.of(part["bmd_mg_cm3"]), **{label: Group.of(v) for label, v in by_sex.items()}}
-        for column, group in found.items():
+        by_column = {"Average": Group.of(part["bmd_mg_cm3"]), **{label: Group.of(v) for label, v in by_sex.items()}}
+        for column, group in by_column.items():
             groups[column].append(group)
-        counts.append([found["Male"].n, found["Female"].n])
-        test = t_test(found["Female"], found["Male"], kind)
+        counts.append([by_column["Male"].n, by_column["Female"].n])
+        test = t_test(by_column["Female"], by_column["Male"], kind)
         rows.append(
             {
                 "Age (years)": name,
                 "n": len(part),
-                "Men": found["Male"].n,
-                "Women": found["Female"].n,
-                **{f"BMD (mg/cm³), {heading}": _mean_sd(found[c]) for c, heading in _COLUMN_NAMES.items()},
+                "Men": by_column["Male"].n,
+                "Women": by_column["Female"].n,
+                **{f"BMD (mg/cm³), {heading}": _mean_sd(by_column[c]) for c, heading in _COLUMN_NAMES.items()},
                 "t": f"{test.t:.3f}" if test else "",
                 "P": printed_p(test.p) if test else "",
             }

@@ -64,7 +64,7 @@ def _body(levels: tuple[LevelMeasurement, ...]) -> _Group:
 
 def _position(study: CTStudy) -> _Group:
     levels = study.levels
-    runner_up = {found.level: found.runner_up for found in study.result.levels_found}
+    runner_up = {located.level: located.runner_up for located in study.result.levels_found}
     names = [percent_words(m.certainty) + (f" ({up})" if (up := runner_up.get(m.level)) else "") for m in levels]
     return [
         ("Certainty of the name (runner-up)", names),

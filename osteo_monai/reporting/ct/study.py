@@ -69,12 +69,8 @@ class CTStudy:
 
 
 def _thresholds(result: ScreeningResult) -> DensityThresholds | None:
-    applied = getattr(result, "thresholds", None)
-    if applied is None:
-        return None
-    return DensityThresholds(
-        applied.osteoporosis_below, applied.normal_above, applied.standard, applied.source or DensityThresholds().source
-    )
+    thresholds = getattr(result, "thresholds", None)
+    return thresholds if isinstance(thresholds, DensityThresholds) else None
 
 
 def _slices(images: ReportImages | None, levels: tuple[LevelMeasurement, ...]) -> tuple[AxialSlice, ...]:

@@ -69,14 +69,14 @@ def _p(p: float) -> str:
 
 def compare(sets: Sequence[Predictions], options: EvaluationOptions) -> list[Comparison]:
     """Compare each pair of models of a cohort by class; the baseline is always the second of its pairs."""
-    found = []
+    comparisons = []
     for cohort in dict.fromkeys(c.cohort for c in sets):
         several = [c for c in sets if c.cohort == cohort]
         # a positive difference then favours the other model
         several.sort(key=lambda c: c.model == options.baseline)
         for first, second in combinations(several, 2):
-            found += _compare_pair(first, second, options)
-    return found
+            comparisons += _compare_pair(first, second, options)
+    return comparisons
 
 
 def _compare_pair(first: Predictions, second: Predictions, options: EvaluationOptions) -> list[Comparison]:
@@ -88,7 +88,7 @@ def _compare_pair(first: Predictions, second: Predictions, options: EvaluationOp
     tests = [_test(first, second, a, b, name, groups, options.level) for name in names]
     raw = np.array([math.nan if isinstance(t, str) or t.p is None else t.p for t in tests])
     p_values = holm(raw) if options.holm else raw
-    found = []
+    comparisons = []
     for name, test, p in zip(names, tests, p_values, strict=True):
         paired: tuple[float | str, float | str] = ("a model has no predicted class",) * 2
         first_called, second_called = first.is_predicted(name), second.is_predicted(name)
@@ -102,10 +102,10 @@ def _compare_pair(first: Predictions, second: Predictions, options: EvaluationOp
                 rates.specificity.p if (~truth).any() else "all cases are of the class",
             )
         covered = len(a) == len(first) == len(second)
-        found.append(
+        comparisons.append(
             Comparison(first.cohort, name, first.model, second.model, len(a), count, covered, test, float(p), *paired)
         )
-    return found
+    return comparisons
 
 
 def _test(
@@ -119,7 +119,7 @@ def _test(
 ) -> PairedTest | str:
     without_score = [c.model for c in (first, second) if name not in c.scores]
     if without_score:
-        return f"{' and '.join(without_score)} has no score for it"
+        return f"{' and '.join(without_score)} {'has' if len(without_score) == 1 else 'have'} no score for it"
     if not len(a):
         return "no image in common"
     truth = first.is_class(name)[a]
@@ -128,7 +128,7 @@ def _test(
     return quietly(lambda: delong_test(truth, first.scores[name][a], second.scores[name][b], level, groups=groups))
 
 
-def comparison_table(found: Sequence[Comparison], options: EvaluationOptions) -> ResultTable:
+def comparison_table(comparisons: Sequence[Comparison], options: EvaluationOptions) -> ResultTable:
     """Return the paired tests of areas (DeLong) and of sensitivity and specificity (McNemar)."""
     table = ResultTable(
         "comparison",
@@ -153,7 +153,7 @@ def comparison_table(found: Sequence[Comparison], options: EvaluationOptions) ->
     )
     rows: list[Row] = []
     notes: list[str] = []
-    for c in found:
+    for c in comparisons:
         row: dict[str, Cell] = {
             "cohort": label(c.cohort),
             "first": c.first,
@@ -185,13 +185,13 @@ def comparison_table(found: Sequence[Comparison], options: EvaluationOptions) ->
             row["verdict"] = c.sentence(options.level).split(": ", 1)[1].split(" (")[0].replace(" the baseline", " it")
         rows.append(row)
     partial = dict.fromkeys(
-        f"{c.first} and {c.second} ({label(c.cohort)}, n = {c.images})" for c in found if not c.covered
+        f"{c.first} and {c.second} ({label(c.cohort)}, n = {c.images})" for c in comparisons if not c.covered
     )
     if partial:
         notes.append(f"These cover different images and are compared on the common ones only: {'; '.join(partial)}.")
     if options.holm and options.baseline:
         notes.append("The verdict follows the adjusted P; intervals of the difference are not adjusted.")
-    if any(not isinstance(c.test, str) and c.test.clustered for c in found):
+    if any(not isinstance(c.test, str) and c.test.clustered for c in comparisons):
         notes.append(
             "For subjects with several images, Obuchowski's variance and Durkalski's statistic replace DeLong's and "
             "McNemar's."
@@ -203,12 +203,12 @@ def _p_or_reason(value: float | str) -> Cell:
     return Missing(value) if isinstance(value, str) else PValue(value)
 
 
-def verdicts(found: Sequence[Comparison], options: EvaluationOptions) -> list[str]:
+def verdicts(comparisons: Sequence[Comparison], options: EvaluationOptions) -> list[str]:
     """Return for each other model whether it beats the baseline, by cohort and class, without the training cohort."""
     if options.baseline is None:
         return []
     sentences = []
-    against = [c for c in found if c.second == options.baseline and c.cohort != "training"]
+    against = [c for c in comparisons if c.second == options.baseline and c.cohort != "training"]
     for model, cohort in dict.fromkeys((c.first, c.cohort) for c in against):
         own = [c for c in against if (c.first, c.cohort) == (model, cohort)]
         parts = "; ".join(c.sentence(options.level) for c in own)

@@ -135,9 +135,9 @@ def confusion_figure(matrices: Mapping[str, tuple[Sequence[str], NDArray[np.int6
             colour = "white" if share[i, j] > 0.62 else INK
             text = f"{counts[i, j]:.0f}\n({100 * share[i, j]:.1f} %)" if totals[i] > 0 else "0"
             axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
-        words = [_name(name).replace("no osteoporosis", "no\nosteoporosis") for name in classes]
-        axis.set_xticks(range(len(classes)), words, fontsize=6.5)
-        axis.set_yticks(range(len(classes)), words, fontsize=6.5, rotation=90, va="center")
+        names = [_name(name).replace("no osteoporosis", "no\nosteoporosis") for name in classes]
+        axis.set_xticks(range(len(classes)), names, fontsize=6.5)
+        axis.set_yticks(range(len(classes)), names, fontsize=6.5, rotation=90, va="center")
         axis.set(xlabel="Predicted", ylabel="True")
         axis.set_title(_short(model, 40), fontsize=9, fontweight="bold")
         axis.tick_params(length=0)
@@ -164,9 +164,9 @@ def reliability_figure(
     """
     figure = new_figure(3.25 * len(by_class) + 0.4, 3.6)
     axes = figure.subplots(1, len(by_class), squeeze=False)[0]
-    for axis, (name, found) in zip(axes, by_class.items(), strict=True):
+    for axis, (name, results) in zip(axes, by_class.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=RULE, lw=1, zorder=0)
-        for model, c in found:
+        for model, c in results:
             index = models.index(model)
             look = line_of(index)
             shares = c.curve.observed
@@ -214,8 +214,12 @@ def decision_figure(curves: Mapping[str, DecisionCurve], models: Sequence[str], 
         axis.fill_between(curve.thresholds, curve.low, curve.high, color=look["color"], alpha=0.13, lw=0)
         axis.plot(curve.thresholds, curve.net_benefit, lw=1.5, label=_short(model), **look)
     top = max(float(np.nanmax([curve.prevalence, *curve.high])) for curve in several)
-    axis.set(xlim=(0, 1), ylim=(-0.25 * top, 1.05 * top), xlabel="Threshold probability of osteoporosis",
-             ylabel="Net benefit (true positives per image)")  # fmt: skip
+    axis.set(
+        xlim=(0, 1),
+        ylim=(-0.25 * top, 1.05 * top),
+        xlabel="Threshold probability of osteoporosis",
+        ylabel="Net benefit (true positives per image)",
+    )
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(frameon=False, fontsize=8, handlelength=3.2)
     _notice(figure, notice)
@@ -227,13 +231,18 @@ def decision_figure(curves: Mapping[str, DecisionCurve], models: Sequence[str], 
 
 @mpl.rc_context(STYLE)
 def agreement_figure(
-    reference: Array, predicted: Array, found: Agreement, thresholds: DensityThresholds, colour: str, notice: str = ""
+    reference: Array,
+    predicted: Array,
+    agreement: Agreement,
+    thresholds: DensityThresholds,
+    colour: str,
+    notice: str = "",
 ) -> Figure:
     """Return predicted against reference density with the identity line, and the Bland-Altman plot.
 
     Args:
         reference, predicted: (n,) mg/cm3.
-        found: their agreement.
+        agreement: of the two.
         thresholds: drawn into the scatter plot.
         colour: of the model.
         notice: printed above.
@@ -249,20 +258,26 @@ def agreement_figure(
         left.axhline(cut, color=RULE, lw=0.8, zorder=0)
     left.plot(ends, ends, color=INK, lw=1, label="identity", zorder=1)
     left.scatter(reference, predicted, **dots)
-    left.set(xlim=ends, ylim=ends, xlabel="Reference density (mg/cm\N{SUPERSCRIPT THREE})",
-             ylabel="Predicted density (mg/cm\N{SUPERSCRIPT THREE})")  # fmt: skip
+    left.set(
+        xlim=ends,
+        ylim=ends,
+        xlabel="Reference density (mg/cm\N{SUPERSCRIPT THREE})",
+        ylabel="Predicted density (mg/cm\N{SUPERSCRIPT THREE})",
+    )
     left.set_aspect("equal")
     left.set_title(
-        f"r {printed_interval(found.pearson)}\nCCC {printed_interval(found.ccc)}, n = {found.n}", fontsize=8, loc="left"
+        f"r {printed_interval(agreement.pearson)}\nCCC {printed_interval(agreement.ccc)}, n = {agreement.n}",
+        fontsize=8,
+        loc="left",
     )
     left.legend(frameon=False, fontsize=8, loc="lower right")
     difference, mean = predicted - reference, (predicted + reference) / 2
     right.scatter(mean, difference, **dots)
     right.axhline(0, color=RULE, lw=0.8, zorder=0)
     for name, line, style in (
-        ("bias", found.bias, "-"),
-        ("upper limit", found.upper_limit, (0, (5, 3))),
-        ("lower limit", found.lower_limit, (0, (5, 3))),
+        ("bias", agreement.bias, "-"),
+        ("upper limit", agreement.upper_limit, (0, (5, 3))),
+        ("lower limit", agreement.lower_limit, (0, (5, 3))),
     ):
         if not np.isfinite(line.value):
             continue
@@ -271,9 +286,11 @@ def agreement_figure(
             right.axhspan(line.low, line.high, color=SOFT, alpha=0.15, lw=0)
         text = f"{name} {line.value:.1f}".replace("-", "\N{MINUS SIGN}")
         right.text(1.01, line.value, text, transform=right.get_yaxis_transform(), va="center", fontsize=7.5)
-    right.set(xlabel="Mean of both (mg/cm\N{SUPERSCRIPT THREE})",
-              ylabel="Predicted \N{MINUS SIGN} reference (mg/cm\N{SUPERSCRIPT THREE})")  # fmt: skip
-    right.set_title(f"Bland-Altman\nMAE {printed_interval(found.mae, 1)}", fontsize=8, loc="left")
+    right.set(
+        xlabel="Mean of both (mg/cm\N{SUPERSCRIPT THREE})",
+        ylabel="Predicted \N{MINUS SIGN} reference (mg/cm\N{SUPERSCRIPT THREE})",
+    )
+    right.set_title(f"Bland-Altman\nMAE {printed_interval(agreement.mae, 1)}", fontsize=8, loc="left")
     figure.subplots_adjust(wspace=0.33, right=0.88)
     _notice(figure, notice)
     return figure

@@ -81,9 +81,10 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "model.csv"
-        >>> _ = file.write_text(
+        >>> write_text(
+        ...     file,
         ...     "subject_id,osteoporosis,probability_osteoporosis\\n"
-        ...     "a,1,0.9\\nb,1,0.6\\nc,1,0.3\\nd,0,0.4\\ne,0,0.2\\nf,0,0.1\\n"
+        ...     "a,1,0.9\\nb,1,0.6\\nc,1,0.3\\nd,0,0.4\\ne,0,0.2\\nf,0,0.1\\n",
         ... )
         >>> evaluation = evaluate(EvaluationOptions((file,), resamples=100))
         >>> round(evaluation.tables["performance"].rows[0]["auc"].value, 3)

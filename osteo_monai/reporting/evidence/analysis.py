@@ -266,15 +266,15 @@ def _add_covariates(target: TargetEvidence, options: EvidenceOptions) -> None:
     for name in names:
         values = target.studies.covariates[name]
         rows = [i for i, value in enumerate(values) if value]
-        kept, tables = [values[i] for i in rows], target.studies.tables[rows]
-        numbers = _as_numbers(kept)
+        present, tables = [values[i] for i in rows], target.studies.tables[rows]
+        numbers = _as_numbers(present)
         try:
             if numbers is not None and len(set(numbers)) > _MOST_LEVELS:
                 target.regressions.append(_regression(name, tables, numbers, method))
-            elif len(set(kept)) > _MOST_LEVELS:
-                raise ValueError(f"'{name}' has {len(set(kept))} different values, more than {_MOST_LEVELS}")
+            elif len(set(present)) > _MOST_LEVELS:
+                raise ValueError(f"'{name}' has {len(set(present))} different values, more than {_MOST_LEVELS}")
             else:
-                target.subgroups.append(compare_subgroups(tables, kept, name, method))
+                target.subgroups.append(compare_subgroups(tables, present, name, method))
         except ValueError as error:
             target.notes.append(f"Covariate '{name}' was not tested: {error}.")
 

@@ -46,10 +46,14 @@ def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
     for name, header, rows, caption, notes in (
         ("studies", _STUDY_HEADER, list(_study_rows(evidence)), "Studies with Wilson's 95 % intervals.", []),
         ("summary", _SUMMARY_HEADER, list(_summary_rows(evidence)), "Summary of the studies.", []),
-        ("own_model", _OWN_HEADER, list(_own_rows(evidence)),
-         f"{next((own.name for own in evidence.own.values()), '')} and the pooled values of Wang et al. 2025.",
-         remarks),
-    ):  # fmt: skip
+        (
+            "own_model",
+            _OWN_HEADER,
+            list(_own_rows(evidence)),
+            f"{next((own.name for own in evidence.own.values()), '')} and the pooled values of Wang et al. 2025.",
+            remarks,
+        ),
+    ):
         if rows:
             written += write_table(pd.DataFrame(rows, columns=list(header)), folder / name, caption, notes)
     path = folder / "evidence.json"
@@ -57,13 +61,37 @@ def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
     return [*written, path]
 
 
-_STUDY_HEADER = ("target", "study", "model", "TP", "FP", "FN", "TN", "sensitivity", "se_low", "se_high",
-                 "specificity", "sp_low", "sp_high")  # fmt: skip
+_STUDY_HEADER = (
+    "target",
+    "study",
+    "model",
+    "TP",
+    "FP",
+    "FN",
+    "TN",
+    "sensitivity",
+    "se_low",
+    "se_high",
+    "specificity",
+    "sp_low",
+    "sp_high",
+)
 
 _SUMMARY_HEADER = ("target", "quantity", "estimate", "low", "high", "interval")
 
-_OWN_HEADER = ("target", "quantity", "own", "own_low", "own_high", "review", "review_low", "review_high",
-               "difference", "difference_low", "difference_high")  # fmt: skip
+_OWN_HEADER = (
+    "target",
+    "quantity",
+    "own",
+    "own_low",
+    "own_high",
+    "review",
+    "review_low",
+    "review_high",
+    "difference",
+    "difference_low",
+    "difference_high",
+)
 
 _Cell = str | float
 
@@ -164,11 +192,18 @@ def _as_json(evidence: Evidence) -> object:
                 "p": target.deeks.p,
             }
         entry["subgroups"] = [
-            {"name": s.name, "levels": s.levels, "tables": s.counts, "chi2": s.test.chi2, "df": s.test.df,
-             "p": s.test.p,
-             "sensitivity": [p.sensitivity for p in s.summaries], "specificity": [p.specificity for p in s.summaries]}
+            {
+                "name": s.name,
+                "levels": s.levels,
+                "tables": s.counts,
+                "chi2": s.test.chi2,
+                "df": s.test.df,
+                "p": s.test.p,
+                "sensitivity": [p.sensitivity for p in s.summaries],
+                "specificity": [p.specificity for p in s.summaries],
+            }
             for s in target.subgroups
-        ]  # fmt: skip
+        ]
         targets[name] = entry
     own = {
         name: {

@@ -49,8 +49,8 @@ def axial_picture(images: ReportImages, level: VertebraLevel, slice_index: int, 
     body, region = _outlines_of(images, level, slice_index)
     if body is not None and body.any():
         centre = np.argwhere(body).mean(axis=0)
-    elif (found := level_centre(images, level)) is not None:
-        centre = found[:2]
+    elif (level_position := level_centre(images, level)) is not None:
+        centre = level_position[:2]
     else:
         raise ValueError(f"{level} has neither a body in the label map nor a centre among the levels")
     width, height, scale = _HALF_WIDTH, 276, _HALF_WIDTH / 125  # 125 x 98 mm: body, posterior elements, psoas, aorta

@@ -95,8 +95,8 @@ def column_picture(
 def _layout(images: ReportImages) -> _Column:
     nx, ny, nz = images.hu.shape
     sx, sy, sz = images.spacing
-    levels = sorted(images.levels, key=lambda found: -float(images.index(found.centre_mm)[2]))
-    centres = np.array([images.index(found.centre_mm) for found in levels]).reshape(-1, 3)
+    levels = sorted(images.levels, key=lambda located: -float(images.index(located.centre_mm)[2]))
+    centres = np.array([images.index(located.centre_mm) for located in levels]).reshape(-1, 3)
     curve_x, curve_y = _curve(centres, nz, (nx - 1) / 2, (ny - 1) / 2)
     v_low, v_high = _height_shown([along(nz, sz, c[2]) for c in centres], nz * sz)
     span = v_high - v_low
@@ -134,11 +134,11 @@ def _view(
         labels = _slab_middle(images.bodies, 1 - view.axis, view.curve)
         for number in np.unique(labels[labels > 0]):
             parts.append(outline((labels == number)[::-1, ::-1].T, view.step, sz, panel, BODY_COLOUR, ""))
-    for found, centre in zip(column.levels, column.centres, strict=True):
+    for located, centre in zip(column.levels, column.centres, strict=True):
         x, y = panel.x(along(view.count, view.step, centre[view.axis])), panel.y(along(nz, sz, centre[2]))
         if not panel.left < x < panel.left + panel.width:
             continue
-        colour = REGION_COLOUR if found.level in measured else "#ffffff"
+        colour = REGION_COLOUR if located.level in measured else "#ffffff"
         parts.append(line(x - 4, y, x + 4, y, colour, 1.4) + line(x, y - 4, x, y + 4, colour, 1.4))
     parts += directions(panel, *view.signs)
     parts += scale_bar(panel, 50)
@@ -150,7 +150,7 @@ def _texts(images: ReportImages, column: _Column, with_slices: bool, above: int)
     """Alternative text and caption."""
     levels = column.levels
     outlined = images.bodies is not None and bool(images.bodies.any())
-    names = ", ".join(f"{found.level} {percent_words(found.certainty)}" for found in levels)
+    names = ", ".join(f"{located.level} {percent_words(located.certainty)}" for located in levels)
     sentences = [f"Levels found with their certainty: {names}."] if names else []
     sentences += [bodies_above_words(above, bool(levels))] if above else []
     where = "along the curve through the centres of the bodies" if len(levels) > 1 else "through the column"
@@ -229,15 +229,15 @@ def _level_names(images: ReportImages, column: _Column, measured: Sequence[Verte
     if above:
         last = 16.0
         parts.append(text(left + 14, last, f"above {HIGHEST_NAMED}: {above}", 11, "#d5dbe1"))
-    for found, centre in zip(column.levels, column.centres, strict=True):
+    for located, centre in zip(column.levels, column.centres, strict=True):
         y = panel.y(along(nz, sz, centre[2]))
         last = max(y + 5, last + 15)
-        is_measured = found.level in measured
+        is_measured = located.level in measured
         colour = REGION_COLOUR if is_measured else "#ffffff"
         parts += [line(left, y, left + 7, y, colour, 1.2), line(right - 7, y, right, y, colour, 1.2)]
-        parts.append(text(left + 14, last, str(found.level), 14, colour, weight="bold" if is_measured else "normal"))
-        parts.append(text(right - 14, last, percent_words(found.certainty), 11, "#d5dbe1", "end"))
-        if found.certainty < _CERTAIN and found.runner_up is not None:
+        parts.append(text(left + 14, last, str(located.level), 14, colour, weight="bold" if is_measured else "normal"))
+        parts.append(text(right - 14, last, percent_words(located.certainty), 11, "#d5dbe1", "end"))
+        if located.certainty < _CERTAIN and located.runner_up is not None:
             last += 12
-            parts.append(text(right - 14, last, f"or {found.runner_up}", 11, "#d5dbe1", "end"))
+            parts.append(text(right - 14, last, f"or {located.runner_up}", 11, "#d5dbe1", "end"))
     return parts

@@ -73,9 +73,9 @@ def along(count: int, step: float, index: float) -> float:
 
 def level_centre(images: ReportImages, level: VertebraLevel) -> NDArray[np.float64] | None:
     """Return the voxel index (3,) of a level: its centre, or that of its body; ``None`` without either."""
-    for found in images.levels:
-        if found.level is level:
-            return images.index(found.centre_mm)
+    for located in images.levels:
+        if located.level is level:
+            return images.index(located.centre_mm)
     if images.bodies is None:
         return None
     voxels = np.argwhere(images.bodies == level.label)

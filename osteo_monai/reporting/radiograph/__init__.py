@@ -37,12 +37,12 @@ def page(result: ScreeningResult, images: RadiographImages | None) -> Page:
         verdicts=_VERDICTS,
         headlines=[section.render(study) for section in SECTIONS if section.headline],
         sections=[section.render(study) for section in SECTIONS if not section.headline],
-        acquisition=[] if study.found is None else acquisition(study.found),
+        acquisition=[] if study.reading is None else acquisition(study.reading),
     )
 
 
 def _subtitle(study: RadiographStudy) -> str:
-    if study.found is None:
+    if study.reading is None:
         return "Opportunistic risk"
-    views = [VIEW_NAMES[r.view].lower().replace(" ap", " AP") for r in study.found.radiographs]
+    views = [VIEW_NAMES[r.view].lower().replace(" ap", " AP") for r in study.reading.radiographs]
     return f"Opportunistic risk from a {' and a '.join(views)} radiograph"

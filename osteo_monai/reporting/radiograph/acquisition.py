@@ -6,11 +6,11 @@ from osteo_monai.screening.result import PersonFacts, RadiographAcquisition, Rad
 __all__ = ["acquisition"]
 
 
-def acquisition(found: RadiographRisk) -> list[tuple[str, str]]:
+def acquisition(reading: RadiographRisk) -> list[tuple[str, str]]:
     """Return name and value of each fact; of several radiographs only view, file and size."""
-    several = len(found.radiographs) > 1
-    rows = _person(found.person)
-    for radiograph in found.radiographs:
+    several = len(reading.radiographs) > 1
+    rows = _person(reading.person)
+    for radiograph in reading.radiographs:
         facts = _radiograph(radiograph)
         rows += facts[:3] if several else facts
     return rows
@@ -30,18 +30,18 @@ def _person(person: PersonFacts) -> list[tuple[str, str]]:
     ]
 
 
-def _radiograph(found: RadiographAcquisition) -> list[tuple[str, str]]:
-    position = f", {found.view_position}" if found.view == "chest_frontal" and found.view_position else ""
-    spacing = None if found.spacing_mm is None else f" {TIMES} ".join(f"{s:.3g}" for s in found.spacing_mm) + " mm"
+def _radiograph(reading: RadiographAcquisition) -> list[tuple[str, str]]:
+    position = f", {reading.view_position}" if reading.view == "chest_frontal" and reading.view_position else ""
+    spacing = None if reading.spacing_mm is None else f" {TIMES} ".join(f"{s:.3g}" for s in reading.spacing_mm) + " mm"
     rows = [
-        ("Radiograph", VIEW_NAMES[found.view] + position),
-        ("File", f"{found.source} ({found.source_format})"),
-        ("Pixels", f"{found.rows} {TIMES} {found.columns}"),
+        ("Radiograph", VIEW_NAMES[reading.view] + position),
+        ("File", f"{reading.source} ({reading.source_format})"),
+        ("Pixels", f"{reading.rows} {TIMES} {reading.columns}"),
         ("Pixel", missing_words(spacing)),
-        ("Tube voltage", missing_words(None if found.kvp is None else f"{found.kvp:g} kVp")),
-        ("Device", missing_words(" ".join(name for name in (found.manufacturer, found.model) if name))),
+        ("Tube voltage", missing_words(None if reading.kvp is None else f"{reading.kvp:g} kVp")),
+        ("Device", missing_words(" ".join(name for name in (reading.manufacturer, reading.model) if name))),
     ]
-    for name, value in (("Exposure index", found.exposure_index), ("Deviation index", found.deviation_index)):
+    for name, value in (("Exposure index", reading.exposure_index), ("Deviation index", reading.deviation_index)):
         if value is not None:
             rows.append((name, f"{value:g}"))
     return rows

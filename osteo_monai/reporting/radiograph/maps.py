@@ -12,7 +12,7 @@ def _values(study: RadiographStudy) -> dict[str, object] | None:
         return None
     return {
         "picture": radiograph_picture(study.images, study.measured),
-        "evaluated": study.found is not None,
+        "evaluated": study.reading is not None,
     }
 
 

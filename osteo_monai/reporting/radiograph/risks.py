@@ -20,15 +20,15 @@ _METHODS: dict[RiskModelName, str] = {
 
 
 def _values(study: RadiographStudy) -> dict[str, object] | None:
-    found, opinions = study.found, study.opinions
-    if found is None:
+    reading, opinions = study.reading, study.opinions
+    if reading is None:
         return None
     calibrated = any(o.probability is not None for o in opinions)
     return {
         "scale": risk_picture(opinions) if calibrated else None,
         "rows": [_row(o) for o in opinions],
-        "absent": _absent(found),
-        "trained_on": found.trained_on.rstrip(". ") + ".",
+        "absent": _absent(reading),
+        "trained_on": reading.trained_on.rstrip(". ") + ".",
     }
 
 
@@ -48,10 +48,10 @@ def _row(risk: RiskOpinion) -> dict[str, str]:
     }
 
 
-def _absent(found: RadiographRisk) -> list[tuple[str, str]]:
+def _absent(reading: RadiographRisk) -> list[tuple[str, str]]:
     rows = (
-        (RISK_NAMES["clinical"], found.clinical, found.clinical_absent),
-        (RISK_NAMES["combined"], found.combined, found.combined_absent),
+        (RISK_NAMES["clinical"], reading.clinical, reading.clinical_absent),
+        (RISK_NAMES["combined"], reading.combined, reading.combined_absent),
     )
     return [(name, reason) for name, risk, reason in rows if risk is None and reason]
 

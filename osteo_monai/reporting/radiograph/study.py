@@ -16,12 +16,12 @@ class RadiographStudy:
     Attributes:
         images: for the figures; ``None`` for an unread input.
         measured: whether the study was accepted.
-        found: risk of the study, if it was accepted.
+        reading: risk and facts of the study, if it was accepted.
     """
 
     images: RadiographImages | None
     measured: bool
-    found: RadiographRisk | None
+    reading: RadiographRisk | None
 
     @classmethod
     def of(cls, result: ScreeningResult, images: RadiographImages | None) -> Self:
@@ -32,7 +32,7 @@ class RadiographStudy:
     @property
     def opinions(self) -> list[RiskOpinion]:
         """Every risk that was computed, single views first."""
-        found = self.found
-        if found is None:
+        reading = self.reading
+        if reading is None:
             return []
-        return [*found.views, found.risk, *(o for o in (found.clinical, found.combined) if o is not None)]
+        return [*reading.views, reading.risk, *(o for o in (reading.clinical, reading.combined) if o is not None)]

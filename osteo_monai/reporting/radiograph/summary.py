@@ -11,10 +11,10 @@ __all__ = ["SECTION", "interval_sentence"]
 def _values(study: RadiographStudy) -> dict[str, object] | None:
     if not study.measured:
         return None
-    if study.found is None:
+    if study.reading is None:
         return {"boxes": None}
-    boxes = [_risk_box(study.found.risk), _cutoff_box(study.found.risk), _combined_box(study.found)]
-    return {"boxes": boxes, "population": _population(study.found.risk)}
+    boxes = [_risk_box(study.reading.risk), _cutoff_box(study.reading.risk), _combined_box(study.reading)]
+    return {"boxes": boxes, "population": _population(study.reading.risk)}
 
 
 def interval_sentence(risk: RiskOpinion) -> str:
@@ -51,11 +51,11 @@ def _cutoff_box(risk: RiskOpinion) -> dict[str, str]:
     return box | {"value": "Not raised", "text": f"{note} 10 % did not reach it: osteoporosis is not excluded."}
 
 
-def _combined_box(found: RadiographRisk) -> dict[str, str]:
+def _combined_box(reading: RadiographRisk) -> dict[str, str]:
     heading = "With age, sex, height and weight"
-    risk = found.combined
+    risk = reading.combined
     if risk is None:
-        return {"heading": heading, "value": "Not given", "text": found.combined_absent or ""}
+        return {"heading": heading, "value": "Not given", "text": reading.combined_absent or ""}
     if risk.probability is None:
         return {"heading": f"{heading}: score", "value": f"{risk.score:.2f}", "text": "Not calibrated."}
     raised = {True: "raised", False: "not raised", None: "no cut-off is available"}[risk.raised]

@@ -99,7 +99,7 @@ def univariate(
         raise ValueError(f"estimator must be 'reml' or 'dl', got '{estimator}'")
     logits, variances = logits_and_variances(checked_tables(tables, at_least=2) + 0.5)
     z = float(norm.ppf(0.5 + level / 2))
-    found = []
+    margins = []
     for y, v in zip(logits.T, variances.T, strict=True):
         w = 1 / v
         spread = float(w.sum() - (w * w).sum() / w.sum())
@@ -110,8 +110,8 @@ def univariate(
         w = 1 / (v + tau2)
         mean, half = (w * y).sum() / w.sum(), z / math.sqrt(w.sum())
         value, low, high = (float(expit(mean + s * half)) for s in (0, -1, 1))
-        found.append(Univariate(Interval(value, low, high), tau2, tau2 / (tau2 + (len(y) - 1) / spread)))
-    return found[0], found[1]
+        margins.append(Univariate(Interval(value, low, high), tau2, tau2 / (tau2 + (len(y) - 1) / spread)))
+    return margins[0], margins[1]
 
 
 def _reml(y: Array, v: Array, tau2: float) -> float:
@@ -140,14 +140,14 @@ def midas_pearson(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, 
         ValueError: if all proportions are 0 or all are 1.
     """
     tp, fp, fn, tn = checked_tables(tables, at_least=2).T
-    found = []
+    margins = []
     for x, n in ((tp, tp + fn), (tn, tn + fp)):
         p = x.sum() / n.sum()
         if p in (0, 1):
             raise ValueError(f"the pooled proportion must not be 0 or 1 for Pearson's Q, got {p:g}")
         q = float(((x - n * p) ** 2 / (n * p * (1 - p))).sum())
-        found.append(_homogeneity(q, len(x) - 1, level, on_h=False))
-    return found[0], found[1]
+        margins.append(_homogeneity(q, len(x) - 1, level, on_h=False))
+    return margins[0], margins[1]
 
 
 @dataclass(frozen=True)

@@ -179,18 +179,18 @@ def leave_one_out(fit: BivariateFit, labels: Sequence[object] | None = None) -> 
     names = [str(n) for n in (labels if labels is not None else range(1, fit.n_studies + 1))]
     if len(names) != fit.n_studies:
         raise ValueError(f"labels must have a label for each of the {fit.n_studies} tables, got {len(names)}")
-    found = []
+    omissions = []
     for name in dict.fromkeys(names):
-        kept = fit.tables[[n != name for n in names]]
+        remaining = fit.tables[[n != name for n in names]]
         try:
             correction = fit.correction if fit.method != "binomial" else "all"
-            refit = fit_bivariate(kept, fit.method, correction, nodes=fit.nodes or 15, level=fit.level)
+            refit = fit_bivariate(remaining, fit.method, correction, nodes=fit.nodes or 15, level=fit.level)
         except ValueError as error:
-            found.append(Omission(name, None, None, str(error)))
+            omissions.append(Omission(name, None, None, str(error)))
             continue
         reason = "" if refit.converged else " ".join(refit.messages)
-        found.append(Omission(name, refit.summary(), refit.tau2, reason))
-    return found
+        omissions.append(Omission(name, refit.summary(), refit.tau2, reason))
+    return omissions
 
 
 # --- small-study effects ------------------------------------------------------------------------------------------

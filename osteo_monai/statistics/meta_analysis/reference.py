@@ -53,14 +53,35 @@ class PooledReference:
 WANG_2025: dict[str, PooledReference] = {
     r.target: r
     for r in (
-        PooledReference("osteoporosis", 39, Interval(0.88, 0.85, 0.91), Interval(0.94, 0.91, 0.96),
-                        Interval(0.96, 0.93, 0.97), 0.8369, 0.9507),
-        PooledReference("osteopenia", 19, Interval(0.81, 0.76, 0.85), Interval(0.92, 0.90, 0.94),
-                        Interval(0.94, 0.92, 0.96), 0.8238, 0.7905),
-        PooledReference("normal", 30, Interval(0.95, 0.92, 0.97), Interval(0.93, 0.91, 0.95),
-                        Interval(0.98, 0.96, 0.99), 0.9828, 0.9493),
+        PooledReference(
+            "osteoporosis",
+            39,
+            Interval(0.88, 0.85, 0.91),
+            Interval(0.94, 0.91, 0.96),
+            Interval(0.96, 0.93, 0.97),
+            0.8369,
+            0.9507,
+        ),
+        PooledReference(
+            "osteopenia",
+            19,
+            Interval(0.81, 0.76, 0.85),
+            Interval(0.92, 0.90, 0.94),
+            Interval(0.94, 0.92, 0.96),
+            0.8238,
+            0.7905,
+        ),
+        PooledReference(
+            "normal",
+            30,
+            Interval(0.95, 0.92, 0.97),
+            Interval(0.93, 0.91, 0.95),
+            Interval(0.98, 0.96, 0.99),
+            0.9828,
+            0.9493,
+        ),
     )
-}  # fmt: skip
+}
 """Abstract and Results."""
 
 WANG_2025_FAGAN = (0.20, 0.80, 0.03)
@@ -78,18 +99,27 @@ WANG_2025_SUBGROUPS: dict[str, tuple[str, int, float]] = {
 """Table 2: printed p, printed I2 in per cent, and the chi-square of the likelihood-ratio test with 2 df."""
 
 WANG_2025_CONTRADICTIONS: tuple[tuple[str, str, str], ...] = (
-    ("Figure 7", "post-test probability 80 %",
-     "Se 0.88 and Sp 0.94 as printed give 78.6 %; 80 % is reached only at the edge of their rounding. 3 % agrees."),
-    ("AUC intervals", "0.93-0.97, 0.92-0.96, 0.96-0.99",
-     "All three equal a Wilson interval of 500 curve points, not of any study: no sampling interval (inferred)."),
+    (
+        "Figure 7",
+        "post-test probability 80 %",
+        "Se 0.88 and Sp 0.94 as printed give 78.6 %; 80 % is reached only at the edge of their rounding. 3 % agrees.",
+    ),
+    (
+        "AUC intervals",
+        "0.93-0.97, 0.92-0.96, 0.96-0.99",
+        "All three equal a Wilson interval of 500 curve points, not of any study: no sampling interval (inferred).",
+    ),
     ("Table 1", "20 studies pooled", "Only 19 rows carry the footnote of pooled studies; the text cites 10."),
     ("Results", "20 studies used single-center data", "The list has 19, with one multicentre study among them."),
     ("Results", "19 studies used axial images", "The list has 20."),
     ("Results", "segmentation automated in 18, manual in 5 studies", "These are 23 of 24."),
-    ("Methods", "39 models treated as independent",
-     "They are from 20 studies: intervals are too narrow. Two studies share authors and a test set of 418."),
+    (
+        "Methods",
+        "39 models treated as independent",
+        "They are from 20 studies: intervals are too narrow. Two studies share authors and a test set of 418.",
+    ),
     ("Statistics", "Higgins I2", "midas prints Pearson's I2 on the proportion scale, which is higher than Higgins'."),
-)  # fmt: skip
+)
 """Place in the publication, printed value, and the contradiction."""
 
 
@@ -117,9 +147,12 @@ def fagan_check() -> FaganCheck:
     se, sp, half = pooled.sensitivity.value, pooled.specificity.value, 0.005
     middle, low, high = after(se, sp), after(se - half, sp - half), after(se + half, sp + half)
     return FaganCheck(
-        prevalence, positive, negative,
-        Interval(middle[0], low[0], high[0]), Interval(middle[1], high[1], low[1]),
-    )  # fmt: skip
+        prevalence,
+        positive,
+        negative,
+        Interval(middle[0], low[0], high[0]),
+        Interval(middle[1], high[1], low[1]),
+    )
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def read_studies(path: Path) -> StudyTable:
         UnusableInputError: lists everything wrong, line by line.
     """
     header, rows, problems = read_rows(path, ("study", *COUNT_COLUMNS))
-    seen: dict[tuple[str, str, str], int] = {}
+    first_lines: dict[tuple[str, str, str], int] = {}
     keys, tables = [], []
     for line, row in rows:
         counts = {name: _count(row[name]) for name in COUNT_COLUMNS}
@@ -129,9 +129,9 @@ def read_studies(path: Path) -> StudyTable:
             wrong.append("study has no name")
         key = (row["study"], row.get("model", ""), row.get("target", "").lower() or BoneStatus.OSTEOPOROSIS.value)
         folded = (key[0].casefold(), key[1].casefold(), key[2])
-        if folded in seen:
-            wrong.append(f"the same study, model and target as line {seen[folded]}")
-        seen.setdefault(folded, line)
+        if folded in first_lines:
+            wrong.append(f"the same study, model and target as line {first_lines[folded]}")
+        first_lines.setdefault(folded, line)
         problems += [f"line {line}: {problem}" for problem in wrong]
         keys.append(key)
         tables.append([counts[name] for name in COUNT_COLUMNS])

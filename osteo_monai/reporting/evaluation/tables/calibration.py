@@ -19,21 +19,25 @@ __all__ = ["calibration_table", "calibrations", "recalibration_table"]
 def calibrations(sets: Sequence[Predictions], options: EvaluationOptions) -> list[tuple[Predictions, str, Calibration]]:
     """Return the calibration of each class of each model and cohort with probabilities."""
     return [
-        (predictions, name, calibration(
-            predictions.is_class(name),
-            predictions.probabilities[:, predictions.classes.index(name)],
-            groups=groups_of(predictions),
-            level=options.level,
-            # the model was fitted to the training cohort only
-            estimated=2 if predictions.cohort == "training" else 0,
-        ))
+        (
+            predictions,
+            name,
+            calibration(
+                predictions.is_class(name),
+                predictions.probabilities[:, predictions.classes.index(name)],
+                groups=groups_of(predictions),
+                level=options.level,
+                # the model was fitted to the training cohort only
+                estimated=2 if predictions.cohort == "training" else 0,
+            ),
+        )
         for predictions in sets
         if predictions.probabilities is not None
         for name in predictions.reported_classes
-    ]  # fmt: skip
+    ]
 
 
-def calibration_table(found: Sequence[tuple[Predictions, str, Calibration]]) -> ResultTable:
+def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -> ResultTable:
     """Return the agreement of probabilities with observed shares."""
     table = ResultTable(
         "calibration",
@@ -57,22 +61,32 @@ def calibration_table(found: Sequence[tuple[Predictions, str, Calibration]]) -> 
     )
     rows: list[Row] = []
     notes: list[str] = []
-    for predictions, name, c in found:
-        said = "; ".join(c.warnings) or "not defined"
-        few = Missing("fewer cases than groups of the test")
+    for predictions, name, c in results:
+        warning = "; ".join(c.warnings) or "not defined"
+        too_few_cases = Missing("fewer cases than groups of the test")
         row: dict[str, Cell] = {**who(predictions), "class": label(name), "n": c.n}
-        for key in ("events", "mean_predicted", "observed", "observed_expected", "in_the_large", "intercept", "slope",
-                    "brier", "brier_reference", "ece"):  # fmt: skip
+        for key in (
+            "events",
+            "mean_predicted",
+            "observed",
+            "observed_expected",
+            "in_the_large",
+            "intercept",
+            "slope",
+            "brier",
+            "brier_reference",
+            "ece",
+        ):
             value: Cell = getattr(c, key)
             undefined = isinstance(value, Interval) and not math.isfinite(value.value)
-            row[key] = Missing(said) if undefined else value
-        row["hosmer_lemeshow_p"] = few if c.hosmer_lemeshow is None else PValue(c.hosmer_lemeshow.p)
+            row[key] = Missing(warning) if undefined else value
+        row["hosmer_lemeshow_p"] = too_few_cases if c.hosmer_lemeshow is None else PValue(c.hosmer_lemeshow.p)
         rows.append(row)
     cut = dict.fromkeys(
-        f"{predictions.model}, {label(predictions.cohort)}, {label(name)}: {said}."
-        for predictions, name, c in found
-        for said in c.warnings
-        if not said.startswith("no ")
+        f"{predictions.model}, {label(predictions.cohort)}, {label(name)}: {warning}."
+        for predictions, name, c in results
+        for warning in c.warnings
+        if not warning.startswith("no ")
     )
     notes += cut
     return table.filled(rows, notes)
@@ -126,11 +140,11 @@ def recalibration_table(sets: Sequence[Predictions], options: EvaluationOptions)
                 notes.append(f"{predictions.model}, {label(predictions.cohort)}: {fitted.warning}.")
         for name, values, fit in (("as predicted", p, ""), ("recalibrated", corrected, "; ".join(fits))):
             c = calibration(positive, values, groups=groups_of(predictions), level=options.level, estimated=0)
-            said = Missing("; ".join(c.warnings) or "not defined")
+            warning = Missing("; ".join(c.warnings) or "not defined")
             row: dict[str, Cell] = {**who(predictions), "probability": name, "n": c.n, "fit": fit}
             for key in ("mean_predicted", "observed", "observed_expected", "slope", "brier", "ece"):
                 value: Cell = getattr(c, key)
-                row[key] = said if isinstance(value, Interval) and not math.isfinite(value.value) else value
+                row[key] = warning if isinstance(value, Interval) and not math.isfinite(value.value) else value
             rows.append(row)
     return table.filled(rows, notes)
 

@@ -57,14 +57,16 @@ def decision_table(sets: Sequence[Predictions], options: EvaluationOptions) -> R
         for i, threshold in enumerate(NET_BENEFIT_AT):
             value, treat_all = 100 * float(curve.net_benefit[i]), 100 * float(curve.treat_all[i])
             best = {"the model": value, "acting on all": treat_all, "acting on none": 0.0}
-            rows.append({
-                **who(predictions),
-                "threshold": threshold,
-                "net_benefit": Interval(value, 100 * float(curve.low[i]), 100 * float(curve.high[i])),
-                "treat_all": treat_all,
-                "avoided": 100 * float(curve.interventions_avoided[i]),
-                "verdict": max(best, key=lambda name: best[name]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    **who(predictions),
+                    "threshold": threshold,
+                    "net_benefit": Interval(value, 100 * float(curve.low[i]), 100 * float(curve.high[i])),
+                    "treat_all": treat_all,
+                    "avoided": 100 * float(curve.interventions_avoided[i]),
+                    "verdict": max(best, key=lambda name: best[name]),
+                }
+            )
     notes.append(
         "Net benefit counts a false positive as t / (1 - t) of a true positive, t the threshold probability; "
         "poorly calibrated probabilities reduce it."

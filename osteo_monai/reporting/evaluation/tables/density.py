@@ -38,11 +38,11 @@ def agreements(predictions: Predictions, options: EvaluationOptions) -> dict[tup
     )
     repeated = groups if len(np.unique(groups)) < len(groups) else None
     settings: dict[str, Any] = {"level": options.level, "resamples": options.resamples, "seed": options.seed}
-    found = {("all", ""): agreement(reference, predicted, *columns, groups=repeated, **settings)}
+    results = {("all", ""): agreement(reference, predicted, *columns, groups=repeated, **settings)}
     factors = {name: _same_numbers(predictions.facts[name][rows]) for name in SUBGROUPS if name in predictions.facts}
     factors = {name: values for name, values in factors.items() if len(set(values)) > 1}
     by_factor = agreement_by(factors, reference, predicted, *columns, groups=repeated, **settings)
-    return found | {(name, value): a for name, values in by_factor.items() for value, a in values.items()}
+    return results | {(name, value): a for name, values in by_factor.items() for value, a in values.items()}
 
 
 def _same_numbers(texts: Iterable[str]) -> list[str]:
@@ -80,7 +80,7 @@ def density_table(sets: Sequence[Predictions], options: EvaluationOptions) -> Re
     )
     rows: list[Row] = []
     notes: list[str] = []
-    few = Missing("too few cases, or constant densities")
+    undefined = Missing("too few cases, or constant densities")
     for predictions in sets:
         for (factor, value), a in agreements(predictions, options).items():
             row: dict[str, Cell] = {
@@ -90,7 +90,7 @@ def density_table(sets: Sequence[Predictions], options: EvaluationOptions) -> Re
             }
             for name in ("bias", "mae", "rmse", "lower_limit", "upper_limit", "pearson", "ccc", "slope"):
                 number: Interval = getattr(a, name)
-                row[name] = number if math.isfinite(number.value) else few
+                row[name] = number if math.isfinite(number.value) else undefined
             if a.coverage is not None and a.interval_width is not None:
                 row |= {"coverage": a.coverage, "interval_width": a.interval_width}
             else:

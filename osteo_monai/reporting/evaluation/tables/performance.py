@@ -55,10 +55,10 @@ def area(predictions: Predictions, name: str, level: float) -> AUC | None:
     )
 
 
-def as_interval(found: AUC) -> Interval:
+def as_interval(result: AUC) -> Interval:
     """Return an area with its bounds, ``nan`` if it has none."""
-    low, high = (math.nan if bound is None else bound for bound in (found.low, found.high))
-    return Interval(found.value, low, high)
+    low, high = (math.nan if bound is None else bound for bound in (result.low, result.high))
+    return Interval(result.value, low, high)
 
 
 def performance_table(
@@ -83,13 +83,13 @@ def performance_table(
         for name in predictions.reported_classes:
             row: dict[str, Cell] = {**who(predictions), "class": label(name)}
             row |= {"cases": int(predictions.is_class(name).sum()), "n": len(predictions)}
-            found = area(predictions, name, options.level)
+            result = area(predictions, name, options.level)
             row["auc"] = Missing(_NO_SCORE)
-            if found is not None:
-                row["auc"] = as_interval(found) if math.isfinite(found.value) else Missing(str(found.warning))
-                if found.warning and math.isfinite(found.value):
+            if result is not None:
+                row["auc"] = as_interval(result) if math.isfinite(result.value) else Missing(str(result.warning))
+                if result.warning and math.isfinite(result.value):
                     notes.append(
-                        f"AUC, {predictions.model}, {label(predictions.cohort)}, {label(name)}: {found.warning}."
+                        f"AUC, {predictions.model}, {label(predictions.cohort)}, {label(name)}: {result.warning}."
                     )
             for rate, _, reason in RATES:
                 if performance is None:
@@ -171,7 +171,7 @@ class RocLine:
 
 def roc_lines(sets: Sequence[Predictions], options: EvaluationOptions) -> dict[str, list[RocLine]]:
     """Return the ROC curves of the models of one cohort by class; classes without a curve are missing."""
-    found: dict[str, list[RocLine]] = {}
+    by_class: dict[str, list[RocLine]] = {}
     for predictions in sets:
         for name in predictions.reported_classes:
             size = area(predictions, name, options.level)
@@ -184,5 +184,5 @@ def roc_lines(sets: Sequence[Predictions], options: EvaluationOptions) -> dict[s
                     truth, score, groups_of(predictions), options.resamples, options.seed, level=options.level
                 )
             line = RocLine(predictions.model, roc_curve(truth, score), as_interval(size), band)
-            found.setdefault(name, []).append(line)
-    return {name: found[name] for name in STATUS_CLASSES if name in found}
+            by_class.setdefault(name, []).append(line)
+    return {name: by_class[name] for name in STATUS_CLASSES if name in by_class}

@@ -57,8 +57,15 @@ def quadas_figure(table: QuadasTable) -> Figure:
             share = sum(v == judgement for v in values) / k
             bars.barh(y, share, left=left, color=JUDGEMENT_COLOURS[judgement], height=0.72, edgecolor="white", lw=0.8)
             if share >= 0.03:
-                bars.text(left + share / 2, y, f"{round(share * k)}", ha="center", va="center", fontsize=7.5,
-                          color="white" if judgement in ("low", "high") else INK)  # fmt: skip
+                bars.text(
+                    left + share / 2,
+                    y,
+                    f"{round(share * k)}",
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="white" if judgement in ("low", "high") else INK,
+                )
             left += share
     names = [_DOMAIN_NAMES[d] + ("" if g == "Risk of bias" else " (applicability)") for g, d, _ in columns]
     bars.set_yticks(range(len(columns)), names, fontsize=8, color=INK)
@@ -70,8 +77,16 @@ def quadas_figure(table: QuadasTable) -> Figure:
     for x, (_, _, values) in enumerate(columns):
         for y, value in enumerate(values):
             grid.scatter(x, y, s=92, color=JUDGEMENT_COLOURS[value], lw=0)
-            grid.text(x, y, JUDGEMENT_SIGNS[value], ha="center", va="center", fontsize=8, fontweight="bold",
-                      color="white" if value in ("low", "high") else INK)  # fmt: skip
+            grid.text(
+                x,
+                y,
+                JUDGEMENT_SIGNS[value],
+                ha="center",
+                va="center",
+                fontsize=8,
+                fontweight="bold",
+                color="white" if value in ("low", "high") else INK,
+            )
     grid.set(xlim=(-0.6, len(columns) - 0.4), ylim=(k - 0.4, -0.6))
     grid.set_yticks(range(k), [shortened(s, 40) for s in table.studies], fontsize=7.5, color=INK)
     grid.set_xticks(range(len(columns)), [_DOMAIN_NAMES[d].replace(" ", "\n", 1) for _, d, _ in columns], fontsize=7.5)
@@ -83,8 +98,9 @@ def quadas_figure(table: QuadasTable) -> Figure:
         grid.axvline(len(QUADAS_DOMAINS) - 0.5, color=RULE, lw=1)
     shown = [j for j in JUDGEMENTS if any(j in values for _, _, values in columns)]
     handles = [Line2D([], [], ls="", marker="o", ms=8, color=JUDGEMENT_COLOURS[j], label=j) for j in shown]
-    figure.legend(handles=handles, loc="lower center", ncol=len(shown), frameon=False, fontsize=8,
-                  bbox_to_anchor=(0.67, 0.0))  # fmt: skip
+    figure.legend(
+        handles=handles, loc="lower center", ncol=len(shown), frameon=False, fontsize=8, bbox_to_anchor=(0.67, 0.0)
+    )
     return figure
 
 
@@ -97,15 +113,27 @@ def prisma_figure(flow: PrismaFlow) -> Figure:
         return [f"{reason}: {n}" if len(counts) > 1 else reason for reason, n in counts.items()]
 
     stages = [
-        ("Identification", [f"Records identified: {sum(flow.identified.values())}", *reasons(flow.identified)],
-         [f"Removed before screening: {sum(flow.removed.values())}", *reasons(flow.removed)]),
-        ("Screening", [f"Records screened: {flow.screened}"],
-         [f"Records excluded: {sum(flow.excluded.values())}", *reasons(flow.excluded)]),
-        ("Eligibility", [f"Full texts assessed: {flow.assessed}"],
-         [f"Full texts excluded: {sum(flow.excluded_full_text.values())}", *reasons(flow.excluded_full_text)]),
-        ("Included", [f"Studies in the review: {flow.included}",
-                      f"Studies in the meta-analysis: {flow.in_meta_analysis}"], []),
-    ]  # fmt: skip
+        (
+            "Identification",
+            [f"Records identified: {sum(flow.identified.values())}", *reasons(flow.identified)],
+            [f"Removed before screening: {sum(flow.removed.values())}", *reasons(flow.removed)],
+        ),
+        (
+            "Screening",
+            [f"Records screened: {flow.screened}"],
+            [f"Records excluded: {sum(flow.excluded.values())}", *reasons(flow.excluded)],
+        ),
+        (
+            "Eligibility",
+            [f"Full texts assessed: {flow.assessed}"],
+            [f"Full texts excluded: {sum(flow.excluded_full_text.values())}", *reasons(flow.excluded_full_text)],
+        ),
+        (
+            "Included",
+            [f"Studies in the review: {flow.included}", f"Studies in the meta-analysis: {flow.in_meta_analysis}"],
+            [],
+        ),
+    ]
     line, pad, gap = 0.2, 0.2, 0.34
     heights = [max(len(left), len(right)) * line + pad for _, left, right in stages]
     total = sum(heights) + gap * (len(stages) - 1)
@@ -131,8 +159,17 @@ _ARROW = {"arrowstyle": "-|>", "color": SOFT, "lw": 1, "shrinkA": 0, "shrinkB": 
 
 
 def _box(axis: Axes, x: float, top: float, width: float, height: float, lines: Sequence[str]) -> None:
-    axis.add_patch(FancyBboxPatch((x, top - height), width, height, boxstyle="round,pad=0,rounding_size=0.05",
-                                  facecolor="white", edgecolor=SOFT, lw=0.9))  # fmt: skip
+    axis.add_patch(
+        FancyBboxPatch(
+            (x, top - height),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=0.05",
+            facecolor="white",
+            edgecolor=SOFT,
+            lw=0.9,
+        )
+    )
     for i, text in enumerate(lines):
         middle = top - height / 2 + (len(lines) / 2 - i - 0.5) * 0.2
         axis.text(x + 0.12, middle, shortened(text, 46), va="center", fontsize=8, fontweight="bold" if i == 0 else None)

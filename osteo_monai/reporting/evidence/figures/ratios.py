@@ -84,8 +84,9 @@ def fagan_figure(prevalence: float, summary: SummaryPoint, title: str = "") -> F
         y = float(logit(percent / 100))
         for x, side, height in ((0.0, -1, -y), (1.0, 1, y)):
             axis.plot([x, x + side * 0.02], [height] * 2, color=INK, lw=0.8)
-            axis.text(x + side * 0.035, height, f"{percent:g}", ha="right" if side < 0 else "left", va="center",
-                      fontsize=7)  # fmt: skip
+            axis.text(
+                x + side * 0.035, height, f"{percent:g}", ha="right" if side < 0 else "left", va="center", fontsize=7
+            )
     for ratio in _RATIOS:
         y = math.log(ratio) / 2
         axis.plot([0.49, 0.51], [y] * 2, color=INK, lw=0.8)
@@ -93,9 +94,14 @@ def fagan_figure(prevalence: float, summary: SummaryPoint, title: str = "") -> F
         number.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # the lines cross the scale
     start = -float(logit(prevalence))
     ratios = summary.positive_lr.value, summary.negative_lr.value
-    found = zip(summary.post_test(prevalence), (ORANGE, BLUE), ("positive, LR+", "negative, LR\N{MINUS SIGN}"), ratios,
-                strict=True)  # fmt: skip
-    for post, colour, name, ratio in found:
+    outcomes = zip(
+        summary.post_test(prevalence),
+        (ORANGE, BLUE),
+        ("positive, LR+", "negative, LR\N{MINUS SIGN}"),
+        ratios,
+        strict=True,
+    )
+    for post, colour, name, ratio in outcomes:
         y, low, high = (float(logit(p)) for p in (post.value, post.low, post.high))
         axis.fill([0, 1, 1], [start, low, high], color=colour, alpha=0.13, lw=0)
         axis.plot([0, 1], [start, y], color=colour, lw=1.8)

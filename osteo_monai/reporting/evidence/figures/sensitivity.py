@@ -27,8 +27,9 @@ def deeks_figure(test: Deeks) -> Figure:
     axis.invert_yaxis()
     axis.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     axis.set(xlabel="Diagnostic odds ratio", ylabel="1 / \N{SQUARE ROOT}(effective sample size)")
-    axis.set_title(f"Deeks' test: p = {test.p:.3f}" if test.p >= 0.001 else "Deeks' test: p < 0.001", fontsize=9,
-                   loc="left")  # fmt: skip
+    axis.set_title(
+        f"Deeks' test: p = {test.p:.3f}" if test.p >= 0.001 else "Deeks' test: p < 0.001", fontsize=9, loc="left"
+    )
     return figure
 
 
@@ -48,9 +49,9 @@ def leave_one_out_figure(omissions: Sequence[Omission], fit: BivariateFit) -> Fi
             if omission.summary is None:
                 axis.text(whole.value, i, "no estimate", fontsize=7, va="center", ha="center", color=SOFT)
                 continue
-            found = (omission.summary.sensitivity, omission.summary.specificity)[which]
-            axis.plot([found.low, found.high], [i, i], color=SOFT, lw=1)
-            axis.scatter(found.value, i, s=18, color=BLUE, zorder=3, lw=0)
+            interval = (omission.summary.sensitivity, omission.summary.specificity)[which]
+            axis.plot([interval.low, interval.high], [i, i], color=SOFT, lw=1)
+            axis.scatter(interval.value, i, s=18, color=BLUE, zorder=3, lw=0)
         axis.set_title(title, fontsize=9, fontweight="bold", loc="left")
         axis.tick_params(labelsize=7.5)
         axis.spines["left"].set_visible(False)

@@ -30,5 +30,13 @@ def shortened(text: str, length: int) -> str:
 
 
 def handle(marker: str, colour: str, label: str, filled: bool) -> Line2D:
-    return Line2D([], [], ls="", marker=marker, color=colour, label=label, ms=10 if marker == "*" else 7,
-                  markerfacecolor=colour if filled else "white")  # fmt: skip
+    return Line2D(
+        [],
+        [],
+        ls="",
+        marker=marker,
+        color=colour,
+        label=label,
+        ms=10 if marker == "*" else 7,
+        markerfacecolor=colour if filled else "white",
+    )

@@ -1,5 +1,7 @@
 """SROC space with studies, summary, regions and curve."""
 
+from typing import Any, Literal
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -69,8 +71,17 @@ def sroc_figure(
     if own is not None:
         tp, fp, fn, tn = own.counts
         se, one_minus = wilson(tp, tp + fn), wilson(fp, fp + tn)
-        axis.add_patch(Rectangle((one_minus.low, se.low), one_minus.high - one_minus.low, se.high - se.low,
-                                 facecolor="#2c704822", edgecolor=GREEN, lw=0.9, zorder=4))  # fmt: skip
+        axis.add_patch(
+            Rectangle(
+                (one_minus.low, se.low),
+                one_minus.high - one_minus.low,
+                se.high - se.low,
+                facecolor="#2c704822",
+                edgecolor=GREEN,
+                lw=0.9,
+                zorder=4,
+            )
+        )
         axis.scatter(one_minus.value, se.value, marker="*", s=150, color=GREEN, zorder=6, lw=0)
         handles.append(handle("*", GREEN, f"{shortened(own.name, 34)}, 95 % CI", filled=True))
     axis.plot([0, 1], [0, 1], color=RULE, lw=0.8, zorder=0)
@@ -110,8 +121,12 @@ def _draw_fit(axis: Axes, fit: BivariateFit, auc: Interval | None) -> list[Line2
         if auc is not None and np.isfinite(auc.low):
             label = f"SROC curve, AUC {interval_text(auc)}"
         handles.append(Line2D([], [], color=INK, lw=1.5, label=label))
-    for kind, style, width in (("confidence", "-", 1.3), ("prediction", (0, (4, 3)), 1.1)):
-        x, y = fit.region(kind).T  # type: ignore[arg-type]
+    kinds: tuple[tuple[Literal["confidence", "prediction"], Any, float], ...] = (
+        ("confidence", "-", 1.3),
+        ("prediction", (0, (4, 3)), 1.1),
+    )
+    for kind, style, width in kinds:
+        x, y = fit.region(kind).T
         axis.plot(x, y, color=ORANGE, lw=width, ls=style, zorder=4)
         handles.append(Line2D([], [], color=ORANGE, lw=width, ls=style, label=f"95 % {kind} region"))
     s = fit.summary()

@@ -1,9 +1,10 @@
-"""Pictures: where things are drawn, on which side, in which proportion, and what the words beside them say."""
+"""Figures: position, side and scale of what is drawn, and the texts."""
 
 import base64
 import io
 import re
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from osteo_monai.domain import DensityThresholds, MineralStandard, Sex, VertebraLevel
+from osteo_monai.reporting.drawing import Picture
 from osteo_monai.reporting.figures import (
-    Picture,
     activation_picture,
     axial_picture,
     axial_slice,
@@ -33,7 +34,7 @@ def root(picture: Picture) -> ElementTree.Element:
     return ElementTree.fromstring(base64.b64decode(picture.data_uri[len(prefix) :]))
 
 
-def words(picture: Picture) -> list[str]:
+def texts(picture: Picture) -> list[str]:
     return [element.text or "" for element in root(picture).iter(f"{SVG}text")]
 
 
@@ -77,7 +78,7 @@ def test_axial_contours_have_the_size_of_the_masks(images: ReportImages) -> None
     # the body is in the middle from side to side and 14 mm in front of the middle
     middle = (body.min(axis=0) + body.max(axis=0)) / 2
     assert middle == pytest.approx([176, 138 - 14 * AXIAL_SCALE], abs=0.2)
-    assert {"L1", "slice 51, instance 200", "R", "L", "A", "P", "20 mm", "W 400 L 40"} <= set(words(picture))
+    assert {"L1", "slice 51, instance 200", "R", "L", "A", "P", "20 mm", "W 400 L 40"} <= set(texts(picture))
     assert "L1" in picture.alt
     assert "Outlined: vertebral body and trabecular region." in picture.alt
 
@@ -140,7 +141,8 @@ def test_axial_slice_from_centre_or_body(images: ReportImages) -> None:
 
 
 def test_named_regions_are_told_apart(images: ReportImages) -> None:
-    regions = np.where(np.asarray(images.regions), images.bodies, 0)  # type: ignore[call-overload]
+    assert images.bodies is not None
+    regions = np.where(np.asarray(images.regions), images.bodies, 0)
     picture = axial_picture(replace(images, regions=regions), VertebraLevel.L1, 51)
     (region,) = outlines(picture, dashed=True)
     assert size(region) == pytest.approx(np.array([19.5, 19.0]) * AXIAL_SCALE, abs=0.2)
@@ -169,7 +171,7 @@ def test_column_views_follow_a_bent_column(images: ReportImages) -> None:
 
 def test_column_display_is_radiological(images: ReportImages) -> None:
     picture = column_picture(blob((slice(70, 90), slice(100, 130), slice(60, 80)), images), [])
-    text = words(picture)
+    text = texts(picture)
     assert [text.count(letter) for letter in ("A", "P", "R", "L", "S", "I")] == [2, 2, 2, 2, 4, 4]  # with halos
     sagittal, _ = pixels(column_picture(blob((slice(None), slice(100, 130), slice(60, 80)), images), []))
     rows, columns = np.argwhere(sagittal > 128).mean(axis=0) / sagittal.shape
@@ -183,7 +185,7 @@ def test_column_display_is_radiological(images: ReportImages) -> None:
 
 def test_column_names_levels_with_certainty_in_order(images: ReportImages) -> None:
     picture = column_picture(images, [VertebraLevel.L1, VertebraLevel.L2], [51, 37])
-    text = words(picture)
+    text = texts(picture)
     assert [w for w in text if w in ("T12", "L1", "L2", "L3")] == ["T12", "L1", "L2", "L3"]
     assert text.count(">99 %") == 1
     assert text.count("80 %") == 3
@@ -207,26 +209,26 @@ def test_names_of_close_levels_do_not_overlap(images: ReportImages) -> None:
 def test_column_without_levels_says_so(images: ReportImages) -> None:
     picture = column_picture(ReportImages(images.hu, images.affine), [])
     assert "No vertebral level was found." in picture.alt
-    assert "no level found" in words(picture)
+    assert "no level found" in texts(picture)
     assert len(pixels(picture)) == 2
 
 
 def test_column_tells_bodies_above_the_named_ones_once(images: ReportImages) -> None:
     picture = column_picture(images, [], above=7)
     drawn = root(picture)
-    (told,) = (e for e in drawn.iter(f"{SVG}text") if "above" in (e.text or ""))
-    assert told.text == "above T9: 7"
+    (above,) = (e for e in drawn.iter(f"{SVG}text") if "above" in (e.text or ""))
+    assert above.text == "above T9: 7"
     highest = next(e for e in drawn.iter(f"{SVG}text") if e.text == "T12")
-    assert float(highest.attrib["y"]) - float(told.attrib["y"]) >= 15
+    assert float(highest.attrib["y"]) - float(above.attrib["y"]) >= 15
     assert "7 bodies above T9 were found and are not named." in picture.alt
-    assert not any("above" in word for word in words(column_picture(images, [])))
+    assert not any("above" in word for word in texts(column_picture(images, [])))
 
 
 def test_column_of_bodies_without_names(images: ReportImages) -> None:
     picture = column_picture(ReportImages(images.hu, images.affine), [], above=1)
     assert "1 body was found, and none can be named." in picture.alt
-    assert "no level named" in words(picture)
-    assert "no level found" not in words(picture)
+    assert "no level named" in texts(picture)
+    assert "no level found" not in texts(picture)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (40, 40, 1), (3, 90, 200), (600, 20, 3)])
@@ -257,16 +259,16 @@ def test_density_plot_places_the_measured_point() -> None:
     assert float(circle.attrib["cy"]) == pytest.approx(float(cuts[1].attrib["y1"]), abs=0.1)  # on the line of 120
     left, right = float(cuts[0].attrib["x1"]), float(cuts[0].attrib["x2"])
     assert float(circle.attrib["cx"]) == pytest.approx(left + (right - left) * (54 - 18) / (90 - 18), abs=0.1)
-    assert {"normal", "osteopenia", "osteoporosis", "80", "120", "measured 120.0"} <= set(words(picture))
+    assert {"normal", "osteopenia", "osteoporosis", "80", "120", "measured 120.0"} <= set(texts(picture))
     assert "120.0 mg/cm³ K2HPO4, 90 % interval 110.0 to 130.0, at age 54" in picture.alt
-    assert any("men, mean" in w for w in words(picture))
-    assert not any("women" in w for w in words(picture))
+    assert any("men, mean" in w for w in texts(picture))
+    assert not any("women" in w for w in texts(picture))
 
 
 @pytest.mark.parametrize(("age", "sex"), [(None, Sex.MALE), (54.0, None), (None, None)])
 def test_density_plot_of_unknown_age_or_sex_shows_both(age: float | None, sex: Sex | None) -> None:
     picture = density_picture(density_of(100.0), DensityThresholds(), age, sex)
-    text = " | ".join(words(picture))
+    text = " | ".join(texts(picture))
     assert "women, mean by decade" in text
     assert "| men, mean by decade" in text
     assert ("age unknown" in text) is (age is None)
@@ -276,16 +278,16 @@ def test_density_plot_of_unknown_age_or_sex_shows_both(age: float | None, sex: S
 
 def test_density_plot_bands_are_the_thresholds_in_use() -> None:
     picture = density_picture(density_of(60.0), DensityThresholds(50.0, 110.0, source="x"), 70.0, Sex.FEMALE)
-    assert {"50", "110"} <= set(words(picture))
-    assert "measured 60.0" in words(picture)
+    assert {"50", "110"} <= set(texts(picture))
+    assert "measured 60.0" in texts(picture)
 
 
 def test_density_of_another_standard_is_not_compared() -> None:
     picture = density_picture(density_of(100.0, MineralStandard.HYDROXYAPATITE), DensityThresholds(), 54.0, Sex.MALE)
     assert "no comparison is drawn" in picture.caption
-    assert not {"osteoporosis", "osteopenia"} & set(words(picture))
-    assert not any("mean by decade" in w for w in words(picture))
-    assert any("hydroxyapatite" in w for w in words(picture))
+    assert not {"osteoporosis", "osteopenia"} & set(texts(picture))
+    assert not any("mean by decade" in w for w in texts(picture))
+    assert any("hydroxyapatite" in w for w in texts(picture))
 
 
 @pytest.mark.parametrize(("value", "age"), [(-20.0, 12.0), (420.0, 101.0)])
@@ -319,8 +321,8 @@ def test_regression_is_drawn_beside_the_line(age: float | None, other: float) ->
 
 def test_regression_in_another_standard_is_not_drawn() -> None:
     other = density_of(90.0, MineralStandard.HYDROXYAPATITE)
-    alone = density_picture(density_of(100.0), DensityThresholds(), 54.0, Sex.MALE)
-    assert density_picture(density_of(100.0), DensityThresholds(), 54.0, Sex.MALE, other) == alone
+    without_regression = density_picture(density_of(100.0), DensityThresholds(), 54.0, Sex.MALE)
+    assert density_picture(density_of(100.0), DensityThresholds(), 54.0, Sex.MALE, other) == without_regression
 
 
 def colours(picture: Picture) -> list[NDArray[np.int_]]:
@@ -333,7 +335,7 @@ def test_activation_is_drawn_radiologically_beside_each_slice(activation: ClassA
     picture = activation_picture(activation)
     seen, looked, *others = colours(picture)
     assert len(others) == 2
-    assert {"L1, as the network saw it", "L2, where it looked"} <= set(words(picture))
+    assert {"L1, network input", "L2, Grad-CAM"} <= set(texts(picture))
     # warm at the patient's right (RAS+: high x, 40 to 48) and front (high y, 36 to 44): upper left
     at = len(looked) / 64
     warm, cool, outside = (
@@ -343,7 +345,7 @@ def test_activation_is_drawn_radiologically_beside_each_slice(activation: ClassA
     assert warm == pytest.approx(0.35 * 127.5 + 0.65 * np.array([255, 233, 69]), abs=3)
     assert (cool == cool[0]).all()  # nothing there
     assert outside.max() == 0  # the network was shown nothing
-    assert "50 % of it lies on the bodies" in picture.caption
+    assert "50 % of it is on the bodies" in picture.caption
     assert np.ptp(seen, axis=2).max() == 0  # what the network saw is grey
     assert seen[len(seen) // 2, len(seen) // 2, 0] == pytest.approx(128, abs=2)
     assert "not where the bone is diseased" in picture.caption
@@ -354,7 +356,7 @@ def test_activation_of_nothing_leaves_the_slices_grey(activation: ClassActivatio
     picture = activation_picture(replace(activation, heat=np.zeros_like(activation.heat)))
     seen, looked, *_ = colours(picture)
     assert (seen == looked).all()
-    assert "Nothing in the bodies spoke for this class" in picture.caption
+    assert "Nothing in the bodies supports this class" in picture.caption
 
 
 def test_activation_of_unequal_shape_is_refused(activation: ClassActivation) -> None:
@@ -373,7 +375,7 @@ def test_activation_of_unequal_shape_is_refused(activation: ClassActivation) -> 
         ({"regions": np.zeros((4, 4, 5), dtype=bool)}, r"regions must have the shape of hu \(4, 4, 4\)"),
     ],
 )
-def test_images_of_unequal_shape_are_refused(changes: dict[str, NDArray], message: str) -> None:
+def test_images_of_unequal_shape_are_refused(changes: dict[str, NDArray[Any]], message: str) -> None:
     good = ReportImages(np.zeros((4, 4, 4), dtype=np.float32), np.eye(4))
     with pytest.raises(ValueError, match=message):
         replace(good, **changes)  # type: ignore[arg-type]

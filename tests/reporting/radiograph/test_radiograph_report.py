@@ -1,6 +1,9 @@
-"""The report of radiographs: what it says, what it must never say, and its pictures."""
+"""The report of radiographs: required and forbidden content, and its figures."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 from osteo_monai.domain import Finding, Severity, Sex
 from osteo_monai.reporting import write_heat_map, write_report
-from osteo_monai.reporting.radiograph import radiograph_picture, risk_picture
+from osteo_monai.reporting.figures import radiograph_picture, risk_picture
 from osteo_monai.reporting.wording import chance_words
 from osteo_monai.screening.images import RadiographImage, RadiographImages
 from osteo_monai.screening.result import (
@@ -23,7 +26,7 @@ from osteo_monai.screening.result import (
 SPACE = "\N{NO-BREAK SPACE}"
 
 
-def opinion(name="chest_frontal", probability=0.29, cutoff=0.12, **changes):
+def opinion(name: str = "chest_frontal", probability: float = 0.29, cutoff: float = 0.12, **changes: Any) -> Any:
     fields = {
         "name": name,
         "score": 0.532,
@@ -41,7 +44,13 @@ def opinion(name="chest_frontal", probability=0.29, cutoff=0.12, **changes):
     return RiskOpinion(**(fields | changes))
 
 
-def result(risk=None, verdict="accepted", findings=(), view="chest_frontal", **changes):
+def result(
+    risk: Any = None,
+    verdict: str = "accepted",
+    findings: tuple[Any, ...] = (),
+    view: str = "chest_frontal",
+    **changes: Any,
+) -> Any:
     acquisition = RadiographAcquisition(view=view, source="a.png", source_format="PNG", rows=60, columns=50)
     found = {
         "radiographs": (acquisition,),
@@ -62,7 +71,13 @@ def result(risk=None, verdict="accepted", findings=(), view="chest_frontal", **c
     )
 
 
-def image(view="chest_frontal", heat=True, attention=True, shape=(60, 50), **changes):
+def image(
+    view: str = "chest_frontal",
+    heat: bool = True,
+    attention: bool = True,
+    shape: tuple[Any, ...] = (60, 50),
+    **changes: Any,
+) -> Any:
     grey = np.linspace(0, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
     warm = np.zeros(shape, np.float32)
     warm[: shape[0] // 3, : shape[1] // 3] = 2.0
@@ -70,10 +85,10 @@ def image(view="chest_frontal", heat=True, attention=True, shape=(60, 50), **cha
 
 
 @pytest.fixture
-def page(tmp_path):
-    """Return a function that writes a report and gives its words, and its HTML without embedded pictures."""
+def page(tmp_path: Path) -> Any:
+    """Return a function that writes a report and returns its text, and its HTML without embedded figures."""
 
-    def make(one, images=None):
+    def make(one: Any, images: Any = None) -> Any:
         write_report(one, images, tmp_path / "report.html")
         html = (tmp_path / "report.html").read_text(encoding="utf-8")
         bare = re.sub(r"base64,[^\"]+", "", html)
@@ -83,15 +98,15 @@ def page(tmp_path):
     return make
 
 
-def test_report_says_everything(page):
-    words, html = page(result(), RadiographImages((image(),)))
+def test_report_says_everything(page: Any) -> None:
+    text, html = page(result(), RadiographImages((image(),)))
     for statement in (
         "Research use only.",
         "Accepted All quality checks were passed.",
         "Risk of osteoporosis, chest radiograph 29 % 90 % interval 20 % to 40 %",
-        "Raised Cut-off 12 %, which nine of ten people with osteoporosis reached in the calibration. Confirm by DXA.",
+        "Raised Cut-off 12 %, reached by 90 % of the people with osteoporosis in the calibration cohort. Confirm by",
         "Not given It needs age, sex, height and weight; not known: height.",
-        "among 2400, of whom 17 % had osteoporosis",
+        "in a calibration cohort of 2400, of whom 17 % had osteoporosis",
         "Age 71 years",
         "Height unknown",
         "Weight 58 kg (given)",
@@ -99,25 +114,29 @@ def test_report_says_everything(page):
         "Network trained on: virtual patients.",
         "Reading 1.2 s",
     ):
-        assert statement in words, statement
+        assert statement in text, statement
     for never in ("mg/cm", "density", "not calibrated", "<1>"):
-        assert never not in words
+        assert never not in text
     assert "study_&lt;1&gt;" in html
     assert not re.findall(r"(?:src|href)=\"(?!data:)[^\"]*\"", html)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "unsaid"),
+    ("changes", "present", "absent"),
     [
         ({"risk": opinion(probability=0.08)}, "Not raised Cut-off 12 %", "Confirm by DXA"),
-        ({"risk": opinion(low=0.05)}, "The 90 % interval reaches to both sides of it. Confirm by DXA.", "Not raised"),
-        ({"risk": opinion()}, "in the calibration. Confirm by DXA.", "to both sides"),
+        ({"risk": opinion(low=0.05)}, "The 90 % interval includes it. Confirm by DXA.", "Not raised"),
+        ({"risk": opinion()}, "in the calibration cohort. Confirm by DXA.", "interval includes"),
         (
             {"risk": RiskOpinion(name="chest_frontal", score=0.532)},
-            "Score, not calibrated 0.53 What the network answers, 0 to 1: no probability",
+            "Score, not calibrated 0.53 Network output, 0 to 1: not a probability",
             "90 % interval",
         ),
-        ({"risk": opinion(cutoff=0.12, virtual=False)}, "that of people with such a picture", "virtual people"),
+        (
+            {"risk": opinion(cutoff=0.12, virtual=False)},
+            "that of people with the same network output",
+            "virtual people",
+        ),
         ({"combined": opinion("combined", 0.05)}, "not raised at its cut-off of 12 %", "Not given"),
         (
             {"risk": opinion("fused"), "views": (opinion("lumbar_ap"), opinion("lumbar_lateral"))},
@@ -126,31 +145,31 @@ def test_report_says_everything(page):
         ),
     ],
 )
-def test_what_is_known_decides_what_is_said(page, changes, said, unsaid):
-    words, _ = page(result(**changes))
-    assert said in words
-    assert unsaid not in words
+def test_available_facts_determine_the_text(page: Any, changes: dict[str, Any], present: str, absent: str) -> None:
+    text, _ = page(result(**changes))
+    assert present in text
+    assert absent not in text
 
 
 @pytest.mark.parametrize("verdict", ["refused", "unusable"])
-def test_refused_report_gives_the_reason_and_no_risk(page, verdict):
+def test_refused_report_gives_the_reason_and_no_risk(page: Any, verdict: str) -> None:
     """Even of a result that (against the rules) carries one; the radiograph is shown without maps."""
     reason = Finding(code="view_unknown", severity=Severity.REFUSAL, message="Nothing shows the view.")
-    words, html = page(result(verdict=verdict, findings=(reason,)), RadiographImages((image(),)))
-    assert "Nothing shows the view. view_unknown" in words
-    assert "29" not in words
+    text, html = page(result(verdict=verdict, findings=(reason,)), RadiographImages((image(),)))
+    assert "Nothing shows the view. view_unknown" in text
+    assert "29" not in text
     assert "Grad-CAM" not in html
-    assert "The radiograph, not judged" in words
+    assert "Radiograph, not evaluated" in text
 
 
-def test_images_of_the_other_modality_are_refused(tmp_path):
+def test_images_of_the_other_modality_are_refused(tmp_path: Path) -> None:
     ct = ScreeningResult(study="a", verdict="accepted", findings=())
     with pytest.raises(ValueError, match="images must be ReportImages for a ct, got RadiographImages"):
         write_report(ct, RadiographImages((image(),)), tmp_path / "report.html")
 
 
 @pytest.mark.parametrize(
-    ("probability", "cutoff", "words"),
+    ("probability", "cutoff", "text"),
     [
         (0.294, None, "29 %"),
         (0.0412, None, "4.1 %"),
@@ -162,18 +181,18 @@ def test_images_of_the_other_modality_are_refused(tmp_path):
         (0.12, 0.12, "12 %"),
     ],
 )
-def test_chance_stays_on_its_side_of_the_cutoff(probability, cutoff, words):
-    assert chance_words(probability, cutoff) == words.replace(" ", SPACE)
+def test_chance_stays_on_its_side_of_the_cutoff(probability: float, cutoff: float | None, text: str) -> None:
+    assert chance_words(probability, cutoff) == text.replace(" ", SPACE)
 
 
-def test_pictures_keep_the_shape_of_the_radiograph():
+def test_pictures_keep_the_shape_of_the_radiograph() -> None:
     """Two views of different aspect, one with pixels twice as high as wide: one height, widths by the aspect."""
     images = RadiographImages(
         (image("lumbar_ap", attention=False), image("lumbar_lateral", False, False, (40, 50), spacing_mm=(2.0, 1.0)))
     )
     picture = radiograph_picture(images)
     drawn = [
-        (float(e.get("width")), float(e.get("height")))
+        (float(e.attrib["width"]), float(e.attrib["height"]))
         for e in ElementTree.fromstring(picture.svg).iter()
         if e.tag.endswith("image")
     ]
@@ -187,29 +206,29 @@ def test_pictures_keep_the_shape_of_the_radiograph():
 @pytest.mark.parametrize(
     ("view", "marked"), [("chest_frontal", True), ("lumbar_ap", True), ("lumbar_lateral", False), ("unknown", False)]
 )
-def test_a_side_is_marked_only_where_it_is_known(view, marked):
+def test_a_side_is_marked_only_where_it_is_known(view: str, marked: bool) -> None:
     assert (">R</text>" in radiograph_picture(RadiographImages((image(view),))).svg) == marked
 
 
 @pytest.mark.parametrize(
-    ("heat", "attention", "said"),
+    ("heat", "attention", "present"),
     [
-        (0.0, None, "In a map without colour nothing spoke for it."),
+        (0.0, None, "A map without colour has no such area."),
         (1.0, (1.0, 1.05), "all patches have about an even share"),
         (1.0, (1.0, 3.0), "up to 1.5 times"),
     ],
 )
-def test_caption_tells_what_the_maps_hold(heat, attention, said):
+def test_caption_describes_the_maps(heat: float, attention: tuple[Any, ...] | None, present: str) -> None:
     pixels = np.full((10, 10), 0.5, np.float32)
     shares = None
     if attention is not None:
         shares = np.full((10, 10), attention[0], np.float32)
         shares[:, 5:] = attention[1]
     images = RadiographImages((RadiographImage("chest_frontal", pixels, np.full_like(pixels, heat), shares),))
-    assert said in radiograph_picture(images).caption
+    assert present in radiograph_picture(images).caption
 
 
-def test_heat_map_is_warm_where_the_map_is(tmp_path):
+def test_heat_map_is_warm_where_the_map_is(tmp_path: Path) -> None:
     from PIL import Image
 
     write_heat_map(RadiographImages((image(attention=False),)), tmp_path / "heat.png")
@@ -224,14 +243,14 @@ def test_heat_map_is_warm_where_the_map_is(tmp_path):
     assert colour[rows // 2 :].max() <= 1
 
 
-def test_scale_shows_each_calibrated_risk():
+def test_scale_shows_each_calibrated_risk() -> None:
     picture = risk_picture([opinion(), opinion("clinical", 0.05), RiskOpinion(name="combined", score=0.5)])
     assert picture.svg.count("<circle") == 2
-    assert "Person alone 5.0 % (20 % to 40 %)".replace(" %", f"{SPACE}%") in picture.alt
-    assert "Radiograph and person" not in picture.svg
+    assert "Clinical data only 5.0 % (20 % to 40 %)".replace(" %", f"{SPACE}%") in picture.alt
+    assert "Radiograph and clinical data" not in picture.svg
 
 
 @pytest.mark.parametrize("wrong", ["heat", "attention"])
-def test_maps_of_another_shape_are_refused(wrong):
+def test_maps_of_another_shape_are_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=f"{wrong} must have the shape of pixels"):
-        RadiographImage("chest_frontal", np.zeros((4, 4), np.float32), **{wrong: np.zeros((2, 2), np.float32)})
+        replace(image(shape=(4, 4), heat=False, attention=False), **{wrong: np.zeros((2, 2), np.float32)})

@@ -4,7 +4,9 @@ import csv
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,15 @@ import pytest
 from osteo_monai import cli
 from osteo_monai.data.predictions_schema import STATUS_CLASSES
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.reporting.evaluation import EvaluationOptions, Missing, evaluate, evaluation_facts
+from osteo_monai.reporting.evaluation import (
+    EvaluationOptions,
+    Missing,
+    ResultTable,
+    evaluate,
+    evaluation_facts,
+    write_evaluation,
+)
+from osteo_monai.reporting.evaluation.results import Column
 from osteo_monai.statistics.proportions import Interval
 
 ORACLE = Path(__file__).parents[2] / "statistics" / "oracle"
@@ -29,17 +39,17 @@ MISPRINTS = {
 RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 
 
-def options(*paths: Path, **more) -> EvaluationOptions:
+def options(*paths: Path, **more: Any) -> EvaluationOptions:
     return EvaluationOptions(tuple(paths), **{"resamples": 100, **more})
 
 
-def rows_of(evaluation, table: str, **wanted) -> list[Mapping]:
+def rows_of(evaluation: Any, table: str, **wanted: Any) -> list[Mapping[str, Any]]:
     rows = evaluation.tables[table].rows
     return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
 @pytest.fixture(scope="module")
-def pan(tmp_path_factory) -> Path:
+def pan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pan's matrices as one row per subject, with the class that each model gave and no score."""
     path = tmp_path_factory.mktemp("pan") / "pan2024.csv"
     with path.open("w", newline="") as file:
@@ -56,7 +66,7 @@ def pan(tmp_path_factory) -> Path:
     return path
 
 
-def test_every_printed_rate_of_pan_follows(pan):
+def test_every_printed_rate_of_pan_follows(pan: Any) -> None:
     found = evaluate(options(pan))
     checked, wrong = 0, {}
     for model, cohorts in PAN.items():
@@ -71,12 +81,12 @@ def test_every_printed_rate_of_pan_follows(pan):
     assert wrong == MISPRINTS
 
 
-def test_pan_has_no_scores_so_there_are_no_areas(pan):
+def test_pan_has_no_scores_so_there_are_no_areas(pan: Any) -> None:
     found = evaluate(options(pan, baseline="model2"))
-    cells = [row["auc"] for row in found.tables["performance"].rows]
+    cells = [row["auc"] for row in rows_of(found, "performance")]
     assert all(isinstance(cell, Missing) and "no score" in cell.reason for cell in cells)
-    assert all(isinstance(row["auc_first"], Missing) for row in found.tables["comparison"].rows)
-    assert any("not comparable (model1 and model2 gives no score for it)" in said for said in found.verdicts)
+    assert all(isinstance(row["auc_first"], Missing) for row in rows_of(found, "comparison"))
+    assert any("not comparable (model1 and model2 have no score for it)" in said for said in found.verdicts)
     assert "calibration" not in found.tables
     assert "density" not in found.tables
     (accuracy,) = (row["accuracy"] for row in rows_of(found, "overall", model="model1", cohort="test"))
@@ -94,7 +104,7 @@ def asah_file(folder: Path, marker: str) -> Path:
     return path
 
 
-def test_areas_and_paired_tests_are_those_of_proc(tmp_path):
+def test_areas_and_paired_tests_are_those_of_proc(tmp_path: Path) -> None:
     paths = [asah_file(tmp_path, name) for name in ("wfns", "s100b", "ndka")]
     found = evaluate(options(*paths, baseline="s100b"))
     (row,) = rows_of(found, "performance", model="wfns")
@@ -114,7 +124,7 @@ def test_areas_and_paired_tests_are_those_of_proc(tmp_path):
     assert all(said in table.printed_notes() for table in found.tables.values())
 
 
-def test_holm_decides_the_verdict(tmp_path):
+def test_holm_decides_the_verdict(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     truth = np.repeat([0, 1, 2], 40)
     paths = []
@@ -127,31 +137,30 @@ def test_holm_decides_the_verdict(tmp_path):
         head = "subject_id,bone_status,score_normal,score_osteopenia,score_osteoporosis"
         paths.append(tmp_path / f"{name}.csv")
         paths[-1].write_text("\n".join([head, *lines]))
-    plain = evaluate(options(*paths)).tables["comparison"]
-    adjusted = evaluate(options(*paths, holm=True)).tables["comparison"]
-    p = np.sort([float(row["p"]) for row in plain.rows])
+    unadjusted, holm = evaluate(options(*paths)), evaluate(options(*paths, holm=True))
+    p = np.sort([row["p"] for row in rows_of(unadjusted, "comparison")])
     due = np.maximum.accumulate(p * [3, 2, 1]).clip(max=1)
-    assert np.sort([float(row["p_holm"]) for row in adjusted.rows]) == pytest.approx(due)
-    assert "P (Holm)" not in plain.headings
+    assert np.sort([row["p_holm"] for row in rows_of(holm, "comparison")]) == pytest.approx(due)
+    assert "P (Holm)" not in unadjusted.tables["comparison"].headings
 
 
-def test_models_of_different_subjects_are_compared_on_the_common_ones(tmp_path):
+def test_models_of_different_subjects_are_compared_on_the_common_ones(tmp_path: Path) -> None:
     head = "subject_id,osteoporosis,probability_osteoporosis\n"
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
     one.write_text(head + "a,1,0.9\nb,1,0.4\nc,0,0.5\nd,0,0.1\n")
     two.write_text(head + "b,1,0.8\nc,0,0.3\nd,0,0.2\ne,1,0.1\na,1,0.6\nf,0,\n")
     found = evaluate(options(one, two))
-    (row,) = found.tables["comparison"].rows
+    (row,) = rows_of(found, "comparison")
     assert (row["images"], row["subjects"]) == (4, 4)
     assert row["auc_first"] == pytest.approx(0.75)
     assert row["auc_second"] == pytest.approx(1.0)  # e is not common
     assert any("one and two (test, n = 4)" in note for note in found.tables["comparison"].notes)
     (who,) = rows_of(found, "subjects", model="two")
     assert (who["images"], who["unanswered"]) == (5, 1)
-    assert any("a model that answers the easy cases alone" in note for note in found.tables["subjects"].notes)
+    assert any("a model without predictions for difficult cases" in note for note in found.tables["subjects"].notes)
 
 
-def test_images_of_one_subject_count_together(tmp_path):
+def test_images_of_one_subject_count_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     lines, doubled = [], []
     for i in range(40):
@@ -161,9 +170,9 @@ def test_images_of_one_subject_count_together(tmp_path):
     once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"
     once.write_text("\n".join(["subject_id,osteoporosis,probability_osteoporosis", *lines]))
     twice.write_text("\n".join(["subject_id,osteoporosis,probability_osteoporosis,level", *doubled]))
-    (a,) = evaluate(options(once)).tables["performance"].rows
+    (a,) = rows_of(evaluate(options(once)), "performance")
     found = evaluate(options(twice, resamples=400))
-    (b,) = found.tables["performance"].rows
+    (b,) = rows_of(found, "performance")
     # every image twice is no more evidence: the interval of the area stays, where 80 cases would narrow it by sqrt 2
     assert b["auc"].value == pytest.approx(a["auc"].value)
     assert b["auc"].high - b["auc"].low == pytest.approx(a["auc"].high - a["auc"].low, rel=0.03)
@@ -172,14 +181,14 @@ def test_images_of_one_subject_count_together(tmp_path):
     assert any("Subjects have several images in twice (test)" in note for note in found.tables["subjects"].notes)
 
 
-def test_density_by_subgroup(tmp_path):
+def test_density_by_subgroup(tmp_path: Path) -> None:
     path = tmp_path / "line.csv"
     path.write_text(
         "subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,predicted_bmd_lower,predicted_bmd_upper,kvp\n"
         "a,100,110,90,120,120\nb,150,160,140,170,120.0\nc,60,50,40,59,100\nd,70,60,50,80,100\ne,130,140,131,150,120\n"
     )
     found = evaluate(options(path))
-    whole, low, high = found.tables["density"].rows
+    whole, low, high = rows_of(found, "density")
     assert (whole["subgroup"], low["subgroup"], high["subgroup"]) == ("all", "kvp 100", "kvp 120")
     assert whole["bias"].value == pytest.approx(2)  # (10 + 10 - 10 - 10 + 10) / 5
     assert whole["mae"].value == pytest.approx(10)
@@ -189,7 +198,7 @@ def test_density_by_subgroup(tmp_path):
     assert evaluation_facts(found)["line/test/coverage"] == pytest.approx(0.6)
 
 
-def test_cut_off_is_chosen_on_validation_and_frozen(tmp_path):
+def test_cut_off_is_chosen_on_validation_and_frozen(tmp_path: Path) -> None:
     path = tmp_path / "model.csv"
     head = "subject_id,cohort,osteoporosis,probability_osteoporosis\n"
     validation = "".join(
@@ -198,18 +207,18 @@ def test_cut_off_is_chosen_on_validation_and_frozen(tmp_path):
     test = "".join(f"t{i},test,{int(i < 3)},{p}\n" for i, p in enumerate((0.65, 0.59, 0.8, 0.61, 0.1)))
     path.write_text(head + validation + test)
     found = evaluate(options(path, sensitivity=0.75))
-    chosen, applied = found.tables["thresholds"].rows
+    chosen, applied = rows_of(found, "thresholds")
     assert chosen["cut_off"] == applied["cut_off"] == "probability at least 0.6"
     assert chosen["cohort"] == "validation (chosen here)"
     assert applied["sensitivity"].value == pytest.approx(2 / 3)  # 0.65 and 0.8, not 0.59
     assert applied["specificity"].value == pytest.approx(1 / 2)
     assert applied["reached"] == "no"
     path.write_text(head + test)
-    (alone,) = evaluate(options(path)).tables["thresholds"].rows
-    assert "no validation cohort" in alone["cut_off"].reason
+    (row,) = rows_of(evaluate(options(path)), "thresholds")
+    assert "no validation cohort" in row["cut_off"].reason
 
 
-def test_probabilities_are_recalibrated_at_a_centre_by_people_who_are_not_judged(tmp_path):
+def test_probabilities_are_recalibrated_at_a_centre_by_other_people(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     x = rng.normal(0, 1.5, 600)
     ill = rng.random(600) < 1 / (1 + np.exp(-(1.5 + 0.6 * x)))  # the answers are too low, and too extreme
@@ -218,8 +227,8 @@ def test_probabilities_are_recalibrated_at_a_centre_by_people_who_are_not_judged
     rows = [(f"p{i}", int(t), 1 / (1 + math.exp(-v))) for i, (t, v) in enumerate(zip(ill, x, strict=True))]
     path.write_text(head + "".join(f"{s},external_1,{t},{p:.6f}\n" for s, t, p in rows))
     found = evaluate(options(path))
-    before, after = found.tables["recalibration"].rows
-    assert (before["probability"], after["probability"]) == ("as it comes", "recalibrated")
+    before, after = rows_of(found, "recalibration")
+    assert (before["probability"], after["probability"]) == ("as predicted", "recalibrated")
     assert before["mean_predicted"] == pytest.approx(0.5, abs=0.05)
     assert before["slope"].value == pytest.approx(0.6, abs=0.2)
     assert before["observed_expected"].value > 1.3
@@ -233,13 +242,14 @@ def test_probabilities_are_recalibrated_at_a_centre_by_people_who_are_not_judged
     assert "recalibration" not in evaluate(options(path)).tables
 
 
-def test_what_cannot_be_computed_is_a_dash_with_its_reason(tmp_path):
+def test_what_cannot_be_computed_is_a_dash_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("subject_id,bone_status,predicted\na,normal,normal\nb,normal,osteopenia\nc,osteopenia,normal\n")
-    table = evaluate(options(path)).tables["performance"]
-    (row,) = (r for r in table.rows if r["class"] == "osteoporosis")
+    evaluation = evaluate(options(path))
+    table = evaluation.tables["performance"]
+    (row,) = rows_of(evaluation, "performance", **{"class": "osteoporosis"})
     assert row["sensitivity"] == Missing("there is no case of the class")
-    assert row["ppv"] == Missing("nobody was given the class")
+    assert row["ppv"] == Missing("no case was predicted as the class")
     assert row["accuracy"].value == 1
     assert any(note.endswith("There is no case of the class.") for note in table.printed_notes())
     table.write(tmp_path)
@@ -258,17 +268,32 @@ def test_what_cannot_be_computed_is_a_dash_with_its_reason(tmp_path):
             {"interval": "wald", "resamples": 5},
             "interval must be wilson or exact, got 'wald'; resamples must be at least",
         ),
-        ({"sensitivity": 90}, "sensitivity must lie above 0 and be at most 1, got 90"),
+        ({"sensitivity": 90}, "sensitivity must be above 0 and at most 1, got 90"),
         ({"seed": -1, "level": 95}, "seed must be 0 or more, got -1; level must be at least 0.5 and below 1, got 95"),
     ],
 )
-def test_wrong_options(more, sentence):
+def test_wrong_options(more: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         EvaluationOptions((Path("a.csv"),), **more)
 
 
-def test_unknown_baseline(pan):
-    with pytest.raises(UnusableInputError, match="there is no model 'HU'; the predictions hold model1, model2"):
+def test_results_are_not_changed_by_their_report(pan: Path, tmp_path: Path) -> None:
+    """Marks and verdicts are added to copies: tables of the caller, and a second evaluation, stay as they are."""
+    table = ResultTable("t", "A caption", (Column("n", "n"),)).filled([{"n": 1}], ["A note."])
+    marked = table.annotated("Virtual patients. ", ["First."], ["Last."])
+    assert (table.caption, table.notes) == ("A caption", ("A note.",))
+    assert (marked.caption, marked.notes) == ("Virtual patients. A caption", ("First.", "A note.", "Last."))
+    with pytest.raises(FrozenInstanceError):
+        table.caption = "Another"  # type: ignore[misc]
+    evaluation = evaluate(options(pan, virtual=True))
+    before = {name: (t.caption, t.notes) for name, t in evaluation.tables.items()}
+    write_evaluation(options(pan, virtual=True), tmp_path)
+    assert {name: (t.caption, t.notes) for name, t in evaluation.tables.items()} == before
+    assert all(caption.count("Virtual patients.") == 1 for caption, _ in before.values())
+
+
+def test_unknown_baseline(pan: Any) -> None:
+    with pytest.raises(UnusableInputError, match="baseline must be one of model1, model2, got 'HU'"):
         evaluate(options(pan, baseline="HU"))
 
 
@@ -295,7 +320,9 @@ def make_predictions(folder: Path) -> list[str]:
     return [str(line), str(net)]
 
 
-def test_verb_writes_everything_and_tracks_it(tmp_path, capsys, monkeypatch):
+def test_verb_writes_everything_and_tracks_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -321,7 +348,9 @@ def test_verb_writes_everything_and_tracks_it(tmp_path, capsys, monkeypatch):
     assert results["virtual_patients"] is True
     assert set(results["tables"]) == names
     client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("evaluation").experiment_id])
+    experiment = client.get_experiment_by_name("evaluation")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     area = next(r for r in results["tables"]["performance"]["rows"] if r["model"] == "net" and r["cohort"] == "test")
     assert run.data.metrics["net/test/normal/auc"] == pytest.approx(area["auc"]["value"])
@@ -330,7 +359,7 @@ def test_verb_writes_everything_and_tracks_it(tmp_path, capsys, monkeypatch):
     assert "--overwrite must be given to replace" in capsys.readouterr().err
 
 
-def test_verb_refuses_in_one_message(tmp_path, capsys):
+def test_verb_refuses_in_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("subject_id,bone_status,predicted\na,normal,high\nb,low,normal\n")
     assert cli.run(["evaluate", str(bad), "-o", str(tmp_path / "out")]) == 2
@@ -343,7 +372,7 @@ def test_verb_refuses_in_one_message(tmp_path, capsys):
     assert "interval must be wilson or exact" in capsys.readouterr().err
 
 
-def test_no_number_is_infinite_or_missing_in_json(pan):
+def test_no_number_is_infinite_or_missing_in_json(pan: Any) -> None:
     found = evaluate(options(pan))
     for table in found.tables.values():
         json.dumps(table.as_json(), allow_nan=False)
