@@ -43,7 +43,7 @@ def test_unchecked_keeps_the_stored_grid(record: dict[str, object]) -> None:
     assert LoadRadiographd("image", view="lumbar_ap", check=False)(record)["image"].shape == (1, 350, 370)
 
 
-def test_the_view_of_the_record_is_asked_for(record: dict[str, object]) -> None:
+def test_the_view_of_the_record_is_required(record: dict[str, object]) -> None:
     with pytest.raises(ScanRefusedError, match="not recognised as a frontal chest"):
         LoadRadiographd("image")({**record, "view": "chest_frontal"})
     with pytest.raises(ValueError, match="view must be one of chest_frontal, .*, got 'chest'"):

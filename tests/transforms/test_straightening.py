@@ -61,7 +61,7 @@ def test_one_point_gives_an_upright_line(z: float) -> None:
 
 
 def test_no_point_is_refused() -> None:
-    with pytest.raises(ValueError, match="points must hold at least one point of the column, got none"):
+    with pytest.raises(ValueError, match="points must have at least one point of the column, got none"):
         centre_line(np.empty((0, 3)), HEIGHTS)
 
 
