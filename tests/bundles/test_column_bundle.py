@@ -35,8 +35,13 @@ CONFIGS = BUNDLE / "configs"
 META = str(CONFIGS / "metadata.json")
 LOG = str(CONFIGS / "logging.conf")
 METRICS = {"val_loss", "centre_f1", "centre_error_mm", "spurious_per_column", "disc_rate", "role_accuracy"}
-TINY = {"network_def#channels": [8, 8, 8], "network_def#features": 8, "network_def#dilations": [1], "amp": False}
-SMALL_RUN = {**TINY, "people": 4, "epochs": 1, "batch_size": 2, "validation_items": 2, "num_workers": 0}
+TINY: dict[str, Any] = {
+    "network_def#channels": [8, 8, 8],
+    "network_def#features": 8,
+    "network_def#dilations": [1],
+    "amp": False,
+}
+SMALL_RUN: dict[str, Any] = {**TINY, "people": 4, "epochs": 1, "batch_size": 2, "validation_items": 2, "num_workers": 0}
 
 
 def files(*overlays: Any) -> Any:
@@ -44,7 +49,7 @@ def files(*overlays: Any) -> Any:
 
 
 def start(folder: Path, *overlays: Any, **settings: Any) -> None:
-    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+    own: dict[str, Any] = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
     run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL_RUN, **settings})
 
 
@@ -132,7 +137,7 @@ def test_monai_finds_every_property(kind: Any, tmp_path: Path) -> None:
 
 def test_training_is_tracked(trained: Any) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert record.info.status == "FINISHED"
     expected = {"bundle": NAME, "data_source": "virtual", "epochs": "1", "people": "4", "batch_size": "2"}
     assert {key: record.data.params[key] for key in expected} == expected
@@ -148,7 +153,7 @@ def test_training_is_tracked(trained: Any) -> None:
 def test_the_best_weights_are_those_of_the_lowest_loss(tmp_path: Path) -> None:
     start(tmp_path, epochs=3, learning_rate=0.02, average_decay=0.0)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     losses = [m.value for m in client.get_metric_history(record.info.run_id, "val_loss")]
     assert len(losses) == 3
     scores = tmp_path / "scores"
@@ -201,7 +206,7 @@ def test_evaluation_writes_what_it_declares(trained: Any, tmp_path: Path) -> Non
     assert set(values) == METRICS
     assert 0 <= values["centre_f1"] <= 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert record.info.status == "FINISHED"
     assert len(record.data.params["weights_sha256"]) == 64
     assert record.data.params["test_items"] == "2"
@@ -315,7 +320,7 @@ def test_torchscript_export(trained: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path) -> None:
-    settings = {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path, "bundle_root": BUNDLE}
+    settings: dict[str, Any] = {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path, "bundle_root": BUNDLE}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
         + ["monai.bundle", "run", f"--meta_file={META}", f"--config_file={files('multi_gpu_train')}"]
@@ -330,6 +335,6 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     # only rank 0 writes and tracks
     assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2  # 4 people, one a process and step
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()

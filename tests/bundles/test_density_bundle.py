@@ -27,7 +27,7 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / NAME
 CONFIGS = BUNDLE / "configs"
 META = str(CONFIGS / "metadata.json")
 LOG = str(CONFIGS / "logging.conf")
-TINY = {
+TINY: dict[str, Any] = {
     "size": 32,
     "pixel_mm": 2.0,
     "network_def#init_features": 4,
@@ -35,7 +35,7 @@ TINY = {
     "network_def#block_config": [1, 1],
     "amp": False,
 }
-SMALL_RUN = {**TINY, "epochs": 1, "batch_size": 2, "num_workers": 0}
+SMALL_RUN: dict[str, Any] = {**TINY, "epochs": 1, "batch_size": 2, "num_workers": 0}
 LEVELS = {"L1": 20, "L2": 21}
 METRICS = {
     "val_mae",
@@ -53,7 +53,7 @@ def files(*overlays: Any) -> Any:
 
 
 def start(folder: Path, *overlays: Any, **settings: Any) -> None:
-    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+    own: dict[str, Any] = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
     run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL_RUN, **settings})
 
 
@@ -67,7 +67,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Boxes of bone in muscle, 0.75 mg/cm3 per HU: 3 to train, 9 to validate (enough to calibrate), 2 to test."""
     folder = tmp_path_factory.mktemp("cohort")
     rng = np.random.default_rng(0)
-    manifest = {"name": "boxes", "description": "boxes", "virtual": True}
+    manifest: dict[str, Any] = {"name": "boxes", "description": "boxes", "virtual": True}
     for split, count in (("training", 3), ("validation", 9), ("test", 2)):
         manifest[split] = []
         for number in range(count):
@@ -152,7 +152,7 @@ def test_monai_finds_every_property(kind: Any, cohort: Any, tmp_path: Path) -> N
 
 def test_training_is_tracked_and_calibrated(trained: Any) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert record.info.status == "FINISHED"
     assert {"seed", "git_commit", "manifest_sha256", "beta", "offsets_mm"} <= set(record.data.params)
     assert {"train_loss", *METRICS} <= set(record.data.metrics)
@@ -266,7 +266,13 @@ def test_unusable_records_are_refused(change: Any, message: Any, cohort: Any, tm
 
 @pytest.mark.slow
 def test_two_processes_train_and_calibrate_together(cohort: Any, tmp_path: Path) -> None:
-    settings = {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path, "bundle_root": BUNDLE, "track": False}
+    settings: dict[str, Any] = {
+        **SMALL_RUN,
+        "batch_size": 1,
+        "output_dir": tmp_path,
+        "bundle_root": BUNDLE,
+        "track": False,
+    }
     settings["data_source"] = cohort / "manifest.json"
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]

@@ -20,14 +20,18 @@ NAME = "osteoporosis_classification_ct"
 BUNDLE = find_bundle(NAME)
 CONFIGS = BUNDLE / "configs"
 # 8 channels or more: with fewer PyTorch 2.13 writes past its memory on processors with AVX2 and no more
-NETWORK = {"depth": "resnet10", "widths": [8, 8, 16, 16]}
-SMALL = {"size": 32, "pixel_mm": 2.0, **{f"network_def#{key}": value for key, value in NETWORK.items()}}
-TINY_RUN = {"epochs": 2, "batch_size": 3, "amp": False, "cache_workers": 1}
+NETWORK: dict[str, Any] = {"depth": "resnet10", "widths": [8, 8, 16, 16]}
+SMALL: dict[str, Any] = {"size": 32, "pixel_mm": 2.0, **{f"network_def#{key}": value for key, value in NETWORK.items()}}
+TINY_RUN: dict[str, Any] = {"epochs": 2, "batch_size": 3, "amp": False, "cache_workers": 1}
 BMD = {"normal": 150.0, "osteopenia": 100.0, "osteoporosis": 60.0}
 
 
 def _run(folder: Path, manifest: Any, *overlays: Any, **settings: Any) -> None:
-    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db", "data_source": str(manifest)}
+    own: dict[str, Any] = {
+        "output_dir": str(folder),
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "data_source": str(manifest),
+    }
     run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL, **settings})
 
 
@@ -38,7 +42,14 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
     The truth's label map holds no L2, so that reading it instead of the predicted one fails.
     """
     folder = tmp_path_factory.mktemp("cohort")
-    content = {"name": "boxes", "description": "boxes", "virtual": True, "training": [], "validation": [], "test": []}
+    content: dict[str, Any] = {
+        "name": "boxes",
+        "description": "boxes",
+        "virtual": True,
+        "training": [],
+        "validation": [],
+        "test": [],
+    }
     for number, (status, bmd) in enumerate(list(BMD.items()) * 4):
         labels = np.zeros((24, 22, 12), np.uint8)
         labels[6:18, 6:16, 7:11], labels[6:18, 6:16, 1:5] = 20, 21
@@ -69,7 +80,7 @@ def trained(manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_training_is_tracked_and_leaves_weights(trained: Any) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert record.info.status == "FINISHED"
     assert {"train_loss_epoch", "val_mean_auc", "val_accuracy"} <= set(record.data.metrics)
     assert record.data.params["training_people"] == "6"
@@ -89,6 +100,7 @@ def test_evaluation_writes_predictions_of_any_splits(trained: Any, manifest: Any
     assert (test.model, test.virtual) == ("Model 1 (L1 + L2)", True)
     truth = zip(test.subjects.tolist(), test.truth.tolist(), test.density.tolist(), strict=True)
     assert sorted(truth) == [("p10", 1, 100.0), ("p11", 2, 60.0), ("p9", 0, 150.0)]
+    assert test.probabilities is not None
     np.testing.assert_allclose(test.probabilities.sum(1), 1, atol=1e-5)
     assert set(test.facts) >= {"age", "kvp"}
 
@@ -183,7 +195,12 @@ def test_no_manifest_at_all(tmp_path: Path) -> None:
 
 
 def test_model_2_sees_l1_alone_and_pan_s_recipe_trains(manifest: Any, tmp_path: Path) -> None:
-    pan = {"network_def#widths": [8, 8, 8, 8], "network_def#depth": "3-4-6-3", "pixel_mm": None, "epochs": 1}
+    pan: dict[str, Any] = {
+        "network_def#widths": [8, 8, 8, 8],
+        "network_def#depth": "3-4-6-3",
+        "pixel_mm": None,
+        "epochs": 1,
+    }
     _run(tmp_path, manifest, "pan2024", "l1_only", **TINY_RUN | pan | {"size": 64}, track=False)
     state = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
     assert state["conv1.weight"].shape == (8, 1, 7, 7)

@@ -26,11 +26,11 @@ NAMES = (CHEST, LUMBAR)
 VIEWS = {CHEST: "chest_frontal", LUMBAR: "lumbar_ap"}
 # with 4 channels or fewer PyTorch 2.13 writes past its memory where the processor has AVX2 and no more (convolution of
 # 1 x 1 with stride 2, channels last, backward)
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     CHEST: {"patch_size": 32, "network_def#width": 64, "network_def#heads": 2, "network_def#layers": 1},
     LUMBAR: {"patch_size": [64, 32], "network_def#width": 0.125},
 }
-TINY_RUN = {"epochs": 2, "batch_size": 3, "amp": False, "cache_workers": 1, "check_images": False}
+TINY_RUN: dict[str, Any] = {"epochs": 2, "batch_size": 3, "amp": False, "cache_workers": 1, "check_images": False}
 
 
 def _configs(name: str) -> Any:
@@ -38,7 +38,11 @@ def _configs(name: str) -> Any:
 
 
 def _run(name: str, folder: Path, manifest: Any, *overlays: Any, **settings: Any) -> None:
-    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db", "data_source": str(manifest)}
+    own: dict[str, Any] = {
+        "output_dir": str(folder),
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "data_source": str(manifest),
+    }
     run_bundle(name, ["common", "train", *overlays], {**own, **SMALL[name], **settings})
 
 
@@ -51,7 +55,7 @@ def _table(file: Any) -> Any:
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Every person has each view: a bright band, masked as bone, broad for a good T-score, narrow for a poor one."""
     folder = tmp_path_factory.mktemp("cohort")
-    content = {"name": "bands", "description": "bands", "virtual": True}
+    content: dict[str, Any] = {"name": "bands", "description": "bands", "virtual": True}
     content |= {split: [] for split in ("training", "validation", "test")}
     for number in range(12):
         poor = number % 2
@@ -83,7 +87,7 @@ def trained(request: pytest.FixtureRequest, manifest: Any, tmp_path_factory: pyt
 def test_training_is_tracked_and_leaves_weights(trained: Any) -> None:
     name, folder = trained
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
     assert record.info.status == "FINISHED"
     assert {"train_loss_epoch", "val_auc", "val_accuracy"} <= set(record.data.metrics)
     assert record.data.params["training_images"] == "6"
@@ -160,7 +164,7 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained: Any, m
 def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_person(
     manifest: Any, tmp_path: Path
 ) -> None:
-    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1}
+    settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1}
     file = cross_validate(find_bundle(CHEST), tmp_path, str(manifest), folds=3, settings=settings)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (experiment,) = (e for e in client.search_experiments() if e.name == CHEST)
@@ -236,7 +240,7 @@ def test_each_radiograph_is_read_once_in_two_passes(
     reads = []
     read = LoadRadiographd.__call__
 
-    def counted(self, data: Any) -> Any:
+    def counted(self: LoadRadiographd, data: Any) -> Any:
         reads.append(data["image"])
         return read(self, data)
 
@@ -312,7 +316,7 @@ def test_monai_finds_every_property(name: str, kind: Any, manifest: Any, tmp_pat
 @pytest.mark.slow
 def test_two_processes_train_together(manifest: Any, tmp_path: Path) -> None:
     configs = _configs(CHEST)
-    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": str(manifest), "track": False}
+    settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": str(manifest), "track": False}
     settings |= {"output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
     files = str([str(configs / f"{part}.json") for part in ("common", "train", "multi_gpu_train")])
     done = subprocess.run(

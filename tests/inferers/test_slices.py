@@ -106,9 +106,15 @@ def test_autocast_inferer_pads_at_the_far_end_only() -> None:
     torch.testing.assert_close(AutocastInferer(False, divisor=8)(x, network), network(padded)[:, :, :9])
     assert AutocastInferer(True, divisor=8)(x, network).dtype is torch.float32
     sizes = []
-    AutocastInferer(False, divisor=8, minimum=24)(x, lambda padded: sizes.append(padded.shape[2:]) or padded)
+
+    def recorded(padded: torch.Tensor) -> torch.Tensor:
+        sizes.append(padded.shape[2:])
+        return padded
+
+    AutocastInferer(False, divisor=8, minimum=24)(x, recorded)
     assert sizes == [(24, 24)]
-    for arguments in ({"divisor": 0}, {"divisor": 8, "minimum": 20}):
+    wrong: tuple[dict[str, Any], ...] = ({"divisor": 0}, {"divisor": 8, "minimum": 20})
+    for arguments in wrong:
         with pytest.raises(ValueError, match="divisor must be at least 1"):
             AutocastInferer(**arguments)
 
@@ -146,7 +152,7 @@ def test_a_whole_trunk_is_left_as_it_is(shape: Any) -> None:
     volume = torch.rand(1, 1, *shape)
     volume[..., :4, :] = 0.0
     network, plain = _Seen(), _Seen()
-    arguments = {"enabled": False, "divisor": 16, "minimum": 32}
+    arguments: dict[str, Any] = {"enabled": False, "divisor": 16, "minimum": 32}
     result = LocalizationInferer((64, 48), **arguments)(volume, network)
     torch.testing.assert_close(result, AutocastInferer(**arguments)(volume, plain))
     assert torch.equal(network.input, plain.input)

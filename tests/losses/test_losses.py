@@ -16,7 +16,8 @@ from osteo_monai.losses import (
     OrdinalCrossEntropyLoss,
     VertebraLocalizationLoss,
 )
-from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
+from osteo_monai.transforms.level_naming import NAMED_LEVELS
+from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
 
 L = VertebraLevel
 CHANNELS = FIRST_NAME_CHANNEL + len(NAMED_LEVELS)

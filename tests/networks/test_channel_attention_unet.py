@@ -51,9 +51,9 @@ def test_attention_multiplies_the_skip_and_adds_the_deeper_features() -> None:
     attention = ChannelAttention(1)
     with torch.no_grad():
         attention.squeeze.weight.copy_(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1))
-        attention.squeeze.bias.zero_()
+        torch.as_tensor(attention.squeeze.bias).zero_()
         attention.excite.weight.fill_(0.5)
-        attention.excite.bias.zero_()
+        torch.as_tensor(attention.excite.bias).zero_()
     lower = torch.tensor([[[[0.0, 2.0]]]])  # mean 1
     higher = torch.tensor([[[[3.0, 1.0]]]])  # mean 2: squeezed 1 + 4 = 5, excited 2.5
     weight = torch.sigmoid(torch.tensor(2.5))

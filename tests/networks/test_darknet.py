@@ -55,7 +55,7 @@ def test_full_width_is_the_published_network() -> None:
 def test_imagenet_weights(tmp_path: Path) -> None:
     state = radiograph_classifier("resnet18", in_channels=3, out_channels=1000).state_dict()
     torch.save(state, tmp_path / "resnet18.pth")
-    network = radiograph_classifier("resnet18", dropout=0.1, imagenet_weights=str(tmp_path / "resnet18.pth"))
+    network: Any = radiograph_classifier("resnet18", dropout=0.1, imagenet_weights=str(tmp_path / "resnet18.pth"))
     torch.testing.assert_close(network.conv1.weight, state["conv1.weight"].sum(1, keepdim=True))
     torch.testing.assert_close(network.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
 

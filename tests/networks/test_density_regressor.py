@@ -6,7 +6,7 @@ import torch
 
 from osteo_monai.networks import DensityRegressor
 
-TINY = {"init_features": 4, "growth_rate": 2, "block_config": (1, 1)}
+TINY: dict[str, Any] = {"init_features": 4, "growth_rate": 2, "block_config": (1, 1)}
 
 
 def stack(hu: Any, *, lead: Any = (1,), slices: Any = 5, size: Any = 32, body: Any = slice(4, 28)) -> Any:

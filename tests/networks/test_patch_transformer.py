@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from osteo_monai.networks import PatchTransformer, load_imagenet_resnet18, slice_classifier
 
-SMALL = {"width": 16, "heads": 2, "layers": 2}
+SMALL: dict[str, Any] = {"width": 16, "heads": 2, "layers": 2}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_weights_of_the_paper_s_network_by_hand() -> None:
     assert network.position.shape == (1, 37, 512)
     assert sum(p.numel() for p in network.parameters()) == sum(counts.values()) + 38 * 512
     assert len(network.layers) == 6
-    assert all(layer.self_attn.num_heads == 8 and not layer.norm_first for layer in network.layers)
+    assert all(getattr(layer.self_attn, "num_heads", 0) == 8 and not layer.norm_first for layer in network.layers)
     assert network.encoder.conv1.weight.shape == (64, 1, 7, 7)
     assert network.encoder.fc is None
 
@@ -51,7 +51,7 @@ def test_weights_of_the_paper_s_network_by_hand() -> None:
 def test_a_patch_s_vector_is_the_mean_of_its_last_map() -> None:
     network = PatchTransformer(**SMALL, grid=(1, 2)).eval()
     x = torch.randn(1, 2, 64, 64)
-    maps = {}
+    maps: dict[str, torch.Tensor] = {}
     network.encoder.layer4.register_forward_hook(lambda m, i, o: maps.update(last=o))
     tokens = network.tokens(x)
     assert maps["last"].shape == (2, 16, 2, 2)
@@ -63,7 +63,7 @@ def test_a_patch_s_vector_is_the_mean_of_its_last_map() -> None:
 def test_layers_normalise_after_each_sum() -> None:
     """E' = LN(MHSA(E) + E); LN(MLP(E') + E'), worked out from the weights."""
     torch.manual_seed(0)
-    layer = PatchTransformer(**SMALL, grid=(1, 2)).eval().layers[0]
+    layer: Any = PatchTransformer(**SMALL, grid=(1, 2)).eval().layers[0]
     e = torch.randn(1, 3, 16)
     middle = layer.norm1(layer.self_attn(e, e, e)[0] + e)
     expected = layer.norm2(layer.linear2(functional.gelu(layer.linear1(middle))) + middle)
@@ -73,7 +73,7 @@ def test_layers_normalise_after_each_sum() -> None:
 
 
 def test_layers_start_from_different_weights() -> None:
-    network = PatchTransformer(**SMALL)
+    network: Any = PatchTransformer(**SMALL)
     first, second = (layer.linear1.weight for layer in network.layers)
     assert not torch.equal(first, second)
 
@@ -88,7 +88,7 @@ def test_global_head_reads_the_first_token_and_local_heads_one_each() -> None:
     with torch.no_grad():
         before, after = network(x), network(changed)
         assert (before != after).tolist() == [[False, False, True, False]]
-        network.token += 1.0
+        network.token.add_(1.0)
         assert (network(x) != before).tolist() == [[True, False, False, False]]
 
 
@@ -107,7 +107,7 @@ def test_local_heads_are_as_many_separate_mlps() -> None:
 
 
 def test_attentions() -> None:
-    network = PatchTransformer(**SMALL, grid=(2, 2)).eval()
+    network: Any = PatchTransformer(**SMALL, grid=(2, 2)).eval()
     x = torch.randn(3, 4, 32, 32)
     with torch.no_grad():
         weights = network.attentions(x)

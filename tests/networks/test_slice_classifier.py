@@ -8,7 +8,7 @@ from torch import nn
 
 from osteo_monai.networks import slice_classifier
 
-SMALL = {"widths": (2, 4, 4, 6)}
+SMALL: dict[str, Any] = {"widths": (2, 4, 4, 6)}
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_brightness_is_not_normalised_away() -> None:
     assert (dark - bright).abs().max() > 1e-3
 
 
-def test_dropout_works_in_training_alone() -> None:
+def test_dropout_works_in_training_only() -> None:
     torch.manual_seed(0)
-    network = slice_classifier(depth="resnet10", dropout=0.5, **SMALL).eval()
+    network: Any = slice_classifier(depth="resnet10", dropout=0.5, **SMALL).eval()
     x = torch.randn(1, 2, 32, 32)
     torch.testing.assert_close(network(x), network(x))
     network.fc.train()

@@ -1,7 +1,8 @@
 """From the column network's logits, made by hand, to bodies: centres, discs, what is cut, the axis, the roles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,7 +236,7 @@ def test_a_column_of_few_slices(slices: int) -> None:
 
 def test_as_a_dictionary_transform() -> None:
     logits = torch.from_numpy(column()).float()
-    data = {"pred": logits, "axis_mm": torch.from_numpy(axis()), "other": 1}
+    data: dict[Hashable, Any] = {"pred": logits, "axis_mm": torch.from_numpy(axis()), "other": 1}
     result = DecodeColumnd(bodies_key="found")(data)
     assert len(result["found"]) == len(CENTRES)
     assert result["pred"].shape == (3, SLICES)

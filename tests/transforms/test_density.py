@@ -40,7 +40,15 @@ def test_what_cannot_be_stacked_is_refused() -> None:
         DensityInputd(levels=2)(stacks(levels=1))
 
 
-NOTHING = {"shift": 0, "gain": 0.0, "offset": 0.0, "noise": 0.0, "sharpness": (0, 0), "mask_prob": 0, "forget_kvp": 0}
+NOTHING: dict[str, Any] = {
+    "shift": 0,
+    "gain": 0.0,
+    "offset": 0.0,
+    "noise": 0.0,
+    "sharpness": (0, 0),
+    "mask_prob": 0,
+    "forget_kvp": 0,
+}
 
 
 def changed(seed: int = 0, **amounts: Any) -> Any:

@@ -1,6 +1,7 @@
 """Heat maps: Grad-CAM against the formula, rollout by hand, shares on bone."""
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ class _Bright(nn.Module):
 
 def test_grad_cam_by_hand() -> None:
     image = torch.tensor([[[1.0, -2.0], [0.0, 3.0]]])
-    given = {"image": image, "bone": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}
+    given: dict[Hashable, Any] = {"image": image, "bone": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}
     out = HeatMapsd(_Bright(1.0), "last")(given)
     torch.testing.assert_close(out["heat"], image.clamp(min=0) / 4)
     assert out["heat_on_bone"] == pytest.approx(0.25)
@@ -66,7 +67,7 @@ def test_patches_are_put_where_they_lie_on_one_scale() -> None:
     assert out["heat_on_bone"] == pytest.approx(1)
     # Selvaraju's formula, patch by patch, from the maps themselves
     vectors = network.encoder(patches[:, None])
-    maps = {}
+    maps: dict[str, torch.Tensor] = {}
     network.encoder.layer4.register_forward_hook(lambda m, i, o: maps.update(last=o))
     logit = network(patches[None])[0, 0]
     (gradient,) = torch.autograd.grad(logit, maps["last"])

@@ -9,7 +9,15 @@ from monai.data import MetaTensor
 from osteo_monai.transforms import PatchGridd, RandomisedRadiographs
 from osteo_monai.transforms.radiograph import join_patches, split_patches
 
-STILL = {"flip": 0, "rotation_deg": 0, "scale": 0, "shift": 0, "gamma": (1, 1), "detail": (0, 0), "noise": 0}
+STILL: dict[str, Any] = {
+    "flip": 0,
+    "rotation_deg": 0,
+    "scale": 0,
+    "shift": 0,
+    "gamma": (1, 1),
+    "detail": (0, 0),
+    "noise": 0,
+}
 
 
 def test_join_and_split_by_hand() -> None:

@@ -20,7 +20,8 @@ def test_halving_the_resolution_moves_the_first_centre_by_half_a_voxel() -> None
     result = AxisAlignedSpacing((2.0, 2.0, 3.0))(_image())
     assert result.shape == (1, 4, 6, 4)
     # voxels of 2 mm whose first covers the old voxels 0 and 1: its centre lies between theirs, at 10.5 mm
-    np.testing.assert_allclose(result.affine, [[2, 0, 0, 10.5], [0, 2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    expected = np.array([[2, 0, 0, 10.5], [0, 2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    np.testing.assert_allclose(result.affine, expected)
 
 
 def test_extent_is_kept_where_the_spacing_does_not_divide_it() -> None:

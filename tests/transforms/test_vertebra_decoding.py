@@ -1,7 +1,8 @@
 """From logits to named vertebrae, with columns built by hand: what is clear, what is confused, what is missing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,11 @@ import torch
 from monai.data import MetaTensor
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.transforms.level_naming import SPINES, cut_column
+from osteo_monai.transforms.level_naming import NAMED_LEVELS, SPINES, cut_column
 from osteo_monai.transforms.vertebra_decoding import (
     BODY_CHANNEL,
     FIRST_NAME_CHANNEL,
     HEAT_CHANNEL,
-    NAMED_LEVELS,
     SACRUM_CHANNEL,
     DecodeVertebraed,
     LocatedVertebra,
@@ -200,7 +200,7 @@ def test_a_sacrum_names_what_lies_above_it() -> None:
 
 
 def cut(evidence: np.ndarray, **keywords: float | bool) -> list[dict[VertebraLevel, float]]:
-    settings = {"open_below": True, "open_above": True, "lowest_is_last": 0.2, "trust": 0.35} | keywords
+    settings: dict[str, Any] = {"open_below": True, "open_above": True, "lowest_is_last": 0.2, "trust": 0.35} | keywords
     segments = cut_column(evidence, np.full(len(evidence), 0.3), SPACING, heat_sd_mm=6.0, **settings)
     return [dict(s.posterior) for s in segments]
 
@@ -320,7 +320,7 @@ def test_discs_do_not_break_the_column() -> None:
 
 def test_as_a_dictionary_transform() -> None:
     logits, _ = column(UPWARDS)
-    data = {"pred": logits, "other": 1}
+    data: dict[Hashable, Any] = {"pred": logits, "other": 1}
     result = DecodeVertebraed(vertebrae_key="found")(data)
     assert names(result["found"]) == [str(level) for level in UPWARDS]
     assert result["pred"].shape == (1, *SHAPE)

@@ -135,7 +135,7 @@ def test_image_and_label_map_must_fit() -> None:
         VertebralSlicesd()(data)
 
 
-STILL = {
+STILL: dict[str, Any] = {
     "flip": 0.0,
     "rotation_deg": 0.0,
     "scale": 0.0,
