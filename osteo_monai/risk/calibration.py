@@ -2,7 +2,7 @@
 
 ``python -m osteo_monai.risk.calibration OUTPUT/risk.json chest_frontal=FOLDS combined=combined.csv`` writes the file that stands
 beside a bundle's weights, and with ``--tables DIR`` each table again with calibrated probabilities. A folder is one
-that ``osteo_monai.experiments.cross_validate`` wrote, a CSV a table of predictions (docs/predictions.md) whose cohort
+that ``osteo_monai.radiographs.cross_validate`` wrote, a CSV a table of predictions (docs/predictions.md) whose cohort
 ``validation`` the model was not trained on.
 """
 

@@ -1,7 +1,7 @@
 """Li 2026's clinical and combined models: XGBoost on sex, age, height, weight, BMI, without and with a network's risk.
 
 ``python -m osteo_monai.risk.clinical MANIFEST --scores CSV --output DIR``, the scores being the table that
-``osteo_monai.experiments.cross_validate`` writes.
+``osteo_monai.radiographs.cross_validate`` writes.
 
 A network knows the people it was trained on by heart. A combined model that is trained on such risks trusts them more
 than they deserve, so the risk of everybody it is trained on must come from a network that was *not* trained on them.
