@@ -19,7 +19,7 @@ def bfloat16_is_fast(device: torch.device | str) -> bool:
     """Return whether ``device`` multiplies bfloat16 in hardware; emulation is slower than float32."""
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and probe is not None and bool(probe())
 

@@ -154,4 +154,5 @@ class ChannelAttentionUNet(nn.Module):
         x = self.attention(skip6, self.up7(self.level7(skip6)))
         for level, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
             x = block(torch.cat((skips[4 - level], up(x)), dim=1))
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits

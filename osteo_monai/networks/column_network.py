@@ -69,4 +69,5 @@ class ColumnNetwork(nn.Module):
         features = self.encoder(triplets.flatten(0, 1)).unflatten(0, [len(x), -1]).transpose(1, 2)
         for mixer in self.mixers:
             features = features + mixer(features)
-        return self.head(features)  # type: ignore[no-any-return]
+        output: Tensor = self.head(features)
+        return output

@@ -69,4 +69,5 @@ class DarkNet19(nn.Module):
         nn.init.zeros_(self.classes.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classes(self.dropout(self.features(x))).mean((2, 3))
+        maps: Tensor = self.classes(self.dropout(self.features(x)))
+        return maps.mean((2, 3))

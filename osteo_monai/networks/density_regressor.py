@@ -126,7 +126,8 @@ class DensityRegressor(nn.Module):
         result = torch.stack(
             [self.centre.float() + self.scale.float() * mean, log_variance + 2.0 * torch.log(self.scale.float())], -1
         )
-        return result.unflatten(0, lead)
+        restored: Tensor = result.unflatten(0, lead)
+        return restored
 
     def trabecular_hu(self, hu: Tensor, mask: Tensor) -> Tensor:
         """Return (N,): mean of ``hu`` within ``mask``, both (N, S, X, Y), where the kernel fits into the mask.

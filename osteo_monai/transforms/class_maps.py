@@ -10,7 +10,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
-from osteo_monai.transforms.vertebra_decoding import NAMED_LEVELS
+from osteo_monai.transforms.level_naming import NAMED_LEVELS
 
 __all__ = ["CLASS_NAMES", "NAME_LABELS", "RIBS_LABEL", "LocalizationClassesd"]
 

@@ -17,14 +17,14 @@ __all__ = ["PatchGridd", "RandomisedRadiographs", "join_patches", "split_patches
 def join_patches(patches: Tensor, grid: Sequence[int]) -> Tensor:
     """Join patches (..., rows * columns, H, W), row by row from the top left, to (..., rows * H, columns * W)."""
     rows, columns = grid
-    tiles = patches.unflatten(-3, (rows, columns)).transpose(-3, -2)
+    tiles: Tensor = patches.unflatten(-3, (rows, columns)).transpose(-3, -2)
     return tiles.flatten(-2, -1).flatten(-3, -2)
 
 
 def split_patches(image: Tensor, grid: Sequence[int]) -> Tensor:
     """Invert ``join_patches``."""
     rows, columns = grid
-    tiles = image.unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1))
+    tiles: Tensor = image.unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1))
     return tiles.transpose(-3, -2).flatten(-4, -3)
 
 

@@ -95,7 +95,9 @@ class AxisAlignedSpacing(InvertibleTransform):
         mode = mode or self.mode
         result = _with_grid(image, resize_volume(image, shape, mode), old_shape, shape)
         # push_transform would record the new affine as the original one
-        self.push_transform(result, orig_size=old_shape, extra_info={"mode": mode, "affine": image.affine.clone()})
+        self.push_transform(  # type: ignore[no-untyped-call]
+            result, orig_size=old_shape, extra_info={"mode": mode, "affine": image.affine.clone()}
+        )
         return result
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
