@@ -1,4 +1,4 @@
-"""The slice engine and the runner of a bundle."""
+"""Inferers that MONAI does not have."""
 
 from osteo_monai.inferers.columns import ColumnInferer
 from osteo_monai.inferers.slices import AutocastInferer, AxialSliceInferer, LocalizationInferer, bfloat16_is_fast

@@ -1,6 +1,7 @@
-"""The column network's answer, averaged over mirrored and shifted views of one column."""
+"""Inference on a straightened column, averaged over mirrored and shifted views."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -9,16 +10,16 @@ from torch import Tensor
 
 
 class ColumnInferer(Inferer):
-    """Average the logits over views: mirrored left to right, and shifted by whole voxels in x and y.
+    """Average the logits over views that are mirrored left to right or shifted by whole voxels in x and y.
 
     Args:
-        margin: voxels by which a column is wider than the network's window on each side.
-        shifts: (x, y) in voxels of the views, at most ``margin`` each.
-        step_mm: voxel size, for the offsets.
-        enabled: bfloat16 autocast.
+        margin: voxels on each side of the network's window.
+        shifts: shift (x, y) of each view in voxels, at most ``margin`` each.
+        step_mm: voxel size in mm, for the offsets.
+        enabled: whether bfloat16 autocast is used.
 
     Raises:
-        ValueError: if a shift exceeds the margin.
+        ValueError: when there is no shift, or one exceeds the margin.
     """
 
     def __init__(
@@ -29,6 +30,8 @@ class ColumnInferer(Inferer):
         enabled: bool = False,
     ) -> None:
         super().__init__()
+        if not shifts:
+            raise ValueError("shifts must have at least one view, got none")
         if any(abs(s) > margin for shift in shifts for s in shift):
             raise ValueError(f"shifts must be at most the margin of {margin} voxels, got {list(shifts)}")
         self.margin, self.shifts, self.step_mm, self.enabled = margin, [tuple(s) for s in shifts], step_mm, enabled
@@ -36,7 +39,7 @@ class ColumnInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return (B, 9, Z) for columns (B, 1, X + 2 margin, Y + 2 margin, Z)."""
         columns = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        total: Tensor | None = None
+        views: list[Tensor] = []
         m = self.margin
         for dx, dy in self.shifts:
             window = columns[:, :, m + dx : columns.shape[2] - m + dx, m + dy : columns.shape[3] - m + dy]
@@ -48,6 +51,5 @@ class ColumnInferer(Inferer):
                     answer[:, 7] = -answer[:, 7]
                 answer[:, 7] += dx * self.step_mm / 10.0
                 answer[:, 8] += dy * self.step_mm / 10.0
-                total = answer if total is None else total + answer
-        assert total is not None
-        return total / (2 * len(self.shifts))
+                views.append(answer)
+        return reduce(torch.add, views) / len(views)

@@ -1,4 +1,4 @@
-"""Inference on the axial slices of a volume, and mixed precision that also works on a CPU."""
+"""Inference on the axial slices of a volume, and mixed precision on GPU and CPU."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,10 +16,10 @@ Output = Literal["logits", "probability", "label"]
 
 
 def bfloat16_is_fast(device: torch.device | str) -> bool:
-    """Whether ``device`` multiplies bfloat16 in hardware; elsewhere it is emulated and slower than float32."""
+    """Return whether ``device`` multiplies bfloat16 in hardware; emulation is slower than float32."""
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and probe is not None and bool(probe())
 
@@ -27,16 +27,15 @@ def bfloat16_is_fast(device: torch.device | str) -> bool:
 class AutocastInferer(SimpleInferer):
     """Call the network once under bfloat16 autocast and return float32.
 
-    MONAI's ``amp=True`` autocasts for CUDA alone; bfloat16 needs no gradient scaling, so this serves training on
-    either device.
+    MONAI's ``amp=True`` autocasts on CUDA only. bfloat16 needs no gradient scaling, so this serves training on both
+    devices.
 
     Args:
-        enabled: whether to autocast; off, the network runs as it is.
-        divisor: spatial sizes are padded at their far end to a multiple of this, and the answer is cut back, so that
-            nothing downstream mistakes padding for scan.
-        minimum: and at least to this (the divisor by default); an instance normalisation needs more than one value at
-            the deepest level.
-        padding_value: what they are padded with, in the network's input units (0 is air after scaling).
+        enabled: whether to autocast.
+        divisor: spatial sizes are padded at their far end to a multiple of this; the output has the original size.
+        minimum: least padded size (default: the divisor); instance normalisation needs more than one value at the
+            deepest level.
+        padding_value: value of the padding in the network's input units (0 is air after scaling).
     """
 
     def __init__(
@@ -64,15 +63,15 @@ class AutocastInferer(SimpleInferer):
 
 
 class LocalizationInferer(AutocastInferer):
-    """``AutocastInferer`` for a network that knows whole trunks: a scan narrower than one is set into water.
+    """``AutocastInferer`` for a network that was trained on whole trunks: narrower scans are surrounded by water.
 
-    Such scans are crops about the spine. Beside them the network would see air where tissue goes on, and what a crop or
-    an oblique grid leaves empty would look like lung.
+    Narrow scans are crops about the spine. Air as padding would look like the outside of the body, and the empty parts
+    of a crop or an oblique grid like lung.
 
     Args:
-        whole: voxels along x and y from which on a scan shows a trunk; narrower ones are widened to this.
+        whole: least size of a trunk in voxels along x and y; narrower scans are padded to it.
         water: HU 0 in the network's input units.
-        empty: what is below this is taken for empty in a narrow scan, in the network's input units.
+        empty: upper limit of empty voxels of a narrow scan, in the network's input units.
         enabled, divisor, minimum: see ``AutocastInferer``.
     """
 
@@ -92,7 +91,7 @@ class LocalizationInferer(AutocastInferer):
         shape = inputs.shape[2:4]
         if shape[0] >= self.whole[0]:
             return super().__call__(inputs, network, *args, **kwargs)
-        # to the divisor too, so that nothing is left for the base class to pad with air beside the scan
+        # also to the divisor, so that the base class does not pad with air
         missing = [max(w, s + -s % self.divisor) - s for w, s in zip(self.whole, shape, strict=True)]
         before = [m // 2 for m in missing]
         after = [m - b for m, b in zip(missing, before, strict=True)]
@@ -105,22 +104,22 @@ class LocalizationInferer(AutocastInferer):
 class AxialSliceInferer(Inferer):
     """Run a 2D network over the axial slices of (N, C, X, Y, Z) in batches; Z, the last axis, is axial.
 
-    A slice covers its plane, so nothing needs stitching: slices are cut as views, padded at their far edges to what
-    the network can halve, and the answer is written into one volume. Only that volume is kept, so its memory does not
-    grow with the number of output channels when ``output`` is ``"label"``.
+    Whole slices need no sliding window: they are padded at their far edges to a size that the network can halve, and
+    the output is written into one volume. With ``output`` ``"label"`` its memory does not depend on the number of
+    output channels.
 
     Args:
         batch_size: slices per call of the network.
         divisor: X and Y are padded to a multiple of this (64 for the seven-level network).
-        padding_value: what they are padded with, in the network's input units (0 is air after scaling).
-        output: ``"logits"``: (N, K, X, Y, Z) as the network says; ``"probability"``: sigmoid for one channel, softmax
-            for more; ``"label"``: uint8 (N, 1, X, Y, Z), the sigmoid cut at 0.5 or the argmax.
-        sw_device: where the network runs; the input's device by default.
-        device: where the volume is assembled; the input's device by default.
-        amp: bfloat16 autocast.
+        padding_value: value of the padding in the network's input units (0 is air after scaling).
+        output: ``"logits"``: (N, K, X, Y, Z) of the network; ``"probability"``: sigmoid for one channel, softmax for
+            more; ``"label"``: uint8 (N, 1, X, Y, Z), the sigmoid above 0.5 or the argmax.
+        sw_device: device of the network; default: the input's device.
+        device: device of the result; default: the input's device.
+        amp: whether bfloat16 autocast is used.
 
     Raises:
-        ValueError: on an impossible argument, or an input that is not 5D.
+        ValueError: when an argument is out of range, or an input has another shape.
     """
 
     def __init__(
@@ -147,13 +146,13 @@ class AxialSliceInferer(Inferer):
         self.amp = amp
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Return the volume that ``output`` names, as a ``MetaTensor`` with the input's geometry if it was one.
+        """Return the volume of the kind ``output``, a ``MetaTensor`` with the input's geometry if the input is one.
 
-        An input of (N, C, X, Y) counts as N single slices and gives (N, K, X, Y).
+        An input (N, C, X, Y) is taken as N single slices and gives (N, K, X, Y).
         """
         if inputs.ndim not in (4, 5) or 0 in inputs.shape:
             raise ValueError(
-                f"inputs must be a filled (N, C, X, Y, Z) or (N, C, X, Y), got shape {tuple(inputs.shape)}"
+                f"inputs must be (N, C, X, Y, Z) or (N, C, X, Y) and not empty, got shape {tuple(inputs.shape)}"
             )
         data = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         volume = data if data.ndim == 5 else data[..., None]

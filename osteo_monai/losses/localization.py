@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
+from osteo_monai.transforms.level_naming import NAMED_LEVELS
 from osteo_monai.transforms.vertebra_decoding import (
     BODY_CHANNEL,
     FIRST_NAME_CHANNEL,
     HEAT_CHANNEL,
-    NAMED_LEVELS,
     RIB_CHANNEL,
     SACRUM_CHANNEL,
 )

@@ -1,4 +1,4 @@
-"""Networks that MONAI does not have, one a file."""
+"""Networks that MONAI does not have."""
 
 from osteo_monai.networks.channel_attention_unet import ChannelAttention, ChannelAttentionUNet
 from osteo_monai.networks.column_network import COLUMN_CHANNELS, ColumnNetwork

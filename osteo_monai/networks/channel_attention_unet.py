@@ -1,6 +1,6 @@
 """The seven-level network of Pan et al. 2024 (doi 10.1186/s12891-024-07297-1, "Image segmentation module").
 
-What the paper fixes and what it leaves open:
+Specification of the paper, and choices where it has none:
 
 ====================  ==============================================================================================
 encoder levels 1-5    1 x 1 convolution, then a residual structure of 3 x 3 convolutions
@@ -16,8 +16,8 @@ chosen here           widths a parameter; instance normalisation (below); ReLU; 
                       3 x 3 convolutions
 ====================  ==============================================================================================
 
-Normalisation is per image by default: a network trained on simulated scans must not carry the simulation's intensity
-statistics over to real ones, and one slice must give the same mask whatever other slices share its batch.
+Normalisation is per image by default: a network trained on simulated scans must not apply the intensity statistics of
+the simulation to real scans, and the mask of a slice must not depend on the other slices of its batch.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def _normalisation(name: str, channels: int) -> nn.Module:
 
 
 class _Residual(nn.Module):
-    """Two 3 x 3 convolutions whose result is added to their input; (N, C, H, W) to the same shape."""
+    """Residual unit of two 3 x 3 convolutions; (N, C, H, W) to the same shape."""
 
     def __init__(self, channels: int, normalisation: str) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _ConvNormReLU(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
-    """Weigh the channels of the skip features by what skip and upsampled features say together, then add the latter.
+    """Weight the channels of the skip features by an attention over skip and upsampled features, and add the latter.
 
     Both inputs and the output have shape (N, ``channels``, H, W).
     """
@@ -99,11 +99,11 @@ class ChannelAttentionUNet(nn.Module):
         in_channels: channels of the input; one grey-scale slice by default, more for neighbouring slices.
         out_channels: channels of the logits.
         widths: feature channels of the seven levels, shallow to deep. The paper does not give them; the default has
-            2.6 million weights and fits a CPU.
+            2.6 million weights and runs on a CPU.
         normalisation: ``"instance"`` (default, see the module's text), ``"batch"`` or ``"none"``.
 
     Raises:
-        ValueError: when an argument is off, or H or W of an input is not a positive multiple of 64.
+        ValueError: when an argument is out of range, or H or W of an input is not a positive multiple of 64.
     """
 
     def __init__(
@@ -154,4 +154,5 @@ class ChannelAttentionUNet(nn.Module):
         x = self.attention(skip6, self.up7(self.level7(skip6)))
         for level, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
             x = block(torch.cat((skips[4 - level], up(x)), dim=1))
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits

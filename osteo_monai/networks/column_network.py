@@ -1,4 +1,4 @@
-"""Where bodies and discs lie along a straightened vertebral column: features of each slice, mixed along the column."""
+"""Location of bodies and discs along a straightened vertebral column: features of each slice, mixed along it."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 COLUMN_CHANNELS: dict[str, int] = {"centre": 1, "disc": 1, "body": 1, "role": 4, "offset": 2}
-"""Answers for each slice: near the centre of a body, near the middle of a disc, inside a body (logits); role of the
-body (logits of ribbed, last ribbed, lumbar, last lumbar); x and y from the window's centre to the column's axis, in
-10 mm."""
+"""Channels of the output for each slice: near the centre of a body, near the middle of a disc, inside a body (logits);
+role of the body (logits of ribbed, last ribbed, lumbar, last lumbar); x and y from the window's centre to the column's
+axis, in 10 mm."""
 
 
 class ColumnNetwork(nn.Module):
@@ -16,10 +16,10 @@ class ColumnNetwork(nn.Module):
 
     Args:
         window: voxels of a window along x and y.
-        channels: of the three encoder blocks, each of two 3 x 3 convolutions, the second with stride 2.
-        features: numbers that a slice is encoded to.
-        dilations: of the residual 1D convolutions of width 5 along the column.
-        dropout: share of a slice's features that is dropped in training.
+        channels: channels of the three encoder blocks, each with two 3 x 3 convolutions, the second with stride 2.
+        features: length of the feature vector of a slice.
+        dilations: dilations of the residual 1D convolutions of width 5 along the column.
+        dropout: share of a slice's features dropped in training.
     """
 
     def __init__(
@@ -59,14 +59,15 @@ class ColumnNetwork(nn.Module):
         """Return (B, 9, Z) for columns (B, 1, X, Y, Z); channels as in ``COLUMN_CHANNELS``.
 
         Raises:
-            ValueError: if the windows are not of the size that the network was made for.
+            ValueError: when the windows have another size than ``window``.
         """
-        wide, deep = self.window
-        if x.dim() != 5 or x.shape[1] != 1 or x.shape[2] != wide or x.shape[3] != deep:
-            raise ValueError(f"columns must be (B, 1, {wide}, {deep}, Z), got {list(x.shape)}")
+        width, depth = self.window
+        if x.dim() != 5 or x.shape[1] != 1 or x.shape[2] != width or x.shape[3] != depth:
+            raise ValueError(f"columns must be (B, 1, {width}, {depth}, Z), got {list(x.shape)}")
         slices = functional.pad(x[:, 0].movedim(3, 1), (0, 0, 0, 0, 1, 1), mode="replicate")  # (B, Z + 2, X, Y)
         triplets = slices.unfold(1, 3, 1).permute(0, 1, 4, 2, 3)  # (B, Z, 3, X, Y)
         features = self.encoder(triplets.flatten(0, 1)).unflatten(0, [len(x), -1]).transpose(1, 2)
         for mixer in self.mixers:
             features = features + mixer(features)
-        return self.head(features)  # type: ignore[no-any-return]
+        output: Tensor = self.head(features)
+        return output

@@ -1,4 +1,4 @@
-"""A DenseNet that reads trabecular bone density, and how sure it is, from slices of one vertebra."""
+"""DenseNet for the trabecular bone density of a vertebra, with its uncertainty, from slices."""
 
 import logging
 import math
@@ -17,36 +17,35 @@ GAUSSIAN_FACTOR = 1.6449
 """Half the width of the central 90 % of a normal distribution, in SDs: the factor of an uncalibrated network."""
 
 _LINE_SLOPE = 0.75
-"""mg/cm3 K2HPO4 per HU that the training starts from: 120 kVp body CT lies at 65-75 keV, which gives 0.66-0.80 before
-marrow fat (attenuation coefficients of NIST). The training is free to leave it."""
+"""Initial slope in mg/cm3 K2HPO4 per HU: 120 kVp body CT has effective energies of 65-75 keV, which give 0.66-0.80
+without marrow fat (attenuation coefficients of NIST)."""
 
 
 class DensityRegressor(nn.Module):
     """Mean and log-variance of a vertebral body's trabecular density.
 
-    DenseNet variants and several slices did best in the review of Wang et al. 2025 (doi 10.2196/77155). The DenseNet of
-    MONAI sees the slices in Hounsfield units, the outline of the body in each and the tube voltage. Its pooled features
-    say three things: the offset and the slope of a line, and the log-variance. The line is then applied to the mean HU
-    within the outline, away from the cortex. So the network reads a calibration off the surrounding tissues (muscle,
-    fat, blood, whose HU tell of tube voltage, contrast agent and a scanner's error) and begins its training at the line
-    from HU to density that holds at 120 kVp.
+    DenseNet variants and several slices had the best results in the review of Wang et al. 2025 (doi 10.2196/77155). The
+    input of MONAI's DenseNet is the slices in HU, the outline of the body in each and the tube voltage. Its pooled
+    features give offset and slope of a line, and the log-variance. The line is applied to the mean HU within the
+    outline, away from the cortex. The network thus estimates a calibration from the surrounding tissues (the HU of
+    muscle, fat and blood depend on tube voltage, contrast agent and scanner error). Its initial line is that from HU to
+    density at 120 kVp.
 
     Args:
-        slices: slices of one body, S.
-        init_features, growth_rate, block_config, bn_size, dropout: of the DenseNet. Layers as DenseNet-121; the default
-            growth is half of it, which takes a quarter of the time.
-        window: HU at which the slices are clipped and that become -1 and 1.
-        erosion: pixels to stay away from the edge of the outline when the mean HU is taken; half a kernel, so that a
-            kernel of ``2 * erosion + 1`` pixels must lie within the outline.
-        centre, scale: mg/cm3 by which densities are standardised inside; kept with the weights.
+        slices: number of slices of one body, S.
+        init_features, growth_rate, block_config, bn_size, dropout: see MONAI's ``DenseNet``. Layers as in
+            DenseNet-121, with half of its growth rate for a quarter of the time.
+        window: HU limits of the slices, scaled to -1 and 1.
+        erosion: distance in pixels from the edge of the outline for the mean HU: a kernel of ``2 * erosion + 1`` pixels
+            must be within the outline.
+        centre, scale: offset and unit in mg/cm3 of the standardised densities; saved with the weights.
 
     Attributes:
-        level_interval_factor, study_interval_factor: how many predicted SDs on either side hold 90 % of the true
-            densities of a level and of a study (the mean over its levels); found by ``calibrate`` and kept with the
-            weights.
+        level_interval_factor, study_interval_factor: half width in predicted SDs of the interval with 90 % of the true
+            densities of a level and of a study (mean over its levels); set by ``calibrate``, saved with the weights.
 
     Raises:
-        ValueError: on an impossible argument, or an input of another number of channels.
+        ValueError: when an argument is out of range, or an input has another number of channels.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class DensityRegressor(nn.Module):
 
         Args:
             x: (..., 2 S + 2, X, Y): S slices in HU, S masks of the body (0 or 1), and two constant planes: tube voltage
-                as (kVp - 110) / 30, 0 where it is unknown, and 1 where it is known.
+                as (kVp - 110) / 30, 0 if unknown; and 1 if known, 0 if unknown.
         """
         if x.dim() < 4 or x.shape[-3] != self.in_channels:
             raise ValueError(f"input must be (..., {self.in_channels}, X, Y), got shape {list(x.shape)}")
@@ -118,23 +117,24 @@ class DensityRegressor(nn.Module):
         mask = stack[:, self.slices : 2 * self.slices]
         scaled = (hu - self.low) * (2.0 / (self.high - self.low)) - 1.0
         maps = self.features(torch.cat([scaled, stack[:, self.slices :]], 1))
-        # float32 from here on: bfloat16 would round a density to half a mg/cm3, and autocast takes matrix products only
+        # float32 below: bfloat16 rounds densities to 0.5 mg/cm3, and autocast would apply to a matrix product
         pooled = functional.relu(maps).float().mean(dim=(-2, -1))
-        said = (pooled[:, None] * self.head.weight.float()).sum(-1) + self.head.bias.float()
+        output = (pooled[:, None] * self.head.weight.float()).sum(-1) + self.head.bias.float()
         line = (self.trabecular_hu(hu, mask) - 150.0) / 100.0
-        mean = said[:, 0] + said[:, 1] * line
-        log_variance = said[:, 2].clamp(-8.0, 4.0)
+        mean = output[:, 0] + output[:, 1] * line
+        log_variance = output[:, 2].clamp(-8.0, 4.0)
         result = torch.stack(
             [self.centre.float() + self.scale.float() * mean, log_variance + 2.0 * torch.log(self.scale.float())], -1
         )
-        return result.unflatten(0, lead)
+        restored: Tensor = result.unflatten(0, lead)
+        return restored
 
     def trabecular_hu(self, hu: Tensor, mask: Tensor) -> Tensor:
-        """Return (N,): mean of ``hu`` within ``mask``, both (N, S, X, Y), where a kernel fits into the mask.
+        """Return (N,): mean of ``hu`` within ``mask``, both (N, S, X, Y), where the kernel fits into the mask.
 
-        Where it fits nowhere, the whole mask counts; without a mask the value is 0 HU.
+        If it fits nowhere, the whole mask is used; without a mask the value is 0 HU.
         """
-        k, pad = self.kernel, self.kernel // 2  # a row, then a column: the same mean in a fraction of the time
+        k, pad = self.kernel, self.kernel // 2  # separable: the same mean in less time
         filled = functional.avg_pool2d(mask, [k, 1], stride=1, padding=[pad, 0])
         filled = functional.avg_pool2d(filled, [1, k], stride=1, padding=[0, pad])
         inside = (filled > 0.999).float()
@@ -143,21 +143,21 @@ class DensityRegressor(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, prediction: Tensor, levels: Tensor, studies: Tensor, coverage: float = 0.9) -> None:
-        """Set the interval factors from people that were not trained on (split-conformal prediction).
+        """Set the interval factors from subjects that were not trained on (split-conformal prediction).
 
-        The factor is the ceil((n + 1) * coverage)-th smallest of the n values |truth - mean| / SD, so that the interval
-        of one more exchangeable person covers the truth with a probability of at least ``coverage``, whatever the
-        network (Lei et al. 2018, doi 10.1080/01621459.2017.1307116). A study's SD is the mean over its levels: their
-        errors come from one scan and are taken as fully correlated.
+        The factor is the ceil((n + 1) * coverage)-th smallest of the n values |truth - mean| / SD. The interval of one
+        further exchangeable subject then covers the truth with a probability of at least ``coverage``, for any network
+        (Lei et al. 2018, doi 10.1080/01621459.2017.1307116). The SD of a study is the mean over its levels: errors of
+        one scan are taken as fully correlated.
 
         Args:
-            prediction: (N, L, 2), the network's answers for N studies of L levels.
-            levels: (N, L), true densities in mg/cm3, NaN where unknown.
+            prediction: (N, L, 2), output of the network for N studies of L levels.
+            levels: (N, L), true densities in mg/cm3, NaN if unknown.
             studies: (N,), true densities of the studies.
             coverage: share of the truths within the interval, in (0, 1).
 
         Raises:
-            ValueError: on shapes that do not belong together, or a coverage outside (0, 1).
+            ValueError: when the shapes do not match, or ``coverage`` is out of range.
         """
         if prediction.dim() != 3 or prediction.shape[-1] != 2 or levels.shape != prediction.shape[:2]:
             raise ValueError(
@@ -167,7 +167,7 @@ class DensityRegressor(nn.Module):
         if studies.shape != prediction.shape[:1]:
             raise ValueError(f"studies must be ({len(prediction)},), got {tuple(studies.shape)}")
         if not 0 < coverage < 1:
-            raise ValueError(f"coverage must lie in (0, 1), got {coverage}")
+            raise ValueError(f"coverage must be in (0, 1), got {coverage}")
         mean, sd = prediction[..., 0].double(), prediction[..., 1].double().div(2).exp()
         for name, scores in (
             ("level", (levels - mean).abs() / sd),
@@ -177,12 +177,12 @@ class DensityRegressor(nn.Module):
             rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
             if rank > len(scores):
                 logger.warning(
-                    "intervals of a %s are not calibrated: %d known densities, at least %d are needed for %g %%",
+                    "intervals of a %s are not calibrated: %d known densities, at least %d are required for %g %%",
                     name,
                     len(scores),
                     math.ceil(coverage / (1 - coverage) - 1e-9),
                     100 * coverage,
                 )
                 continue
-            # rounded up to what half precision holds (to 8), or the person at the quantile might fall out
+            # rounded up to half precision (exact up to 8): the interval must still cover the subject at the quantile
             self.get_buffer(f"{name}_interval_factor").fill_(math.ceil(256 * float(scores[rank - 1])) / 256)

@@ -1,6 +1,6 @@
 """The network of Li et al. 2026 (doi 10.13929/j.issn.1003-3289.2026.03.017, section 1.3) for chest radiographs.
 
-What the paper fixes and what it leaves open:
+Specification of the paper, and choices where it has none:
 
 ===================  ===============================================================================================
 patches              a grid of 6 x 6, each resized to 256 x 256 pixels, one channel
@@ -19,6 +19,7 @@ chosen here          8 heads; 2048 (4 x 512) in the layers and 256 (512 / 2) in 
 """
 
 import math
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -37,7 +38,7 @@ class _SeparateMLPs(nn.Module):
 
     def __init__(self, count: int, width: int, hidden: int) -> None:
         super().__init__()
-        # the start of nn.Linear, for each of them
+        # initialised as nn.Linear, each by itself
         first, second = 1 / math.sqrt(width), 1 / math.sqrt(hidden)
         self.weight1 = nn.Parameter(torch.empty(count, width, hidden).uniform_(-first, first))
         self.bias1 = nn.Parameter(torch.empty(count, hidden).uniform_(-first, first))
@@ -50,22 +51,22 @@ class _SeparateMLPs(nn.Module):
 
 
 class PatchTransformer(nn.Module):
-    """A ResNet-18 reads each patch of a grid, a Transformer what they say together.
+    """A ResNet-18 for each patch of a grid, and a Transformer over the patches.
 
     Args:
         grid: rows and columns of patches.
         width: length of a patch's vector. 512 is the paper's network; less is a *reduced-width variant*, whose ResNet
             has stages of ``width`` / 8, / 4, / 2 and ``width`` channels.
-        layers, heads: of the Transformer.
+        layers, heads: numbers of layers and of attention heads of the Transformer.
         mlp_width: hidden units in its layers; four times the width by default.
         head_width: hidden units of the global and of each local MLP; half the width by default.
-        activation: ``"gelu"`` or ``"relu"``, in the layers.
-        dropout: in the layers.
+        activation: ``"gelu"`` or ``"relu"``; activation of the layers.
+        dropout: dropout of the layers.
         imagenet_weights: file with the ResNet-18's ImageNet weights (see ``load_imagenet_resnet18``); empty for random
             ones.
 
     Raises:
-        ValueError: listing every argument that is off, or on an input of another shape.
+        ValueError: with all arguments out of range, or when an input has another shape.
     """
 
     def __init__(
@@ -91,9 +92,9 @@ class PatchTransformer(nn.Module):
         if activation not in ("gelu", "relu"):
             problems.append(f"activation must be gelu or relu, got {activation!r}")
         if not 0 <= dropout < 1:
-            problems.append(f"dropout must lie in [0, 1), got {dropout}")
+            problems.append(f"dropout must be in [0, 1), got {dropout}")
         if imagenet_weights and width != 512:
-            problems.append(f"imagenet_weights fit a width of 512 alone, got {width}")
+            problems.append(f"imagenet_weights must have a width of 512, got {width}")
         if problems:
             raise ValueError("; ".join(problems))
         self.grid = (int(grid[0]), int(grid[1]))
@@ -108,7 +109,7 @@ class PatchTransformer(nn.Module):
         self.position = nn.Parameter(torch.empty(1, patches + 1, width))
         for parameter in (self.token, self.position):
             nn.init.trunc_normal_(parameter, std=0.02)
-        # not nn.TransformerEncoder: its layers would all start from one and the same copy
+        # not nn.TransformerEncoder, whose layers start as copies of one layer
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width,
@@ -136,15 +137,15 @@ class PatchTransformer(nn.Module):
         return torch.cat([self.global_head(tokens[:, 0]), self.local_heads(tokens[:, 1:])], 1)
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Return what the first layer is given, (N, 1 + P, width): [BMD] first, positions added."""
+        """Return the input of the first layer (N, 1 + P, width): [BMD] first, positions added."""
         patches = self.grid[0] * self.grid[1]
         if x.dim() != 4 or x.shape[1] != patches:
-            raise ValueError(f"input must be (N, {patches}, H, W), a channel a patch, got {list(x.shape)}")
+            raise ValueError(f"input must be (N, {patches}, H, W), one channel a patch, got {list(x.shape)}")
         vectors = self.encoder(x.reshape(-1, 1, x.shape[2], x.shape[3])).reshape(len(x), patches, -1)
         return torch.cat([self.token.expand(len(x), -1, -1).to(vectors.dtype), vectors], 1) + self.position
 
     def attentions(self, x: Tensor) -> Tensor:
-        """Return (N, layers, heads, 1 + P, 1 + P): how much each token (row) takes from each (column)."""
+        """Return (N, layers, heads, 1 + P, 1 + P): attention of each token (row) to each token (column)."""
         tokens = self.tokens(x)
         weights = []
         for layer in self.layers:
@@ -158,37 +159,37 @@ def load_imagenet_resnet18(network: nn.Module, file: str | Path) -> None:
     """Fill a one-channel ResNet-18 with ImageNet weights; the first convolution is summed over red, green and blue.
 
     Args:
-        network: made by ``slice_classifier`` with ``depth="resnet18"`` and its default widths; its classifier, if it
-            has one, keeps its own weights.
-        file: state dict of a ResNet-18 with the usual names (``conv1.weight``, ``layer1.0.conv1.weight``, ...), as
-            ``torch.save`` writes it. None ships with the project.
+        network: ``slice_classifier`` with ``depth="resnet18"`` and the default widths; its last layer, if any, is not
+            changed.
+        file: state dict of a ResNet-18 with the usual names (``conv1.weight``, ``layer1.0.conv1.weight``, ...), written
+            by ``torch.save``. The project has no such file.
 
     Raises:
-        ValueError: when the file is missing, is no state dict, or is one of another network.
+        ValueError: when the file is missing, no state dict, or that of another network.
     """
     path = Path(file)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"imagenet_weights must name a file, there is no {path.name}") from None
-    except Exception:  # an archive that is broken, pickled code, not an archive
-        raise ValueError(f"imagenet_weights must be a state dict that torch can load, {path.name} is not") from None
+        raise ValueError(f"imagenet_weights must be a file, got {path.name}, which does not exist") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError):
+        raise ValueError(f"imagenet_weights must be a state dict that torch can load, got {path.name}") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"imagenet_weights must be a state dict of tensors, {path.name} is not")
+        raise ValueError(f"imagenet_weights must be a state dict of tensors, got {path.name}")
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     if (stem := state.get("conv1.weight")) is not None and stem.shape[1] == 3:
         state["conv1.weight"] = stem.sum(1, keepdim=True)
-    own = {key: value for key, value in network.state_dict().items() if not key.startswith("fc.")}
-    # files of before 2018 lack the counters of batches
+    expected = {key: value for key, value in network.state_dict().items() if not key.startswith("fc.")}
+    # files from before 2018 have no batch counters
     wrong = [
         key
-        for key in sorted(own.keys() | state.keys())
+        for key in sorted(expected.keys() | state.keys())
         if not key.endswith("num_batches_tracked")
-        and (key not in own or key not in state or own[key].shape != state[key].shape)
+        and (key not in expected or key not in state or expected[key].shape != state[key].shape)
     ]
     if wrong:
         raise ValueError(
-            f"imagenet_weights must be those of a ResNet-18, {path.name} differs in {len(wrong)} of {len(own)} "
-            f"tensors, first in {wrong[0]}"
+            f"imagenet_weights must be those of a ResNet-18, got {path.name}, which differs in {len(wrong)} of "
+            f"{len(expected)} tensors, first in {wrong[0]}"
         )
     network.load_state_dict(state, strict=False)

@@ -2,7 +2,7 @@
 
 The paper names ResNet-101 and describes stages of 3, 4, 6 and 3 units, which is the depth of ResNet-50 (ResNet-101 has
 3, 4, 23 and 3), and units of two 3 x 3 and one 1 x 1 convolution, which is not the standard bottleneck (1 x 1, 3 x 3,
-1 x 1). Both depths are offered, with MONAI's standard bottleneck; the name that the paper gives is the default.
+1 x 1). Both depths are available, with MONAI's standard bottleneck; the network named in the paper is the default.
 A 7 x 7 convolution and a 3 x 3 max pooling, of stride 2 both, come first as in He et al. 2016 (MONAI's own default for
 the former, stride 1, costs four times as much); global average pooling and a linear layer come last.
 """
@@ -33,18 +33,18 @@ def slice_classifier(
 ) -> ResNet:
     """Return a residual network from (N, ``in_channels``, X, Y) to logits (N, ``out_channels``), randomly initialised.
 
-    Normalisation is by batch: the brightness of the bone is the very thing to be told, and a normalisation by image
-    would take it away.
+    Normalisation is by batch: normalisation by image would remove the brightness of the bone, which carries the
+    density.
 
     Args:
-        in_channels: slices stacked as channels; L1 and L2, or L1 alone.
+        in_channels: slices stacked as channels; L1 and L2, or L1 only.
         out_channels: classes.
         depth: one of ``DEPTHS``.
-        widths: channels of the four stages (four times as many leave a bottleneck stage).
-        dropout: share of the pooled features that is dropped in training.
+        widths: channels of the four stages (the output of a bottleneck stage has four times as many).
+        dropout: share of the pooled features dropped in training.
 
     Raises:
-        ValueError: listing every argument that is off.
+        ValueError: with all arguments out of range.
     """
     problems = []
     if depth not in DEPTHS:
@@ -54,7 +54,7 @@ def slice_classifier(
     if in_channels < 1 or out_channels < 1:
         problems.append(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
     if not 0 <= dropout < 1:
-        problems.append(f"dropout must lie in [0, 1), got {dropout}")
+        problems.append(f"dropout must be in [0, 1), got {dropout}")
     if problems:
         raise ValueError("; ".join(problems))
     block, layers = DEPTHS[depth]
@@ -69,7 +69,7 @@ def slice_classifier(
         num_classes=out_channels,
         bias_downsample=False,
     )
-    # MONAI has no dropout here; without any, the layer keeps its usual name
+    # MONAI has no dropout here; without dropout the layer keeps its usual name
     if dropout and network.fc is not None:
         network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)  # type: ignore[assignment]
     return network

@@ -1,4 +1,4 @@
-"""Dictionary transforms that the bundles name."""
+"""Transforms of the bundles' configs."""
 
 from osteo_monai.transforms.body_mask import VertebralBodyMaskd
 from osteo_monai.transforms.centre_heat import CentreHeatd

@@ -1,4 +1,4 @@
-"""The localiser's second training target, made from a level label map."""
+"""Centre heat map, the second training target of the localiser, from a label map of levels."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -16,10 +16,10 @@ __all__ = ["CentreHeatd"]
 
 
 class CentreHeatd(MapTransform):
-    """Turn a level label map (1, X, Y, Z) into (2, X, Y, Z): the labels, and a Gaussian about each body's centre.
+    """Convert a label map of levels (1, X, Y, Z) to (2, X, Y, Z): labels, and a Gaussian at the centre of each body.
 
-    T1 to T7 become T8, which stands for "T8 or above". A body that touches the lowest or highest slice is cut, its
-    centre is unknown, and it gets no Gaussian.
+    T1 to T7 become T8, the class "T8 or above". A body that touches the lowest or highest slice is cut: its centre is
+    unknown, and it has no Gaussian.
 
     Args:
         keys: label maps; ``MetaTensor`` with isotropic or other axis-aligned spacing.

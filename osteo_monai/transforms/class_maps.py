@@ -1,4 +1,4 @@
-"""From the localiser's sixteen channels, and from its training labels, to one map of classes."""
+"""Class map from the sixteen channels of the localiser, or from its training labels."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
-from osteo_monai.transforms.vertebra_decoding import NAMED_LEVELS
+from osteo_monai.transforms.level_naming import NAMED_LEVELS
 
 __all__ = ["CLASS_NAMES", "NAME_LABELS", "RIBS_LABEL", "LocalizationClassesd"]
 
@@ -18,7 +18,7 @@ RIBS_LABEL = RIB_LABEL
 """Label of all ribs in the localiser's training labels: ``osteo_monai.domain.RIB_LABEL``."""
 
 NAME_LABELS: tuple[int, ...] = tuple(level.label for level in NAMED_LEVELS)
-"""Labels of the name channels 4 to 15 of the localiser: T8 (standing for T8 or above), T9 ... T13, L1 ... L6."""
+"""Labels of the name channels 4 to 15 of the localiser: T8 (T8 or above), T9 ... T13, L1 ... L6."""
 
 CLASS_NAMES: tuple[str, ...] = (
     "background",
@@ -27,14 +27,14 @@ CLASS_NAMES: tuple[str, ...] = (
     "sacrum",
     "ribs",
 )
-"""Names of the classes that ``LocalizationClassesd`` gives, by index."""
+"""Names of the classes of ``LocalizationClassesd``, by index."""
 
 
 class LocalizationClassesd(MapTransform):
-    """Turn a prediction (16, X, Y, Z) or a training label (2, X, Y, Z) into classes (1, X, Y, Z), int64.
+    """Convert a prediction (16, X, Y, Z) or a training label (2, X, Y, Z) to classes (1, X, Y, Z), int64.
 
-    Prediction: channels 0 centre heat, 1 body, 2 sacrum, 3 ribs (logits), 4-15 logits of the names. A voxel takes the
-    likeliest of body, sacrum and ribs where one of them passes 0.5, and a body voxel its likeliest name.
+    Prediction: channels 0 centre heat, 1 body, 2 sacrum, 3 ribs (logits), 4-15 logits of the names. A voxel has the
+    most likely class of body, sacrum and ribs if its probability exceeds 0.5, and a body voxel its most likely name.
     Label: channel 0 holds level labels (``NAME_LABELS``; 8-14, T1-T7, count as T8 or above), 26 sacrum, 50 ribs.
     The classes are the indices of ``CLASS_NAMES``.
     """
@@ -64,5 +64,7 @@ class LocalizationClassesd(MapTransform):
             classes = torch.where(which == 0, x[4:].argmax(dim=0) + 1, sacrum_or_ribs)
             return torch.where(best > 0, classes, torch.zeros_like(classes))[None]
         if x.shape[0] != 2:
-            raise ValueError(f"expected {4 + names} channels (prediction) or 2 (label), got shape {tuple(x.shape)}")
+            raise ValueError(
+                f"image must have {4 + names} channels (prediction) or 2 (label), got shape {tuple(x.shape)}"
+            )
         return self._table.to(x.device)[x[0].round().long().clamp_(0, RIBS_LABEL)][None]

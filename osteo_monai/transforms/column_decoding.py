@@ -1,4 +1,4 @@
-"""From what the column network says of each slice to bodies and the discs between them, in mm."""
+"""Bodies and discs in mm from the output of the column network."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from scipy.special import expit, log_softmax
 CENTRE, DISC, BODY, ROLE, OFFSET = 0, 1, 2, slice(3, 7), slice(7, 9)
 CHANNELS = 9
 PEAK_MINIMUM = 0.25
-"""Least probability at the centre of a body; below it the network has seen none. Project custom."""
+"""Least probability at the centre of a body. Project choice."""
 CLOSEST_MM = 14.0
-"""Least distance of two centres: the lowest upper thoracic bodies lie 18 mm apart, collapsed ones less."""
+"""Least distance of two centres: the smallest upper thoracic bodies have 18 mm, collapsed ones less."""
 DISC_PLACE_SD = 0.12
-"""Discs lie in the middle between the centres of two bodies; SD as a share of the distance of the centres. Project
-custom: bodies whose heights differ by a third move the middle by 0.07."""
+"""SD of the position of a disc about the middle of two centres, as a share of their distance. Project choice: bodies
+whose heights differ by a third move the disc by 0.07."""
 CUT_BODY_MM = 5.0
-"""Least height of a body at the end of the scan that is told as one that is cut. Project custom."""
+"""Least height of a cut body at the end of the scan. Project choice."""
 DISC_MINIMUM = 0.15
-"""Least probability in the middle of a disc that counts as seen. Project custom."""
+"""Least probability in the middle of a visible disc. Project choice."""
 
 
 @dataclass(frozen=True)
 class FoundBody:
-    """A vertebral body that was found, without a name. Positions are RAS+ mm on the axis of the column.
+    """A located vertebral body without a name. Positions are RAS+ mm on the axis of the column.
 
     Attributes:
-        probability: of the centre, 0 to 1.
-        superior_mm, inferior_mm: middle of the disc above and below, or the end of the scan where it comes first.
-        superior_seen, inferior_seen: probability of that disc; 0 where the place is inferred.
+        probability: probability of the centre, 0 to 1.
+        superior_mm, inferior_mm: middle of the disc above and below, or the end of the scan if it is nearer.
+        superior_seen, inferior_seen: probability of that disc; 0 if its position is inferred.
         role: log-probabilities of ribbed, last ribbed, lumbar and last lumbar.
-        complete: the body is not cut by the end of the scan.
+        complete: whether the end of the scan does not cut the body.
     """
 
     probability: float
@@ -48,7 +48,7 @@ class FoundBody:
 
 
 class DecodeColumnd(MapTransform):
-    """Turn the column network's answer into ``data["bodies"]``, a list of ``FoundBody`` from the lowest up.
+    """Convert the output of the column network to ``data["bodies"]``, a list of ``FoundBody``, lowest first.
 
     ``data[key]`` (9, Z) logits, channels as in ``networks.COLUMN_CHANNELS``; ``data["axis_mm"]`` (Z, 3) from
     ``StraightenColumnd``. ``data[key]`` becomes the probabilities (3, Z) of centre, disc and body.
@@ -68,14 +68,14 @@ class DecodeColumnd(MapTransform):
 
 
 def decode_column(logits: NDArray[np.float64], axis_mm: NDArray[np.float64]) -> list[FoundBody]:
-    """Return the bodies of a column, from the lowest up.
+    """Return the bodies of a column, lowest first.
 
     Args:
         logits: (9, Z), channels as in ``networks.COLUMN_CHANNELS``.
         axis_mm: (Z, 3) RAS+ mm of the window's centre in each slice, z ascending.
 
     Raises:
-        ValueError: on other shapes.
+        ValueError: when the shapes do not match.
     """
     if logits.shape != (CHANNELS, len(axis_mm)):
         raise ValueError(f"logits must be ({CHANNELS}, {len(axis_mm)}), got {logits.shape}")
@@ -89,7 +89,7 @@ def decode_column(logits: NDArray[np.float64], axis_mm: NDArray[np.float64]) -> 
 
 
 class _Column:
-    """Probabilities along the column, and where its slices lie."""
+    """Probabilities along the column, and positions of its slices."""
 
     def __init__(self, logits: NDArray[np.float64], axis_mm: NDArray[np.float64]) -> None:
         self.centre, self.disc, self.body = expit(logits[:3])
@@ -101,7 +101,7 @@ class _Column:
 
     def centres(self) -> list[float]:
         """Return the slices of the centres, with fractions, ascending."""
-        padded = np.concatenate([[0.0], self.centre, [0.0]])  # a maximum in the outermost slice is one too
+        padded = np.concatenate([[0.0], self.centre, [0.0]])  # a maximum in the outermost slice counts
         peaks, _ = signal.find_peaks(padded, height=PEAK_MINIMUM, distance=max(1, round(CLOSEST_MM / self.step)))
         return [self._refined(self.centre, int(p) - 1) for p in peaks]
 
@@ -126,9 +126,9 @@ class _Column:
         )
 
     def cut_body(self, last: FoundBody, centre: float, side: int) -> FoundBody | None:
-        """Return the body beyond the outermost whole one, of which the scan shows a part; ``None`` where none is.
+        """Return the body beyond the outermost complete one if the scan shows a part of it, or ``None``.
 
-        Its centre is where it would be expected, or at the end of the scan where that comes first.
+        Its centre is at the expected position, or at the end of the scan if that is nearer.
         """
         disc_mm = last.inferior_mm if side < 0 else last.superior_mm
         if not last.complete or (last.inferior_seen if side < 0 else last.superior_seen) == 0.0:
@@ -147,39 +147,39 @@ class _Column:
         return FoundBody(probability, self.point(at), end, disc_mm, 0.0, last.superior_seen, roles, False)
 
     def point(self, at: float) -> tuple[float, float, float]:
-        """Return the RAS+ mm of a slice's axis; ``at`` may have a fraction."""
+        """Return the axis in RAS+ mm at a slice; ``at`` may have a fraction."""
         slices = np.arange(len(self.axis))
         x, y, z = (float(np.interp(at, slices, self.axis[:, a])) for a in range(3))
         return x, y, z
 
     def _refined(self, values: NDArray[np.float64], peak: int) -> float:
         """Return the weighted mean of five slices about a peak."""
-        near = slice(max(0, peak - 2), peak + 3)
-        weight = values[near]
-        return float((np.arange(len(values))[near] * weight).sum() / max(float(weight.sum()), 1e-9))
+        window = slice(max(0, peak - 2), peak + 3)
+        weight = values[window]
+        return float((np.arange(len(values))[window] * weight).sum() / max(float(weight.sum()), 1e-9))
 
     def _pitch(self, i: int, centres: Sequence[float]) -> float:
-        """Return the usual distance to a neighbour, in slices."""
+        """Return the distance to the nearer neighbour in slices, or a usual one."""
         gaps = [abs(centres[j + 1] - centres[j]) for j in (i - 1, i) if 0 <= j < len(centres) - 1]
         return min(gaps) if gaps else 30.0 / self.step
 
     def _disc(self, at: float, neighbour: float | None, side: int, pitch: float) -> tuple[float, float]:
-        """Return the slice of the disc on one side and how surely it was seen."""
+        """Return the slice of the disc on one side, and its probability (0 if inferred)."""
         reach = at + side * 0.85 * pitch if neighbour is None else neighbour
         between = [at + 0.25 * (reach - at), at + (0.75 if neighbour is not None else 1.0) * (reach - at)]
         first, last = int(np.ceil(min(between))), int(np.floor(max(between)))
         first, last = max(first, 0), min(last, self.last)
         middle = at + side * 0.5 * pitch if neighbour is None else 0.5 * (at + neighbour)
         if first <= last:
-            away = (np.arange(first, last + 1) - middle) / max(1e-6, 2 * abs(middle - at))
-            likely = self.disc[first : last + 1] * np.exp(-0.5 * (away / DISC_PLACE_SD) ** 2)
+            offset = (np.arange(first, last + 1) - middle) / max(1e-6, 2 * abs(middle - at))
+            likely = self.disc[first : last + 1] * np.exp(-0.5 * (offset / DISC_PLACE_SD) ** 2)
             peak = first + int(likely.argmax())
             if self.disc[peak] >= DISC_MINIMUM:
                 return self._refined(self.disc, peak), float(self.disc[peak])
         return float(np.clip(middle, -0.5, self.last + 0.5)), 0.0
 
     def _cut(self, at: float, disc: float, seen: float, side: int) -> bool:
-        """Say whether the scan ends before the body does."""
+        """Return whether the scan ends before the body does."""
         edge = 0 if side < 0 else self.last
         if seen > 0 and abs(disc - edge) > 0.5:
             return False

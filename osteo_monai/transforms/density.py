@@ -1,4 +1,4 @@
-"""What goes into a ``DensityRegressor`` and what is made of its answer."""
+"""Input and output of a ``DensityRegressor``, and random changes of its input."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,7 +18,7 @@ _Z90 = 1.6449
 
 
 def _voltage(kvp: Any) -> float:
-    """Return the tube voltage in kV, NaN where it is unknown."""
+    """Return the tube voltage in kV, NaN if unknown."""
     value = math.nan if kvp is None else float(kvp)
     if not math.isnan(value) and not 40 <= value <= 200:
         raise ValueError(f"kvp must be a tube voltage from 40 to 200 kV or unknown, got {value:g}")
@@ -30,12 +30,12 @@ class DensityInputd(Transform):
 
     Args:
         levels: number of levels in the stack of slices.
-        image_key, mask_key: (L * S, X, Y) each, HU and 0/1, slices of one level beside each other, as
-            ``VertebralSlicesd`` leaves them; the image becomes (L, 2 S + 2, X, Y) float32 and the mask goes.
-        kvp_key: tube voltage in kV; it may be missing, ``None`` or NaN, and then it is unknown to the network.
+        image_key, mask_key: (L * S, X, Y) each, HU and 0/1, the slices of one level in sequence, see
+            ``VertebralSlicesd``; the image becomes (L, 2 S + 2, X, Y) float32 and the mask is removed.
+        kvp_key: tube voltage in kV; missing, ``None`` or NaN if unknown.
 
     Raises:
-        ValueError: on shapes that do not belong together or an impossible tube voltage.
+        ValueError: when the shapes do not match, or the tube voltage is out of range.
     """
 
     def __init__(self, levels: int = 2, image_key: str = "image", mask_key: str = "mask", kvp_key: str = "kvp") -> None:
@@ -62,22 +62,22 @@ class DensityInputd(Transform):
 
 
 class RandAcquisitiond(Randomizable, Transform):
-    """Change a stack of slices as another scan of the same body would: cheap, and the density stays what it is.
+    """Simulate another scan of the same body, with the same density, in a stack of slices.
 
-    Left and right are swapped, the frame is moved, the scanner's gain and offset change, noise is added, the kernel is
-    made softer or sharper, the mask shrinks or grows by a pixel, and the tube voltage is forgotten. Amounts are drawn
-    evenly within their limits; the defaults are the project's choice.
+    Left and right are swapped, the frame is moved, gain and offset are changed, noise is added, the kernel is made
+    softer or sharper, the mask shrinks or grows by a pixel, and the tube voltage is set to unknown. Amounts are uniform
+    within their limits. Project choice of the defaults.
 
     Args:
-        image_key, mask_key, kvp_key: as for ``DensityInputd``, before it.
-        shift: pixels to either side.
+        image_key, mask_key, kvp_key: see ``DensityInputd``, which follows.
+        shift: largest shift in pixels.
         gain: largest relative change of HU + 1000.
-        offset: HU to either side.
-        noise: largest SD of the added noise, HU; it has grain of one or of three pixels.
+        offset: largest offset in HU.
+        noise: largest SD of the added noise, HU; its grain is one or three pixels.
         sharpness: range of the weight of (image - its 3 x 3 binomial mean) that is added; -1 is that mean.
-        mask_prob: of a mask that is a pixel smaller or larger.
+        mask_prob: probability of a mask that is a pixel smaller or larger.
         forget_kvp: probability that the tube voltage is unknown.
-        prob: of each of gain with offset, noise and sharpness.
+        prob: probability of each of gain with offset, noise and sharpness.
     """
 
     def __init__(
@@ -140,18 +140,18 @@ class RandAcquisitiond(Randomizable, Transform):
 
 
 class EstimateDensityd(MapTransform):
-    """Turn a ``DensityRegressor``'s answer into densities with their intervals and the study's class.
+    """Convert the output of a ``DensityRegressor`` to densities with their intervals and the class of the study.
 
-    Adds ``density``, a dictionary that can be written as JSON: ``standard``, ``coverage`` (of the intervals), and
+    Adds ``density``, a dictionary for JSON: ``standard``, ``coverage`` (of the intervals), and
     ``levels`` (a dictionary by level) and ``study``, each with ``bmd_mg_cm3``, ``lower``, ``upper`` and ``sd``; the
     study also has ``probability`` by class and ``bone_status``. A study's density is the mean over its levels, its SD
     the mean of theirs (see ``DensityRegressor.calibrate``). The probabilities are those of a normal distribution whose
-    central 90 % are the interval. The answer itself stays as it is.
+    central 90 % are the interval. The output itself is kept.
 
     Args:
-        keys: the answer, (L, 2).
-        network: whose interval factors are used, as they are at the time of the call.
-        levels: in the order of the answer.
+        keys: output of the network, (L, 2).
+        network: network whose interval factors are read at each call.
+        levels: vertebrae, in the order of the output.
     """
 
     def __init__(self, keys: str, network: Any, levels: Sequence[str] = SCREENED_LEVELS) -> None:
@@ -164,7 +164,7 @@ class EstimateDensityd(MapTransform):
         result = dict(data)
         answer: Tensor = torch.as_tensor(result[self.keys[0]]).detach().double().cpu()
         if answer.shape != (len(self.levels), 2):
-            raise ValueError(f"the answer must be ({len(self.levels)}, 2), got {tuple(answer.shape)}")
+            raise ValueError(f"{self.keys[0]} must be ({len(self.levels)}, 2), got {tuple(answer.shape)}")
         mean, sd = answer[:, 0], (answer[:, 1] / 2).exp()
         factors = [float(getattr(self.network, f"{name}_interval_factor")) for name in ("level", "study")]
         study = _interval(float(mean.mean()), float(sd.mean()), factors[1])

@@ -1,4 +1,4 @@
-"""Where a network looks in a radiograph: Grad-CAM, what a Transformer's token attends to, how much of it is bone."""
+"""Heat maps of radiograph classifiers: Grad-CAM, attention of a Transformer's token, and their share on bone."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,10 +16,10 @@ __all__ = ["HeatMapsd", "attention_rollout", "share_on"]
 
 
 def attention_rollout(weights: Tensor) -> Tensor:
-    """Return (N, T, T): how much of each token's output (row) stems from each token that went in; rows sum to 1.
+    """Return (N, T, T): share of each output token (row) from each input token (column); rows sum to 1.
 
-    Source: Abnar and Zuidema 2020 (arXiv 2005.00928): heads are averaged, half of each layer's output is taken to be
-    its input (the residual sum), and the layers are multiplied.
+    Source: Abnar and Zuidema 2020 (arXiv 2005.00928): heads are averaged, half of the output of each layer is
+    its input (residual sum), and the layers are multiplied.
 
     Args:
         weights: (N, layers, heads, T, T), rows that sum to 1.
@@ -33,7 +33,7 @@ def attention_rollout(weights: Tensor) -> Tensor:
 
 
 def share_on(heat: Tensor, mask: Tensor) -> float:
-    """Return the part of a map's sum that lies on a mask (0..1, same shape); NaN where the map is 0 everywhere."""
+    """Return the share of a map's sum on a mask (0..1, same shape); NaN if the map is 0 everywhere."""
     if heat.shape != mask.shape:
         raise ValueError(f"heat and mask must have the same shape, got {tuple(heat.shape)} and {tuple(mask.shape)}")
     total = float(heat.double().sum())
@@ -41,26 +41,25 @@ def share_on(heat: Tensor, mask: Tensor) -> float:
 
 
 class HeatMapsd(Transform):
-    """Add maps of what spoke for osteoporosis; a step of postprocessing that runs the network once more, backwards too.
+    """Add heat maps for osteoporosis, in postprocessing, by a second forward and a backward pass of the network.
 
-    Added, each on the frame of the patches laid side by side, (1, rows * H, columns * W), which covers the radiograph:
+    Added, each (1, rows * H, columns * W) on the frame of the joined patches, which covers the radiograph:
 
     - ``heat``: Grad-CAM (Selvaraju et al. 2017, as in MONAI) of the first logit. A shared encoder gives one small map a
-      patch, on a common scale; they are laid side by side, then enlarged bilinearly. 0 where nothing spoke for it.
-    - ``attention``, if the network has ``attentions``: the share of the first token's output that stems from each patch
-      (``attention_rollout``), the patches' shares summing to 1.
+      patch, on a common scale; the maps are joined and enlarged bilinearly. 0 where no feature supports the class.
+    - ``attention``, if the network has ``attentions``: the share of the first output token from each patch
+      (``attention_rollout``), with a sum of 1.
 
-    With a mask of bone in the data, in patches like the image, also ``heat_on_bone`` and ``attention_on_bone`` (the
-    share of each map that lies on it) and ``bone_area`` (the share of the frame that it covers, what an even map would
-    get).
+    With a bone mask in the data, in patches like the image, also ``heat_on_bone`` and ``attention_on_bone`` (share of
+    each map on the mask) and ``bone_area`` (share of the frame on the mask, the value of a uniform map).
 
     Args:
-        network: as trained; left in evaluation mode, without gradients.
-        layer: name of the part whose output Grad-CAM takes: the last map.
+        network: trained network; set to evaluation mode, without gradients.
+        layer: name of the layer with the last feature maps.
         grid: rows and columns of patches.
-        image_key: (rows * columns, H, W), the network's input; the maps come out on its device.
-        bone_key: the mask.
-        enabled: off, nothing is added.
+        image_key: (rows * columns, H, W), input of the network; the maps are on its device.
+        bone_key: bone mask, optional in the data.
+        enabled: whether maps are added.
     """
 
     def __init__(
@@ -84,23 +83,23 @@ class HeatMapsd(Transform):
         result = dict(data)
         if not self.enabled:
             return result
-        given = torch.as_tensor(result[self.image_key])
-        heat, attention = self._maps(given.as_tensor() if hasattr(given, "as_tensor") else given)
+        image = torch.as_tensor(result[self.image_key])
+        heat, attention = self._maps(image.as_tensor() if hasattr(image, "as_tensor") else image)
         maps = {"heat": heat} if attention is None else {"heat": heat, "attention": attention}
         result.update(maps)
         if self.bone_key in result:
             bone = join_patches(torch.as_tensor(result[self.bone_key]).to(heat.device).float(), self.grid)[None]
             result["bone_area"] = float(bone.mean())
-            result.update({f"{name}_on_bone": share_on(one, bone) for name, one in maps.items()})
+            result.update({f"{name}_on_bone": share_on(values, bone) for name, values in maps.items()})
         return result
 
     def _maps(self, patches: Tensor) -> tuple[Tensor, Tensor | None]:
         device = next(self.network.parameters()).device
         self.network.eval()
-        # whoever calls may be in inference mode, whose tensors have no gradients
+        # callers may use inference mode, whose tensors have no gradients
         with torch.inference_mode(False), torch.enable_grad():
             x = patches.clone()[None].to(device).float()
-            if self._cam is None:  # its hooks stay, so only a network that is asked gets them
+            if self._cam is None:  # made at first use, since its hooks stay on the network
                 self._cam = GradCAM(self.network, self.layer)
             small = self._cam.compute_map(x, class_idx=0).detach()
             self.network.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Loading radiographs, with the masks that belong to them, through the checked reader."""
+"""Load radiographs and their masks with the checked reader."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,24 +17,24 @@ __all__ = ["LoadRadiographd"]
 
 
 class LoadRadiographd(MapTransform):
-    """Replace the path of a radiograph (DICOM, PNG or JPEG) by its pixels, upright and with bone bright.
+    """Replace the path of a radiograph (DICOM, PNG or JPEG) by its pixels, upright, bone bright.
 
-    Out: float32 MetaTensor (1, rows, columns), 0..1; row 0 on top, column 0 at the viewer's left. Its ``meta`` holds
-    ``filename_or_obj``, ``view``, ``spacing_mm`` (rows, columns; absent where unknown) and ``findings`` (codes).
+    Output: float32 MetaTensor (1, rows, columns), 0..1; row 0 on top, column 0 at the viewer's left. Its ``meta`` holds
+    ``filename_or_obj``, ``view``, ``spacing_mm`` (rows, columns; absent if unknown) and ``findings`` (codes).
 
     Args:
         keys: items with one path each.
-        view: what is needed (``chest_frontal``, ``lumbar_ap``, ...); another view is refused. An item of a record that
-            is named by ``view_key`` goes before it.
-        view_key: item that names the view of a record.
+        view: required view (``chest_frontal``, ``lumbar_ap``, ...); other views are refused. The item ``view_key`` of a
+            record overrides it.
+        view_key: item with the view of a record.
         mask_keys: items with paths of PNG masks on the grid of the first radiograph as it is stored; they are cropped
-            and turned along with it and become float32 0 or 1. Records without them pass.
-        check: whether the pixels are checked, and cropped and turned by what they show; ``False`` for virtual images.
-        allow_missing_keys: pass records without one of ``keys``.
+            and rotated with it and become float32 0 or 1. Optional in the records.
+        check: whether the pixels are checked, cropped and rotated by their content; ``False`` for virtual images.
+        allow_missing_keys: see MONAI's ``MapTransform``.
 
     Raises:
-        UnusableInputError: a file cannot be read, or a mask is not on its radiograph's grid.
-        ScanRefusedError: a radiograph is not fit for use.
+        UnusableInputError: when a file cannot be read, or a mask is not on the grid of its radiograph.
+        ScanRefusedError: when a radiograph cannot be used.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class LoadRadiographd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        read: Radiograph | None = None
+        first: Radiograph | None = None
         for key in self.key_iterator(result):
             path = Path(result[key])
             radiograph = read_radiograph(path, result.get(self.view_key) or self.view, check=self.check)
-            read = read or radiograph
+            first = first or radiograph
             meta: dict[str, Any] = {
                 "filename_or_obj": str(path),
                 "view": str(radiograph.view),
@@ -66,10 +66,10 @@ class LoadRadiographd(MapTransform):
                 meta["spacing_mm"] = radiograph.spacing_mm
             result[key] = MetaTensor(torch.from_numpy(radiograph.pixels)[None], meta=meta)
         for key in self.mask_keys:
-            if read is not None and result.get(key):
+            if first is not None and result.get(key):
                 try:
-                    mask = np.ascontiguousarray(read.layout.apply(read_mask(Path(result[key]))), np.float32)
+                    mask = np.ascontiguousarray(first.layout.apply(read_mask(Path(result[key]))), np.float32)
                 except ValueError as error:
-                    raise UnusableInputError(f"{key} does not fit its radiograph: {error}.") from None
+                    raise UnusableInputError(f"{key} must be on the grid of its radiograph: {error}.") from None
                 result[key] = MetaTensor(torch.from_numpy(mask)[None], meta={"filename_or_obj": str(result[key])})
         return result

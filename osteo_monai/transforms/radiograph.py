@@ -1,4 +1,4 @@
-"""Radiographs as a grid of patches (Li et al. 2026, section 1.2), and how they are varied in training."""
+"""Radiographs as a grid of patches (Li et al. 2026, section 1.2), and their augmentation in training."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,36 +15,36 @@ __all__ = ["PatchGridd", "RandomisedRadiographs", "join_patches", "split_patches
 
 
 def join_patches(patches: Tensor, grid: Sequence[int]) -> Tensor:
-    """Lay patches (..., rows * columns, H, W), row by row from the top left, together: (..., rows * H, columns * W)."""
+    """Join patches (..., rows * columns, H, W), row by row from the top left, to (..., rows * H, columns * W)."""
     rows, columns = grid
-    tiles = patches.unflatten(-3, (rows, columns)).transpose(-3, -2)
+    tiles: Tensor = patches.unflatten(-3, (rows, columns)).transpose(-3, -2)
     return tiles.flatten(-2, -1).flatten(-3, -2)
 
 
 def split_patches(image: Tensor, grid: Sequence[int]) -> Tensor:
-    """The inverse of ``join_patches``."""
+    """Invert ``join_patches``."""
     rows, columns = grid
-    tiles = image.unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1))
+    tiles: Tensor = image.unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1))
     return tiles.transpose(-3, -2).flatten(-4, -3)
 
 
 class PatchGridd(MapTransform):
-    """Cut a radiograph into a grid of rectangles that do not overlap, and resize each by itself, bilinearly.
+    """Divide a radiograph into a grid of rectangles without overlap, and resize each separately, bilinearly.
 
-    The rectangles cover the whole radiograph and differ by at most a pixel in size. Each is resized without a look at
-    its neighbours. In: (1, R, C), row 0 on top. Out: float32 (rows * columns, H, W), row by row from the top left, a
-    plain tensor. With a grid of 1 x 1 it resizes the radiograph as a whole.
+    The rectangles cover the whole radiograph and differ by at most a pixel in size. Input: (1, R, C), row 0 on top.
+    Output: plain float32 tensor (rows * columns, H, W), row by row from the top left. A grid of 1 x 1 resizes the whole
+    radiograph.
 
     Args:
-        keys: radiographs and masks; a mask becomes the share of each pixel that it covers.
-        grid: rows and columns; Li's is 6 x 6.
-        size: height and width of a patch, one number for both; Li's is 256.
-        antialias: widen the bilinear kernel where pixels grow. Without, a strong reduction skips pixels and noise and
-            fine bone structure alias; the paper says no more than "bilinear".
-        allow_missing_keys: as in MONAI.
+        keys: radiographs and masks; a mask becomes its share of each pixel.
+        grid: rows and columns; 6 x 6 in Li et al.
+        size: height and width of a patch, one number for both; 256 in Li et al.
+        antialias: whether the bilinear kernel widens where pixels grow. Without it, noise and fine bone structure
+            alias in a strong reduction; the paper states "bilinear" only.
+        allow_missing_keys: see MONAI's ``MapTransform``.
 
     Raises:
-        ValueError: on impossible arguments, or a radiograph of another shape or with fewer pixels than rectangles.
+        ValueError: when an argument is out of range, or a radiograph has another shape or fewer pixels than rectangles.
     """
 
     def __init__(
@@ -101,21 +101,21 @@ class PatchGridd(MapTransform):
 
 
 class RandomisedRadiographs:
-    """Vary a whole batch of radiographs at once, on the device; a MONAI engine's ``prepare_batch``.
+    """Augment a whole batch of radiographs on the device; a ``prepare_batch`` of MONAI's engines.
 
-    Patches are laid side by side, the radiograph is varied as a whole and cut again: flip, rotation, crop and scale
-    (Li et al. 2026), and for "colour jitter", which is not explained there, what differs between devices and their
-    software: the curve of grey values, the weight of fine detail, noise. Each radiograph is z-scored at the end, as
-    preprocessing leaves it, so that brightness and contrast by themselves tell nothing.
+    Patches are joined, the radiograph is augmented as a whole and divided again: flip, rotation, crop and scale (Li et
+    al. 2026). For "colour jitter", which the paper does not define, properties that differ between devices are varied:
+    curve of grey values, weight of fine detail, noise. Each radiograph is z-scored at the end, as in preprocessing, so
+    that brightness and contrast carry no information.
 
-    Batch in: ``image`` (N, P, H, W), ``target`` (N,). Returned: both, float32, of the same shapes.
+    Input: ``image`` (N, P, H, W), ``target`` (N,). Returns both as float32 of the same shapes.
 
     Args:
         grid: rows and columns of patches.
-        flip: probability of a mirror image, left for right.
-        rotation_deg, scale, shift: limits of an even distribution about no change; the shift in parts of the frame.
-        gamma: limits of the exponent of the grey values' curve, drawn evenly on a logarithmic scale.
-        detail: limits of the weight of what a 3 x 3 mean takes away; -1 leaves the mean alone.
+        flip: probability of exchanging left and right.
+        rotation_deg, scale, shift: limits of a uniform distribution about no change; the shift as a share of the frame.
+        gamma: limits of the exponent of the grey value curve, log-uniform.
+        detail: limits of the added weight of (image - its 3 x 3 mean); -1 is that mean.
         noise: largest SD of added noise, in SDs of the radiograph.
     """
 
@@ -148,31 +148,31 @@ class RandomisedRadiographs:
         )
         n = len(image)
 
-        def each(low: float, high: float) -> Tensor:
+        def draw(low: float, high: float) -> Tensor:
             return (low + (high - low) * torch.rand(n, 1, 1, 1)).to(image.device)
 
         low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
         grey = (image - low) / (high - low).clamp(min=1e-6)
-        image = grey.clamp(min=1e-6) ** each(math.log(self.gamma[0]), math.log(self.gamma[1])).exp()
+        image = grey.clamp(min=1e-6) ** draw(math.log(self.gamma[0]), math.log(self.gamma[1])).exp()
         smooth = functional.avg_pool2d(functional.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        image = image + each(*self.detail) * (image - smooth)
+        image = image + draw(*self.detail) * (image - smooth)
         deviation = image.std((2, 3), keepdim=True).clamp(min=1e-6)
         image = (image - image.mean((2, 3), keepdim=True)) / deviation
         if self.noise:
-            image = image + torch.randn_like(image) * each(0.0, self.noise)
+            image = image + torch.randn_like(image) * draw(0.0, self.noise)
             image = image / image.std((2, 3), keepdim=True).clamp(min=1e-6)
         return split_patches(image[:, 0], self.grid), target
 
     def _grid(self, image: Tensor) -> Tensor:
-        """Return the places (N, H, W, 2) that are sampled; angles are those of a frame whose pixels are square."""
+        """Return the sampling grid (N, H, W, 2); angles are those of a frame with square pixels."""
         n, (h, w) = len(image), image.shape[2:]
 
-        def even(limit: float) -> Tensor:
+        def uniform(limit: float) -> Tensor:
             return limit * (2 * torch.rand(n) - 1)
 
-        angle, zoom = even(self.rotation), 1 + even(self.scale)
+        angle, zoom = uniform(self.rotation), 1 + uniform(self.scale)
         mirror = 1 - 2 * (torch.rand(n) < self.flip).float()
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
-        rows = [torch.stack([cos * mirror, -sin * h / w, even(2 * self.shift)], 1)]
-        rows.append(torch.stack([sin * mirror * w / h, cos, even(2 * self.shift)], 1))
+        rows = [torch.stack([cos * mirror, -sin * h / w, uniform(2 * self.shift)], 1)]
+        rows.append(torch.stack([sin * mirror * w / h, cos, uniform(2 * self.shift)], 1))
         return functional.affine_grid(torch.stack(rows, 1).to(image.device), list(image.shape), align_corners=False)

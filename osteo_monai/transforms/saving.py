@@ -1,7 +1,6 @@
-"""Write lists of located vertebrae or bodies as JSON."""
+"""Write lists of located vertebrae or bodies as JSON files."""
 
 import dataclasses
-import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from osteo_monai.utils.files import write_json
+
 __all__ = ["SaveVertebraed"]
 
 
@@ -17,9 +18,9 @@ class SaveVertebraed(MapTransform):
     """Write a list of ``LocatedVertebra`` or ``FoundBody`` to ``<output_dir>/<scan>_<key>.json``.
 
     Args:
-        keys: items that hold such lists.
-        output_dir: made if missing.
-        image_key: item whose metadata names the scan's file.
+        keys: items with such lists.
+        output_dir: folder of the files, made if missing.
+        image_key: item whose metadata have the file name of the scan.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str, image_key: str = "image") -> None:
@@ -33,7 +34,5 @@ class SaveVertebraed(MapTransform):
         source = image.meta.get("filename_or_obj", "scan") if isinstance(image, MetaTensor) else "scan"
         stem = Path(str(source)).name.removesuffix(".gz").removesuffix(".nii")
         for key in self.key_iterator(result):
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            text = json.dumps([dataclasses.asdict(v) for v in result[key]], indent=2)
-            (self.output_dir / f"{stem}_{key}.json").write_text(text + "\n")
+            write_json(self.output_dir / f"{stem}_{key}.json", [dataclasses.asdict(v) for v in result[key]])
         return result

@@ -1,7 +1,7 @@
-"""Resampling along the voxel axes: quick, anti-aliased, and exactly invertible in shape.
+"""Fast resampling along the voxel axes, with anti-aliasing and an exact inverse of the shape.
 
 MONAI's ``Spacing`` samples through a dense double-precision grid of every output voxel, about 1 GB for a scan of
-512 x 512 x 150, and does not smooth before it thins out. Along the axes of a volume neither is needed.
+512 x 512 x 150, and does not smooth before it reduces. Along the axes of a volume this grid is not required.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -21,10 +21,10 @@ _MODES = ("bilinear", "nearest")
 
 
 def resize_volume(image: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
-    """Resize (C, X, Y, Z) to (C, \\*size), the outer faces of the volume staying where they are.
+    """Resize (C, X, Y, Z) to (C, \\*size) with the same outer faces of the volume.
 
-    ``"bilinear"`` is linear along each axis, gives float32, and where an axis shrinks its triangular kernel widens with
-    the factor, so that what the new grid cannot hold is averaged out. ``"nearest"`` keeps the dtype.
+    ``"bilinear"`` is linear along each axis and gives float32; where an axis shrinks, its triangular kernel widens with
+    the factor (anti-aliasing). ``"nearest"`` keeps the dtype.
     """
     x = image.as_tensor() if isinstance(image, MetaTensor) else image
     nx, ny, nz = (int(n) for n in size)
@@ -35,7 +35,7 @@ def resize_volume(image: Tensor, size: Sequence[int], mode: str = "bilinear") ->
                 x = x.index_select(axis, centres.long().clamp_(max=x.shape[axis] - 1))
         return x
     x = x.float()
-    # whichever step leaves less to do comes first
+    # the step that reduces the volume more comes first
     steps = [_resize_planes, _resize_slices] if nx * ny < x.shape[1] * x.shape[2] else [_resize_slices, _resize_planes]
     for step in steps:
         x = step(x, (nx, ny, nz))
@@ -55,23 +55,23 @@ def _resize_planes(x: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Resize along X and Y."""
     if tuple(x.shape[1:3]) == size[:2]:
         return x
-    # z as channels in channels-last order: the memory as it lies, without a copy
+    # z as channels in channels-last order needs no copy of the memory
     planes = [functional.interpolate(c[None].permute(0, 3, 1, 2), size[:2], mode="bilinear", antialias=True) for c in x]
     return torch.cat([p.permute(0, 2, 3, 1) for p in planes])
 
 
 class AxisAlignedSpacing(InvertibleTransform):
-    """Resample a (C, X, Y, Z) ``MetaTensor`` to about ``pixdim`` mm along its own axes; its directions are kept.
+    """Resample a ``MetaTensor`` (C, X, Y, Z) to about ``pixdim`` mm along its own axes, whose directions are kept.
 
     The field of view is kept exactly, so the new spacing is the old extent over a whole number of voxels and differs
     from ``pixdim`` by at most half a voxel in the extent.
 
     Args:
-        pixdim: wanted spacing in mm along X, Y and Z; an axis with a value of 0 or less keeps its own.
+        pixdim: spacing in mm along X, Y and Z; 0 or less keeps the spacing of an axis.
         mode: ``"bilinear"`` or ``"nearest"``, see ``resize_volume``.
 
     Raises:
-        ValueError: on another mode, or a number of axes other than three.
+        ValueError: for another mode or another number of axes.
     """
 
     def __init__(self, pixdim: Sequence[float], mode: str = "bilinear") -> None:
@@ -94,12 +94,14 @@ class AxisAlignedSpacing(InvertibleTransform):
         )
         mode = mode or self.mode
         result = _with_grid(image, resize_volume(image, shape, mode), old_shape, shape)
-        # self.push_transform would be given the new affine as the original one
-        self.push_transform(result, orig_size=old_shape, extra_info={"mode": mode, "affine": image.affine.clone()})
+        # push_transform would record the new affine as the original one
+        self.push_transform(  # type: ignore[no-untyped-call]
+            result, orig_size=old_shape, extra_info={"mode": mode, "affine": image.affine.clone()}
+        )
         return result
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
-        """Return ``data`` on the grid that the last call started from."""
+        """Return ``data`` on the grid before the last call."""
         transform = self.pop_transform(data)
         shape = tuple(int(n) for n in transform[TraceKeys.ORIG_SIZE])
         info = transform[TraceKeys.EXTRA_INFO]
@@ -112,9 +114,9 @@ class AxisAlignedSpacing(InvertibleTransform):
 
 
 def _with_grid(image: MetaTensor, values: Tensor, old: Sequence[int], new: Sequence[int]) -> MetaTensor:
-    """Give ``values`` the metadata of ``image`` and the affine of the finer or coarser grid over the same extent.
+    """Return ``values`` with the metadata of ``image`` and the affine of the new grid over the same extent.
 
-    New index i covers [i, i + 1) * old / new; its centre lies at old index (i + 0.5) * old / new - 0.5.
+    New index i covers [i, i + 1) * old / new; its centre is at old index (i + 0.5) * old / new - 0.5.
     """
     scale = torch.tensor([o / n for o, n in zip(old, new, strict=True)], dtype=torch.float64)
     change = torch.eye(4, dtype=torch.float64)

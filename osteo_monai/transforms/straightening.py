@@ -1,4 +1,4 @@
-"""From a CT and the centre line of its column to the straightened column, as the column network reads it."""
+"""Straightened column from a CT and the centre line of the column, the input of the column network."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -12,23 +12,23 @@ from scipy import ndimage
 from osteo_monai.imaging.straightening import set_in_water, straighten
 
 _SMOOTH_MM = 10.0
-"""SD of the Gaussian along z that smooths a found centre line: less than half a vertebra. Project custom."""
+"""SD of the Gaussian along z that smooths a centre line: less than half a vertebra. Project choice."""
 _BEYOND_MM = 40.0
-"""How far the line goes on in its direction beyond its ends; farther on it stays where it is. Project custom."""
+"""Length of linear extrapolation beyond the ends of the line; constant beyond. Project choice."""
 
 
 def centre_line(points: NDArray[np.float64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (n, 2) x and y in mm of a smooth line through points of a column, at the given heights.
+    """Return x and y (n, 2) in mm of a smooth line through points of a column, at given heights.
 
     Args:
         points: (m, 3) RAS+ mm on the axis of the column, in any order.
         heights: (n,) z in mm, ascending and evenly spaced.
 
     Raises:
-        ValueError: if there is no point.
+        ValueError: when there is no point.
     """
     if len(points) == 0:
-        raise ValueError("points must hold at least one point of the column, got none")
+        raise ValueError("points must have at least one point of the column, got none")
     points = points[np.argsort(points[:, 2])]
     fine = np.arange(points[0, 2], points[-1, 2] + 1.0, 1.0)
     line = np.empty((len(heights), 2))
@@ -45,13 +45,13 @@ def centre_line(points: NDArray[np.float64], heights: NDArray[np.float64]) -> ND
 
 
 class StraightenColumnd(MapTransform):
-    """Replace a CT by windows about the centre line of its column.
+    """Replace a CT by windows about the centre line of the column.
 
     ``data[key]``, a ``MetaTensor`` (1, X, Y, Z) of HU in RAS+ with voxels of about 2.5 mm, becomes (1, 56 + 2 margin,
     40 + 2 margin, Z). ``data["axis_mm"]`` becomes (Z, 3), the RAS+ position in mm of each window's centre.
 
     Args:
-        keys: the CT.
+        keys: CT.
         line_key: (n, 3) RAS+ mm, points on the axis of the column.
         margin: voxels added to the window on each side, for an inferer that shifts it.
     """
@@ -75,6 +75,6 @@ class StraightenColumnd(MapTransform):
             width = image.shape[1] * float(np.linalg.norm(affine[:3, 0]))
             volume, outside = set_in_water(image.as_tensor()[0].float(), width)
             windows = straighten(volume, voxels[:, :2], self.margin, outside)[None]
-            # the windows have no affine; whoever writes a file needs the name of the scan
+            # windows have no affine, but writers need the file name of the scan
             result[key] = MetaTensor(windows, meta={"filename_or_obj": image.meta.get("filename_or_obj", "scan")})
         return result

@@ -1,8 +1,8 @@
-"""From the localiser's output to named vertebrae: the column is found first, then cut and named in one step.
+"""Named vertebrae from the output of the localiser.
 
-The network says, a voxel, whether it is of a body, how near it is to the centre of one, and which level's body
-it would be. The column is the connected run of bodies; its slices go to ``column.cut_column``, which weighs all ways of
-cutting and naming it. How certain a name is, is its posterior probability over all of them.
+For each voxel the network gives the probability of a body, the proximity to the centre of a body, and the likelihood of
+each level. The column is the connected run of bodies. ``level_naming.cut_column`` divides its slices into named
+vertebrae; the certainty of a name is its posterior probability over all segmentations.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,26 +17,26 @@ from scipy import ndimage
 from scipy.special import expit, log_softmax
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.transforms.column import NAMED_LEVELS, PITCH_MM, Segment, cut_column
+from osteo_monai.transforms.level_naming import NAMED_LEVELS, PITCH_MM, Segment, cut_column
 
 HEAT_CHANNEL, BODY_CHANNEL, SACRUM_CHANNEL, RIB_CHANNEL, FIRST_NAME_CHANNEL = 0, 1, 2, 3, 4
 CHANNELS = FIRST_NAME_CHANNEL + len(NAMED_LEVELS)
 HEAT_SD_MM = 6.0
 """SD of the heat about the centre of a body."""
 _LEAST_AREA_MM2 = 130.0
-"""A slice with less of a body in it is not of the column; bodies have 500 to 1800 mm2."""
+"""Least area of the column in a slice; bodies have 500 to 1800 mm2."""
 _EDGE_MM = 8.0
-"""A column that comes this near to the end of the scan is taken to go on beyond it."""
+"""Distance from the end of the scan up to which the column is assumed to continue beyond it."""
 
 
 @dataclass(frozen=True)
 class LocatedVertebra:
-    """A vertebral body that was found and named. Positions are RAS+ mm.
+    """A located and named vertebral body. Positions are RAS+ mm.
 
     Attributes:
-        certainty: posterior probability of ``level``; ``runner_up`` is the next best name.
+        certainty: posterior probability of ``level``; ``runner_up`` is the second most likely name.
         superior_mm, inferior_mm: points on the borders to the neighbours, in the discs.
-        complete: the body is not cut by the field of view.
+        complete: whether the field of view does not cut the body.
     """
 
     level: VertebraLevel
@@ -58,22 +58,22 @@ class _Column:
     line: NDArray[np.float64]
 
     def point(self, z: float) -> NDArray[np.float64]:
-        """The centre line at height ``z``, in voxels."""
+        """Return the centre line at height ``z``, in voxels."""
         at = np.arange(len(self.line)) + self.first
         return np.array([np.interp(z, at, self.line[:, 0]), np.interp(z, at, self.line[:, 1]), z])
 
 
 class DecodeVertebraed(MapTransform):
-    """Turn the localiser's output into ``data["vertebrae"]``, a list of ``LocatedVertebra`` from the lowest up.
+    """Convert the output of the localiser to ``data["vertebrae"]``, a list of ``LocatedVertebra``, lowest first.
 
     ``data[key]`` (16, X, Y, Z), a MetaTensor of logits in RAS+ with isotropic voxels, becomes a label map (1, X, Y, Z)
-    of the bodies by ``VertebraLevel.label``, sacrum included. ``data["line"]`` becomes (n, 3), RAS+ mm of the middle of
-    the column in each of its slices.
+    of the bodies by ``VertebraLevel.label``, sacrum included. ``data["line"]`` becomes (n, 3), the middle of the column
+    in RAS+ mm in each of its slices.
 
     Args:
-        trust: of one slice's evidence, see ``cut_column``.
-        vertebrae_key: where the list goes.
-        line_key: where the centre line goes.
+        trust: weight of the evidence of one slice, see ``cut_column``.
+        vertebrae_key: item for the list.
+        line_key: item for the centre line.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DecodeVertebraed(MapTransform):
     def decode(self, prediction: MetaTensor) -> tuple[list[LocatedVertebra], NDArray[np.float64], MetaTensor]:
         """Return the vertebrae, the centre line (n, 3) in RAS+ mm and the label map of logits (16, X, Y, Z)."""
         if prediction.ndim != 4 or prediction.shape[0] != CHANNELS:
-            raise ValueError(f"expected logits of shape ({CHANNELS}, X, Y, Z), got {tuple(prediction.shape)}")
+            raise ValueError(f"prediction must be logits ({CHANNELS}, X, Y, Z), got {tuple(prediction.shape)}")
         logits = prediction.detach().cpu().float().numpy()
         affine = np.asarray(prediction.affine, float)
         spacing = float(np.linalg.norm(affine[:3, 2]))
@@ -137,13 +137,13 @@ class DecodeVertebraed(MapTransform):
 
 
 def find_column(body: NDArray[np.floating], spacing: float) -> NDArray[np.bool_]:
-    """Return the voxels of the vertebral column: the tallest connected run of likely body voxels.
+    """Return the voxels of the vertebral column: the longest connected run of likely body voxels.
 
-    Bodies are joined over gaps of up to 24 mm, wider than any disc, if they lie above one another.
+    Bodies above one another are joined over gaps of up to 24 mm, more than any disc.
 
     Args:
         body: (X, Y, Z) probability of a body.
-        spacing: mm.
+        spacing: voxel size in mm.
     """
     likely = body > 0.3
     reach = max(1, round(12.0 / spacing))
@@ -151,7 +151,7 @@ def find_column(body: NDArray[np.floating], spacing: float) -> NDArray[np.bool_]
     if count == 0:
         return likely
     joined *= likely
-    # how many slices a part spans, a slice counting as full from 6 cm2 on: a large blob elsewhere is not tall
+    # number of slices of a part, where 6 cm2 are a full slice: a large blob elsewhere has few slices
     full = 600.0 / spacing**2
     areas = np.stack([np.bincount(joined[..., z].ravel(), minlength=count + 1) for z in range(body.shape[2])])
     return np.asarray(joined == 1 + int(np.minimum(areas[:, 1:], full).sum(0).argmax()))
@@ -164,7 +164,7 @@ def _read_column(
     names: NDArray[np.floating],
     spacing: float,
 ) -> _Column | None:
-    """Sum up each slice of the column; ``None`` where there is none."""
+    """Return the evidence of each slice of the column; ``None`` if there is no column."""
     within = np.flatnonzero(mask.sum((0, 1)) * spacing**2 >= _LEAST_AREA_MM2)
     if len(within) == 0:
         return None
@@ -181,15 +181,15 @@ def _read_column(
         evidence[i] = np.maximum(mean, -6.0)
         warm[i] = heat[..., first + i][mask[..., first + i]].max()
         line[i] = (x * weight).sum() / total, (y * weight).sum() / total
-    seen = np.flatnonzero(np.isfinite(line[:, 0]))
-    line = np.stack([np.interp(np.arange(n), seen, line[seen, axis]) for axis in (0, 1)], 1)
+    valid = np.flatnonzero(np.isfinite(line[:, 0]))
+    line = np.stack([np.interp(np.arange(n), valid, line[valid, axis]) for axis in (0, 1)], 1)
     return _Column(first, evidence, warm, line)
 
 
 def _lowest_is_last(sacrum: NDArray[np.floating], column: _Column, spacing: float, open_below: bool) -> float:
-    """Probability that the sacrum follows below the column: how much of it is seen, and whether the scan goes on."""
-    seen = float((sacrum > 0.5).sum()) * (spacing / 10) ** 3
-    if seen > 6.0:
+    """Return the probability that the sacrum is next below the column, from its visible volume."""
+    volume_cm3 = float((sacrum > 0.5).sum()) * (spacing / 10) ** 3
+    if volume_cm3 > 6.0:
         return 0.95
     return 0.15 if open_below else 0.6
 
@@ -202,11 +202,11 @@ def _locate(
     spacing: float,
     cut: tuple[bool, bool],
 ) -> LocatedVertebra:
-    """Turn a segment of the column into a vertebra in mm."""
+    """Convert a segment of the column to a vertebra in mm."""
     segment = segments[index]
     inner = segments[1:-1]
     usual = float(np.mean([(s.stop - s.first) * spacing / PITCH_MM[s.level] for s in inner])) if inner else 1.0
-    # a vertebra that the scan may cut is whole if it is nearly as long as it should be
+    # a vertebra at the end of the scan is complete if it has nearly the usual length
     whole = (segment.stop - segment.first) * spacing >= 0.88 * usual * PITCH_MM[segment.level]
     at_end = (cut[0] and index == 0) or (cut[1] and index == len(segments) - 1)
     low, high = column.first + segment.first - 0.5, column.first + segment.stop - 0.5

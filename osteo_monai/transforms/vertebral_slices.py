@@ -1,4 +1,4 @@
-"""The middle slices of named vertebral bodies, cut out and masked, and how they are varied in training."""
+"""Masked middle slices of named vertebral bodies, and their augmentation in training."""
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,37 +20,37 @@ __all__ = ["RandomisedSlices", "VertebralSlicesd"]
 
 
 class VertebralSlicesd(MapTransform):
-    """Cut the middle axial slices of named vertebral bodies out of a CT volume.
+    """Extract the middle axial slices of named vertebral bodies from a CT volume.
 
     The centre slice of a level is the one of its mask nearest to the area-weighted middle of the mask along z; a slice
-    at an offset is the nearest one to that middle plus the offset, and where the volume ends before it the last one.
-    All slices of a level share one frame. With ``pixel_mm`` the frame lies about the centroid of the mask in the
-    centre slice and is sampled linearly, with a kernel that widens where pixels grow, so that what the frame cannot
-    hold is averaged out; without, pixels stay as they are and the frame lies about the middle of the volume, which is
-    the whole slice where that has ``size`` x ``size`` pixels (Pan 2024: 512 x 512).
+    at an offset is the nearest one to that middle plus the offset, or the last slice of the volume. All slices of a
+    level share one frame. With ``pixel_mm`` the frame is centred at the centroid of the mask in the centre slice and
+    sampled linearly, with a kernel that widens where pixels grow (anti-aliasing). Without it pixels are kept and the
+    frame is centred at the middle of the volume: the whole slice if that has ``size`` x ``size`` pixels (Pan 2024:
+    512 x 512).
 
-    Image and mask are sampled apart and joined after, so no pixel mixes bone with the fill value.
+    Image and mask are sampled separately, so that no pixel mixes bone with the fill value.
 
-    In: ``image`` (1, X, Y, Z) in HU, a ``MetaTensor``, and a label map of the same shape with ``VertebraLevel.label``
-    for the bodies, both RAS+. Out: ``image``, float32 (levels * offsets, size, size) in HU, level by level and within a
-    level by offset, axes X (to the right) and Y (forwards); ``mask``, float32 of the same shape, 1 in the level's body
-    and 0 elsewhere. Both are plain tensors. The label map is dropped.
+    Input: ``image`` (1, X, Y, Z) in HU, a ``MetaTensor``, and a label map of the same shape with
+    ``VertebraLevel.label`` for the bodies, both RAS+. Output: ``image``, float32 (levels * offsets, size, size) in HU,
+    level by level and within a level by offset, axes X (to the right) and Y (forwards); ``mask``, float32 of the same
+    shape, 1 in the level's body and 0 elsewhere. Both are plain tensors. The label map is dropped.
 
     Args:
-        keys: the image and the label map, in this order.
-        levels: levels to cut out.
+        keys: image and label map, in this order.
+        levels: levels to extract.
         offsets_mm: distances of the slices from the middle of the body, upwards, in mm.
         pixel_mm: pixel size of the frame in mm; ``None`` keeps the volume's pixels.
         size: pixels of the frame along each axis.
-        masked: fill what lies outside the level's body with ``fill_hu``.
+        masked: whether pixels outside the body become ``fill_hu``.
         fill_hu: HU outside the body, and outside the volume.
-        margin_mm: how far the mask is grown (or, if negative, shrunk) in plane before it is used.
-        mask_key: where the mask goes.
-        allow_missing_keys: must be left ``False``: both are needed.
+        margin_mm: in-plane growth of the mask; negative to shrink it.
+        mask_key: item for the mask.
+        allow_missing_keys: must be ``False``: both keys are required.
 
     Raises:
-        ValueError: on an impossible argument; when image and label map do not fit; naming all levels that the label
-            map lacks; when a body does not lie within an unsampled frame.
+        ValueError: when an argument is out of range, image and label map do not match, the label map has no body of a
+            level, or a body is not within a frame without resampling.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class VertebralSlicesd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         problems = []
         if len(self.keys) != 2 or allow_missing_keys:
-            problems.append(f"keys must name the image and the label map, and neither may miss, got {self.keys}")
+            problems.append(f"keys must name the image and the label map, both required, got {self.keys}")
         if not levels or len(set(levels)) < len(levels) or set(levels) - set(VertebraLevel):
             problems.append(f"levels must be different vertebral levels such as 'L1', got {list(levels)}")
         if not offsets_mm:
-            problems.append("offsets_mm must hold at least one distance, got none")
+            problems.append("offsets_mm must have at least one distance, got none")
         if size < 1 or (pixel_mm is not None and not pixel_mm > 0):
             problems.append(f"size and pixel_mm must be positive, got {size} and {pixel_mm}")
         if problems:
@@ -97,7 +97,7 @@ class VertebralSlicesd(MapTransform):
         volume = torch.as_tensor(labels)[0].cpu().numpy()
         bodies = {level: np.abs(volume - level.label) < 0.5 for level in self.levels}
         if missing := [f"{level} (label {level.label})" for level, body in bodies.items() if not body.any()]:
-            raise ValueError(f"{self.keys[1]} must hold {', '.join(self.levels)}, it has no {', no '.join(missing)}")
+            raise ValueError(f"{self.keys[1]} must hold {', '.join(self.levels)}, got no {', no '.join(missing)}")
         images, masks = zip(*(self._cut(hu, body, level, spacing) for level, body in bodies.items()), strict=True)
         result.pop(self.keys[1])
         result[self.keys[0]] = torch.from_numpy(np.concatenate(images))
@@ -129,7 +129,7 @@ class VertebralSlicesd(MapTransform):
         if self.pixel_mm is None:
             inside = body[:, :, slices][along_x.any(0)][:, along_y.any(0)]
             if inside.sum() < body[:, :, slices].sum():
-                raise ValueError(f"size must be large enough for {level} to lie in the frame, got {self.size} pixels")
+                raise ValueError(f"size must be large enough for {level} to be in the frame, got {self.size} pixels")
         planes = np.moveaxis(hu[:, :, slices], -1, 0).astype(np.float32)
         cut = along_x @ (planes - self.fill_hu) @ along_y.T + np.float32(self.fill_hu)
         mask = along_x @ np.moveaxis(body[:, :, slices], -1, 0).astype(np.float32) @ along_y.T >= 0.5
@@ -142,13 +142,13 @@ class VertebralSlicesd(MapTransform):
 
 
 def _sampling(count: int, centre: float, step: float, size: int, exact: bool) -> NDArray[np.float32]:
-    """Return the weights (size, count) by which ``count`` pixels of an axis give ``size`` samples about ``centre``.
+    """Return the weights (size, count) that map ``count`` pixels of an axis to ``size`` samples about ``centre``.
 
-    Each row is a triangle of half-width max(1, ``step``) pixels about its sample; what of it lies outside the axis is
-    missing, so that a sum of less than 1 leaves the rest to the fill value.
+    Each row is a triangle of half-width max(1, ``step``) pixels about its sample. Weights outside the axis are dropped:
+    a sum below 1 leaves the rest to the fill value.
 
     Args:
-        exact: move the frame by less than a pixel, so that samples are pixels.
+        exact: whether the frame is moved by less than a pixel, so that samples are pixels.
     """
     first = centre - (size - 1) / 2 * step
     at = (np.floor(first + 0.5) if exact else first) + np.arange(size) * step
@@ -164,28 +164,28 @@ def _sampling(count: int, centre: float, step: float, size: int, exact: bool) ->
 
 
 def _grown(mask: NDArray[np.bool_], margin_mm: float, pixel_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """Grow (or shrink) a plane's mask by a distance between pixel centres."""
+    """Grow (or shrink) the mask of a plane by a distance between pixel centres."""
     if margin_mm > 0:
         return np.asarray(ndimage.distance_transform_edt(~mask, sampling=pixel_mm) <= margin_mm)
     return np.asarray(ndimage.distance_transform_edt(mask, sampling=pixel_mm) > -margin_mm)
 
 
 class RandomisedSlices:
-    """Vary a whole batch of slices and their masks at once, on the device; a MONAI engine's ``prepare_batch``.
+    """Augment a whole batch of slices and their masks on the device; a ``prepare_batch`` of MONAI's engines.
 
-    Image and mask are warped apart and joined by ``finish``, so that varied bodies have edges as crisp as those the
-    network meets later. Noise, gain and offset are those of scanners, in HU, before any window clips them.
+    Image and mask are warped separately and joined by ``finish``, so that the edges of bodies are as sharp as in
+    validation. Noise, gain and offset are applied in HU, before a window clips them.
 
-    Batch in: ``image`` (N, C, X, Y) in HU, ``mask`` of the same shape, ``label`` (N,). Returned: what ``finish`` makes
-    of image and mask, float32, and ``label``.
+    Input: ``image`` (N, C, X, Y) in HU, ``mask`` of the same shape, ``label`` (N,). Returns the output of ``finish``
+    for image and mask, float32, and ``label``.
 
     Args:
-        finish: the last steps of preprocessing, which validation takes too: window and mask.
-        flip: probability of a mirror image, left for right.
-        rotation_deg, scale, shift: limits of an even distribution about no change; the shift in parts of the frame.
-        mask_cut: limits of where a smoothed mask is cut, 0.5 being the mask itself: it grows and shrinks by some half a
-            pixel.
-        noise_hu: largest SD of the noise that is added.
+        finish: last steps of preprocessing, the same as in validation: window and mask.
+        flip: probability of exchanging left and right.
+        rotation_deg, scale, shift: limits of a uniform distribution about no change; the shift as a share of the frame.
+        mask_cut: limits of the threshold of a smoothed mask; 0.5 is the mask itself, the limits move its edge by about
+            half a pixel.
+        noise_hu: largest SD of the added noise.
         gain_sd, offset_hu: SDs of a factor about 1 and of a shift.
     """
 
@@ -215,26 +215,26 @@ class RandomisedSlices:
         grid = functional.affine_grid(self._warps(len(both)).to(device), list(both.shape), align_corners=False)
         image, mask = functional.grid_sample(both, grid, padding_mode="border", align_corners=False).chunk(2, 1)
 
-        def each(values: Tensor) -> Tensor:
+        def per_item(values: Tensor) -> Tensor:
             return values.view(-1, 1, 1, 1).to(device)
 
         n = len(image)
-        image = image * each(1 + self.gain_sd * torch.randn(n)) + each(self.offset_hu * torch.randn(n))
+        image = image * per_item(1 + self.gain_sd * torch.randn(n)) + per_item(self.offset_hu * torch.randn(n))
         if self.noise_hu:
-            image = image + torch.randn_like(image) * each(self.noise_hu * torch.rand(n))
+            image = image + torch.randn_like(image) * per_item(self.noise_hu * torch.rand(n))
         low, high = self.mask_cut
-        mask = (mask > each(low + (high - low) * torch.rand(n))).float()
+        mask = (mask > per_item(low + (high - low) * torch.rand(n))).float()
         return self.finish({"image": image, "mask": mask})["image"], label
 
     def _warps(self, count: int) -> Tensor:
         """Return (count, 2, 3) maps from the new frame to the old; ``affine_grid`` calls the frame's last axis x."""
 
-        def even(limit: float) -> Tensor:
+        def uniform(limit: float) -> Tensor:
             return limit * (2 * torch.rand(count) - 1)
 
-        angle, zoom = even(self.rotation), 1 + even(self.scale)
+        angle, zoom = uniform(self.rotation), 1 + uniform(self.scale)
         mirror = 1 - 2 * (torch.rand(count) < self.flip).float()  # of X, which affine_grid calls y
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
-        rows = [torch.stack([cos, -sin * mirror, even(2 * self.shift)], 1)]
-        rows.append(torch.stack([sin, cos * mirror, even(2 * self.shift)], 1))
+        rows = [torch.stack([cos, -sin * mirror, uniform(2 * self.shift)], 1)]
+        rows.append(torch.stack([sin, cos * mirror, uniform(2 * self.shift)], 1))
         return torch.stack(rows, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from osteo_monai import bundle
 from osteo_monai.bundle import BUNDLES_VARIABLE, find_bundle
 from osteo_monai.errors import ModelMissingError
 
@@ -74,3 +75,14 @@ def test_finding_a_bundle_loads_neither_torch_nor_monai() -> None:
     code = "import sys; from osteo_monai.bundle import find_bundle; print({'torch', 'monai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert all(hasattr(bundle, name) for name in bundle.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        getattr(bundle, "no_such_name")  # noqa: B009  # a plain access fails the type check
+
+
+def as_protocol(loaded: bundle.InferenceBundle) -> bundle.Bundle:
+    """Type check only: the runner has the interface that screening needs."""
+    return loaded

@@ -49,7 +49,7 @@ def test_a_run_writes_its_merged_config(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["epochz", "name", "epochz#width"])
 def test_unknown_settings_are_refused(setting: str, bundle: Path) -> None:
-    settings = {setting: 9} if "#" not in setting else {"epochz": {}, setting: 9}
+    settings: dict[str, Any] = {setting: 9} if "#" not in setting else {"epochz": {}, setting: 9}
     with pytest.raises(ConfigError, match=f"unknown setting '{setting.partition('#')[0]}': no config of this bundle"):
         run_bundle(bundle, ["common"], settings)
     assert not (bundle / "eval").exists()

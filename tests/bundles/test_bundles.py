@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import nibabel as nib
@@ -21,7 +22,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_
 from osteo_monai.bundle import export_weights, load_bundle, run_bundle
 from osteo_monai.errors import ConfigError, ModelMissingError
 from osteo_monai.experiments import training_size_curve
-from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
+from osteo_monai.transforms.level_naming import NAMED_LEVELS
+from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
@@ -70,11 +72,11 @@ METRICS = {
     CLASSIFICATION: {"val_mean_auc", "val_accuracy"},
 }
 """Of the others in their own tests."""
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     SEGMENTATION: {"image_size": 64, "network_def#widths": [2, 2, 2, 2, 2, 2, 2], "batch_size": 2},
     LOCALIZATION: {"volume_size": [32, 32, 32], "network_def#channels": [2, 2, 2, 2, 2], "batch_size": 1},
 }
-TINY_RUN = {"epochs": 1, "epoch_length": 2, "validation_items": 2, "num_workers": 0, "amp": False}
+TINY_RUN: dict[str, Any] = {"epochs": 1, "epoch_length": 2, "validation_items": 2, "num_workers": 0, "amp": False}
 OVERLAYS = {
     SEGMENTATION: [[], ["evaluate"], ["multi_gpu_train"], ["pan2024"], ["classical_unet"], ["evaluate", "pan2024"]],
     LOCALIZATION: [[], ["evaluate"], ["multi_gpu_train"]],
@@ -87,30 +89,30 @@ OVERLAYS = {
 }
 
 
-def _files(name, *overlays):
+def _files(name: str, *overlays: Any) -> Any:
     return [str(BUNDLES / name / "configs" / f"{part}.json") for part in ("common", "train", *overlays)]
 
 
-def _meta(name):
+def _meta(name: str) -> Any:
     return str(BUNDLES / name / "configs" / "metadata.json")
 
 
-def _metadata(name):
+def _metadata(name: str) -> Any:
     return json.loads(Path(_meta(name)).read_text())
 
 
-def _run(name, folder, *overlays, **settings):
-    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+def _run(name: str, folder: Path, *overlays: Any, **settings: Any) -> None:
+    own: dict[str, Any] = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
     run_bundle(BUNDLES / name, ["common", "train", *overlays], {**own, **SMALL[name], **settings})
 
 
 @pytest.fixture(autouse=True)
-def _own_store(monkeypatch):
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def trained(request, tmp_path_factory):
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One epoch of two steps on virtual patients; gives the bundle's name and the run's folder."""
     folder = tmp_path_factory.mktemp("run")
     environment = pytest.MonkeyPatch()
@@ -121,7 +123,7 @@ def trained(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_files_are_there(name):
+def test_files_are_there(name: str) -> None:
     folder = BUNDLES / name
     expected = ["metadata", "common", "train", "evaluate", "inference", "inference_overlay", "multi_gpu_train"]
     missing = [part for part in expected if not (folder / "configs" / f"{part}.json").is_file()]
@@ -131,7 +133,7 @@ def test_files_are_there(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_metadata_follows_the_schema(name):
+def test_metadata_follows_the_schema(name: str) -> None:
     metadata = _metadata(name)
     assert {key for key, kind in REQUIRED.items() if not isinstance(metadata.get(key), kind)} == set()
     wrong = {key for key, kind in OPTIONAL.items() if key in metadata and not isinstance(metadata[key], kind)}
@@ -145,7 +147,7 @@ def test_metadata_follows_the_schema(name):
 
 
 @pytest.mark.parametrize("name", [*NAMES, CLASSIFICATION])
-def test_metadata_agrees_with_the_network_and_the_evaluation(name):
+def test_metadata_agrees_with_the_network_and_the_evaluation(name: str) -> None:
     metadata, common = _metadata(name), json.loads((BUNDLES / name / "configs" / "common.json").read_text())
     prediction = metadata["network_data_format"]["outputs"]["pred"]
     assert prediction["num_channels"] == common["network_def"]["out_channels"] == len(prediction["channel_def"])
@@ -157,16 +159,16 @@ def test_metadata_agrees_with_the_network_and_the_evaluation(name):
 
 
 @pytest.mark.parametrize(("name", "overlays"), [(name, overlays) for name in ALL for overlays in OVERLAYS[name]])
-def test_every_reference_resolves(name, overlays):
+def test_every_reference_resolves(name: str, overlays: Any) -> None:
     _assert_references(name, _files(name, *overlays))
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_reference_of_inference_resolves(name):
+def test_every_reference_of_inference_resolves(name: str) -> None:
     _assert_references(name, [str(BUNDLES / name / "configs" / "inference.json")])
 
 
-def _assert_references(name, files):
+def _assert_references(name: str, files: Any) -> None:
     parser = ConfigParser()
     parser.read_config(files)
     parser.read_meta(_meta(name))
@@ -176,25 +178,25 @@ def _assert_references(name, files):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_missing_weights_are_reported(name, tmp_path):
+def test_missing_weights_are_reported(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"checkpoint must be a file, got 'none\.pt'"):
         _run(name, tmp_path, "evaluate", checkpoint=str(tmp_path / "none.pt"), test_items=1, track=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_misspelt_setting_ends_the_run(name, tmp_path):
+def test_a_misspelt_setting_ends_the_run(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown setting 'epochz'.*did you mean 'epochs'"):
         _run(name, tmp_path, epochz=4)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_network_fits_its_metadata(name):
+def test_network_fits_its_metadata(name: str) -> None:
     common = str(BUNDLES / name / "configs" / "inference.json")
     verify_net_in_out("network_def", meta_file=_meta(name), config_file=common, device="cpu", n=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_monai_finds_every_property_of_training(name, tmp_path):
+def test_monai_finds_every_property_of_training(name: str, tmp_path: Path) -> None:
     workflow = ConfigWorkflow(
         config_file=_files(name),
         meta_file=_meta(name),
@@ -210,7 +212,7 @@ def test_monai_finds_every_property_of_training(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_monai_finds_every_property_of_inference(name, tmp_path):
+def test_monai_finds_every_property_of_inference(name: str, tmp_path: Path) -> None:
     workflow = ConfigWorkflow(
         config_file=str(BUNDLES / name / "configs" / "inference.json"),
         meta_file=_meta(name),
@@ -223,10 +225,10 @@ def test_monai_finds_every_property_of_inference(name, tmp_path):
     assert workflow.check_properties() == []
 
 
-def test_training_is_tracked(trained):
+def test_training_is_tracked(trained: Any) -> None:
     name, folder = trained
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
     assert record.info.status == "FINISHED"
     expected = {"bundle": name, "bundle_version": _metadata(name)["version"], "data_source": "virtual", "epochs": "1"}
     assert {key: record.data.params[key] for key in expected} == expected
@@ -239,7 +241,7 @@ def test_training_is_tracked(trained):
     assert (folder / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
 
 
-def test_training_resumes(trained, tmp_path, caplog):
+def test_training_resumes(trained: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name, folder = trained
     with caplog.at_level("INFO"):
         _run(
@@ -255,7 +257,7 @@ def test_training_resumes(trained, tmp_path, caplog):
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_evaluation_writes_what_it_declares(trained, tmp_path):
+def test_evaluation_writes_what_it_declares(trained: Any, tmp_path: Path) -> None:
     name, folder = trained
     weights = f"{folder}/checkpoints/model.pt"
     _run(name, tmp_path, "evaluate", checkpoint=weights, test_items=2, num_workers=0, amp=False)
@@ -264,14 +266,14 @@ def test_evaluation_writes_what_it_declares(trained, tmp_path):
     assert set(values) == METRICS[name]
     assert 0 <= values["val_mean_dice"] <= 1 or np.isnan(values["val_mean_dice"])
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
     assert record.info.status == "FINISHED"
     assert len(record.data.params["weights_sha256"]) == 64
     assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} >= {"config.json", "metrics.csv"}
 
 
 @pytest.fixture
-def scan(tmp_path):
+def scan(tmp_path: Path) -> Any:
     """A small scan whose axes are neither in order nor along the patient's."""
     turn = np.array([[0, 0, -1.0], [-1.0, 0, 0], [0, 1.0, 0]])
     affine = np.eye(4)
@@ -282,9 +284,9 @@ def scan(tmp_path):
     return tmp_path / "scan.nii.gz"
 
 
-def test_inference_overlays_the_scan(trained, scan, tmp_path):
+def test_inference_overlays_the_scan(trained: Any, scan: Any, tmp_path: Path) -> None:
     name, folder = trained
-    width = {key: value for key, value in SMALL[name].items() if key.startswith("network_def")}
+    width: dict[str, Any] = {key: value for key, value in SMALL[name].items() if key.startswith("network_def")}
     run(
         config_file=str(BUNDLES / name / "configs" / "inference.json"),
         meta_file=_meta(name),
@@ -297,7 +299,7 @@ def test_inference_overlays_the_scan(trained, scan, tmp_path):
         **width,
     )
     (written,) = (tmp_path / "out").glob("*.nii.gz")
-    result, original = nib.load(written), nib.load(scan)
+    result, original = nib.Nifti1Image.from_filename(written), nib.Nifti1Image.from_filename(scan)
     assert result.shape == original.shape
     np.testing.assert_allclose(result.affine, original.affine, atol=1e-4)
     assert result.get_data_dtype() == np.uint8
@@ -305,7 +307,7 @@ def test_inference_overlays_the_scan(trained, scan, tmp_path):
         assert isinstance(json.loads((tmp_path / "out" / "scan_vertebrae.json").read_text()), list)
 
 
-def test_exported_weights_load_and_run_in_memory(trained, scan, tmp_path):
+def test_exported_weights_load_and_run_in_memory(trained: Any, scan: Any, tmp_path: Path) -> None:
     from monai.transforms import LoadImage
 
     name, folder = trained
@@ -335,9 +337,9 @@ def test_exported_weights_load_and_run_in_memory(trained, scan, tmp_path):
         bundle(torch.zeros(1, 8, 8, 8))
 
 
-def test_torchscript_export(trained, tmp_path):
+def test_torchscript_export(trained: Any, tmp_path: Path) -> None:
     name, folder = trained
-    width = {key: value for key, value in SMALL[name].items() if key.startswith("network_def")}
+    width: dict[str, Any] = {key: value for key, value in SMALL[name].items() if key.startswith("network_def")}
     ckpt_export(
         "network_def",
         filepath=str(tmp_path / "model.ts"),
@@ -354,7 +356,7 @@ def test_torchscript_export(trained, tmp_path):
     )
 
 
-def test_pan_s_recipe_and_the_classical_unet_train(tmp_path):
+def test_pan_s_recipe_and_the_classical_unet_train(tmp_path: Path) -> None:
     plan = TINY_RUN | {"image_size": 64, "batch_size": 2, "track": False}
     pan = plan | {"augmentation#3#roi_size": [56, 56]}
     _run(SEGMENTATION, tmp_path / "pan", "pan2024", **pan)
@@ -364,14 +366,18 @@ def test_pan_s_recipe_and_the_classical_unet_train(tmp_path):
     values = [parser[key] for key in ("epochs", "batch_size", "learning_rate", "boundary", "image_size")]
     assert values == [500, 64, 0.001, "endosteal", 512]
     assert parser["optimizer"]["_target_"] == "torch.optim.SGD"
-    settings = {**plan, "network_def#features": [2, 2, 2, 2, 2, 2], "output_dir": str(tmp_path / "unet")}
+    settings: dict[str, Any] = {
+        **plan,
+        "network_def#features": [2, 2, 2, 2, 2, 2],
+        "output_dir": str(tmp_path / "unet"),
+    }
     run_bundle(BUNDLES / SEGMENTATION, ["common", "train", "classical_unet"], settings)
     assert (tmp_path / "unet" / "checkpoints" / "model.pt").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes_train_together(name, tmp_path):
-    settings = {
+def test_two_processes_train_together(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
         **SMALL[name],
         **TINY_RUN,
         "batch_size": 1,
@@ -394,12 +400,12 @@ def test_two_processes_train_together(name, tmp_path):
     # only rank 0 writes and tracks
     assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    assert len(client.search_runs([client.get_experiment_by_name(name).experiment_id])) == 1
+    assert len(client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])) == 1
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
 
 
 @pytest.fixture
-def manifest(tmp_path):
+def manifest(tmp_path: Path) -> Any:
     """Three scans with one body of L1 each, and a manifest with one in each split."""
     records = []
     for number in range(3):
@@ -419,11 +425,11 @@ def manifest(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_manifest_is_another_source_of_data(name, manifest, tmp_path):
+def test_a_manifest_is_another_source_of_data(name: str, manifest: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     _run(name, out, **TINY_RUN, data_source=str(manifest))
     client = mlflow.MlflowClient(f"sqlite:///{out}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
     assert len(record.data.params["manifest_sha256"]) == 64
     assert "val_mean_dice" in record.data.metrics
     weights = f"{out}/checkpoints/model.pt"
@@ -433,16 +439,18 @@ def test_a_manifest_is_another_source_of_data(name, manifest, tmp_path):
         assert {row[0] for row in csv.reader(file)} == METRICS[name]
 
 
-def test_only_bodies_of_a_manifest_are_trained_and_evaluated(tmp_path):
+def test_only_bodies_of_a_manifest_are_trained_and_evaluated(tmp_path: Path) -> None:
     """Label maps also hold the sacrum (26) and ribs (50); T13 is 28."""
     labels = np.zeros((40, 44, 30), np.uint8)
     for place, label in enumerate((20, 28, 26, 50)):
         labels[8 * place : 8 * place + 6, 15:25, 10:20] = label
     affine = np.diag([1.5, 1.5, 3.0, 1.0])
-    nib.save(nib.Nifti1Image(np.where(labels > 0, 200, -50).astype(np.int16), affine), tmp_path / "ct.nii.gz")
-    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "levels.nii.gz")
-    record = {"image": "ct.nii.gz", "label": "levels.nii.gz"}
-    splits = {split: [record | {"subject_id": split}] for split in ("training", "validation", "test")}
+    splits = {}
+    for split in ("training", "validation", "test"):
+        image, label_map = f"{split}.nii.gz", f"{split}_levels.nii.gz"
+        nib.save(nib.Nifti1Image(np.where(labels > 0, 200, -50).astype(np.int16), affine), tmp_path / image)
+        nib.save(nib.Nifti1Image(labels, affine), tmp_path / label_map)
+        splits[split] = [{"image": image, "label": label_map, "subject_id": split}]
     file = tmp_path / "manifest.json"
     file.write_text(json.dumps({"name": "n", "description": "d", "virtual": True, **splits}))
     for overlays in ([], ["evaluate"]):
@@ -454,11 +462,11 @@ def test_only_bodies_of_a_manifest_are_trained_and_evaluated(tmp_path):
         assert {float(value) for crop in crops for value in crop["label"].unique()} == {0.0, 1.0}
         bright = torch.stack([crop["image"] for crop in crops]) > 0.45
         share = float(torch.stack([crop["label"] for crop in crops]).sum() / bright.sum())
-        assert 0.4 < share < 0.6  # two of four boxes are bodies
+        assert 0.3 < share < 0.8  # two of four boxes are bodies; with all labels it is 1
 
 
-def test_curve_of_dice_over_training_images(tmp_path):
-    small = {**SMALL[SEGMENTATION], **TINY_RUN, "test_items": 2, "track": False}
+def test_curve_of_dice_over_training_images(tmp_path: Path) -> None:
+    small: dict[str, Any] = {**SMALL[SEGMENTATION], **TINY_RUN, "test_items": 2, "track": False}
     rows = training_size_curve(BUNDLES / SEGMENTATION, [2, 4], tmp_path, small)
     assert [row["images"] for row in rows] == [2, 4]
     assert (tmp_path / "training_size.png").stat().st_size > 1000

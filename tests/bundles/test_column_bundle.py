@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import nibabel as nib
@@ -34,20 +35,25 @@ CONFIGS = BUNDLE / "configs"
 META = str(CONFIGS / "metadata.json")
 LOG = str(CONFIGS / "logging.conf")
 METRICS = {"val_loss", "centre_f1", "centre_error_mm", "spurious_per_column", "disc_rate", "role_accuracy"}
-TINY = {"network_def#channels": [8, 8, 8], "network_def#features": 8, "network_def#dilations": [1], "amp": False}
-SMALL_RUN = {**TINY, "people": 4, "epochs": 1, "batch_size": 2, "validation_items": 2, "num_workers": 0}
+TINY: dict[str, Any] = {
+    "network_def#channels": [8, 8, 8],
+    "network_def#features": 8,
+    "network_def#dilations": [1],
+    "amp": False,
+}
+SMALL_RUN: dict[str, Any] = {**TINY, "people": 4, "epochs": 1, "batch_size": 2, "validation_items": 2, "num_workers": 0}
 
 
-def files(*overlays):
+def files(*overlays: Any) -> Any:
     return [str(CONFIGS / f"{part}.json") for part in ("common", "train", *overlays)]
 
 
-def start(folder, *overlays, **settings):
-    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+def start(folder: Path, *overlays: Any, **settings: Any) -> None:
+    own: dict[str, Any] = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
     run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL_RUN, **settings})
 
 
-def infer(bundle, folder, **settings):
+def infer(bundle: Any, folder: Path, **settings: Any) -> None:
     run(
         config_file=str(bundle / "configs" / "inference.json"),
         meta_file=str(bundle / "configs" / "metadata.json"),
@@ -60,12 +66,12 @@ def infer(bundle, folder, **settings):
 
 
 @pytest.fixture(autouse=True)
-def _own_store(monkeypatch):
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One epoch of two steps."""
     folder = tmp_path_factory.mktemp("run")
     environment = pytest.MonkeyPatch()
@@ -76,7 +82,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def scan(tmp_path_factory):
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A virtual person's column as a NIfTI file whose axes are not those of RAS+, and the true centres in RAS+ mm."""
     column = paint_column(42, 2)
     affine = np.diag([-STEP_MM, -STEP_MM, STEP_MM, 1.0])
@@ -90,7 +96,7 @@ def scan(tmp_path_factory):
     return path, low + STEP_MM * bodies[whole, :3]
 
 
-def test_metadata_agrees_with_the_network():
+def test_metadata_agrees_with_the_network() -> None:
     metadata = json.loads(Path(META).read_text())
     parser = ConfigParser()
     parser.read_config(str(CONFIGS / "common.json"))
@@ -104,7 +110,7 @@ def test_metadata_agrees_with_the_network():
     assert all(abs(s) <= parser["margin"] for shift in parser["column_inferer#shifts"] for s in shift)
 
 
-def test_the_window_is_the_one_that_the_config_tells():
+def test_the_window_is_the_one_that_the_config_tells() -> None:
     """140 mm from side to side, 100 mm from back to front, 35 of them in front of the line."""
     description = json.loads((CONFIGS / "common.json").read_text())["_desc_spacing_mm"]
     assert f"{WINDOW[0]} x {WINDOW[1]} voxels" in description
@@ -114,7 +120,7 @@ def test_the_window_is_the_one_that_the_config_tells():
 
 
 @pytest.mark.parametrize("kind", ["train", "infer"])
-def test_monai_finds_every_property(kind, tmp_path):
+def test_monai_finds_every_property(kind: Any, tmp_path: Path) -> None:
     settings = SMALL_RUN if kind == "train" else {}
     workflow = ConfigWorkflow(
         config_file=files() if kind == "train" else str(CONFIGS / "inference.json"),
@@ -129,9 +135,9 @@ def test_monai_finds_every_property(kind, tmp_path):
     assert workflow.check_properties() == []
 
 
-def test_training_is_tracked(trained):
+def test_training_is_tracked(trained: Any) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{trained}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert record.info.status == "FINISHED"
     expected = {"bundle": NAME, "data_source": "virtual", "epochs": "1", "people": "4", "batch_size": "2"}
     assert {key: record.data.params[key] for key in expected} == expected
@@ -144,10 +150,10 @@ def test_training_is_tracked(trained):
     assert len(list((trained / "columns").glob("*.pt"))) == 6  # 4 people to train and 2 to validate, painted once
 
 
-def test_the_best_weights_are_those_of_the_lowest_loss(tmp_path):
+def test_the_best_weights_are_those_of_the_lowest_loss(tmp_path: Path) -> None:
     start(tmp_path, epochs=3, learning_rate=0.02, average_decay=0.0)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     losses = [m.value for m in client.get_metric_history(record.info.run_id, "val_loss")]
     assert len(losses) == 3
     scores = tmp_path / "scores"
@@ -165,7 +171,7 @@ def test_the_best_weights_are_those_of_the_lowest_loss(tmp_path):
     assert values["val_loss"] < max(losses)
 
 
-def test_training_resumes(trained, tmp_path):
+def test_training_resumes(trained: Any, tmp_path: Path) -> None:
     start(
         tmp_path,
         epochs=2,
@@ -180,7 +186,7 @@ def test_training_resumes(trained, tmp_path):
     assert not (tmp_path / "columns").exists()
 
 
-def test_another_seed_paints_other_people(trained, tmp_path):
+def test_another_seed_paints_other_people(trained: Any, tmp_path: Path) -> None:
     """The cache of one seed does not serve another."""
     cache = trained / "columns"
     before = {path.name for path in cache.glob("*.pt")}
@@ -188,31 +194,31 @@ def test_another_seed_paints_other_people(trained, tmp_path):
     assert len({path.name for path in cache.glob("*.pt")} - before) == 4  # those of validation are the same
 
 
-def test_a_misspelt_setting_ends_the_run(tmp_path):
+def test_a_misspelt_setting_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown setting 'poeple'.*did you mean 'people'"):
         start(tmp_path, poeple=4)
 
 
-def test_evaluation_writes_what_it_declares(trained, tmp_path):
+def test_evaluation_writes_what_it_declares(trained: Any, tmp_path: Path) -> None:
     start(tmp_path, "evaluate", checkpoint=str(trained / "checkpoints" / "model.pt"), test_items=2)
     with (tmp_path / "metrics.csv").open() as file:
         values = {row[0]: float(row[1]) for row in csv.reader(file)}
     assert set(values) == METRICS
     assert 0 <= values["centre_f1"] <= 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert record.info.status == "FINISHED"
     assert len(record.data.params["weights_sha256"]) == 64
     assert record.data.params["test_items"] == "2"
     assert not (tmp_path / "columns").exists()
 
 
-def test_evaluation_without_weights_is_refused(tmp_path):
+def test_evaluation_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"checkpoint must be a file, got 'nowhere\.pt'"):
         start(tmp_path, "evaluate", checkpoint=str(tmp_path / "nowhere.pt"))
 
 
-def test_the_localiser_s_line_leads_the_shipped_weights_to_the_bodies(scan, tmp_path):
+def test_the_localiser_s_line_leads_the_shipped_weights_to_the_bodies(scan: Any, tmp_path: Path) -> None:
     """Two bundles in a row, as the cards show: the file that the first writes is what the second reads."""
     path, truth = scan
     infer(BUNDLES / LOCALIZATION, tmp_path, image=str(path))
@@ -243,7 +249,7 @@ def test_the_localiser_s_line_leads_the_shipped_weights_to_the_bodies(scan, tmp_
 
 
 @pytest.mark.parametrize("name", ["lidc0001", "lung_bases_5mm", "lidc0002_short_rib", "petct_abdomen_5mm"])
-def test_bodies_of_real_people_stand_where_a_reader_saw_them(name, real_data):
+def test_bodies_of_real_people_stand_where_a_reader_saw_them(name: str, real_data: Path) -> None:
     """All that are whole, within 6 mm (the reader's own error is 3 mm); none where a body is cut."""
     folder = real_data / "ct_real_dev"
     levels = json.loads((folder / "truth.json").read_text())[name]["levels"]
@@ -260,15 +266,15 @@ def test_bodies_of_real_people_stand_where_a_reader_saw_them(name, real_data):
             assert np.abs(whole - truth["z_mm"]).min() > 12.0, level
 
 
-def test_a_scan_without_a_line_is_refused(scan):
+def test_a_scan_without_a_line_is_refused(scan: Any) -> None:
     image = LoadImage(ensure_channel_first=True)(scan[0])
-    with pytest.raises(ValueError, match="points must hold at least one point of the column, got none"):
+    with pytest.raises(ValueError, match="points must have at least one point of the column, got none"):
         load_bundle(NAME)({"image": image, "line": np.empty((0, 3))})
     with pytest.raises(ValueError, match="must be a MetaTensor"):
         load_bundle(NAME)({"image": torch.zeros(1, 8, 8, 8), "line": [[0.0, 0.0, 0.0]]})
 
 
-def test_beyond_the_scan_lies_air(tmp_path):
+def test_beyond_the_scan_lies_air(tmp_path: Path) -> None:
     """The network's input beyond a trunk is 0, as in training, and not an unscaled HU."""
     config = ConfigParser()
     config.read_config(str(CONFIGS / "inference.json"))
@@ -282,7 +288,7 @@ def test_beyond_the_scan_lies_air(tmp_path):
     assert (seen.min(), seen.max()) == (0.0, 0.5)  # 175 HU is half way from -250 to 600
 
 
-def test_exported_weights_run(trained, scan, tmp_path):
+def test_exported_weights_run(trained: Any, scan: Any, tmp_path: Path) -> None:
     copy = tmp_path / NAME
     (copy / "configs").mkdir(parents=True)
     config = json.loads((CONFIGS / "inference.json").read_text())
@@ -300,7 +306,7 @@ def test_exported_weights_run(trained, scan, tmp_path):
     assert isinstance(bundle({"image": image, "line": scan[1]})["bodies"], list)
 
 
-def test_torchscript_export(trained, tmp_path):
+def test_torchscript_export(trained: Any, tmp_path: Path) -> None:
     ckpt_export(
         "network_def",
         filepath=str(tmp_path / "model.ts"),
@@ -313,8 +319,8 @@ def test_torchscript_export(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(tmp_path):
-    settings = {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path, "bundle_root": BUNDLE}
+def test_two_processes_train_together(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path, "bundle_root": BUNDLE}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
         + ["monai.bundle", "run", f"--meta_file={META}", f"--config_file={files('multi_gpu_train')}"]
@@ -326,9 +332,9 @@ def test_two_processes_train_together(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    # rank 0 alone writes and tracks
+    # only rank 0 writes and tracks
     assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2  # 4 people, one a process and step
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -24,32 +26,36 @@ NAMES = (CHEST, LUMBAR)
 VIEWS = {CHEST: "chest_frontal", LUMBAR: "lumbar_ap"}
 # with 4 channels or fewer PyTorch 2.13 writes past its memory where the processor has AVX2 and no more (convolution of
 # 1 x 1 with stride 2, channels last, backward)
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     CHEST: {"patch_size": 32, "network_def#width": 64, "network_def#heads": 2, "network_def#layers": 1},
     LUMBAR: {"patch_size": [64, 32], "network_def#width": 0.125},
 }
-TINY_RUN = {"epochs": 2, "batch_size": 3, "amp": False, "cache_workers": 1, "check_images": False}
+TINY_RUN: dict[str, Any] = {"epochs": 2, "batch_size": 3, "amp": False, "cache_workers": 1, "check_images": False}
 
 
-def _configs(name):
+def _configs(name: str) -> Any:
     return find_bundle(name) / "configs"
 
 
-def _run(name, folder, manifest, *overlays, **settings):
-    own = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db", "data_source": str(manifest)}
+def _run(name: str, folder: Path, manifest: Any, *overlays: Any, **settings: Any) -> None:
+    own: dict[str, Any] = {
+        "output_dir": str(folder),
+        "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+        "data_source": str(manifest),
+    }
     run_bundle(name, ["common", "train", *overlays], {**own, **SMALL[name], **settings})
 
 
-def _table(file):
+def _table(file: Any) -> Any:
     with file.open() as lines:
         return list(csv.DictReader(lines))
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory):
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Every person has each view: a bright band, masked as bone, broad for a good T-score, narrow for a poor one."""
     folder = tmp_path_factory.mktemp("cohort")
-    content = {"name": "bands", "description": "bands", "virtual": True}
+    content: dict[str, Any] = {"name": "bands", "description": "bands", "virtual": True}
     content |= {split: [] for split in ("training", "validation", "test")}
     for number in range(12):
         poor = number % 2
@@ -69,7 +75,7 @@ def manifest(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def trained(request, manifest, tmp_path_factory):
+def trained(request: pytest.FixtureRequest, manifest: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("run")
     environment = pytest.MonkeyPatch()
     environment.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -78,10 +84,10 @@ def trained(request, manifest, tmp_path_factory):
     return request.param, folder
 
 
-def test_training_is_tracked_and_leaves_weights(trained):
+def test_training_is_tracked_and_leaves_weights(trained: Any) -> None:
     name, folder = trained
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    (record,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
     assert record.info.status == "FINISHED"
     assert {"train_loss_epoch", "val_auc", "val_accuracy"} <= set(record.data.metrics)
     assert record.data.params["training_images"] == "6"
@@ -91,7 +97,7 @@ def test_training_is_tracked_and_leaves_weights(trained):
     assert (folder / "checkpoints" / "checkpoint_epoch=2.pt").is_file()
 
 
-def test_evaluation_writes_risks_and_how_much_heat_lies_on_bone(trained, manifest, tmp_path):
+def test_evaluation_writes_risks_and_how_much_heat_lies_on_bone(trained: Any, manifest: Any, tmp_path: Path) -> None:
     name, folder = trained
     weights = f"{folder}/checkpoints/model.pt"
     splits = ["validation", "test"]
@@ -113,7 +119,7 @@ def test_evaluation_writes_risks_and_how_much_heat_lies_on_bone(trained, manifes
     assert (tmp_path / "heat_maps.png").stat().st_size > 1000
 
 
-def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manifest, tmp_path):
+def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained: Any, manifest: Any, tmp_path: Path) -> None:
     name, folder = trained
     config = merge_configs(find_bundle(name))["inference.json"] | {"amp": False, "check_images": False}
     for key, value in SMALL[name].items():
@@ -155,8 +161,10 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained, manife
         bundle({"image": image, "bone": torch.ones(1, 5, 5)})
 
 
-def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_person(manifest, tmp_path):
-    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1}
+def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_person(
+    manifest: Any, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1}
     file = cross_validate(find_bundle(CHEST), tmp_path, str(manifest), folds=3, settings=settings)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (experiment,) = (e for e in client.search_experiments() if e.name == CHEST)
@@ -195,7 +203,7 @@ def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_pers
         last_checkpoint(weights.parent)
 
 
-def test_lateral_radiographs_with_the_other_architecture(manifest, tmp_path):
+def test_lateral_radiographs_with_the_other_architecture(manifest: Any, tmp_path: Path) -> None:
     _run(LUMBAR, tmp_path, manifest, "lateral", **TINY_RUN, track=False)
     state = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
     assert state.get("model", state)["classes.weight"].shape == (1, 128, 1, 1)
@@ -205,13 +213,13 @@ def test_lateral_radiographs_with_the_other_architecture(manifest, tmp_path):
     assert {row["model"] for row in _table(folder / "predictions.csv")} == {"darknet19 (lumbar_lateral)"}
 
 
-def test_published_recipes(manifest, tmp_path):
+def test_published_recipes(manifest: Any, tmp_path: Path) -> Any:
     _run(CHEST, tmp_path / "li", manifest, "li2026", **TINY_RUN, track=False, num_workers=0)
     _run(LUMBAR, tmp_path / "boonrod", manifest, "boonrod2025", **TINY_RUN, track=False)
     for folder in ("li", "boonrod"):
         assert (tmp_path / folder / "checkpoints" / "model.pt").is_file()
 
-    def settings(name, overlay, *keys):
+    def settings(name: str, overlay: Any, *keys: Any) -> Any:
         parser = ConfigParser()
         parser.read_config([str(_configs(name) / f"{part}.json") for part in ("common", "train", overlay)])
         return [parser[key] for key in keys]
@@ -226,11 +234,13 @@ def test_published_recipes(manifest, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("part", ["train", "validate"])
-def test_each_radiograph_is_read_once_in_two_passes(name, part, manifest, monkeypatch):
+def test_each_radiograph_is_read_once_in_two_passes(
+    name: str, part: Any, manifest: Any, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     reads = []
     read = LoadRadiographd.__call__
 
-    def counted(self, data):
+    def counted(self: LoadRadiographd, data: Any) -> Any:
         reads.append(data["image"])
         return read(self, data)
 
@@ -247,7 +257,7 @@ def test_each_radiograph_is_read_once_in_two_passes(name, part, manifest, monkey
     torch.testing.assert_close(passes[0][0]["image"], passes[1][0]["image"])
 
 
-def test_all_unusable_radiographs_are_listed_together(manifest, tmp_path):
+def test_all_unusable_radiographs_are_listed_together(manifest: Any, tmp_path: Path) -> None:
     content = json.loads(manifest.read_text())
     for number in (0, 3):
         (manifest.parent / f"broken_{number}.png").write_bytes(b"no picture")
@@ -259,7 +269,7 @@ def test_all_unusable_radiographs_are_listed_together(manifest, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_wrong_settings_are_refused(name, manifest, tmp_path):
+def test_wrong_settings_are_refused(name: str, manifest: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="data_source must be the path of a data manifest"):
         _run(name, tmp_path, "", **TINY_RUN, track=False)
     with pytest.raises(ConfigError, match="unknown setting 'epochz'.*did you mean 'epochs'"):
@@ -269,7 +279,7 @@ def test_wrong_settings_are_refused(name, manifest, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_metadata_agrees_with_the_network(name):
+def test_metadata_agrees_with_the_network(name: str) -> None:
     configs = _configs(name)
     metadata = json.loads((configs / "metadata.json").read_text())
     assert metadata["version"] in metadata["changelog"]
@@ -286,7 +296,7 @@ def test_metadata_agrees_with_the_network(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["train", "infer"])
-def test_monai_finds_every_property(name, kind, manifest, tmp_path):
+def test_monai_finds_every_property(name: str, kind: Any, manifest: Any, tmp_path: Path) -> None:
     configs = _configs(name)
     files = [str(configs / "common.json"), str(configs / "train.json")]
     workflow = ConfigWorkflow(
@@ -304,9 +314,9 @@ def test_monai_finds_every_property(name, kind, manifest, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(manifest, tmp_path):
+def test_two_processes_train_together(manifest: Any, tmp_path: Path) -> None:
     configs = _configs(CHEST)
-    settings = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": str(manifest), "track": False}
+    settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": str(manifest), "track": False}
     settings |= {"output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
     files = str([str(configs / f"{part}.json") for part in ("common", "train", "multi_gpu_train")])
     done = subprocess.run(

@@ -63,7 +63,7 @@ def test_folds_divide_subjects_equally_in_each_class(tmp_path: Path) -> None:
     records = [_record(n, -3.0 if n % 3 == 0 else -1.0) for n in range(30)]
     second = [_record(n, -3.0) | {"image": f"again_{n}.png"} for n in range(0, 9, 3)]  # a second radiograph of three
     path = _manifest(tmp_path, training=[*records[:20], *second], validation=records[20:], test=[_record(99, -1)])
-    seen = []
+    seen: list[str] = []
     for fold in range(5):
         inside, outside = (
             radiograph_items(path, [part], "chest_frontal", fold, 5, seed=1) for part in ("fold", "other_folds")

@@ -86,7 +86,7 @@ def test_nothing_found_and_nothing_to_find() -> None:
 
 
 def test_column_report_starts_anew_in_each_epoch() -> None:
-    right = [75.0], [], [75.0], [2]
+    right: tuple[Any, ...] = ([75.0], [], [75.0], [2])
     outputs = [[{"pred": torch.from_numpy(_answer(*right)), "label": torch.from_numpy(_label(*right))}]]
     report = handlers.ColumnReport(step_mm=2.5)
     engine = Engine(lambda engine, batch: batch)

@@ -37,7 +37,7 @@ def _trainer(store: Any, loss: Any = None, **arguments: Any) -> Any:
 
 def _only_run(store: Any) -> Any:
     client = mlflow.MlflowClient(tracking_uri=store)
-    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == "tests"])
     return client, run
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from torch import nn
 
@@ -27,7 +28,7 @@ def _trainer(network: Any, optimizer: Any, handlers: Any, epochs: Any = 1) -> An
 
 def test_average_warms_up_and_then_decays() -> None:
     network = nn.Linear(1, 1, bias=False)
-    average = averaged_copy(network, 0.25)
+    average: Any = averaged_copy(network, 0.25)
     values = []
     for value in (1.0, 2.0, 6.0):
         nn.init.constant_(network.weight, value)
@@ -42,12 +43,12 @@ def test_average_warms_up_and_then_decays() -> None:
 
 def test_running_statistics_are_averaged_like_the_weights() -> None:
     network = nn.BatchNorm1d(1)
-    average = averaged_copy(network, 0.75)
+    average: Any = averaged_copy(network, 0.75)
     averaging = WeightAveraging(average, network)
     expected = []
     for mean in (8.0, 16.0):
-        network.running_mean.fill_(mean)
-        averaging(None)
+        torch.as_tensor(network.running_mean).fill_(mean)
+        averaging(Engine(lambda engine, batch: None))
         expected.append(float(average.module.running_mean))
     # the first step is taken over whole, the next keeps min(0.75, 2/11) of it
     assert expected == pytest.approx([8.0, 16.0 - 8.0 * 2 / 11])

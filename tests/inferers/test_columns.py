@@ -109,7 +109,7 @@ def test_bfloat16_gives_float32() -> None:
 
     class _Network(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return conv(x).mean((2, 3))
+            return torch.as_tensor(conv(x).mean((2, 3)))
 
     column = torch.rand(1, 1, 8, 8, 3)
     answer = ColumnInferer(0, ((0, 0),), enabled=True)(column, _Network())

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -17,7 +19,7 @@ class _Halving(nn.Module):
         self.divisor = divisor
         self.batches: list[int] = []
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         if x.shape[2] % self.divisor or x.shape[3] % self.divisor:
             raise ValueError("cannot be halved")
         self.batches.append(len(x))
@@ -25,20 +27,20 @@ class _Halving(nn.Module):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
-def test_same_as_monai_s_slice_inferer(batch_size):
+def test_same_as_monai_s_slice_inferer(batch_size: Any) -> None:
     network, volume = _Halving(2), torch.randn(2, 1, 64, 128, 7)
     expected = SliceInferer(roi_size=(64, 128), spatial_dim=2)(volume, network)
     result = AxialSliceInferer(batch_size=batch_size)(volume, network)
     torch.testing.assert_close(result, expected)
 
 
-def test_slices_are_batched():
+def test_slices_are_batched() -> None:
     network = _Halving()
     AxialSliceInferer(batch_size=4)(torch.zeros(1, 1, 64, 64, 10), network)
     assert network.batches == [4, 4, 2]
 
 
-def test_any_plane_is_padded_and_cut_back():
+def test_any_plane_is_padded_and_cut_back() -> None:
     volume = torch.randn(1, 1, 50, 71, 3)
     result = AxialSliceInferer(batch_size=2)(volume, _Halving())
     assert result.shape == volume.shape
@@ -47,7 +49,7 @@ def test_any_plane_is_padded_and_cut_back():
     torch.testing.assert_close(result, AxialSliceInferer()(whole, _Halving())[:, :, :50, :71])
 
 
-def test_outputs_follow_from_the_logits():
+def test_outputs_follow_from_the_logits() -> None:
     volume = torch.randn(1, 1, 64, 64, 3)
     one, three = _Halving(1), _Halving(3)
     logits = AxialSliceInferer()(volume, one)
@@ -62,14 +64,14 @@ def test_outputs_follow_from_the_logits():
     assert torch.equal(label[:, 0], logits.argmax(1).to(torch.uint8))
 
 
-def test_single_slices_count_as_a_batch():
+def test_single_slices_count_as_a_batch() -> None:
     slices = torch.randn(5, 1, 40, 64)
     result = AxialSliceInferer(batch_size=2)(slices, _Halving())
     assert result.shape == slices.shape
     torch.testing.assert_close(result, AxialSliceInferer()(slices[..., None], _Halving())[..., 0])
 
 
-def test_geometry_survives():
+def test_geometry_survives() -> None:
     affine = torch.diag(torch.tensor([0.7, 0.8, 2.0, 1.0], dtype=torch.float64))
     volume = MetaTensor(torch.zeros(1, 1, 64, 64, 2), affine=affine)
     result = AxialSliceInferer(output="label")(volume, _Halving())
@@ -77,7 +79,7 @@ def test_geometry_survives():
     torch.testing.assert_close(result.affine, affine)
 
 
-def test_bfloat16_stays_near_single_precision():
+def test_bfloat16_stays_near_single_precision() -> None:
     volume = torch.randn(1, 1, 64, 64, 2)
     exact = AxialSliceInferer()(volume, _Halving())
     rough = AxialSliceInferer(amp=True)(volume, _Halving())
@@ -86,27 +88,33 @@ def test_bfloat16_stays_near_single_precision():
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (1, 1, 64, 64, 0)])
-def test_other_shapes_are_refused(shape):
+def test_other_shapes_are_refused(shape: Any) -> None:
     with pytest.raises(ValueError, match="inputs must be"):
         AxialSliceInferer()(torch.zeros(shape), _Halving())
 
 
 @pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"divisor": 0}, {"output": "mask"}])
-def test_impossible_arguments_are_refused(arguments):
+def test_impossible_arguments_are_refused(arguments: Any) -> None:
     with pytest.raises(ValueError, match="must be"):
         AxialSliceInferer(**arguments)
 
 
-def test_autocast_inferer_pads_at_the_far_end_only():
+def test_autocast_inferer_pads_at_the_far_end_only() -> None:
     x = torch.randn(1, 1, 9, 16)
     network = _Halving(divisor=8)
     padded = torch.nn.functional.pad(x, (0, 0, 0, 7))
     torch.testing.assert_close(AutocastInferer(False, divisor=8)(x, network), network(padded)[:, :, :9])
     assert AutocastInferer(True, divisor=8)(x, network).dtype is torch.float32
     sizes = []
-    AutocastInferer(False, divisor=8, minimum=24)(x, lambda padded: sizes.append(padded.shape[2:]) or padded)
+
+    def recorded(padded: torch.Tensor) -> torch.Tensor:
+        sizes.append(padded.shape[2:])
+        return padded
+
+    AutocastInferer(False, divisor=8, minimum=24)(x, recorded)
     assert sizes == [(24, 24)]
-    for arguments in ({"divisor": 0}, {"divisor": 8, "minimum": 20}):
+    wrong: tuple[dict[str, Any], ...] = ({"divisor": 0}, {"divisor": 8, "minimum": 20})
+    for arguments in wrong:
         with pytest.raises(ValueError, match="divisor must be at least 1"):
             AutocastInferer(**arguments)
 
@@ -114,13 +122,13 @@ def test_autocast_inferer_pads_at_the_far_end_only():
 class _Seen(nn.Module):
     """Keeps what it saw; answers with the input and its square."""
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         self.input = x
         return torch.cat([x, x**2], 1)
 
 
 @pytest.mark.parametrize("shape", [(30, 30, 20), (63, 48, 32), (33, 61, 32), (20, 90, 7)])
-def test_a_narrow_scan_is_set_into_water(shape):
+def test_a_narrow_scan_is_set_into_water(shape: Any) -> None:
     """Beside a crop the network sees neither air nor the emptiness of an oblique grid; the answer is the crop's own."""
     volume = 0.3 + 0.4 * torch.rand(1, 1, *shape)
     volume[..., :3, :] = 0.0  # padding of the grid
@@ -140,18 +148,18 @@ def test_a_narrow_scan_is_set_into_water(shape):
 
 
 @pytest.mark.parametrize("shape", [(64, 30, 32), (64, 48, 32), (90, 61, 20)])
-def test_a_whole_trunk_is_left_as_it_is(shape):
+def test_a_whole_trunk_is_left_as_it_is(shape: Any) -> None:
     volume = torch.rand(1, 1, *shape)
     volume[..., :4, :] = 0.0
     network, plain = _Seen(), _Seen()
-    arguments = {"enabled": False, "divisor": 16, "minimum": 32}
+    arguments: dict[str, Any] = {"enabled": False, "divisor": 16, "minimum": 32}
     result = LocalizationInferer((64, 48), **arguments)(volume, network)
     torch.testing.assert_close(result, AutocastInferer(**arguments)(volume, plain))
     assert torch.equal(network.input, plain.input)
     assert network.input.min() == 0
 
 
-def test_water_lies_on_both_sides_of_a_crop():
+def test_water_lies_on_both_sides_of_a_crop() -> None:
     volume, network = torch.ones(1, 1, 11, 7, 4), _Seen()
     LocalizationInferer((16, 8), water=0.25, enabled=False)(volume, network)
     x, y = (network.input[0, 0, :, :, 0] == 1).any(1), (network.input[0, 0, :, :, 0] == 1).any(0)

@@ -16,7 +16,8 @@ from osteo_monai.losses import (
     OrdinalCrossEntropyLoss,
     VertebraLocalizationLoss,
 )
-from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL, NAMED_LEVELS
+from osteo_monai.transforms.level_naming import NAMED_LEVELS
+from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
 
 L = VertebraLevel
 CHANNELS = FIRST_NAME_CHANNEL + len(NAMED_LEVELS)
@@ -276,14 +277,14 @@ def column_target(slices: int = 6) -> torch.Tensor:
     target[0, 3] = -1.0
     target[0, 3, :3] = 2.0
     target[0, 4, :3], target[0, 5, :3] = 0.5, -2.0
-    target[0, 4:, 3:] = 77.0  # nobody is asked for the axis where there is no body
+    target[0, 4:, 3:] = 77.0  # without a body the axis does not count
     return target
 
 
 def test_column_loss_by_hand() -> None:
     """Logits 0: each of 18 heats costs log 2, a peak of weight 4; roles log 4; offsets 0.5 and 2 in a Huber loss."""
     heat = 3 * math.log(2) * (18 + 2 * 3) / 18
-    role = 0.3 * math.log(4)  # label smoothing leaves equal logits alone
+    role = 0.3 * math.log(4)  # label smoothing does not change equal logits
     offset = 0.5 * ((0.5 - 0.05) + (2.0 - 0.05)) / 2
     loss = ColumnLoss()(torch.zeros(1, 9, 6), column_target())
     assert float(loss) == pytest.approx(heat + role + offset)
@@ -299,7 +300,7 @@ def test_the_right_answer_costs_least() -> None:
     right[:, 7:] = target[:, 4:]
     loss = ColumnLoss()
     least = float(loss(right, target))
-    # of the roles alone something is left, by label smoothing: 0.03 / 4 on each of three wrong ones
+    # label smoothing leaves a part for the roles: 0.03 / 4 on each of three wrong ones
     assert least == pytest.approx(0.3 * (math.log1p(3 * math.exp(-9)) + 0.0225 * 9), abs=1e-4)
     for channel, change in ((0, 25.0), (1, 25.0), (2, -25.0), (3, 12.0), (7, 1.0), (8, -1.0)):
         wrong = right.clone()

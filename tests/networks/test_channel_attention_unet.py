@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -16,12 +18,12 @@ NARROW = (2, 3, 4, 5, 6, 7, 8)
         ({}, (1, 1, 64, 64), (1, 1, 64, 64)),
     ],
 )
-def test_output_has_the_input_s_plane(arguments, input_shape, output_shape):
+def test_output_has_the_input_s_plane(arguments: Any, input_shape: Any, output_shape: Any) -> None:
     network = ChannelAttentionUNet(**arguments)
     assert network(torch.randn(input_shape)).shape == output_shape
 
 
-def test_levels_are_built_as_the_paper_says():
+def test_levels_are_built_as_the_paper_says() -> None:
     network = ChannelAttentionUNet(widths=NARROW)
     kernels = [[m.kernel_size for m in block.modules() if isinstance(m, torch.nn.Conv2d)] for block in network.encoder]
     assert kernels == [[(1, 1), (3, 3), (3, 3)]] * 5
@@ -37,7 +39,7 @@ def test_levels_are_built_as_the_paper_says():
     assert network.head.kernel_size == (1, 1)
 
 
-def test_deepest_level_sees_one_pixel_of_a_64_input():
+def test_deepest_level_sees_one_pixel_of_a_64_input() -> None:
     network = ChannelAttentionUNet(widths=NARROW)
     shapes = []
     network.level7.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
@@ -45,40 +47,40 @@ def test_deepest_level_sees_one_pixel_of_a_64_input():
     assert shapes == [(1, 8, 1, 1)]
 
 
-def test_attention_multiplies_the_skip_and_adds_the_deeper_features():
+def test_attention_multiplies_the_skip_and_adds_the_deeper_features() -> None:
     attention = ChannelAttention(1)
     with torch.no_grad():
         attention.squeeze.weight.copy_(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1))
-        attention.squeeze.bias.zero_()
+        torch.as_tensor(attention.squeeze.bias).zero_()
         attention.excite.weight.fill_(0.5)
-        attention.excite.bias.zero_()
+        torch.as_tensor(attention.excite.bias).zero_()
     lower = torch.tensor([[[[0.0, 2.0]]]])  # mean 1
     higher = torch.tensor([[[[3.0, 1.0]]]])  # mean 2: squeezed 1 + 4 = 5, excited 2.5
     weight = torch.sigmoid(torch.tensor(2.5))
     torch.testing.assert_close(attention(lower, higher), lower * weight + higher)
 
 
-def test_a_slice_does_not_depend_on_the_others_of_its_batch():
+def test_a_slice_does_not_depend_on_the_others_of_its_batch() -> None:
     network = ChannelAttentionUNet(widths=NARROW)
     network.train()
     slices = torch.randn(3, 1, 64, 64)
     torch.testing.assert_close(network(slices)[1:2], network(slices[1:2]), atol=1e-5, rtol=1e-4)
 
 
-def test_every_weight_learns():
+def test_every_weight_learns() -> None:
     network = ChannelAttentionUNet(widths=NARROW)
     network(torch.randn(1, 1, 128, 128)).square().mean().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
-def test_torchscript_gives_the_same():
+def test_torchscript_gives_the_same() -> None:
     network = ChannelAttentionUNet(widths=NARROW).eval()
     x = torch.randn(1, 1, 64, 128)
     torch.testing.assert_close(torch.jit.script(network)(x), network(x))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 64, 100), (1, 1, 32, 64), (1, 64, 64)])
-def test_sizes_that_cannot_be_halved_six_times_are_refused(shape):
+def test_sizes_that_cannot_be_halved_six_times_are_refused(shape: Any) -> None:
     with pytest.raises(ValueError, match="multiples of 64"):
         ChannelAttentionUNet(widths=NARROW)(torch.zeros(shape))
 
@@ -91,6 +93,6 @@ def test_sizes_that_cannot_be_halved_six_times_are_refused(shape):
         ({"out_channels": 0}, "at least 1"),
     ],
 )
-def test_impossible_arguments_are_refused(arguments, said):
+def test_impossible_arguments_are_refused(arguments: Any, said: Any) -> None:
     with pytest.raises(ValueError, match=said):
         ChannelAttentionUNet(**arguments)

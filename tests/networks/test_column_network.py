@@ -45,19 +45,19 @@ def test_any_length_of_column(slices: int) -> None:
 
 
 def test_a_slice_is_read_with_its_two_neighbours_alone_without_mixers() -> None:
-    alone = network(dilations=())
+    unmixed = network(dilations=())
     column = torch.randn(1, 1, 16, 8, 12)
     other = column.clone()
     other[..., 6] += 1.0
-    changed = (alone(column) - alone(other)).abs().amax((0, 1)) > 1e-6
+    changed = (unmixed(column) - unmixed(other)).abs().amax((0, 1)) > 1e-6
     assert changed.nonzero().flatten().tolist() == [5, 6, 7]
 
 
 def test_the_ends_are_repeated() -> None:
-    """A column whose outermost slices stand twice gives the same answers within."""
-    alone, column = network(dilations=()), torch.randn(1, 1, 16, 8, 6)
+    """A column with repeated outermost slices gives the same output within."""
+    unmixed, column = network(dilations=()), torch.randn(1, 1, 16, 8, 6)
     longer = torch.cat([column[..., :1], column, column[..., -1:]], -1)
-    torch.testing.assert_close(alone(longer)[..., 1:-1], alone(column))
+    torch.testing.assert_close(unmixed(longer)[..., 1:-1], unmixed(column))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 16, 4), (1, 2, 16, 8, 4), (1, 1, 16, 12, 4), (1, 1, 16, 8)])

@@ -1,5 +1,8 @@
 """DarkNet-19 by Redmon's table, and both of Boonrod's architectures behind one interface."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +11,7 @@ from osteo_monai.networks import DarkNet19, radiograph_classifier
 from osteo_monai.networks.radiograph_classifier import LAST_MAPS
 
 
-def test_convolutions_of_redmon_s_table():
+def test_convolutions_of_redmon_s_table() -> None:
     network = DarkNet19(in_channels=3, out_channels=1000)
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     layers = [(m.in_channels, m.out_channels, m.kernel_size[0]) for m in convolutions]
@@ -25,7 +28,7 @@ def test_convolutions_of_redmon_s_table():
     assert sum(m.weight.numel() for m in convolutions) == 20_826_976
 
 
-def test_stride_is_32_and_the_map_is_averaged():
+def test_stride_is_32_and_the_map_is_averaged() -> None:
     network = DarkNet19(width=1 / 16).eval()
     x = torch.randn(2, 1, 64, 96)
     maps = network.features(x)
@@ -35,13 +38,13 @@ def test_stride_is_32_and_the_map_is_averaged():
 
 @pytest.mark.parametrize("architecture", LAST_MAPS)
 @pytest.mark.parametrize("shape", [(2, 1, 64, 64), (1, 1, 96, 64)])
-def test_both_architectures_take_any_view(architecture, shape):
+def test_both_architectures_take_any_view(architecture: Any, shape: Any) -> None:
     network = radiograph_classifier(architecture, width=1 / 16, dropout=0.2).eval()
     assert network(torch.randn(shape)).shape == (shape[0], 1)
     assert network.get_submodule(LAST_MAPS[architecture])
 
 
-def test_full_width_is_the_published_network():
+def test_full_width_is_the_published_network() -> None:
     count = {name: sum(p.numel() for p in radiograph_classifier(name).parameters()) for name in LAST_MAPS}
     assert count["resnet18"] == 11_689_512 - 2 * 64 * 49 - 999 * 513
     # less two channels of 32 3 x 3 kernels and 999 rows of 1024; two numbers a normalised channel and one bias more
@@ -49,18 +52,18 @@ def test_full_width_is_the_published_network():
     assert count["darknet19"] == 20_826_976 - 2 * 32 * 9 - 999 * 1024 + 2 * channels + 1
 
 
-def test_imagenet_weights(tmp_path):
+def test_imagenet_weights(tmp_path: Path) -> None:
     state = radiograph_classifier("resnet18", in_channels=3, out_channels=1000).state_dict()
     torch.save(state, tmp_path / "resnet18.pth")
-    network = radiograph_classifier("resnet18", dropout=0.1, imagenet_weights=str(tmp_path / "resnet18.pth"))
+    network: Any = radiograph_classifier("resnet18", dropout=0.1, imagenet_weights=str(tmp_path / "resnet18.pth"))
     torch.testing.assert_close(network.conv1.weight, state["conv1.weight"].sum(1, keepdim=True))
     torch.testing.assert_close(network.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
 
 
-def test_every_ill_argument_is_told():
+def test_every_ill_argument_is_refused() -> None:
     with pytest.raises(ValueError, match=r"architecture must be one of resnet18, darknet19, got 'vgg'; width must"):
         radiograph_classifier("vgg", width=0)
-    with pytest.raises(ValueError, match="imagenet_weights fit a resnet18 of width 1"):
+    with pytest.raises(ValueError, match="imagenet_weights must be used with a resnet18 of width 1"):
         radiograph_classifier("darknet19", imagenet_weights="weights.pth")
     with pytest.raises(ValueError, match=r"in_channels and out_channels must .*; dropout must"):
         DarkNet19(in_channels=0, dropout=1.0)

@@ -1,12 +1,14 @@
 """The classifier: shapes, depths, weights counted by hand, ill arguments, export."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from osteo_monai.networks import slice_classifier
 
-SMALL = {"widths": (2, 4, 4, 6)}
+SMALL: dict[str, Any] = {"widths": (2, 4, 4, 6)}
 
 
 @pytest.mark.parametrize(
@@ -19,13 +21,13 @@ SMALL = {"widths": (2, 4, 4, 6)}
         ({}, (2, 2, 64, 64), 3),
     ],
 )
-def test_shapes(arguments, shape, classes):
+def test_shapes(arguments: Any, shape: Any, classes: Any) -> None:
     network = slice_classifier(**{**SMALL, **arguments}).eval()
     assert network(torch.randn(shape)).shape == (shape[0], classes)
 
 
 @pytest.mark.parametrize(("depth", "units"), [("resnet101", [3, 4, 23, 3]), ("3-4-6-3", [3, 4, 6, 3])])
-def test_both_readings_of_the_paper(depth, units):
+def test_both_readings_of_the_paper(depth: Any, units: Any) -> None:
     network = slice_classifier(depth=depth, **SMALL)
     stages = (network.layer1, network.layer2, network.layer3, network.layer4)
     assert [len(stage) for stage in stages] == units
@@ -33,7 +35,7 @@ def test_both_readings_of_the_paper(depth, units):
     assert kernels == [(1, 1), (3, 3), (1, 1)]
 
 
-def test_default_is_resnet_101_with_a_stem_that_halves_twice():
+def test_default_is_resnet_101_with_a_stem_that_halves_twice() -> None:
     network = slice_classifier()
     # torchvision's ResNet-101 has 44,549,160 weights for 3 channels and 1000 classes: less one channel of 64 7 x 7
     # kernels and 997 rows of 2048 weights and a bias
@@ -43,8 +45,8 @@ def test_default_is_resnet_101_with_a_stem_that_halves_twice():
     assert features.shape[2:] == (16, 16)
 
 
-def test_brightness_is_not_normalised_away():
-    """What tells the classes apart, the mean of the image, must reach the features of single images."""
+def test_brightness_is_not_normalised_away() -> None:
+    """The difference of the classes, the mean of the image, must reach the features of single images."""
     network = slice_classifier(depth="resnet10", **SMALL)
     network.train()
     for _ in range(20):  # running statistics
@@ -55,22 +57,22 @@ def test_brightness_is_not_normalised_away():
     assert (dark - bright).abs().max() > 1e-3
 
 
-def test_dropout_works_in_training_alone():
+def test_dropout_works_in_training_only() -> None:
     torch.manual_seed(0)
-    network = slice_classifier(depth="resnet10", dropout=0.5, **SMALL).eval()
+    network: Any = slice_classifier(depth="resnet10", dropout=0.5, **SMALL).eval()
     x = torch.randn(1, 2, 32, 32)
     torch.testing.assert_close(network(x), network(x))
     network.fc.train()
     assert len({network(x).sum().item() for _ in range(8)}) > 1
 
 
-def test_torchscript():
+def test_torchscript() -> None:
     network = slice_classifier(depth="resnet10", dropout=0.1, **SMALL).eval()
     x = torch.randn(1, 2, 32, 32)
     torch.testing.assert_close(torch.jit.script(network)(x), network(x))
 
 
-def test_every_ill_argument_is_told():
+def test_every_ill_argument_is_refused() -> None:
     with pytest.raises(ValueError, match=r"depth must be one of .*, got 'deep'; widths must be four .*; dropout must"):
         slice_classifier(depth="deep", widths=(1, 2, 3), dropout=1.0)
     with pytest.raises(ValueError, match="in_channels and out_channels must be at least 1, got 0 and 3"):

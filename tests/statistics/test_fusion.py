@@ -47,12 +47,12 @@ def test_fusion_lists_the_problems_of_the_tables(tmp_path: Path) -> None:
     one = [{"subject_id": "a", "osteoporosis": 1, "probability_osteoporosis": 0.5}]
     ap = _table(tmp_path / "ap.csv", one)
     other = _table(tmp_path / "other.csv", [{**one[0], "osteoporosis": 0}])
-    nobody = _table(tmp_path / "nobody.csv", [{**one[0], "subject_id": "z"}])
+    disjoint = _table(tmp_path / "disjoint.csv", [{**one[0], "subject_id": "z"}])
     bad = _table(tmp_path / "bad.csv", [{**one[0], "probability_osteoporosis": 5}])
     for files, sentence in (
         ([ap], "at least 2 views, got 1"),
         ([ap, other], "osteoporosis of a subject of the cohort test must be the same"),
-        ([ap, nobody], "at least one subject must have a prediction in every table"),
+        ([ap, disjoint], "at least one subject must have a prediction in every table"),
         ([ap, bad, tmp_path / "none.csv"], r"bad.csv must have .*; none.csv cannot be read"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -1,7 +1,8 @@
 """From the column network's logits, made by hand, to bodies: centres, discs, what is cut, the axis, the roles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,7 +236,7 @@ def test_a_column_of_few_slices(slices: int) -> None:
 
 def test_as_a_dictionary_transform() -> None:
     logits = torch.from_numpy(column()).float()
-    data = {"pred": logits, "axis_mm": torch.from_numpy(axis()), "other": 1}
+    data: dict[Hashable, Any] = {"pred": logits, "axis_mm": torch.from_numpy(axis()), "other": 1}
     result = DecodeColumnd(bodies_key="found")(data)
     assert len(result["found"]) == len(CENTRES)
     assert result["pred"].shape == (3, SLICES)
@@ -244,7 +245,7 @@ def test_as_a_dictionary_transform() -> None:
     assert data["pred"] is logits
 
 
-def test_a_body_that_the_scan_cuts_is_told_beyond_the_last_whole_one() -> None:
+def test_a_body_that_the_scan_cuts_follows_the_last_complete_one() -> None:
     """Its disc is seen and 10 mm of it, but it has no centre."""
     logits = column(CENTRES[1:4], DISCS, bodies=CENTRES[1:4])
     logits[2] = -6.0
@@ -263,7 +264,7 @@ def test_a_body_that_the_scan_cuts_is_told_beyond_the_last_whole_one() -> None:
     assert heights([high])[0] > DISCS[3]
 
 
-def test_no_cut_body_is_told_where_the_scan_ends_in_a_disc() -> None:
+def test_no_cut_body_where_the_scan_ends_in_a_disc() -> None:
     logits = column(CENTRES[1:4], DISCS, bodies=CENTRES[1:4])
     first, last = int(36.0 / STEP), int(134.0 / STEP)
     found = decode_column(logits[:, first : last + 1], axis()[first : last + 1])

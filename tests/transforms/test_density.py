@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -7,14 +8,14 @@ from osteo_monai.networks import DensityRegressor
 from osteo_monai.transforms import DensityInputd, EstimateDensityd, RandAcquisitiond
 
 
-def stacks(levels=2, slices=3, size=12):
+def stacks(levels: Any = 2, slices: Any = 3, size: Any = 12) -> Any:
     image = torch.arange(levels * slices).float()[:, None, None].expand(-1, size, size).clone()
     mask = torch.zeros_like(image)
     mask[:, 4:8, 3:9] = 1
     return {"image": image.half(), "mask": mask.to(torch.uint8), "kvp": 140.0}
 
 
-def test_levels_are_stacked_with_masks_and_voltage():
+def test_levels_are_stacked_with_masks_and_voltage() -> None:
     result = DensityInputd(levels=2)(stacks())
     image = result["image"]
     assert image.shape == (2, 8, 12, 12)
@@ -25,30 +26,38 @@ def test_levels_are_stacked_with_masks_and_voltage():
 
 
 @pytest.mark.parametrize("unknown", [math.nan, None, "missing"])
-def test_unknown_voltage_is_told_as_such(unknown):
+def test_unknown_voltage_is_marked(unknown: Any) -> None:
     data = stacks() | {"kvp": unknown}
     if unknown == "missing":
         del data["kvp"]
     assert DensityInputd()(data)["image"][:, 6:].abs().sum() == 0
 
 
-def test_what_cannot_be_stacked_is_refused():
+def test_what_cannot_be_stacked_is_refused() -> None:
     with pytest.raises(ValueError, match="kvp must be a tube voltage from 40 to 200 kV or unknown, got 12000"):
         DensityInputd()(stacks() | {"kvp": 12000.0})
     with pytest.raises(ValueError, match=r"must both be \(2 \* S, X, Y\), got \(3, 12, 12\)"):
         DensityInputd(levels=2)(stacks(levels=1))
 
 
-NOTHING = {"shift": 0, "gain": 0.0, "offset": 0.0, "noise": 0.0, "sharpness": (0, 0), "mask_prob": 0, "forget_kvp": 0}
+NOTHING: dict[str, Any] = {
+    "shift": 0,
+    "gain": 0.0,
+    "offset": 0.0,
+    "noise": 0.0,
+    "sharpness": (0, 0),
+    "mask_prob": 0,
+    "forget_kvp": 0,
+}
 
 
-def changed(seed=0, **amounts):
+def changed(seed: int = 0, **amounts: Any) -> Any:
     transform = RandAcquisitiond(**{**NOTHING, "prob": 1.0, **amounts})
     transform.set_random_state(seed)
     return transform(stacks())
 
 
-def test_amounts_of_zero_leave_all_but_the_sides():
+def test_amounts_of_zero_leave_all_but_the_sides() -> None:
     before = stacks()
     sides = set()
     for seed in range(8):
@@ -63,7 +72,7 @@ def test_amounts_of_zero_leave_all_but_the_sides():
     assert {int(transform(before)["mask"][0, 0, 0]) for _ in range(20)} == {0, 1}
 
 
-def test_gain_is_about_air():
+def test_gain_is_about_air() -> None:
     after = changed(gain=0.1)["image"]
     gain = (after[:, 0, 0] + 1000) / (torch.arange(6.0) + 1000)
     torch.testing.assert_close(gain, gain[:1].expand(6))
@@ -71,7 +80,7 @@ def test_gain_is_about_air():
     assert gain[0] != 1
 
 
-def test_noise_has_the_sd_that_is_asked_for():
+def test_noise_has_the_given_sd() -> None:
     found = []
     for seed in range(40):
         transform = RandAcquisitiond(**{**NOTHING, "noise": 30.0}, prob=1.0)
@@ -81,7 +90,7 @@ def test_noise_has_the_sd_that_is_asked_for():
     assert sum(found) / 40 == pytest.approx(15, abs=3.5)  # evenly between 0 and 30, of 40 draws
 
 
-def test_mask_moves_with_the_image_and_changes_by_a_pixel():
+def test_mask_moves_with_the_image_and_changes_by_a_pixel() -> None:
     areas = {int(changed(seed, mask_prob=1.0)["mask"][0].sum()) for seed in range(10)}
     assert areas == {2 * 4, 6 * 8}
     data = stacks()
@@ -94,18 +103,18 @@ def test_mask_moves_with_the_image_and_changes_by_a_pixel():
         assert moved["mask"][0].sum() == 24
 
 
-def test_voltage_is_forgotten_as_often_as_asked():
+def test_voltage_is_dropped_with_the_given_probability() -> None:
     transform = RandAcquisitiond(forget_kvp=0.25)
     transform.set_random_state(1)
     forgotten = sum(math.isnan(transform(stacks())["kvp"]) for _ in range(200)) / 200
     assert forgotten == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 200))
 
 
-def test_same_seed_same_scan():
+def test_same_seed_same_scan() -> None:
     torch.testing.assert_close(changed(5, noise=9, shift=2)["image"], changed(5, noise=9, shift=2)["image"])
 
 
-def test_estimate_by_hand():
+def test_estimate_by_hand() -> None:
     network = DensityRegressor(init_features=4, growth_rate=2, block_config=(1, 1))
     network.level_interval_factor.fill_(2.0)
     network.study_interval_factor.fill_(2 * 1.6449)
@@ -123,5 +132,5 @@ def test_estimate_by_hand():
         {"normal": 3.167e-5, "osteopenia": 0.5 - 3.167e-5, "osteoporosis": 0.5}, abs=1e-7
     )
     assert study["bone_status"] == "osteopenia"
-    with pytest.raises(ValueError, match=r"answer must be \(2, 2\), got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"pred must be \(2, 2\), got \(1, 2\)"):
         EstimateDensityd("pred", network)({"pred": answer[:1]})

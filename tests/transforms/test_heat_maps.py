@@ -1,6 +1,8 @@
 """Heat maps: Grad-CAM against the formula, rollout by hand, shares on bone."""
 
 import math
+from collections.abc import Hashable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from osteo_monai.transforms import HeatMapsd
 from osteo_monai.transforms.heat_maps import attention_rollout, share_on
 
 
-def test_rollout_by_hand():
+def test_rollout_by_hand() -> None:
     first = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
     second = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     weights = torch.stack([first, second])[None, :, None]
@@ -21,7 +23,7 @@ def test_rollout_by_hand():
     torch.testing.assert_close(attention_rollout(heads)[0], torch.tensor([[0.625, 0.375], [0.25, 0.75]]))
 
 
-def test_share_on_a_mask():
+def test_share_on_a_mask() -> None:
     heat = torch.tensor([[1.0, 3.0], [0.0, 4.0]])
     assert share_on(heat, torch.tensor([[1, 1], [1, 0]])) == pytest.approx(0.5)
     assert share_on(heat, torch.tensor([[0, 0.5], [0, 0]])) == pytest.approx(1.5 / 8)
@@ -38,13 +40,13 @@ class _Bright(nn.Module):
         self.last = nn.Conv2d(1, 1, 1, bias=False)
         nn.init.constant_(self.last.weight, sign)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return self.last(x).mean((1, 2, 3))[:, None]
 
 
-def test_grad_cam_by_hand():
+def test_grad_cam_by_hand() -> None:
     image = torch.tensor([[[1.0, -2.0], [0.0, 3.0]]])
-    given = {"image": image, "bone": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}
+    given: dict[Hashable, Any] = {"image": image, "bone": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}
     out = HeatMapsd(_Bright(1.0), "last")(given)
     torch.testing.assert_close(out["heat"], image.clamp(min=0) / 4)
     assert out["heat_on_bone"] == pytest.approx(0.25)
@@ -55,7 +57,7 @@ def test_grad_cam_by_hand():
     torch.testing.assert_close(dark, (-image).clamp(min=0) / 4)
 
 
-def test_patches_are_put_where_they_lie_on_one_scale():
+def test_patches_are_put_where_they_lie_on_one_scale() -> None:
     torch.manual_seed(0)
     network = PatchTransformer(grid=(2, 3), width=16, heads=2, layers=2).eval()
     patches = torch.randn(6, 64, 64)
@@ -65,7 +67,7 @@ def test_patches_are_put_where_they_lie_on_one_scale():
     assert out["heat_on_bone"] == pytest.approx(1)
     # Selvaraju's formula, patch by patch, from the maps themselves
     vectors = network.encoder(patches[:, None])
-    maps = {}
+    maps: dict[str, torch.Tensor] = {}
     network.encoder.layer4.register_forward_hook(lambda m, i, o: maps.update(last=o))
     logit = network(patches[None])[0, 0]
     (gradient,) = torch.autograd.grad(logit, maps["last"])
@@ -81,7 +83,7 @@ def test_patches_are_put_where_they_lie_on_one_scale():
 
 
 @pytest.mark.parametrize(("architecture", "layer"), [("resnet18", "layer4"), ("darknet19", "features")])
-def test_whole_radiographs_and_inference_mode(architecture, layer):
+def test_whole_radiographs_and_inference_mode(architecture: Any, layer: Any) -> None:
     network = radiograph_classifier(architecture, width=1 / 16)
     with torch.inference_mode():
         out = HeatMapsd(network, layer)({"image": torch.randn(1, 64, 96)})
@@ -89,5 +91,5 @@ def test_whole_radiographs_and_inference_mode(architecture, layer):
     assert all(p.grad is None for p in network.parameters())
 
 
-def test_off_adds_nothing():
+def test_off_adds_nothing() -> None:
     assert set(HeatMapsd(_Bright(1.0), "last", enabled=False)({"image": torch.zeros(1, 2, 2)})) == {"image"}

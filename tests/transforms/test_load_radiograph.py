@@ -1,6 +1,8 @@
 """Radiographs reach a bundle through the checked reader, their masks cropped and turned with them."""
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +13,13 @@ from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.transforms import LoadRadiographd
 
 
-def save(path: Path, array: NDArray) -> str:
+def save(path: Path, array: NDArray[Any]) -> str:
     Image.fromarray(array).save(path)
     return str(path)
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> dict[str, object]:
+def record(tmp_path: Path) -> dict[Hashable, Any]:
     """A bright block in a textured field with a black frame, and the mask of the block."""
     field = np.random.default_rng(0).uniform(0.2, 0.7, (300, 280))
     field[100:200, 40:90] = 0.9
@@ -27,7 +29,7 @@ def record(tmp_path: Path) -> dict[str, object]:
     return {"image": image, "bone_mask": mask, "age": 61}
 
 
-def test_mask_follows_its_radiograph(record: dict[str, object]) -> None:
+def test_mask_follows_its_radiograph(record: dict[Hashable, Any]) -> None:
     loaded = LoadRadiographd("image", mask_keys="bone_mask")(record)
     image, mask = loaded["image"], loaded["bone_mask"]
     assert image.shape == mask.shape == (1, 300, 280)
@@ -39,18 +41,18 @@ def test_mask_follows_its_radiograph(record: dict[str, object]) -> None:
     assert loaded["age"] == 61
 
 
-def test_unchecked_keeps_the_stored_grid(record: dict[str, object]) -> None:
+def test_unchecked_keeps_the_stored_grid(record: dict[Hashable, Any]) -> None:
     assert LoadRadiographd("image", view="lumbar_ap", check=False)(record)["image"].shape == (1, 350, 370)
 
 
-def test_the_view_of_the_record_is_asked_for(record: dict[str, object]) -> None:
+def test_the_view_of_the_record_is_required(record: dict[Hashable, Any]) -> None:
     with pytest.raises(ScanRefusedError, match="not recognised as a frontal chest"):
         LoadRadiographd("image")({**record, "view": "chest_frontal"})
     with pytest.raises(ValueError, match="view must be one of chest_frontal, .*, got 'chest'"):
         LoadRadiographd("image", view="chest")(record)
 
 
-def test_wrong_masks(record: dict[str, object], tmp_path: Path) -> None:
+def test_wrong_masks(record: dict[Hashable, Any], tmp_path: Path) -> None:
     other = save(tmp_path / "o.png", np.zeros((10, 10), np.uint8))
     with pytest.raises(UnusableInputError, match="stored grid"):
         LoadRadiographd("image", mask_keys=("bone_mask",))({**record, "bone_mask": other})

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from osteo_monai.domain import VertebraLevel
 from osteo_monai.transforms import CLASS_NAMES, CentreHeatd, LocalizationClassesd, LocatedVertebra, SaveVertebraed
 
 
-def test_label_classes_follow_the_names():
+def test_label_classes_follow_the_names() -> None:
     labels = [0, 8, 14, 15, 16, 19, 28, 20, 25, 26, 50]
     target = torch.zeros(2, len(labels), 1, 1)
     target[0, :, 0, 0] = torch.tensor(labels, dtype=torch.float32)
@@ -19,7 +20,7 @@ def test_label_classes_follow_the_names():
     assert names == expected
 
 
-def test_prediction_takes_the_likeliest_structure_and_name():
+def test_prediction_takes_the_likeliest_structure_and_name() -> None:
     logits = torch.full((16, 4, 1, 1), -5.0)
     logits[1, 0] = 2.0  # a body, named by channel 4 + 6 = L1
     logits[10, 0] = 3.0
@@ -30,12 +31,12 @@ def test_prediction_takes_the_likeliest_structure_and_name():
     assert [CLASS_NAMES[i] for i in classes.flatten().tolist()] == ["L1", "sacrum", "ribs", "background"]
 
 
-def test_other_channel_counts_are_refused():
-    with pytest.raises(ValueError, match="expected 16 channels"):
+def test_other_channel_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="image must have 16 channels"):
         LocalizationClassesd("pred")({"pred": torch.zeros(5, 2, 2, 2)})
 
 
-def test_heat_peaks_at_the_centre_of_whole_bodies_only():
+def test_heat_peaks_at_the_centre_of_whole_bodies_only() -> None:
     label = torch.zeros(1, 9, 9, 20)
     label[:, 3:6, 3:6, 8:11] = VertebraLevel.L1.label
     label[:, 3:6, 3:6, 0:3] = VertebraLevel.L2.label  # cut by the lowest slice
@@ -59,7 +60,7 @@ def test_heat_peaks_at_the_centre_of_whole_bodies_only():
         CentreHeatd("label", sd_mm=0)
 
 
-def test_vertebrae_are_written_as_json(tmp_path):
+def test_vertebrae_are_written_as_json(tmp_path: Path) -> None:
     vertebra = LocatedVertebra(
         VertebraLevel.L1, 0.9, VertebraLevel.T12, (1.0, 2.0, 3.0), (1.0, 2.0, 18.0), (1.0, 2.0, -12.0), True
     )

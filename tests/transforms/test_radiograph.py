@@ -1,5 +1,7 @@
 """The grid of patches and the variation of whole batches of radiographs."""
 
+from typing import Any
+
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -7,10 +9,18 @@ from monai.data import MetaTensor
 from osteo_monai.transforms import PatchGridd, RandomisedRadiographs
 from osteo_monai.transforms.radiograph import join_patches, split_patches
 
-STILL = {"flip": 0, "rotation_deg": 0, "scale": 0, "shift": 0, "gamma": (1, 1), "detail": (0, 0), "noise": 0}
+STILL: dict[str, Any] = {
+    "flip": 0,
+    "rotation_deg": 0,
+    "scale": 0,
+    "shift": 0,
+    "gamma": (1, 1),
+    "detail": (0, 0),
+    "noise": 0,
+}
 
 
-def test_join_and_split_by_hand():
+def test_join_and_split_by_hand() -> None:
     patches = torch.tensor([[[0, 1]], [[2, 3]], [[4, 5]], [[6, 7]], [[8, 9]], [[10, 11]]])  # 6 patches of 1 x 2
     image = join_patches(patches, (3, 2))
     assert image.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
@@ -19,7 +29,7 @@ def test_join_and_split_by_hand():
     assert torch.equal(split_patches(join_patches(batch, (2, 3)), (2, 3)), batch)
 
 
-def test_patches_are_rectangles_in_reading_order():
+def test_patches_are_rectangles_in_reading_order() -> None:
     image = torch.arange(12 * 18, dtype=torch.float32).reshape(1, 12, 18)
     out = PatchGridd(size=(2, 3))({"image": MetaTensor(image)})["image"]
     assert type(out) is torch.Tensor
@@ -29,7 +39,7 @@ def test_patches_are_rectangles_in_reading_order():
     assert torch.equal(join_patches(out, (6, 6)), image[0])
 
 
-def test_rectangles_cover_what_does_not_divide_and_do_not_mix():
+def test_rectangles_cover_what_does_not_divide_and_do_not_mix() -> None:
     image = torch.zeros(1, 13, 7)
     image[0, :, 3:] = 100.0
     out = PatchGridd(grid=(2, 2), size=8)({"image": image})["image"]
@@ -40,7 +50,7 @@ def test_rectangles_cover_what_does_not_divide_and_do_not_mix():
     assert float(out[0, 0, -1]) == 100
 
 
-def test_resizing_is_bilinear_and_averages_where_pixels_grow():
+def test_resizing_is_bilinear_and_averages_where_pixels_grow() -> None:
     image = torch.tensor([[[0.0, 4.0]]])
     out = PatchGridd(grid=(1, 1), size=(1, 4))({"image": image})["image"]
     assert out[0, 0].tolist() == [0, 1, 3, 4]
@@ -51,7 +61,7 @@ def test_resizing_is_bilinear_and_averages_where_pixels_grow():
     assert float(skipping.max() - skipping.min()) > 4
 
 
-def test_masks_go_the_same_way_and_may_miss():
+def test_masks_go_the_same_way_and_may_miss() -> None:
     transform = PatchGridd(keys=["image", "bone"], grid=(1, 1), size=2, allow_missing_keys=True)
     out = transform({"image": torch.rand(1, 8, 8), "bone": (torch.arange(64).reshape(1, 8, 8) % 8 < 4).float()})
     assert out["bone"].shape == (1, 2, 2)
@@ -59,7 +69,7 @@ def test_masks_go_the_same_way_and_may_miss():
     assert set(transform({"image": torch.rand(1, 8, 8)})) == {"image"}
 
 
-def test_what_is_no_radiograph_is_refused():
+def test_what_is_no_radiograph_is_refused() -> None:
     with pytest.raises(ValueError, match=r"grid must .*; size must"):
         PatchGridd(grid=(6,), size=0)
     with pytest.raises(ValueError, match=r"\(1, rows, columns\) with at least 6 x 6 pixels, got \(1, 5, 90\)"):
@@ -68,11 +78,11 @@ def test_what_is_no_radiograph_is_refused():
         PatchGridd()({"image": torch.zeros(3, 64, 64)})
 
 
-def _batch(image):
+def _batch(image: Any) -> Any:
     return {"image": split_patches(image, (2, 2)).half(), "target": torch.linspace(0, 1, len(image))}
 
 
-def test_no_variation_leaves_the_z_scored_radiograph():
+def test_no_variation_leaves_the_z_scored_radiograph() -> None:
     torch.manual_seed(0)
     image = torch.rand(3, 16, 24)
     varied, target = RandomisedRadiographs((2, 2), **STILL)(_batch(image), "cpu")
@@ -83,14 +93,14 @@ def test_no_variation_leaves_the_z_scored_radiograph():
     assert target.tolist() == [0, 0.5, 1]
 
 
-def test_flip_swaps_left_and_right():
+def test_flip_swaps_left_and_right() -> None:
     image = torch.zeros(1, 8, 8)
     image[0, 1, 0] = 1
     varied, _ = RandomisedRadiographs((2, 2), **{**STILL, "flip": 1})(_batch(image), "cpu")
     assert int(join_patches(varied, (2, 2))[0].argmax()) == 8 + 7
 
 
-def test_rotation_keeps_distances_in_frames_that_are_not_square():
+def test_rotation_keeps_distances_in_frames_that_are_not_square() -> None:
     torch.manual_seed(1)
     image = torch.zeros(8, 64, 32)
     image[:, 31:33, 23:25] = 1  # 8 pixels to the right of the middle
@@ -103,7 +113,7 @@ def test_rotation_keeps_distances_in_frames_that_are_not_square():
         assert (x * x + y * y) ** 0.5 == pytest.approx(8, abs=0.3)
 
 
-def test_each_radiograph_is_varied_by_itself_and_stays_z_scored():
+def test_each_radiograph_is_varied_by_itself_and_stays_z_scored() -> None:
     torch.manual_seed(0)
     varied, _ = RandomisedRadiographs((2, 2))(_batch(torch.rand(1, 32, 32).expand(4, -1, -1)), "cpu")
     flat = varied.flatten(1)
@@ -114,7 +124,7 @@ def test_each_radiograph_is_varied_by_itself_and_stays_z_scored():
     assert bool(blank.isfinite().all())
 
 
-def test_limits_are_checked():
+def test_limits_are_checked() -> None:
     with pytest.raises(ValueError, match="gamma must satisfy 0 < low <= high"):
         RandomisedRadiographs(gamma=(2, 1))
     with pytest.raises(ValueError, match="detail must satisfy -1 <= low <= high"):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,27 +10,28 @@ from osteo_monai.transforms import AxisAlignedSpacing, AxisAlignedSpacingd
 from osteo_monai.transforms.spacing import resize_volume
 
 
-def _image(shape=(8, 6, 4), spacing=(1.0, 2.0, 3.0)):
+def _image(shape: Any = (8, 6, 4), spacing: Any = (1.0, 2.0, 3.0)) -> Any:
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = [10, 20, 30]
     return MetaTensor(torch.rand(1, *shape), affine=torch.as_tensor(affine))
 
 
-def test_halving_the_resolution_moves_the_first_centre_by_half_a_voxel():
+def test_halving_the_resolution_moves_the_first_centre_by_half_a_voxel() -> None:
     result = AxisAlignedSpacing((2.0, 2.0, 3.0))(_image())
     assert result.shape == (1, 4, 6, 4)
     # voxels of 2 mm whose first covers the old voxels 0 and 1: its centre lies between theirs, at 10.5 mm
-    np.testing.assert_allclose(result.affine, [[2, 0, 0, 10.5], [0, 2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    expected = np.array([[2, 0, 0, 10.5], [0, 2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])
+    np.testing.assert_allclose(result.affine, expected)
 
 
-def test_extent_is_kept_where_the_spacing_does_not_divide_it():
+def test_extent_is_kept_where_the_spacing_does_not_divide_it() -> None:
     result = AxisAlignedSpacing((3.0, 0.0, 0.0))(_image())  # 8 mm: 3 voxels of 8/3 mm
     assert result.shape == (1, 3, 6, 4)
     assert float(result.affine[0, 0]) == pytest.approx(8 / 3)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_linear_ramp_stays_where_it_is(axis):
+def test_a_linear_ramp_stays_where_it_is(axis: Any) -> None:
     """The value at each new voxel's centre in mm is the ramp there, off the borders (where there is no neighbour)."""
     shape = [24, 24, 24]
     ramp = torch.arange(24.0).reshape([-1 if a == axis else 1 for a in range(3)]).expand(shape)[None]
@@ -41,7 +44,7 @@ def test_a_linear_ramp_stays_where_it_is(axis):
         torch.testing.assert_close(line[inner].double(), centres[inner], atol=0.05, rtol=0)
 
 
-def test_thinning_out_averages_noise():
+def test_thinning_out_averages_noise() -> None:
     torch.manual_seed(0)
     noise = MetaTensor(torch.randn(1, 64, 64, 64), affine=torch.eye(4))
     result = AxisAlignedSpacing((4.0, 4.0, 4.0))(noise)
@@ -49,7 +52,7 @@ def test_thinning_out_averages_noise():
     assert float(result.std()) == pytest.approx((1 / 6) ** 1.5, rel=0.15)
 
 
-def test_nearest_keeps_labels_and_dtype():
+def test_nearest_keeps_labels_and_dtype() -> None:
     label = torch.tensor([0, 7, 7, 3], dtype=torch.uint8).reshape(1, 4, 1, 1)
     result = resize_volume(label, (2, 1, 1), "nearest")
     assert result.dtype is torch.uint8
@@ -58,7 +61,7 @@ def test_nearest_keeps_labels_and_dtype():
 
 
 @pytest.mark.parametrize("shape", [(31, 17, 9), (8, 6, 4)])
-def test_inverse_gives_the_same_grid(shape):
+def test_inverse_gives_the_same_grid(shape: Any) -> None:
     image = _image(shape, (0.7, 0.9, 2.5))
     spacing = AxisAlignedSpacing((1.5, 1.5, 0))
     back = spacing.inverse(spacing(image))
@@ -68,7 +71,7 @@ def test_inverse_gives_the_same_grid(shape):
     assert image.applied_operations == []
 
 
-def test_invertd_brings_a_mask_back_to_a_turned_scan():
+def test_invertd_brings_a_mask_back_to_a_turned_scan() -> None:
     """A box drawn in the resampled canonical image lies over the same box of the scan as it came."""
     affine = torch.tensor([[0, 0, -1.0, 40], [-1.0, 0, 0, 60], [0, 2.0, 0, 5], [0, 0, 0, 1]], dtype=torch.float64)
     scan = torch.zeros(1, 40, 20, 30)
@@ -82,7 +85,7 @@ def test_invertd_brings_a_mask_back_to_a_turned_scan():
     assert torch.equal(back.as_tensor() > 0.5, scan > 0.5)
 
 
-def test_impossible_arguments_are_refused():
+def test_impossible_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="three axes"):
         AxisAlignedSpacing((1.0, 1.0))
     with pytest.raises(ValueError, match="mode must be one of"):

@@ -1,5 +1,6 @@
 """The centre line through found points, and the transform that cuts windows about it."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_one_point_gives_an_upright_line(z: float) -> None:
 
 
 def test_no_point_is_refused() -> None:
-    with pytest.raises(ValueError, match="points must hold at least one point of the column, got none"):
+    with pytest.raises(ValueError, match="points must have at least one point of the column, got none"):
         centre_line(np.empty((0, 3)), HEIGHTS)
 
 
@@ -74,7 +75,7 @@ def ct(width: int = 110, origin: tuple[float, float, float] = (-130.0, -90.0, -5
     return MetaTensor(values, affine=torch.from_numpy(affine), meta={"filename_or_obj": "scan.nii.gz"})
 
 
-def item(image: MetaTensor) -> dict[str, Any]:
+def item(image: MetaTensor) -> dict[Hashable, Any]:
     return {"image": image, "line": POINTS.tolist(), "other": 3}
 
 

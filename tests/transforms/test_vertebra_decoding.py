@@ -1,7 +1,8 @@
 """From logits to named vertebrae, with columns built by hand: what is clear, what is confused, what is missing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,11 @@ import torch
 from monai.data import MetaTensor
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.transforms.column import SPINES, cut_column
+from osteo_monai.transforms.level_naming import NAMED_LEVELS, SPINES, cut_column
 from osteo_monai.transforms.vertebra_decoding import (
     BODY_CHANNEL,
     FIRST_NAME_CHANNEL,
     HEAT_CHANNEL,
-    NAMED_LEVELS,
     SACRUM_CHANNEL,
     DecodeVertebraed,
     LocatedVertebra,
@@ -41,7 +41,7 @@ def column(
     levels: Sequence[VertebraLevel],
     *,
     lowest_mm: float = 60.0,
-    believed: Mapping[VertebraLevel, VertebraLevel | None] | None = None,
+    predicted: Mapping[VertebraLevel, VertebraLevel | None] | None = None,
     sureness: float = 6.0,
     missing: Sequence[VertebraLevel] = (),
     sacrum: bool = True,
@@ -52,8 +52,8 @@ def column(
 
     Args:
         lowest_mm: height of the lowest centre above the first slice.
-        believed: what the network takes a body for (None: it cannot tell); others are named right.
-        sureness: logit of the believed name over the others.
+        predicted: name of a body according to the network (None: undecided); others are correct.
+        sureness: logit of the predicted name over the others.
         missing: bodies that the network does not see.
     """
     logits = torch.zeros(16, *shape)
@@ -71,7 +71,7 @@ def column(
         logits[HEAT_CHANNEL] = torch.maximum(logits[HEAT_CHANNEL], torch.logit(heat.clamp(1e-3, 0.98)).float())
         body = torch.as_tensor((np.hypot(offset[0] / 21, offset[1] / 16) < 1) & (abs(offset[2]) < 12.5))
         logits[BODY_CHANNEL][body] = 7.0
-        name = (believed or {}).get(level, level)
+        name = (predicted or {}).get(level, level)
         if name is not None:
             logits[FIRST_NAME_CHANNEL + NAMED_LEVELS.index(name)][body] = sureness
     if sacrum:
@@ -137,13 +137,13 @@ def test_the_centre_line_runs_through_the_bodies(origin: tuple[float, float, flo
 
 
 def test_one_confused_body_is_corrected_by_the_others() -> None:
-    found, _ = decode(column(UPWARDS, believed={L.L2: L.L4})[0])
+    found, _ = decode(column(UPWARDS, predicted={L.L2: L.L4})[0])
     assert names(found) == [str(level) for level in UPWARDS]
     assert min(v.certainty for v in found) > 0.95
 
 
 def test_a_body_that_nobody_can_name_follows_from_its_neighbours() -> None:
-    found, _ = decode(column(UPWARDS, believed={L.L1: None, L.T12: None})[0])
+    found, _ = decode(column(UPWARDS, predicted={L.L1: None, L.T12: None})[0])
     assert names(found) == [str(level) for level in UPWARDS]
     assert min(v.certainty for v in found) > 0.95
 
@@ -181,8 +181,8 @@ def test_a_column_above_the_lumbar_spine_may_hold_what_has_no_name() -> None:
 
 def test_without_evidence_there_is_no_certainty() -> None:
     levels = UPWARDS[2:7]
-    # the scan ends where the column does, so neither end tells anything
-    logits, _ = column(levels, lowest_mm=12, believed=dict.fromkeys(levels), sacrum=False, shape=(30, 28, 39))
+    # the scan ends where the column does, so neither end gives a name
+    logits, _ = column(levels, lowest_mm=12, predicted=dict.fromkeys(levels), sacrum=False, shape=(30, 28, 39))
     found, _ = decode(logits)
     assert len(found) in (5, 6)
     assert max(v.certainty for v in found if v.level is not L.T8) < 0.6
@@ -192,7 +192,7 @@ def test_without_evidence_there_is_no_certainty() -> None:
 def test_a_sacrum_names_what_lies_above_it() -> None:
     levels = UPWARDS[:5]
     unsure = dict.fromkeys(levels)
-    found, _ = decode(column(levels, believed=unsure)[0])
+    found, _ = decode(column(levels, predicted=unsure)[0])
     assert names(found) == [str(level) for level in levels]
     # how certain: what is known of transitional anatomy, no more
     assert 0.6 < min(v.certainty for v in found) < 0.97
@@ -200,7 +200,7 @@ def test_a_sacrum_names_what_lies_above_it() -> None:
 
 
 def cut(evidence: np.ndarray, **keywords: float | bool) -> list[dict[VertebraLevel, float]]:
-    settings = {"open_below": True, "open_above": True, "lowest_is_last": 0.2, "trust": 0.35} | keywords
+    settings: dict[str, Any] = {"open_below": True, "open_above": True, "lowest_is_last": 0.2, "trust": 0.35} | keywords
     segments = cut_column(evidence, np.full(len(evidence), 0.3), SPACING, heat_sd_mm=6.0, **settings)
     return [dict(s.posterior) for s in segments]
 
@@ -320,7 +320,7 @@ def test_discs_do_not_break_the_column() -> None:
 
 def test_as_a_dictionary_transform() -> None:
     logits, _ = column(UPWARDS)
-    data = {"pred": logits, "other": 1}
+    data: dict[Hashable, Any] = {"pred": logits, "other": 1}
     result = DecodeVertebraed(vertebrae_key="found")(data)
     assert names(result["found"]) == [str(level) for level in UPWARDS]
     assert result["pred"].shape == (1, *SHAPE)
@@ -330,5 +330,5 @@ def test_as_a_dictionary_transform() -> None:
 
 @pytest.mark.parametrize("shape", [(15, 8, 8, 8), (1, 16, 8, 8, 8), (16, 8, 8)])
 def test_wrong_channels(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected logits of shape \(16, X, Y, Z\), got \("):
+    with pytest.raises(ValueError, match=r"prediction must be logits \(16, X, Y, Z\), got \("):
         decode(MetaTensor(torch.zeros(shape)))

@@ -1,5 +1,7 @@
 """The cut-out slices of both classifiers, on volumes small enough to work out by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,8 @@ from osteo_monai.transforms import RandomisedSlices, VertebralSlicesd
 L1, L2 = 20, 21
 
 
-def volume(shape=(20, 24, 12), spacing=(1.0, 1.0, 2.0)):
-    """HU = 100 x + y + 1000 z, so that every pixel tells where it comes from; L1 above L2, both boxes."""
+def volume(shape: Any = (20, 24, 12), spacing: Any = (1.0, 1.0, 2.0)) -> Any:
+    """HU = 100 x + y + 1000 z, so that each value gives the position of the pixel; L1 above L2, both boxes."""
     x, y, z = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     labels = np.zeros(shape)
     labels[6:11, 8:13, 7:10] = L1  # centre x 8, y 10, z 8
@@ -21,7 +23,7 @@ def volume(shape=(20, 24, 12), spacing=(1.0, 1.0, 2.0)):
     return {"image": hu, "label": MetaTensor(torch.from_numpy(labels)[None].float(), affine=affine)}
 
 
-def test_levels_stand_in_order_about_their_own_centroid():
+def test_levels_stand_in_order_about_their_own_centroid() -> None:
     result = VertebralSlicesd(pixel_mm=1.0, size=7, fill_hu=-1.0)(volume())
     image, mask = result["image"], result["mask"]
     assert image.shape == mask.shape == (2, 7, 7)
@@ -33,13 +35,13 @@ def test_levels_stand_in_order_about_their_own_centroid():
     assert "label" not in result
 
 
-def test_unmasked_slices_keep_their_surroundings():
+def test_unmasked_slices_keep_their_surroundings() -> None:
     result = VertebralSlicesd(pixel_mm=1.0, size=7, masked=False)(volume())
     assert result["image"][0, 0, 0] == 500 + 7 + 8000
     assert result["mask"][0, 0, 0] == 0
 
 
-def test_offsets_go_upwards_in_mm_and_stop_at_the_end_of_the_volume():
+def test_offsets_go_upwards_in_mm_and_stop_at_the_end_of_the_volume() -> None:
     result = VertebralSlicesd(levels=["L1"], offsets_mm=(-4.0, 0.0, 2.0, 50.0), pixel_mm=1.0, size=3)(volume())
     masked_out = VertebralSlicesd(levels=["L1"], offsets_mm=(-4.0, 50.0), pixel_mm=1.0, size=3, masked=False)(volume())
     assert result["mask"].sum((1, 2)).tolist() == [0, 9, 9, 0]
@@ -47,7 +49,7 @@ def test_offsets_go_upwards_in_mm_and_stop_at_the_end_of_the_volume():
     assert masked_out["image"][:, 1, 1].tolist() == [6810, 11810]
 
 
-def test_centre_slice_is_the_area_weighted_middle():
+def test_centre_slice_is_the_area_weighted_middle() -> None:
     data = volume()
     data["label"][data["label"] == L1] = 0
     data["label"][0, 6:11, 8:13, 7] = L1  # 25 pixels in slice 7 and one in each of three more: middle 7.21
@@ -58,13 +60,13 @@ def test_centre_slice_is_the_area_weighted_middle():
     assert VertebralSlicesd(levels=["L1"], pixel_mm=1.0, size=1)(data)["image"].item() == 9000 + 810
 
 
-def test_finer_pixels_are_interpolated_linearly():
+def test_finer_pixels_are_interpolated_linearly() -> None:
     image = VertebralSlicesd(levels=["L1"], pixel_mm=0.5, size=5)(volume())["image"][0]
     torch.testing.assert_close(image[:, 2] - 8010, torch.tensor([700.0, 750, 800, 850, 900]))
     torch.testing.assert_close(image[2] - 8800, torch.tensor([9.0, 9.5, 10, 10.5, 11]))
 
 
-def test_coarser_pixels_are_averaged():
+def test_coarser_pixels_are_averaged() -> None:
     data = volume()
     data["image"][0, ::2] = 0.0
     data["image"][0, 1::2] = 100.0  # finer than the frame: half and half
@@ -72,20 +74,20 @@ def test_coarser_pixels_are_averaged():
     torch.testing.assert_close(image, torch.full_like(image, 50.0))
 
 
-def test_anisotropic_pixels_give_a_frame_in_mm():
+def test_anisotropic_pixels_give_a_frame_in_mm() -> None:
     mask = VertebralSlicesd(levels=["L1"], pixel_mm=1.0, size=16)(volume(spacing=(2.0, 1.0, 2.0)))["mask"][0]
     # 5 pixels of 2 mm and of 1 mm; the edge of a linear mask at 0.5 lies half a pixel outside the outer centres
     assert abs(mask.any(1).sum() - 10) <= 1
     assert abs(mask.any(0).sum() - 5) <= 1
 
 
-def test_outside_of_the_volume_is_filled():
+def test_outside_of_the_volume_is_filled() -> None:
     image = VertebralSlicesd(levels=["L1"], pixel_mm=1.0, size=41, masked=False, fill_hu=-7.0)(volume())["image"][0]
     assert (image[:12] == -7).all()  # x from -12 on
     assert image[12, 20] == 8010
 
 
-def test_original_pixels_in_a_frame_about_the_volume():
+def test_original_pixels_in_a_frame_about_the_volume() -> None:
     data = volume()
     same = VertebralSlicesd(levels=["L1"], pixel_mm=None, size=24, masked=False, fill_hu=-7.0)(data)["image"][0]
     torch.testing.assert_close(same[2:22], data["image"].as_tensor()[0, :, :, 8])
@@ -98,15 +100,15 @@ def test_original_pixels_in_a_frame_about_the_volume():
 
 
 @pytest.mark.parametrize(("margin", "width"), [(0.0, 5), (1.0, 7), (-1.0, 3)])
-def test_margin_grows_and_shrinks_the_mask(margin, width):
+def test_margin_grows_and_shrinks_the_mask(margin: Any, width: Any) -> None:
     mask = VertebralSlicesd(levels=["L1"], pixel_mm=1.0, size=11, margin_mm=margin)(volume())["mask"][0]
     assert mask[5].sum() == width
 
 
-def test_missing_levels_are_all_named():
+def test_missing_levels_are_all_named() -> None:
     data = volume()
     data["label"][:] = 0
-    with pytest.raises(ValueError, match=r"it has no L1 \(label 20\), no L2 \(label 21\)"):
+    with pytest.raises(ValueError, match=r"got no L1 \(label 20\), no L2 \(label 21\)"):
         VertebralSlicesd()(data)
 
 
@@ -115,25 +117,25 @@ def test_missing_levels_are_all_named():
     [
         ({"levels": ["L9"]}, "levels must be different vertebral levels"),
         ({"levels": ["L1", "L1"]}, "levels must be different"),
-        ({"offsets_mm": []}, "offsets_mm must hold at least one"),
+        ({"offsets_mm": []}, "offsets_mm must have at least one"),
         ({"size": 0, "levels": []}, "levels must .*; size and pixel_mm must be positive"),
         ({"pixel_mm": 0.0}, "pixel_mm must be positive"),
         ({"keys": "image"}, "keys must name the image and the label map"),
     ],
 )
-def test_impossible_arguments_are_told(arguments, sentence):
+def test_impossible_arguments_are_refused(arguments: Any, sentence: Any) -> None:
     with pytest.raises(ValueError, match=sentence):
         VertebralSlicesd(**arguments)
 
 
-def test_image_and_label_map_must_fit():
+def test_image_and_label_map_must_fit() -> None:
     data = volume()
     data["label"] = data["label"][..., :-1]
     with pytest.raises(ValueError, match="a label map of its shape"):
         VertebralSlicesd()(data)
 
 
-STILL = {
+STILL: dict[str, Any] = {
     "flip": 0.0,
     "rotation_deg": 0.0,
     "scale": 0.0,
@@ -145,18 +147,18 @@ STILL = {
 }
 
 
-def masked(data):
+def masked(data: Any) -> Any:
     return {"image": data["image"] * data["mask"]}
 
 
-def batch(n=2):
+def batch(n: Any = 2) -> Any:
     image, mask = torch.zeros(n, 2, 9, 9), torch.zeros(n, 2, 9, 9, dtype=torch.uint8)
     image[:] = torch.arange(81.0).view(9, 9)
     mask[:, :, 2:7, 3:6] = 1
     return {"image": image.half(), "mask": mask, "label": torch.arange(n)}
 
 
-def test_without_variation_nothing_changes():
+def test_without_variation_nothing_changes() -> None:
     image, label = RandomisedSlices(masked, **STILL)(batch(), "cpu")
     assert image.dtype == torch.float32
     assert label.tolist() == [0, 1]
@@ -165,13 +167,13 @@ def test_without_variation_nothing_changes():
     assert (image[:, :, :2] == 0).all()
 
 
-def test_mirror_is_left_for_right():
+def test_mirror_is_left_for_right() -> None:
     image, _ = RandomisedSlices(masked, **STILL | {"flip": 1.0})(batch(), "cpu")
     expected = batch()["image"].float().flip(2)  # X is the first axis of a slice
     torch.testing.assert_close(image[:, :, 3:6, 3:6], expected[:, :, 3:6, 3:6])
 
 
-def test_mask_grows_and_shrinks():
+def test_mask_grows_and_shrinks() -> None:
     areas = [
         (RandomisedSlices(masked, **STILL | {"mask_cut": (cut, cut)})(batch(), "cpu")[0][0, 0] > 0).sum().item()
         for cut in (0.3, 0.5, 0.7)
@@ -179,7 +181,7 @@ def test_mask_grows_and_shrinks():
     assert areas[0] > areas[1] > areas[2]
 
 
-def test_gain_offset_and_noise_are_in_hu_and_differ_between_people():
+def test_gain_offset_and_noise_are_in_hu_and_differ_between_people() -> None:
     torch.manual_seed(0)
     flat = batch(400)
     flat["image"][:] = 100.0
@@ -192,7 +194,7 @@ def test_gain_offset_and_noise_are_in_hu_and_differ_between_people():
     assert (RandomisedSlices(masked)(flat, "cpu")[0][:, :, 0, 0] == 0).all()
 
 
-def test_rotation_scale_and_shift_move_the_body_within_their_limits():
+def test_rotation_scale_and_shift_move_the_body_within_their_limits() -> None:
     torch.manual_seed(0)
     many = batch(200)
     many["image"][:] = 1.0
@@ -206,6 +208,6 @@ def test_rotation_scale_and_shift_move_the_body_within_their_limits():
         assert (centre - 4).abs().max() < 0.2 * 9 + 0.6
 
 
-def test_impossible_mask_cut_is_told():
+def test_impossible_mask_cut_is_refused() -> None:
     with pytest.raises(ValueError, match="mask_cut must satisfy"):
         RandomisedSlices(masked, mask_cut=(0.7, 0.3))

@@ -1,12 +1,11 @@
-"""Cutting a spine into named vertebrae: one hidden semi-Markov model over the slices of the column.
+"""Segmentation of a column into named vertebrae by a hidden semi-Markov model over its slices.
 
-Along z the column is a row of segments, one a vertebra with its half discs. A segment has a level and a length; the
-levels follow one another in one of the few orders that spines have, lengths scatter about what anatomy says. The
-network tells, a slice, how well each level would explain it, and how near to a body's centre it lies. All ways of
-cutting and naming are weighed at once (forward-backward, Rabiner 1989, with explicit durations): the best one is the
-answer, and how much of the whole weight agrees with a name is its certainty. So finding and naming help one another,
-and neither can be right by accident: where only the count could tell and the scan shows neither end to count from,
-certainty is shared.
+Along z the column is a sequence of segments, each one vertebra with its half discs. A segment has a level and a length.
+The levels follow one of a few anatomical orders; the lengths vary about anatomical values. For each slice the network
+gives the likelihood of each level and the proximity to the centre of a body. All segmentations and names are weighted
+together (forward-backward algorithm, Rabiner 1989, with explicit durations): the result is the most likely one, and the
+certainty of a name is its posterior probability. Location and name are thus estimated jointly. If a name depends on
+counting and the scan shows neither end of the count, the probability is divided between the names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ L = VertebraLevel
 NAMED_LEVELS: tuple[VertebraLevel, ...] = (
     L.T8, L.T9, L.T10, L.T11, L.T12, L.T13, L.L1, L.L2, L.L3, L.L4, L.L5, L.L6,
 )  # fmt: skip
-"""Levels that the network names; the first stands for T8 and everything above it."""
+"""Levels that the network names; the first is the class "T8 or above"."""
 
 SPINES: Mapping[str, tuple[float, tuple[VertebraLevel, ...]]] = {
     "normal": (0.86, (L.T9, L.T10, L.T11, L.T12, L.L1, L.L2, L.L3, L.L4, L.L5)),
@@ -30,20 +29,20 @@ SPINES: Mapping[str, tuple[float, tuple[VertebraLevel, ...]]] = {
     "four lumbar": (0.05, (L.T9, L.T10, L.T11, L.T12, L.L1, L.L2, L.L3, L.L4)),
     "thirteen ribbed": (0.04, (L.T9, L.T10, L.T11, L.T12, L.T13, L.L1, L.L2, L.L3, L.L4, L.L5)),
 }
-"""Orders of levels and how often each is expected; transitional anatomy is found in several percent of people."""
+"""Orders of levels with their prior probabilities; several percent of people have a transitional anatomy."""
 
 PITCH_MM: Mapping[VertebraLevel, float] = {
     L.T8: 23.5, L.T9: 24.5, L.T10: 25.5, L.T11: 27.0, L.T12: 29.0, L.T13: 30.5, L.L1: 32.0, L.L2: 33.5, L.L3: 35.0,
     L.L4: 35.5, L.L5: 34.0, L.L6: 32.0,
 }  # fmt: skip
-"""Usual height of a body and its two half discs along z; lumbar bodies 20-30 mm high, discs 5-12 mm."""
+"""Mean height of a body with its two half discs along z; lumbar bodies are 20-30 mm high, discs 5-12 mm."""
 _PITCH_SD_MM = 5.0
 _SHORTEST_MM, _LONGEST_MM = 12.0, 52.0
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Slices ``first`` to ``stop`` (exclusive) of the column, which belong to ``level``.
+    """Slices ``first`` to ``stop`` (exclusive) of the column, with their level.
 
     Attributes:
         posterior: probability of each level at the segment's centre.
@@ -66,51 +65,51 @@ def cut_column(
     lowest_is_last: float,
     trust: float = 0.35,
 ) -> list[Segment]:
-    """Cut a column of slices, lowest first, into vertebrae.
+    """Divide a column of slices, lowest first, into vertebrae.
 
     Args:
         evidence: (n, 12) mean log-probability of each of ``NAMED_LEVELS`` in each slice.
-        heat: (n,) how near to the centre of a body each slice lies, 0 to 1.
+        heat: (n,) proximity of each slice to the centre of a body, 0 to 1.
         spacing: distance between slices in mm.
-        heat_sd_mm: SD of the heat about a centre.
-        open_below, open_above: the scan, not the spine, ends there, so that the outer body may be cut.
+        heat_sd_mm: SD in mm of the heat about a centre.
+        open_below, open_above: whether the scan ends there before the spine does, so that the outer body may be cut.
         lowest_is_last: probability that the lowest segment is the last one above the sacrum.
-        trust: of one slice's evidence; neighbouring slices say nearly the same, so less than 1.
+        trust: weight of the evidence of one slice; less than 1, since neighbouring slices are correlated.
 
     Returns:
-        The best cutting, lowest first; empty if the column is shorter than any vertebra.
+        The most likely segmentation, lowest first; empty if the column is shorter than any vertebra.
     """
     n = len(evidence)
     if n * spacing < _SHORTEST_MM:
         return []
     longest = max(2, min(n, round(_LONGEST_MM / spacing)))
     model = _Model(evidence * trust, _heat_scores(heat, spacing, heat_sd_mm, longest), spacing, open_below, open_above)
-    readings = []
+    orders = []
     for prior, order in SPINES.values():
         states = (*order[::-1], L.T8)
         start = np.full(len(states), np.log(max(1.0 - lowest_is_last, 1e-3) / (len(states) - 1)))
         start[0] = np.log(max(lowest_is_last, 1e-3))
-        readings.append((np.log(prior), states, start))
-    runs = [model.run(states, start) for _, states, start in readings]
-    weights = np.array([prior + run.total for (prior, _, _), run in zip(readings, runs, strict=True)])
+        orders.append((np.log(prior), states, start))
+    runs = [model.run(states, start) for _, states, start in orders]
+    weights = np.array([prior + run.total for (prior, _, _), run in zip(orders, runs, strict=True)])
     if not np.isfinite(weights).any():
         return []
     weights = np.exp(weights - logsumexp(weights))
     marginal = np.zeros((n, len(NAMED_LEVELS)))
-    for weight, (_, states, _), run in zip(weights, readings, runs, strict=True):
+    for weight, (_, states, _), run in zip(weights, orders, runs, strict=True):
         for j, level in enumerate(states):
             marginal[:, NAMED_LEVELS.index(level)] += weight * run.marginal[:, j]
-    best = max(range(len(runs)), key=lambda i: readings[i][0] + runs[i].best_score)
+    best = max(range(len(runs)), key=lambda i: orders[i][0] + runs[i].best_score)
     segments = []
     for j, first, stop in runs[best].best_path:
-        at = marginal[(first + stop - 1) // 2 : (first + stop) // 2 + 1].mean(0)
-        posterior = {level: float(p) for level, p in zip(NAMED_LEVELS, at, strict=True) if p > 1e-6}
-        segments.append(Segment(readings[best][1][j], first, stop, posterior))
+        middle = marginal[(first + stop - 1) // 2 : (first + stop) // 2 + 1].mean(0)
+        posterior = {level: float(p) for level, p in zip(NAMED_LEVELS, middle, strict=True) if p > 1e-6}
+        segments.append(Segment(orders[best][1][j], first, stop, posterior))
     return segments
 
 
 def _heat_scores(heat: NDArray[np.float64], spacing: float, sd_mm: float, longest: int) -> NDArray[np.float64]:
-    """Score (n + 1, longest + 1) of the segment that ends before slice b and has d slices: does the heat peak in it?"""
+    """Return the heat score (n + 1, longest + 1) of the segment that ends before slice b and has d slices."""
     n = len(heat)
     h = np.clip(heat, 0.03, 0.97)
     hot, cold = np.log(h), np.log1p(-h)
@@ -135,7 +134,7 @@ class _Run:
 
 
 class _Model:
-    """The semi-Markov model of one column; ``run`` weighs one order of levels."""
+    """Semi-Markov model of one column; ``run`` weights one order of levels."""
 
     def __init__(
         self,
@@ -150,14 +149,14 @@ class _Model:
         self.heat, self.open_below, self.open_above = heat, open_below, open_above
 
     def _segments(self, states: Sequence[VertebraLevel]) -> NDArray[np.float64]:
-        """Score (n + 1, longest + 1, states) of a segment by its end, its length and its level; -inf: not possible."""
+        """Return the score (n + 1, longest + 1, states) of a segment by end, length and level; -inf if impossible."""
         n, length = self.n, np.arange(self.longest + 1) * self.spacing
         columns = [NAMED_LEVELS.index(level) for level in states]
         scores = np.full((n + 1, self.longest + 1, len(states)), -np.inf)
         pitch = np.array([PITCH_MM[level] for level in states])
         usual = -0.5 * ((length[:, None] - pitch) / _PITCH_SD_MM) ** 2
         usual[(length < _SHORTEST_MM) | (length > _LONGEST_MM)] = -np.inf
-        # a body that the scan cuts may be as short as one likes, but no longer than it is
+        # a body that the scan cuts may be of any length up to the usual one
         cut = np.where(length[:, None] < pitch, -0.7, usual)
         cut[0] = -np.inf
         for d in range(1, self.longest + 1):
@@ -174,7 +173,7 @@ class _Model:
         return scores
 
     def run(self, states: Sequence[VertebraLevel], start: NDArray[np.float64]) -> _Run:
-        """Weigh all cuttings whose levels follow ``states`` upwards; the last state may repeat."""
+        """Weight all segmentations whose levels follow ``states`` upwards; the last state may repeat."""
         scores, n, m = self._segments(states), self.n, len(states)
         forward, entering = np.full((n + 1, m), -np.inf), np.full((n + 1, m), -np.inf)
         viterbi, chosen = np.full((n + 1, m), -np.inf), np.zeros((n + 1, m), int)
@@ -208,7 +207,7 @@ class _Model:
 
     @staticmethod
     def _next(finished: NDArray[np.float64], add: np.ufunc) -> NDArray[np.float64]:
-        """Weight of entering each state after the segments that have just ended: the next one up, or the last again."""
+        """Return the weight of entering each state after a finished segment: the next level up, or the last again."""
         entering = np.full_like(finished, -np.inf)
         entering[1:] = finished[:-1]
         entering[-1] = add(entering[-1], finished[-1])
@@ -217,9 +216,9 @@ class _Model:
     def _marginal(
         self, scores: NDArray[np.float64], entering: NDArray[np.float64], total: float
     ) -> NDArray[np.float64]:
-        """Probability (n, states) of each level at each slice."""
+        """Return the probability (n, states) of each level at each slice."""
         n, m = self.n, scores.shape[2]
-        backward = np.full((n + 1, m), -np.inf)  # of what follows a segment that ended in a state
+        backward = np.full((n + 1, m), -np.inf)  # weight of all slices after a segment in a state
         backward[n] = 0.0
         change = np.zeros((n + 1, m))
         for a in range(n - 1, -1, -1):
