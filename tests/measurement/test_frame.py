@@ -71,11 +71,11 @@ def test_coordinates_go_there_and_back(solids) -> None:
 
 def test_only_the_largest_part_counts(solids) -> None:
     mask, affine, _ = solids.solid((1.0, 1.0, 1.0), solids.box(40, 30, 24))
-    alone = body_frame(mask, affine)
+    single = body_frame(mask, affine)
     with_speck = mask.copy()
     with_speck[:6, :6, :6] = True
     frame = body_frame(with_speck, affine)
-    assert frame.centre == pytest.approx(alone.centre)
+    assert frame.centre == pytest.approx(single.centre)
     assert frame.volume_cm3 == pytest.approx(28.8, rel=0.05)
     assert frame.main_part == pytest.approx(mask.sum() / (mask.sum() + 216))
 

@@ -132,7 +132,9 @@ def test_metal_is_counted_and_a_noisy_voxel_is_not(native: Torso) -> None:
 
 
 def test_dense_thing_in_the_same_slices_but_away_from_the_body_is_no_metal(native: Torso) -> None:
-    """In the corner of the box about the body, as a tablet in the bowel: nearer than 25 mm along each axis alone."""
+    """In the corner of the box about the body, as a tablet in the bowel: nearer than 25 mm along each axis, but not in
+    total.
+    """
     index = np.argwhere(native.body)
     corner = index[:, 0].max() + int(20 / 1.2), index[:, 1].max() + int(20 / 1.2), int(index[:, 2].mean())
     hu = native.hu.copy()

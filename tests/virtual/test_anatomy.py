@@ -268,7 +268,7 @@ def test_a_fifth_of_people_have_short_last_ribs() -> None:
 
 
 def test_transverse_processes_tell_the_levels_apart(grow: Grow) -> None:
-    """L3's reach farthest and T12's no farther than its pedicle where a rib stands beside it; the sides differ."""
+    """L3's reach farthest and T12's no farther than its pedicle beside a rib; the sides differ."""
     tips: dict[VertebraLevel, list[float]] = {level: [] for level in (L.T12, L.L1, L.L3)}
     for seed in range(6):
         anatomy = grow(seed)

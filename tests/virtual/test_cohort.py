@@ -60,7 +60,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cohort(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Person, VirtualCT]]]:
-    """The manifest and what ``report`` was told."""
+    """The manifest and the calls of ``report``."""
     seen: list[tuple[Person, VirtualCT]] = []
     manifest = write_cohort(
         recipe, tmp_path_factory.mktemp("cohort"), report=lambda person, ct: seen.append((person, ct))
@@ -139,7 +139,7 @@ def test_the_same_recipe_gives_the_same_bytes(cohort: tuple[Path, list], recipe:
 
 def test_a_cohort_is_not_written_over_another(cohort: tuple[Path, list], recipe: Path) -> None:
     before = fingerprint(cohort[0].parent)
-    with pytest.raises(ValueError, match="holds a manifest already: choose another folder or remove it"):
+    with pytest.raises(ValueError, match="must be a folder without a manifest: choose another folder or remove it"):
         write_cohort(recipe, cohort[0].parent)
     assert fingerprint(cohort[0].parent) == before
 
@@ -161,11 +161,11 @@ class StoppedError(Exception):
 
 
 def test_an_interrupted_cohort_goes_on(slabs: tuple[Path, list], slab_recipe: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+    calls: list[str] = []
 
     def stop(person: Person, ct: VirtualCT) -> None:
-        told.append("")
-        if len(told) == 4:  # the first person is done, and the first scan of the second one
+        calls.append("")
+        if len(calls) == 4:  # the first person is done, and the first scan of the second one
             raise StoppedError
 
     with pytest.raises(StoppedError):
@@ -188,7 +188,7 @@ def test_the_beginning_of_another_cohort_is_not_continued(slab_recipe: Path, tmp
         write_cohort(slab_recipe, tmp_path / "out", report=stop)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**SLAB, "seed": 10}))
-    with pytest.raises(ValueError, match="out holds an unfinished cohort of another recipe or version"):
+    with pytest.raises(ValueError, match="out must not hold an unfinished cohort of another recipe or version"):
         write_cohort(other, tmp_path / "out")
 
 
@@ -229,9 +229,9 @@ def test_a_person_can_be_made_alone(cohort: tuple[Path, list], recipe: Path) -> 
     plan = plan_cohort(read_recipe(recipe))[1]
     person, made = cohort[1][2]
     assert person_of(plan) == person
-    alone = scan(Anatomy(person_of(plan)), plan.scans[0])
-    np.testing.assert_array_equal(alone.hu, made.hu)
-    np.testing.assert_array_equal(alone.labels, made.labels)
+    single = scan(Anatomy(person_of(plan)), plan.scans[0])
+    np.testing.assert_array_equal(single.hu, made.hu)
+    np.testing.assert_array_equal(single.labels, made.labels)
 
 
 @pytest.mark.parametrize("coverage", ["chest", "abdomen", "thoracolumbar"])

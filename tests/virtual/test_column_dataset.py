@@ -155,7 +155,7 @@ def test_a_vertebra_that_the_image_cuts_keeps_its_visible_disc(
 
 
 def with_person(patch: pytest.MonkeyPatch, *variants: Variant) -> None:
-    """Have everybody be one man with these variants."""
+    """Replace every person by one man with these variants."""
     man = Anatomy(draw_person(3, age_years=50.0, mean_density=120.0, variants=frozenset(variants)))
     patch.setattr(column_dataset, "_random_person", lambda rng: man)
 

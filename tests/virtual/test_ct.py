@@ -31,7 +31,7 @@ K2HPO4 = MineralStandard.K2HPO4
 
 @dataclass
 class Block:
-    """Water everywhere, with a slab of ``value`` HU above z = 0 if asked for: something simple to scan."""
+    """Water everywhere, with a slab of ``value`` HU above z = 0 if given."""
 
     value: float = 0.0
     half_width: float = 150.0
@@ -91,7 +91,7 @@ def test_domain_randomisation_goes_beyond_people_and_no_further_than_told() -> N
     exact = hu_per_mg_cm3(K2HPO4, 120.0)
     assert min(slopes) < 0.8 * exact < 1.25 * exact < max(slopes) <= 1.6 * exact + 1e-9
     for wrong in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="randomise must lie between 0 and 1"):
+        with pytest.raises(ValueError, match="randomise must be from 0 to 1"):
             CTPalette(120.0, randomise=wrong)
 
 
@@ -335,7 +335,7 @@ def test_blur_of_a_point_is_a_gaussian() -> None:
     assert spread(blurred, 0) == pytest.approx(2.0, rel=0.02)
     assert spread(blurred, 1) == pytest.approx(1.0, rel=0.02)
     assert spread(blurred, 2) == 0
-    assert x.sum() == 8 == x.max()  # the input is left alone
+    assert x.sum() == 8 == x.max()  # the input is unchanged
 
 
 def test_blur_keeps_what_is_even_to_the_edge() -> None:

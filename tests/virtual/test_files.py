@@ -109,9 +109,9 @@ def test_nifti_round_trip(ct: VirtualCT, tmp_path: Path) -> None:
 
 def test_truth_tells_all(ct: VirtualCT, tmp_path: Path) -> None:
     areal = areal_density(ct.anatomy)
-    told = write_truth(ct, tmp_path / "truth.json", areal)
+    returned = write_truth(ct, tmp_path / "truth.json", areal)
     content = json.loads((tmp_path / "truth.json").read_text())
-    assert content == told == truth(ct, areal)
+    assert content == returned == truth(ct, areal)
     assert [path.name for path in tmp_path.iterdir()] == ["truth.json"]
     assert content["t_score"] == pytest.approx(areal.t_score, abs=0.005)
     assert (content["sex"], content["age_years"], content["variants"]) == ("M", 55.0, [])

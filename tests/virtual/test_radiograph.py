@@ -135,7 +135,7 @@ def test_path_through_a_vessel() -> None:
     beam = RayGeometry(SOURCE, FRAME, 1200.0, (900.0, 1100.0))
     vessel = Vessel(np.array([-20.0, 0, 0]), np.array([20.0, 0, 0]), 3.0)
     drawn = draw_vessels([vessel], beam, protocol, 2.0).numpy()
-    # across: pi r^2 times the contrast, seen at a magnification of 1.2 in the rows alone
+    # across: pi r^2 times the contrast, at a magnification of 1.2 in the rows only
     assert drawn[:, 50].sum() / 1.2 == pytest.approx(2.0 * np.pi * 9, rel=0.03)
     assert drawn[:, 5].sum() == 0
 
@@ -347,7 +347,7 @@ def test_cohort_has_the_share_of_osteoporosis_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"formats": ["nifti"]}, "formats must hold dicom or png"),
+        ({"formats": ["nifti"]}, "formats must contain dicom or png"),
         ({"dxa": False}, "osteoporosis needs dxa"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "kvp": [110, 90]}]}, "kvp must satisfy"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "view": "skull"}]}, "acquisitions.0.view"),

@@ -1,4 +1,4 @@
-"""Parts side by side, operations alone: order, results and PyTorch's own setting are kept."""
+"""Parts in parallel, operations on one thread: order, results and the setting of PyTorch are kept."""
 
 import threading
 
@@ -19,7 +19,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_parts_run_run_parallel_in_order_and_operations_alone() -> None:
+def test_parts_run_in_parallel_and_in_order_with_operations_on_one_thread() -> None:
     meeting = threading.Barrier(2, timeout=30)
 
     def work(part: int) -> tuple[int, int]:
