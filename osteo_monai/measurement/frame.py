@@ -173,7 +173,7 @@ def _signed_distance(field: NDArray[np.float32], fine_affine: NDArray[np.float64
         candidate = mean[np.roll(owner, shift, axis=(0, 1, 2))]
         best = np.minimum(best, np.sum(((here - candidate) * spacing) ** 2, axis=-1))
     distance = np.sqrt(best)
-    return np.where(field >= 0.5, distance, -distance).astype(np.float32)
+    return np.asarray(np.where(field >= 0.5, distance, -distance), np.float32)
 
 
 def _axes(

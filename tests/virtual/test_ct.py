@@ -261,7 +261,7 @@ def test_matrices_may_be_odd(man: Anatomy) -> None:
 
 
 def test_height_must_rise(man: Anatomy) -> None:
-    with pytest.raises(ValueError, match=r"z_range must rise, got \(100, 100\)"):
+    with pytest.raises(ValueError, match=r"z_range must be ascending, got \(100, 100\)"):
         acquire(man, CTProtocol(), z_range=(100, 100))
 
 

@@ -348,7 +348,7 @@ def test_cohort_has_the_share_of_osteoporosis_asked_for(tmp_path: Path) -> None:
     ("fields", "words"),
     [
         ({"formats": ["nifti"]}, "formats must contain dicom or png"),
-        ({"dxa": False}, "osteoporosis needs dxa"),
+        ({"dxa": False}, "osteoporosis must have dxa true"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "kvp": [110, 90]}]}, "kvp must satisfy"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "view": "skull"}]}, "acquisitions.0.view"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "kernel": "soft"}]}, "acquisitions.0.kernel"),

@@ -60,7 +60,7 @@ class Column:
     def patient(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return points (N, 3) of u, v, z in RAS+ mm."""
         shift = [np.interp(points[:, 2], self.z, a) for a in self.axis]
-        return points + np.stack([*shift, np.zeros(len(points))], axis=1)
+        return np.asarray(points + np.stack([*shift, np.zeros(len(points))], axis=1))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class TrunkBuilder(ColumnBuilder):
                 shoulder = ((z - (top - 110)) / 110).clamp(0.0, 1.3)
                 scale = scale * (1.0 - 0.35 * shoulder * shoulder)
                 reach = ((x.abs() / (a * scale)) ** power + (y.abs() / (b * scale)) ** power).clamp(min=1e-6)
-                return (x * x + y * y).sqrt() * (1.0 - reach ** (-1 / power))
+                radius: Tensor = (x * x + y * y).sqrt() * (1.0 - reach ** (-1 / power))
+                return radius
 
             return distance
 
