@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.domain import MineralStandard
 from osteo_monai.imaging import attenuation
@@ -137,7 +138,7 @@ class TestPhantom:
     K = np.array(MINDWAYS_MODEL_3.density)
     WATER = np.array(MINDWAYS_MODEL_3.water)
 
-    def _rods(self, sigma_ref: float, beta_ref: float):
+    def _rods(self, sigma_ref: float, beta_ref: float) -> NDArray[np.float64]:
         return self.WATER + sigma_ref * self.K + beta_ref
 
     def test_round_trip_by_hand(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,13 @@ class Block:
 
 
 def scan_block(block: Block, seed: int = 0, **protocol: object) -> NDArray[np.float32]:
-    fields: dict = {"pixel": 1.0, "matrix": (48, 48), "slice_step": 1.0, "slice_thickness": 1.0, "table": False}
+    fields: dict[str, Any] = {
+        "pixel": 1.0,
+        "matrix": (48, 48),
+        "slice_step": 1.0,
+        "slice_thickness": 1.0,
+        "table": False,
+    }
     hu, _, _ = simulate(block, CTPalette(120.0), CTProtocol(**{**fields, **protocol}), z_range=(-20, 20), seed=seed)
     return hu
 
@@ -229,7 +236,7 @@ def test_grid_of_a_scan(man: Anatomy) -> None:
     protocol = CTProtocol(pixel=4.0, matrix=(96, 80), slice_step=5.0, slice_thickness=5.0)
     ct = acquire(man, protocol, z_range=(50, 100), centre_xy=(10.0, -6.0))
     assert ct.hu.shape == ct.labels.shape == (96, 80, 11)
-    assert (ct.hu.dtype, ct.labels.dtype) == (np.float32, np.uint8)
+    assert [str(array.dtype) for array in (ct.hu, ct.labels)] == ["float32", "uint8"]
     assert np.diag(ct.affine).tolist() == [4, 4, 5, 1]
     middle = ct.affine @ [47.5, 39.5, 0, 1]
     assert middle[:3] == pytest.approx([man.trunk_centre[0] + 10, man.trunk_centre[1] - 6, 50])

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -232,8 +233,13 @@ def test_lumbar_views_show_the_lumbar_spine(woman: Anatomy) -> None:
             assert made.bone_mask[round(row), round(column)]
 
 
-def test_dicom_says_what_it_is_and_names_nobody(chest: VirtualRadiograph, tmp_path: Path) -> None:
-    for photometric, modality in (("MONOCHROME2", "DX"), ("MONOCHROME1", "CR"), ("MONOCHROME1", "DX")):
+def test_dicom_says_what_it_is_and_names_no_person(chest: VirtualRadiograph, tmp_path: Path) -> None:
+    kinds: list[tuple[Literal["MONOCHROME1", "MONOCHROME2"], Literal["DX", "CR"]]] = [
+        ("MONOCHROME2", "DX"),
+        ("MONOCHROME1", "CR"),
+        ("MONOCHROME1", "DX"),
+    ]
+    for photometric, modality in kinds:
         made = replace(chest, protocol=replace(chest.protocol, photometric=photometric, modality=modality))
         path = tmp_path / f"{photometric}_{modality}.dcm"
         write_radiograph_dicom(made, path, subject_id="virtual_8")
@@ -345,7 +351,7 @@ def test_cohort_has_the_share_of_osteoporosis_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"formats": ["nifti"]}, "formats must contain dicom or png"),
         ({"dxa": False}, "osteoporosis must have dxa true"),
@@ -354,6 +360,6 @@ def test_cohort_has_the_share_of_osteoporosis_asked_for(tmp_path: Path) -> None:
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "kernel": "soft"}]}, "acquisitions.0.kernel"),
     ],
 )
-def test_recipes_that_make_no_sense_are_refused(tmp_path: Path, fields: dict, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_recipes_that_make_no_sense_are_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         write_cohort(recipe(tmp_path, **fields), tmp_path / "out")

@@ -97,7 +97,7 @@ def test_other_acquisitions_do_not_change_the_people(fields: dict[str, Any]) -> 
 @settings(max_examples=40, deadline=None)
 def test_invalid_recipes_are_refused(fields: dict[str, Any], data: st.DataObject) -> None:
     high = data.draw(st.floats(0.01, 1.0))
-    wrong = data.draw(
+    wrong: dict[str, Any] = data.draw(
         st.sampled_from(
             [
                 {"splits": {**fields["splits"], "test": fields["subjects"] + 1}},

@@ -1,6 +1,7 @@
 """Parts in parallel, operations on one thread: order, results and the setting of PyTorch are kept."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from osteo_monai.virtual.threads import reserve_threads, run_parallel
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
