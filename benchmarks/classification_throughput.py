@@ -1,4 +1,4 @@
-"""Where a step of training a classifier goes, in milliseconds, and how long one answer takes.
+"""Times of the parts of a training step of a classifier, and of one prediction, in ms.
 
     python benchmarks/classification_throughput.py --people 64 --steps 10
     python benchmarks/classification_throughput.py --overlay pan2024 --batch-size 4
@@ -11,30 +11,27 @@ no data. Prints the medians, wall and CPU, and writes them as JSON.
 import argparse
 import json
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 from monai.data import Dataset
 
 from osteo_monai.tracking import environment_facts
+from osteo_monai.utils.files import write_json
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 PARTS = ("loading", "augmentation", "forward", "backward", "optimiser")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", default="osteoporosis_classification_ct")
-    parser.add_argument("--overlay", nargs="*", default=[], help="configs on top of common.json and train.json")
-    parser.add_argument("--people", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=10, help="that are measured, after two that are not")
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--depth", help="instead of the config's")
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
-    parser.add_argument("--output", type=Path, help="JSON file; default benchmarks/results/<name>_<date>.json")
-    arguments = parser.parse_args()
+Times = dict[str, list[tuple[float, float]]]
+"""Wall and CPU seconds of each part."""
 
+
+def read_config(arguments: argparse.Namespace) -> ConfigParser:
+    """Read the configs of the bundle with the changes of the arguments."""
     config = ConfigParser()
     configs = BUNDLES / arguments.bundle / "configs"
     config.read_config([configs / f"{name}.json" for name in ("common", "train", *arguments.overlay)])
@@ -45,45 +42,60 @@ def main() -> None:
         config["network_def"]["depth"] = arguments.depth
     if arguments.float32:
         config["amp"] = False
-    torch.manual_seed(0)
+    return config
+
+
+def noise_items(config: ConfigParser, count: int) -> tuple[list[int], list[dict[str, Any]]]:
+    """Return the shape of an input and items of noise, as the data set of the bundle has them."""
     if "patch_size" in config.config:  # a bundle for radiographs
         size = config["patch_size"]
         shape = [config["grid"][0] * config["grid"][1], *([size, size] if isinstance(size, int) else size)]
-        people = [{"image": torch.randn(shape), "target": float(row % 2)} for row in range(arguments.people)]
-    else:
-        shape = [config["network_def"]["in_channels"], config["size"], config["size"]]
-        people = [
-            {
-                "image": (100 + 50 * torch.randn(shape)).half(),
-                "mask": torch.ones(shape, dtype=torch.uint8),
-                "label": row % 3,
-                "status": row % 3,
-                "row": row,
-            }
-            for row in range(arguments.people)
-        ]
-    config["train"]["subjects"] = people
-    config["train"]["dataset"] = Dataset(people)
+        return shape, [{"image": torch.randn(shape), "target": float(row % 2)} for row in range(count)]
+    shape = [config["network_def"]["in_channels"], config["size"], config["size"]]
+    return shape, [
+        {
+            "image": (100 + 50 * torch.randn(shape)).half(),
+            "mask": torch.ones(shape, dtype=torch.uint8),
+            "label": row % 3,
+            "status": row % 3,
+            "row": row,
+        }
+        for row in range(count)
+    ]
+
+
+class Stopwatch:
+    """Wall and CPU time on a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+
+    def __call__(self) -> tuple[float, float]:
+        if self._cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+
+def endless(loader: Iterable[Any]) -> Iterator[Any]:
+    """Yield the batches of a loader again and again."""
+    while True:
+        yield from loader
+
+
+def measure(config: ConfigParser, steps: int) -> tuple[Times, torch.nn.Module]:
+    """Time the parts of training steps (two more are not counted) and of single predictions."""
     device = config.get_parsed_content("device")
     network, loss, optimiser, inferer, augment, loader = (
         config.get_parsed_content(name)
         for name in ("network", "loss", "optimizer", "train#inferer", "augmentation", "train#dataloader")
     )
+    clock = Stopwatch(device)
+    times: Times = {part: [] for part in (*PARTS, "answer")}
     network.train()
-    times: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
-
-    def clock() -> tuple[float, float]:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter(), time.process_time()
-
-    batches = iter(loader)
-    for step in range(arguments.steps + 2):
+    batches = endless(loader)
+    for step in range(steps + 2):
         at = [clock()]
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(loader)
-            batch = next(batches)
+        batch = next(batches)
         at.append(clock())
         image, label = augment(batch, device)
         at.append(clock())
@@ -97,20 +109,43 @@ def main() -> None:
         if step >= 2:
             for part, first, last in zip(PARTS, at[:-1], at[1:], strict=True):
                 times[part].append((last[0] - first[0], last[1] - first[1]))
-
     network.eval()
-    for step in range(arguments.steps + 1):
+    for step in range(steps + 1):
         with torch.inference_mode():
             first = clock()
             inferer(image[:1], network)
             last = clock()
         if step:
-            times.setdefault("answer", []).append((last[0] - first[0], last[1] - first[1]))
+            times["answer"].append((last[0] - first[0], last[1] - first[1]))
+    return times, network
 
-    def milliseconds(part: str, which: int) -> float:
-        ordered = sorted(pair[which] for pair in times[part])
-        return round(1000 * ordered[len(ordered) // 2], 2)
 
+def medians(times: Times, part: str) -> dict[str, float]:
+    """Return the median wall and CPU time of a part in ms."""
+    ordered = [sorted(pair[which] for pair in times[part]) for which in (0, 1)]
+    wall, cpu = (round(1000 * values[len(values) // 2], 2) for values in ordered)
+    return {"wall": wall, "cpu": cpu}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="osteoporosis_classification_ct")
+    parser.add_argument("--overlay", nargs="*", default=[], help="configs on top of common.json and train.json")
+    parser.add_argument("--people", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10, help="measured steps, after two that are not")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--depth", help="instead of that of the config")
+    parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
+    parser.add_argument("--output", type=Path, help="JSON file; default benchmarks/results/<name>_<date>.json")
+    arguments = parser.parse_args()
+    config = read_config(arguments)
+    torch.manual_seed(0)
+    shape, people = noise_items(config, arguments.people)
+    config["train"]["subjects"] = people
+    config["train"]["dataset"] = Dataset(people)
+    times, network = measure(config, arguments.steps)
+    parts = {part: medians(times, part) for part in PARTS}
     result = {
         "bundle": arguments.bundle,
         "overlay": arguments.overlay,
@@ -119,17 +154,15 @@ def main() -> None:
         "input": [config["batch_size"], *shape],
         "bfloat16": config.get_parsed_content("amp"),
         "threads": torch.get_num_threads(),
-        "median_ms": {part: {"wall": milliseconds(part, 0), "cpu": milliseconds(part, 1)} for part in PARTS},
+        "median_ms": parts,
         "environment": environment_facts(),
+        "one_answer_ms": medians(times, "answer"),
+        "people_per_second": round(1000 * config["batch_size"] / sum(part["wall"] for part in parts.values()), 1),
     }
-    step_ms = sum(part["wall"] for part in result["median_ms"].values())
-    result["one_answer_ms"] = {"wall": milliseconds("answer", 0), "cpu": milliseconds("answer", 1)}
-    result["people_per_second"] = round(1000 * config["batch_size"] / step_ms, 1)
     print(json.dumps(result, indent=1))
     stamp = time.strftime("%Y-%m-%d_%H%M")
     target = arguments.output or Path(__file__).parent / "results" / f"classification_throughput_{stamp}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(target, result, indent=1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw real and virtual CT side by side in three views, to see by eye where virtual people differ from real ones.
+"""Draw real and virtual CT in three views for a visual comparison.
 
     python benchmarks/ct_views.py PICTURE.png SCAN [SCAN ...] [--slices MM]
 
@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from osteo_monai.domain import ContrastPhase, VertebraLevel
 from osteo_monai.imaging import read_ct
+from osteo_monai.utils.files import writing
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import CTProtocol, acquire
 from osteo_monai.virtual.person import draw_person
@@ -142,7 +143,8 @@ def main() -> None:
             ax.set_title(f"{scan.name}: {title}" if title.startswith("sag") else title, fontsize=7, loc="left")
             ax.tick_params(labelsize=6)
     figure.tight_layout()
-    figure.savefig(arguments.picture, dpi=80)
+    with writing(arguments.picture) as temporary:
+        figure.savefig(temporary, dpi=80)
 
 
 if __name__ == "__main__":

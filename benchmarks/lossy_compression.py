@@ -1,13 +1,13 @@
-"""What lossy compression does to the trabecular median HU of vertebral bodies, on virtual and on real CT.
+"""Effect of lossy compression on the trabecular median HU of vertebral bodies, on virtual and on real CT.
 
     python benchmarks/lossy_compression.py --real FOLDER [--people 8] [--ratios 5 10 15 20 30 40]
 
 Each axial slice that holds a measured region is compressed and decoded again, and the median HU of the unchanged region
-is taken before and after: what is compared are values alone, not what a network makes of the picture. Regions: of
+is taken before and after: values are compared only, not the results of a network. Regions: of
 virtual people and of bodies with a mask of the body the program's own trabecular region; of whole vertebrae what lies
 deeper than 5 mm. ``--real`` is the folder of real images; scans that were stored with loss are not used. Volumes that
-were cropped or resampled to 1.5 or 3 mm are counted apart: with hardly any air and with detail in every pixel they lose
-more at one ratio than a scanner's slices of 512 x 512 do.
+were cropped or resampled to 1.5 or 3 mm are counted apart: with little air and detail in every pixel they lose more
+at one ratio than slices of 512 x 512 of a scanner.
 
 Codecs: JPEG 2000 irreversible (OpenJPEG, the 9/7 transform, 12 bits); JPEG of 8 bits (Pillow) on HU from -1024 to 1016
 in steps of 8, as the stand-in for JPEG baseline; and the lossy step of JPEG of 12 bits (8 x 8 cosine transform, the
@@ -19,7 +19,6 @@ quarters of it. Prints a table and writes ``benchmarks/results/lossy_compression
 
 import argparse
 import io
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from scipy.fft import dctn, idctn
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.imaging import read_ct, read_label_map
 from osteo_monai.measurement.region import trabecular_region
+from osteo_monai.utils.files import write_json
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import CTProtocol, acquire
 from osteo_monai.virtual.person import draw_person
@@ -113,9 +113,9 @@ def jpeg_8_bits(hu: Slice, ratio: float) -> tuple[Slice, float]:
     for quality in range(100, 0, -1):
         buffer = io.BytesIO()
         stored.save(buffer, "JPEG", quality=quality)
-        if hu.size >= ratio * buffer.tell():
+        if hu.size >= ratio * len(buffer.getvalue()):
             break
-    return np.asarray(Image.open(buffer), dtype=float) * 8 - OFFSET, hu.size / buffer.tell()
+    return np.asarray(Image.open(buffer), dtype=float) * 8 - OFFSET, hu.size / len(buffer.getvalue())
 
 
 def jpeg_12_bits(hu: Slice, ratio: float) -> tuple[Slice, float]:
@@ -239,7 +239,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the benchmark, print its table and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--real", type=Path, help="folder of real images; virtual ones alone where not given")
+    parser.add_argument("--real", type=Path, help="folder of real images (default: virtual ones only)")
     parser.add_argument("--people", type=int, default=8, help="virtual people")
     parser.add_argument("--ratios", type=float, nargs="+", default=[5, 10, 15, 20, 30, 40])
     arguments = parser.parse_args()
@@ -266,7 +266,7 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"lossy_compression_{now:%Y-%m-%d}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(path, record, indent=1)
     print(f"Written: benchmarks/results/{path.name}")
 
 

@@ -5,7 +5,7 @@
 FOLDER holds ``centres.csv.gz``, ``detections.csv.gz`` and ``scans.csv.gz`` with key points of real CT scans (columns:
 scan_id, vertebra, x_mm, y_mm, z_mm in LPS; person_id, flags, one_per_person; kind, p_thoracic, p_lumbar). One scan of
 each person takes part. Persons are halved by a hash of ``person_id``: ``--fit`` chooses constants of the model on the
-first half and prints them, everything else is judged on the second half alone.
+first half and prints them, everything else is evaluated on the second half only.
 
 Places are real, of two kinds: checked centres, or the detections of a network with its real misses and false ones.
 Votes of anatomy are simulated (``Votes``), for there are no images; where detections are named, what the network says
@@ -13,7 +13,6 @@ of thorax and loins serves as the only vote, and no simulated one is added.
 """
 
 import argparse
-import json
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +32,7 @@ from rich.table import Table
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.landmarks import ROLES, Role
 from osteo_monai.screening.ct.naming import NAMED_LEVELS, BodyEvidence, Naming, NamingModel, name_column
+from osteo_monai.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 MATCH_MM = 15.0
@@ -51,8 +51,8 @@ class Votes:
     """How the votes of an anatomical tracer are simulated, with the error rates stated.
 
     Attributes:
-        rib_ambiguous: chance that the last rib cannot be told: the last ribbed body and its two neighbours get no vote.
-        rib_high: chance that the last rib is taken one body too high (a short rib passed over), on both sides.
+        rib_ambiguous: chance that the last rib is ambiguous: the last ribbed body and its two neighbours get no vote.
+        rib_high: chance that the last rib is taken one body too high (a short rib missed), on both sides.
         rib_low: chance that it is taken one body too low (a process taken for a rib).
         sacrum_ambiguous: chance that the sacrum is in view and not recognised.
         sacrum_wrong: chance that the body above the last lumbar one is taken for the last.
@@ -156,7 +156,7 @@ def simulate_roles(levels: Sequence[str], votes: Votes, rng: np.random.Generator
     ribbed = [i for i, name in enumerate(levels) if name.startswith("T")]
     last_rib = min(ribbed, default=len(levels))
     shift = int(rng.choice([0, 1, -1], p=[1 - votes.rib_high - votes.rib_low, votes.rib_high, votes.rib_low]))
-    told = last_rib + shift
+    reported = last_rib + shift
     rib_hidden = rng.random() < votes.rib_ambiguous
     sacrum_seen = levels[0] in ("L5", "L6") and rng.random() >= votes.sacrum_ambiguous
     last_lumbar = int(rng.random() < votes.sacrum_wrong)
@@ -167,7 +167,7 @@ def simulate_roles(levels: Sequence[str], votes: Votes, rng: np.random.Generator
         if silent or (rib_hidden and abs(i - last_rib) <= 1):
             result.append({})
             continue
-        side = 0.0 if i < told or name.startswith("C") else votes.last_rib_at if i == told else votes.rib_at
+        side = 0.0 if i < reported or name.startswith("C") else votes.last_rib_at if i == reported else votes.rib_at
         below = votes.sacrum_at if i == last_lumbar else 0.0
         result.append(_likelihoods(side + noise[0], below + noise[1] if sacrum_seen else None, votes))
     return result
@@ -192,7 +192,7 @@ def centre_cases(spines: Iterable[Spine], window: Window, votes: Votes, seed: in
         if low is None or high is None or "L1" not in spine.levels[low : high + 1]:
             continue
         rng = rng_of(spine.person, seed)
-        roles = simulate_roles(spine.levels[low:], votes, rng)  # a tracer knows nothing of what is below the scan
+        roles = simulate_roles(spine.levels[low:], votes, rng)  # a tracer has no information from below the scan
         levels, centres = spine.levels[low : high + 1], spine.centres[low : high + 1]
         placed = centres + rng.normal(0.0, 0.7, centres.shape)  # a detector's scatter
         placed = placed[np.argsort(placed[:, 2])]
@@ -420,7 +420,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "conditions": rows,
         "l1_reliability_pooled": pooled,
     }
-    options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(options.output, report)
     console.print(f"written to {options.output}")
 
 

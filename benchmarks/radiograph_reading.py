@@ -35,6 +35,7 @@ from osteo_monai.imaging import CTVolume, read_ct
 from osteo_monai.imaging.radiograph import RadiographFacts, StoredRadiograph, check_radiograph, read_radiograph
 from osteo_monai.imaging.radiograph.image import orient
 from osteo_monai.imaging.radiograph.pictures import read_picture
+from osteo_monai.utils.files import write_json
 from osteo_monai.virtual.anatomy.body import Anatomy
 from osteo_monai.virtual.person import draw_person
 from osteo_monai.virtual.radiograph import draw_protocol, project, project_ct, usual_protocol
@@ -100,7 +101,7 @@ def ct_slices(name: str, ct: CTVolume) -> Iterator[Picture]:
 
 
 def projections(name: str, ct: CTVolume, view: View) -> Iterator[Picture]:
-    """Radiographs of a CT, positioned and exposed as drawn."""
+    """Yield radiographs of a CT with random positioning and exposure."""
     for seed in range(PROJECTIONS):
         protocol = draw_protocol(usual_protocol(view, ROWS[view]), np.random.default_rng([seed, 4]))
         made = project_ct(ct, protocol, seed=seed)
@@ -108,7 +109,7 @@ def projections(name: str, ct: CTVolume, view: View) -> Iterator[Picture]:
 
 
 def real_volumes(folder: Path) -> Iterator[tuple[str, CTVolume]]:
-    """Every CT volume that can be read, whatever part of the body it shows."""
+    """Yield every readable CT volume of any body part."""
     paths = [folder / "ct_chest_above_l1", folder / "ct_100kvp_thorax"]
     paths += sorted((folder / "ct_totalsegmentator_example").rglob("*ct*.nii.gz"))
     paths += [folder / "ct_totalsegmentator_example" / "dicom_jpeg2000_t11_t12"]
@@ -121,24 +122,24 @@ def real_volumes(folder: Path) -> Iterator[tuple[str, CTVolume]]:
 
 
 def single_slices(folder: Path) -> Iterator[Picture]:
-    """Slices of CT and MR that stand alone, shown from their 1st to their 99th percentile."""
+    """Yield single slices of CT and MR, displayed from the 1st to the 99th percentile."""
     seen = set()
     for path in sorted([*(folder / "not_ct" / "mr_brain").iterdir(), *(folder / "dicom_odd" / "files").iterdir()]):
         try:
             dataset = pydicom.dcmread(path)
             pixels = np.asarray(dataset.pixel_array, np.float32)
-        except Exception:  # the folder is of damaged files; those of other modalities raise what they like
+        except Exception:  # noqa: BLE001 - the folder has damaged files, on which pydicom raises any type
             continue
         if dataset.get("Modality") not in ("CT", "MR") or pixels.ndim != 2 or pixels.tobytes() in seen:
             continue
         seen.add(pixels.tobytes())
         low, high = np.percentile(pixels, (1, 99))
         pixels = np.clip(resized((pixels - low) / max(high - low, 1)), 0, 1)
-        yield Picture(f"{dataset.Modality} alone", path.name, pixels)
+        yield Picture(f"{dataset.Modality} slice", path.name, pixels)
 
 
 def other_pictures() -> Iterator[Picture]:
-    """Noise, text, drawings and photographs: what no radiology department made."""
+    """Yield noise, text, drawings and photographs."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     for n in range(40):
@@ -248,7 +249,7 @@ def lay(picture: Picture) -> Iterator[tuple[str, Picture, int, bool, bool]]:
                 yield " ".join(changes) or "as it is", replace(picture, pixels=pixels), turns, mirrored, inverted
 
 
-def judge(answer: tuple[View, int, bool, bool] | str, turns: int, mirrored: bool, inverted: bool) -> str:
+def outcome_of(answer: tuple[View, int, bool, bool] | str, turns: int, mirrored: bool, inverted: bool) -> str:
     """Say how a chest that lay so came out."""
     if isinstance(answer, str):
         return "refused"
@@ -286,7 +287,7 @@ def main() -> None:
             for way, laid, turns, mirrored, inverted in lay(picture):
                 if way != "as it is" and origin == "virtual" and shown_before >= LAID:
                     break
-                outcome = judge(read(laid.pixels, View.CHEST_FRONTAL), turns, mirrored, inverted)
+                outcome = outcome_of(read(laid.pixels, View.CHEST_FRONTAL), turns, mirrored, inverted)
                 chests[f"{origin}: {way}"][outcome] += 1
                 if way == "as it is" and outcome != "right" and origin == "real":
                     wrong.append(f"{picture.name}: {outcome}")
@@ -306,7 +307,7 @@ def report(
     for way, counts in chests.items():
         table.add_row(way, *(str(counts[outcome]) for outcome in OUTCOMES))
     names = [f"called {n}" for n in (View.CHEST_FRONTAL, View.UNKNOWN, "refused")]
-    second = Table("no view asked for", "pictures", *names)
+    second = Table("no view requested", "pictures", *names)
     for group, counts in others.items():
         second.add_row(group, *(str(counts[str(column.header)]) for column in second.columns[1:]))
     for shown_table in (table, second):
@@ -325,7 +326,7 @@ def report(
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"radiograph_reading_{now:%Y-%m-%d_%H%M}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(path, record, indent=1)
     print(f"Written: benchmarks/results/{path.name}")
 
 

@@ -4,7 +4,7 @@
 
 FOLDER holds ``truth.json`` and the scans it names; docs/real_ct.md describes both, and every column of the table.
 ``--images`` names a folder of further images as this project's contributors have them (``NEGATIVES``, ``EXAMPLE``):
-scans that must not be measured, and one CT with body masks. Folders that are absent there are skipped and told.
+scans that must not be measured, and one CT with body masks. Missing folders are skipped and reported.
 
 Prints one Markdown table and the sums, and writes both as JSON. Nothing of a header is printed. Exit code 1 if a wrong
 level was measured, or an image that must not be.
@@ -29,6 +29,7 @@ from rich.progress import track
 
 from osteo_monai.domain import LEVEL_LABELS, SCREENED_LEVELS, Severity, VertebraLevel
 from osteo_monai.screening.result import ScreeningResult
+from osteo_monai.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 SAME_BODY_MM = 15.0
@@ -40,7 +41,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "levels_not_covered": ("levels_not_covered", "level_cut"),
     "level_uncertain": ("level_uncertain", "body_missed", "pitch_off_range", "levels_not_consecutive"),
 }
-"""Words in ``expect`` that stand for several finding codes, by how the codes begin."""
+"""Words in ``expect`` for several finding codes, by the prefixes of the codes."""
 DAMAGE_CODES = ("fracture", "possible_fracture", "level_cut", "metal", "cement_or_sclerosis")
 """Findings that say something of a body which a reader can check."""
 TOTALSEGMENTATOR = {31: "L1", 30: "L2", 29: "L3", 28: "L4", 27: "L5"} | {44 - n: f"T{n}" for n in range(1, 13)}
@@ -59,7 +60,7 @@ NEGATIVES: Mapping[str, tuple[str, ...]] = {
     "ct_totalsegmentator_example/contrast_crop_t12/ct_cropped.nii.gz": ("refused:levels_not_covered",),
     "ct_totalsegmentator_example/cardiac_crop/ct_cropped.nii.gz": ("refused:levels_not_covered",),
     "ct_totalsegmentator_example/partial_l2_cut/example_ct_sm.nii.gz": (
-        "refused:levels_not_covered", "refused:level_uncertain", "measured:L1 alone",
+        "refused:levels_not_covered", "refused:level_uncertain", "measured:L1 only",
     ),
     "ct_tptbox_l3/sub-ct_label-22_ct.nii.gz": ("refused:levels_not_covered", "refused:level_uncertain"),
     "not_ct/mr_brain": ("unusable", "refused:not_ct"),
@@ -121,8 +122,8 @@ class Row:
     """What the product made of one scan.
 
     Attributes:
-        met: ``yes``, ``no`` (always where a wrong level was measured), or ``late`` where the reason that was expected
-            is told, but not first.
+        met: ``yes``, ``no`` (always where a wrong level was measured), or ``late`` if the expected reason is
+            reported, but not first.
         centre_errors_mm: z of the found body nearest to each whole true one, minus the true z; absent if none is near.
         names_right, names_wrong: of the true bodies that were found; the wrong ones as "true called found".
         wrong_measured: levels measured at a place where the truth has another level.
@@ -154,7 +155,9 @@ def read_truth(entry: Mapping[str, Any], folder: Path) -> Truth:
     }
     text = entry.get("silver_masks") or entry.get("expert_masks")
     mask = read_mask(folder / text.partition(":")[0].strip(), mask_names(text)) if text else None
-    return Truth(tuple(entry["expect"]), levels, frozenset(entry.get("true_findings", ())), mask)
+    # truth files write another adverb after the levels
+    expect = tuple(re.sub(r"^(measured:.+) \w+$", r"\1 only", text) for text in entry["expect"])
+    return Truth(expect, levels, frozenset(entry.get("true_findings", ())), mask)
 
 
 def mask_names(text: str) -> dict[int, str]:
@@ -175,30 +178,30 @@ def scan_path(path: Path) -> Path:
 
 
 def verdict(result: ScreeningResult, wanted: Sequence[VertebraLevel] = SCREENED_LEVELS) -> str:
-    """Put a result into the words of ``expect``: ``measured``, ``measured:L1 alone``, ``refused:CODE``, ``unusable``.
+    """Return a result as in ``expect``: ``measured``, ``measured:L1 only``, ``refused:CODE``, ``unusable``.
 
-    Of a refused study the first refusal is told, for that is what a user reads.
+    Of a refused study the first refusal counts, which is what a user reads.
     """
     if result.verdict == "unusable":
         return "unusable"
     if result.verdict == "refused":
         return f"refused:{refusals(result)[0]}"
     measured = [str(m.level) for m in result.levels]
-    return "measured" if set(measured) == {str(v) for v in wanted} else f"measured:{' and '.join(measured)} alone"
+    return "measured" if set(measured) == {str(v) for v in wanted} else f"measured:{' and '.join(measured)} only"
 
 
 def refusals(result: ScreeningResult) -> list[str]:
-    """Return the codes of the refusals in the order they are told."""
+    """Return the codes of the refusals in their order."""
     return [f.code for f in result.findings if f.severity is Severity.REFUSAL]
 
 
 def matches(said: str, allowed: str) -> bool:
-    """Say whether a verdict is one that ``expect`` allows.
+    """Return whether ``expect`` allows a verdict.
 
     ``refused:WORD`` allows every finding code that begins with WORD, or with one of the beginnings in ``ALIASES``;
-    ``measured`` also allows a whole L1 that was left out for its bone (L2 alone).
+    ``measured`` also allows a whole L1 that was excluded for its bone (L2 only).
     """
-    if allowed == "measured" and said == "measured:L2 alone":
+    if allowed == "measured" and said == "measured:L2 only":
         return True
     kind, _, word = allowed.partition(":")
     said_kind, _, code = said.partition(":")
@@ -208,7 +211,7 @@ def matches(said: str, allowed: str) -> bool:
 
 
 def expectation_met(result: ScreeningResult, expect: Iterable[str]) -> str:
-    """Return ``yes``, ``late`` (the expected refusal is told, after another one) or ``no``."""
+    """Return ``yes``, ``late`` (the expected refusal is reported, after another one) or ``no``."""
     expect = tuple(expect)
     if any(matches(verdict(result), allowed) for allowed in expect):
         return "yes"
@@ -268,15 +271,15 @@ def wrongly_measured(measured: Mapping[str, tuple[float, float, float]], truth: 
 def false_codes(result: ScreeningResult, truth: Truth) -> list[str]:
     """Return the findings of damage on bodies that are sound and whole by the truth."""
     cut = {level for level, true in truth.levels.items() if not true.whole}
-    told = []
+    named_codes = []
     for finding in result.findings:
         named = set(re.findall(r"\b[TL]\d{1,2}\b", finding.message))
         if finding.code not in DAMAGE_CODES or finding.code in truth.true_findings:
             continue
         if finding.code == "level_cut" and (named & cut or not named & set(truth.levels)):
             continue
-        told.append(f"{finding.code} {'/'.join(sorted(named))}".strip())
-    return told
+        named_codes.append(f"{finding.code} {'/'.join(sorted(named))}".strip())
+    return named_codes
 
 
 def outlines(labels_path: Path, mask: Mask) -> dict[str, Outline]:
@@ -300,7 +303,7 @@ def outlines(labels_path: Path, mask: Mask) -> dict[str, Outline]:
     return shares
 
 
-def judge(name: str, result: ScreeningResult, truth: Truth, labels_path: Path, seconds: float) -> Row:
+def evaluate_result(name: str, result: ScreeningResult, truth: Truth, labels_path: Path, seconds: float) -> Row:
     """Compare one result with the truth."""
     found = {str(v.level): v.centre_mm for v in result.levels_found}
     errors, missing, right, wrong = compare_places(found, truth)
@@ -418,7 +421,7 @@ class Product:
 
         output = self.folder / name.replace("/", "_")
         result = screen(path, output, models=self.models, study=name)
-        row = judge(name, result, truth, output / "labels.nii.gz", sum(result.seconds.values()))
+        row = evaluate_result(name, result, truth, output / "labels.nii.gz", sum(result.seconds.values()))
         return row, result, output
 
 
@@ -503,7 +506,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n" + "\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in report["sums"].items()))
     if report.get("example"):
         print(f"- example: {json.dumps(report['example'])}")
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(options.output, report, indent=1)
     console.print(f"written to {options.output}")
     return 1 if report["sums"]["wrong_level_measured"] or report["sums"].get("negatives_measured") else 0
 

@@ -9,7 +9,6 @@ the heat maps, for looking at, into a folder outside the repository.
 
 import argparse
 import csv
-import json
 import os
 import time
 from collections import Counter, defaultdict
@@ -26,6 +25,7 @@ from scipy.stats import spearmanr
 from osteo_monai.bundle import load_bundle
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.radiograph import read_radiograph
+from osteo_monai.utils.files import write_json, writing
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = "osteoporosis_classification_chest_xray"
@@ -39,7 +39,7 @@ def interval(values: list[float]) -> list[float]:
 
 
 def higher(first: np.ndarray, second: np.ndarray) -> float:
-    """Chance that somebody of ``first`` has a higher risk than somebody of ``second``; ties count half."""
+    """Return the probability that a person of ``first`` has a higher risk than one of ``second``; ties count half."""
     if not len(first) or not len(second):
         return float("nan")
     difference = first[:, None] - second[None]
@@ -94,20 +94,20 @@ def main() -> None:
         facts[row["subject"]] = float(row["age"]), row["sex"]
         shown.append((radiograph.pixels, answer["heat"][0], float(answer["pred"][0])))
     people = [(*facts[subject], float(np.mean(own))) for subject, own in risks.items()]
-    everybody = np.array([value for own in risks.values() for value in own])
+    pooled = np.array([value for own in risks.values() for value in own])
     result = {
         "bundle": bundle.name,
         "weights_sha256": bundle.weights_sha256,
         "radiographs": len(rows),
         **outcomes,
         "findings": dict(findings.most_common()),
-        "risk_quartiles": [round(float(q), 4) for q in np.quantile(everybody, [0, 0.25, 0.5, 0.75, 1])],
+        "risk_quartiles": [round(float(q), 4) for q in np.quantile(pooled, [0, 0.25, 0.5, 0.75, 1])],
         **associations(people),
         "seconds_median": round(float(np.median(seconds)), 3),
     }
     Console().print_json(data=result)
     name = f"real_radiographs_{datetime.now(UTC):%Y-%m-%d}.json"
-    (ROOT / "benchmarks" / "results" / name).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(ROOT / "benchmarks" / "results" / name, result, indent=1)
     if arguments.pictures:
         draw(shown, arguments.pictures)
 
@@ -127,7 +127,8 @@ def draw(shown: list[tuple[np.ndarray, Any, float]], folder: Path) -> None:
             axis.set_title(f"{risk:.3f}", fontsize=9)
         for axis in figure.axes:
             axis.set_axis_off()
-        figure.savefig(folder / f"heat_{start // 18}.png", dpi=70)
+        with writing(folder / f"heat_{start // 18}.png") as temporary:
+            figure.savefig(temporary, dpi=70)
 
 
 if __name__ == "__main__":

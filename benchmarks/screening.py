@@ -7,7 +7,6 @@ further ones show what each study of many costs. Prints a table and writes ``ben
 """
 
 import argparse
-import json
 import platform
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from typing import Any
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+from osteo_monai.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 BAR_SECONDS, BAR_GIB = 10.0, 1.5
@@ -138,7 +139,7 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"screening_{now:%Y-%m-%d_%H%M}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(path, record, indent=1)
     print(f"Written: benchmarks/results/{path.name}")
 
 

@@ -8,7 +8,6 @@ measure the software, not diagnostic accuracy.
 """
 
 import argparse
-import json
 import logging
 import os
 import time
@@ -23,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds, VertebraLevel
-from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.files import file_sha256, write_json
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan
 from osteo_monai.virtual.ct import VirtualCT
@@ -193,7 +192,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--limit", type=int, default=None, help="so many people at most")
+    parser.add_argument("--limit", type=int, default=None, help="largest number of people")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
@@ -209,7 +208,7 @@ def main() -> None:
         for job, future in zip(track(jobs, description="Screening virtual patients"), futures, strict=True):
             try:
                 rows.append(future.result())
-            except Exception as error:  # a defect of ours must not cost the other rows
+            except Exception as error:  # noqa: BLE001 - an unexpected error must not lose the other rows
                 Console().print(f"{job[0].subject_id}: {type(error).__name__}: {error}")
                 failed += 1
     groups = {"all": rows, "no variant": [r for r in rows if not r["variants"]]}
@@ -249,7 +248,7 @@ def main() -> None:
         "summary": summary,
         "scans": rows,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content, indent=1)
     Console().print(f"Written: {path.name}")
 
 

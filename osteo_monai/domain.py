@@ -1,6 +1,6 @@
-"""The words every other module speaks: vertebral levels, bone status and its thresholds, findings.
+"""Domain types of all modules: vertebral levels, views, sex, bone status with its thresholds, findings.
 
-Nothing here imports from the rest of the package.
+This module imports nothing from the rest of the package.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class VertebraLevel(StrEnum):
 
     @property
     def label(self) -> int:
-        """The integer that stands for this level in every label map we write (VerSe numbering)."""
+        """Integer of this level in label maps (VerSe numbering)."""
         return LEVEL_LABELS[self]
 
 
@@ -48,17 +48,17 @@ LEVEL_LABELS: dict[VertebraLevel, int] = {
 """VerSe numbering: T1-T12 = 8-19, L1-L6 = 20-25, sacrum 26, T13 28 (Sekuboyina 2021)."""
 
 RIB_LABEL = 50
-"""The integer that stands for all ribs in label maps; VerSe numbering has none."""
+"""Integer of all ribs in label maps; VerSe numbering has none."""
 
 SPLIT_PATTERN = r"^(training|validation|test|external_[a-z0-9_]+)$"
-"""What a split may be called, in data manifests and in cohort recipes."""
+"""Valid names of splits in data manifests and cohort recipes."""
 
 SCREENED_LEVELS: tuple[VertebraLevel, ...] = (VertebraLevel.L1, VertebraLevel.L2)
-"""The two levels whose mean density is the individual's density (Pan 2024)."""
+"""The two levels whose mean density is the density of a person (Pan 2024)."""
 
 
 class View(StrEnum):
-    """Anatomy and projection of a radiograph; ``RadiographFacts.view_position`` tells PA from AP."""
+    """Anatomy and projection of a radiograph; ``RadiographFacts.view_position`` distinguishes PA and AP."""
 
     CHEST_FRONTAL = "chest_frontal"
     CHEST_LATERAL = "chest_lateral"
@@ -78,18 +78,18 @@ class ContrastPhase(StrEnum):
 
 
 KVP_TOLERANCE = 0.5
-"""Largest difference in kV of two statements of one tube voltage."""
+"""Largest difference in kV of two values of one tube voltage."""
 
 
 class Sex(StrEnum):
-    """Sex as the norms are stratified; ``None`` elsewhere means unknown and is never replaced by a default."""
+    """Sex as in the strata of the norms; ``None`` means unknown and is never replaced by a default."""
 
     FEMALE = "F"
     MALE = "M"
 
 
 class MineralStandard(StrEnum):
-    """The reference material that a volumetric density in mg/cm3 is expressed in."""
+    """Reference material of a volumetric density in mg/cm3."""
 
     K2HPO4 = "K2HPO4"
     HYDROXYAPATITE = "hydroxyapatite"
@@ -124,18 +124,18 @@ class DensityThresholds:
             )
 
     def status(self, density: float, standard: MineralStandard) -> BoneStatus:
-        """Return the class of ``density`` (mg/cm3); raise ``ValueError`` if its standard is another one."""
+        """Return the class of ``density`` (mg/cm3); raise ``ValueError`` if its standard is different."""
         if standard != self.standard:
-            raise ValueError(f"thresholds are in mg/cm3 {self.standard}, the density is in mg/cm3 {standard}")
+            raise ValueError(f"the density must be in mg/cm3 {self.standard} as the thresholds, got mg/cm3 {standard}")
         if not density == density:  # NaN compares unequal to itself
-            raise ValueError("density is not a number")
+            raise ValueError("the density must be a number, got NaN")
         if density < self.osteoporosis_below:
             return BoneStatus.OSTEOPOROSIS
         return BoneStatus.NORMAL if density > self.normal_above else BoneStatus.OSTEOPENIA
 
 
 class Severity(StrEnum):
-    """How much a finding weighs: told, to be considered, or no number is given because of it."""
+    """Severity of a finding: information, to be considered, or the reason why there is no result."""
 
     INFO = "info"
     WARNING = "warning"
@@ -143,9 +143,9 @@ class Severity(StrEnum):
 
 
 class Finding(BaseModel):
-    """Something a reader of the result must know, in a sentence that a radiologist understands.
+    """A fact for readers of the result, as one sentence.
 
-    ``code`` is a stable lower_snake_case word (``missing_slice``); ``message`` holds no patient identifier.
+    ``code`` is a stable lower_snake_case name (``missing_slice``); ``message`` contains no patient identifier.
     """
 
     model_config = ConfigDict(frozen=True)

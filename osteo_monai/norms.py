@@ -1,6 +1,6 @@
 """Reference values of trabecular density by age and sex: the table of Pan et al. 2024.
 
-A pure module (it knows only ``domain``), so that the virtual person, the report and the statistics share one table.
+It depends on ``domain`` only, so that virtual patients, reports and statistics share one table.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ NORM_SOURCE = "Pan et al. 2024, Table 1, doi 10.1186/s12891-024-07297-1"
 """The table behind every value here: 1,048 health-check subjects, one centre, chest CT at 120 kVp, Mindways QCT Pro."""
 
 NORM_NAME = "Pan 2024 Table 1"
-"""Short name of the table, to stand beside every percentile."""
+"""Short name of the table, printed beside every percentile."""
 
 NORM_STANDARD = MineralStandard.K2HPO4
 """Mindways QCT Pro calibrates to K2HPO4."""
 
 NORM_AGES: tuple[float, float] = (18.0, 90.0)
-"""Ages (years) that the table is used for: from the first up to, not including, the second."""
+"""Ages in years covered by the table, second excluded."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class DensityNorm:
     """Mean and standard deviation of the individual density (mean of L1 and L2) in one age group.
 
     Attributes:
-        age_low, age_high: the group holds ``age_low <= age < age_high``, in years.
-        sex: ``None`` stands for men and women together.
+        age_low, age_high: limits of the group, ``age_low <= age < age_high``, in years.
+        sex: ``None`` for men and women together.
         mean, sd: mg/cm3 K2HPO4.
         subjects: number of subjects in the group.
     """
@@ -41,10 +41,10 @@ class DensityNorm:
 
     @property
     def group(self) -> str:
-        """The group in words, as ``women 60-69``."""
-        who = {Sex.FEMALE: "women", Sex.MALE: "men", None: "men and women"}[self.sex]
+        """Name of the group, such as ``women 60-69``."""
+        sexes = {Sex.FEMALE: "women", Sex.MALE: "men", None: "men and women"}[self.sex]
         ages = "below 30" if self.age_low < 30 else f"{self.age_low:.0f}-{self.age_high - 1:.0f}"
-        return f"{who} {ages}"
+        return f"{sexes} {ages}"
 
     def percentile(self, density: float, standard: MineralStandard) -> float:
         """Return the percentage of the group below ``density`` (mg/cm3), taking the group as normally distributed.
@@ -53,7 +53,7 @@ class DensityNorm:
             ValueError: if the density is in another standard than the table.
         """
         if standard is not NORM_STANDARD:
-            raise ValueError(f"the norms are in mg/cm3 {NORM_STANDARD}, the density is in mg/cm3 {standard}")
+            raise ValueError(f"the density must be in mg/cm3 {NORM_STANDARD} as the norms, got mg/cm3 {standard}")
         return 50.0 * (1.0 + erf((density - self.mean) / (self.sd * sqrt(2.0))))
 
 
@@ -73,13 +73,13 @@ DENSITY_NORMS: tuple[DensityNorm, ...] = (
     *_group(70.0, (None, 86, 83.83, 33.16), (_M, 41, 102.64, 31.91), (_F, 45, 66.70, 23.85)),
     *_group(80.0, (None, 40, 66.49, 31.20), (_M, 17, 71.88, 33.45), (_F, 23, 62.51, 29.54)),
 )
-"""Pan 2024 Table 1, groups in order of age; the group of 90 and above (two subjects) is left out on purpose."""
+"""Pan 2024 Table 1, groups in order of age; the group of 90 and above (two subjects) is excluded."""
 
 
 def density_norm(age_years: float, sex: Sex | None) -> DensityNorm | None:
     """Return the norm of this age and sex (``None``: both sexes together), or ``None`` outside 18-90 years.
 
-    The table is a step function of age: nothing is interpolated between groups or carried beyond them.
+    The table is a step function of age: there is no interpolation between groups or extrapolation.
     """
     for norm in DENSITY_NORMS:
         if norm.sex is sex and norm.age_low <= age_years < norm.age_high:

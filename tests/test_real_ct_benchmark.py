@@ -63,16 +63,16 @@ def truth(real_ct: ModuleType, *expect: str, **more: Any) -> Any:
 
 
 def judge(real_ct: ModuleType, outcome: Any, known: Any, labels: Path = Path("absent.nii.gz")) -> Any:
-    return real_ct.judge("s", outcome, known, labels, 1.0)
+    return real_ct.evaluate_result("s", outcome, known, labels, 1.0)
 
 
 @pytest.mark.parametrize(
     ("said", "allowed", "fits"),
     [
         ("measured", "measured", True),
-        ("measured:L1 alone", "measured", False),
-        ("measured:L2 alone", "measured", True),
-        ("measured:L1 alone", "measured:L1 alone", True),
+        ("measured:L1 only", "measured", False),
+        ("measured:L2 only", "measured", True),
+        ("measured:L1 only", "measured:L1 only", True),
         ("refused:contrast_enhanced", "refused:contrast", True),
         ("refused:level_cut", "refused:levels_not_covered", True),
         ("refused:pitch_off_range", "refused:level_uncertain", True),
@@ -161,7 +161,7 @@ def test_overlap_of_bodies_over_the_middle_third(real_ct: ModuleType) -> None:
 
 def test_table_and_sums(real_ct: ModuleType) -> None:
     rows = [
-        judge(real_ct, result(found={"T12": 31.0, "L1": 9.0}, levels={"L1": 9.0}), truth(real_ct, "measured:L1 alone")),
+        judge(real_ct, result(found={"T12": 31.0, "L1": 9.0}, levels={"L1": 9.0}), truth(real_ct, "measured:L1 only")),
         judge(real_ct, result("metal"), truth(real_ct)),
     ]
     total = real_ct.sums(rows)
@@ -172,7 +172,7 @@ def test_table_and_sums(real_ct: ModuleType) -> None:
     table = real_ct.markdown(rows).splitlines()
     assert len(table) == 4
     assert {line.count("|") for line in table} == {len(real_ct.COLUMNS) + 1}
-    assert "measured:L1 alone" in table[2]
+    assert "measured:L1 only" in table[2]
 
 
 def test_truth_and_paths_are_read(real_ct: ModuleType, tmp_path: Path) -> None:

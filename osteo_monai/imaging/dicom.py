@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
 
 from osteo_monai.domain import Finding
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
@@ -103,7 +104,7 @@ def _read_headers(files: Sequence[Path]) -> tuple[list[Instance], int]:
     """Read all headers; return them and the number of files that are damaged."""
     instances: list[Instance] = []
     reasons: Counter[str] = Counter()
-    with pydicom.config.disable_value_validation():  # type: ignore[no-untyped-call]
+    with pydicom.config.disable_value_validation():
         for path in files:
             if not looks_like_dicom(path):
                 if path.suffix.lower() in {".dcm", ".dicom", ".ima"}:

@@ -243,7 +243,7 @@ def _check_planes(pixels: NDArray[np.float64], cosines: NDArray[np.float64]) -> 
     count = len(pixels)
     if count < MIN_SLICES:
         number_of = "a single image" if count == 1 else f"only {count} images"
-        message = f"The series has {number_of}; at least {MIN_SLICES} slices are required to know their positions."
+        message = f"The series has {number_of}; at least {MIN_SLICES} slices are required."
         return refusal("single_slice" if count == 1 else "too_few_slices", message)
     return None
 

@@ -129,7 +129,7 @@ def study_paths(parts: Sequence[StudyPart], beside: Sequence[StudyPart] = ()) ->
 
 
 def _identify(file: Path) -> Instance:
-    with pydicom.config.disable_value_validation():  # type: ignore[no-untyped-call]
+    with pydicom.config.disable_value_validation():
         return read_instance(file)
 
 

@@ -1,10 +1,9 @@
-"""The two end plates that face one disc, as planes of any tilt, between slices.
+"""The two end plates at a disc, as planes of any tilt, with sub-slice accuracy.
 
-Where osteophytes bridge a disc an outline runs over it, and an outline of whole slices ends up to a slice early or
-late. The end plates themselves are bright and lie side by side over the whole section, so the mean profile of HU across
-a disc is sharpest when it is taken along the disc's own normal: that tilt is searched for, and the two peaks are the
-end plates. Averaging over a section of 4 cm2 places them to a millimetre in slices of up to
-3 mm, and to half a slice in thicker ones.
+An outline may continue over a disc that osteophytes bridge, and one of whole slices ends up to a slice early or late.
+End plates are bright and parallel over the whole section, so the mean profile of HU across a disc is sharpest along the
+normal of the disc: this tilt is searched, and the two peaks are the end plates. Averaging over a section of 4 cm2 gives
+their position to a millimetre in slices of up to 3 mm, and to half a slice in thicker ones.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from scipy import ndimage, signal
 RADIUS_MM = 12.0
 """Section over which a profile is averaged; bodies of adults are at least 28 mm wide and deep. Project custom."""
 REACH_MM = 16.0
-"""How far along the normal the profile goes from the middle of the disc. Project custom."""
+"""Extent of the profile along the normal from the middle of the disc. Project custom."""
 STEP_MM = 0.5
 TILT_DEGREES = 20.0
 """Largest tilt of a disc against the axis of its neighbours; wedge-shaped discs of scoliosis reach 15. Project
@@ -26,7 +25,7 @@ PEAK_RANGE_MM = (1.5, 9.0)
 LEAST_CONTRAST_HU = 30.0
 """Least rise of a plate's peak above the middle of the disc. Discs have 70 to 100 HU, plates 170 to 500."""
 _TILT_PENALTY = 2.0
-"""By how much a tilt must sharpen the profile, times its squared tangent, so that noise does not tilt a plane."""
+"""Penalty of a tilt, times its squared tangent, so that noise does not tilt a plane."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class EndPlates:
         normal: (3,) unit vector upwards, RAS+.
         upper_mm, lower_mm: (3,) points of the plates above and below the disc, RAS+ mm.
         disc_hu, disc_sd: mean and SD of HU in the middle of the disc.
-        contrast_hu: how much the weaker plate stands out from the disc.
+        contrast_hu: height of the weaker plate above the disc.
     """
 
     normal: NDArray[np.float64]
@@ -65,7 +64,7 @@ def find_end_plates(
         axis: (3,) upwards along the column there.
 
     Returns:
-        ``None`` where two plates do not stand out, as at the end of the scan or in a fused disc.
+        ``None`` if two plates are not visible, as at the end of the scan or in a fused disc.
     """
     up = np.asarray(axis, float) / np.linalg.norm(axis)
     front = np.array([0.0, 1.0, 0.0]) - up[1] * up
@@ -77,7 +76,7 @@ def find_end_plates(
     slopes = np.tan(np.radians(np.arange(-TILT_DEGREES, TILT_DEGREES + 1, 4.0)))
     steepest = float(slopes[-1])
     best, tilt = -np.inf, (0.0, 0.0)
-    found = tilt
+    sharpest = tilt
     for refine in (1.0, 0.35):
         steps = slopes if refine == 1.0 else slopes[np.abs(slopes) < 0.22] * refine
         for t in [(tilt[0] + a, tilt[1] + b) for a in steps for b in steps]:
@@ -86,8 +85,8 @@ def find_end_plates(
                 continue
             score = _sharpness(_profile(columns, w, u, v, t), w) * (1.0 - _TILT_PENALTY * steep)
             if score > best:
-                best, found = score, t
-        tilt = found
+                best, sharpest = score, t
+        tilt = sharpest
     peaks = _peaks(_profile(columns, w, u, v, tilt), w)
     if peaks is None:
         return None
@@ -102,7 +101,7 @@ def find_end_plates(
 def _section(
     hu: NDArray[np.float32], affine: NDArray[np.float64], centre: NDArray[np.float64], axes: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Sample columns along the axis: u (n,), v (n,), HU (n, w) or ``None`` outside of the scan, and w."""
+    """Sample columns along the axis; return u (n,), v (n,), HU (n, w) or ``None`` outside of the scan, and w."""
     side = np.arange(-RADIUS_MM, RADIUS_MM + 1.0, 2.0)
     u, v = (a.ravel() for a in np.meshgrid(side, side, indexing="ij"))
     inside = u**2 + v**2 <= RADIUS_MM**2
@@ -139,7 +138,7 @@ def _profile(
 
 
 def _sharpness(profile: NDArray[np.float64], w: NDArray[np.float64]) -> float:
-    """Return how much the profile changes within a body's depth of the disc."""
+    """Return the sharpness of the profile near the disc."""
     fine = ndimage.gaussian_filter1d(profile, 1.0 / STEP_MM) - ndimage.gaussian_filter1d(profile, 5.0 / STEP_MM)
     return float((fine[np.abs(w) <= PEAK_RANGE_MM[1] + 2.0] ** 2).sum())
 

@@ -1,7 +1,7 @@
-"""The vertebral body as a solid in millimetres: a sub-voxel signed distance and the body's own axes.
+"""The vertebral body as a solid in millimetres: a sub-voxel signed distance and the axes of the body.
 
-The region, the shape and the search for vessels all speak of "4 mm from the cortex" or "the central half of the
-height". On a grid of 3 mm, or of 0.7 x 0.7 x 2 mm, counting voxels cannot say that; this module can.
+The region, the shape and the search for vessels need distances such as "4 mm from the cortex" and "the central half of
+the height". Counting voxels cannot give them on a grid of 3 mm, or of 0.7 x 0.7 x 2 mm.
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from scipy import ndimage
 FINE_SPACING_MM = 1.0
 """Grids coarser than this along an axis are refined before the distance is taken."""
 SMOOTHING_VOXELS = 0.7
-"""Gaussian that irons the staircase of a voxelised surface, in voxels of the CT grid."""
+"""Gaussian that smooths the staircase of a voxelised surface, in voxels of the CT grid."""
 ALIGNED_STEP_MM = 0.75
 """Sampling of the body in its own axes."""
 MIN_BODY_CM3 = 2.0
-"""A mask below this is no vertebral body of an adult (L1 and L2 have 25 to 60 cm3; a fractured one keeps over 8)."""
+"""A smaller mask is not a vertebral body of an adult (L1 and L2 have 25 to 60 cm3; a fractured one keeps over 8)."""
 CLEARLY_WIDER = 1.15
-"""Ratio of width to depth from which the section tells its own rotation; lumbar bodies have 1.15 to 1.5."""
+"""Ratio of width to depth from which on the section shows its rotation; lumbar bodies have 1.15 to 1.5."""
 MAX_TILT_DEGREES = 60.0
-"""Beyond this the body's axis cannot be told from its depth."""
+"""Largest tilt; beyond it the axis of the body cannot be distinguished from its depth."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BodyFrame:
         aligned_origin: (3,) coordinates in the body's axes (mm from the centre) of the first sample.
         fine, fine_affine: signed distance on the refined CT grid and its index-to-mm affine.
         volume_cm3: number of voxels times their volume.
-        main_part: share of the mask's voxels in its largest connected part; the rest is left out.
+        main_part: share of the mask's voxels in its largest connected part; the rest is ignored.
     """
 
     centre: NDArray[np.float64]
@@ -48,16 +48,18 @@ class BodyFrame:
     main_part: float
 
     def distance_at(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Signed distance in mm at (N, 3) points in RAS+ mm; far outside it is the border's value (negative)."""
+        """Return the signed distance in mm at (N, 3) points in RAS+ mm; far outside the (negative) value of the
+        border.
+        """
         index = _apply(np.asarray(np.linalg.inv(self.fine_affine), dtype=np.float64), points)
         return np.asarray(ndimage.map_coordinates(self.fine, index.T, order=1, mode="nearest"), dtype=np.float64)
 
     def to_body(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(N, 3) RAS+ mm to coordinates along the body's axes in mm from its centre."""
+        """Convert (N, 3) RAS+ mm to coordinates along the axes of the body, mm from its centre."""
         return np.asarray((points - self.centre) @ self.axes.T)
 
     def to_world(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The inverse of :meth:`to_body`."""
+        """Convert coordinates of the body to RAS+ mm, the inverse of :meth:`to_body`."""
         return np.asarray(points @ self.axes + self.centre)
 
 
@@ -65,8 +67,8 @@ def body_frame(body: NDArray[np.bool_], affine: NDArray[np.float64]) -> BodyFram
     """Build the frame of a body mask (X, Y, Z) on the grid of ``affine`` (index to RAS+ mm).
 
     The axis is the normal of the surface half-way between the two end plates, so that a wedge or a concave end
-    plate does not tilt it; front and side follow from the cross-section where it is clearly wider than deep, and
-    from the patient's own front where it is not.
+    plate does not tilt it; front and side follow from the cross-section if it is clearly wider than deep, otherwise
+    from the patient's front.
 
     Raises ``ValueError`` if the arrays do not fit, the mask holds less than 2 cm3 or is a line of single voxels.
     """
@@ -102,7 +104,7 @@ def _apply(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[
 
 
 def _largest_part(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Index of the first voxel of the crop and the crop itself, holding the largest part with a rim of two voxels."""
+    """Return the index of the first voxel of a crop and the crop, with the largest part and a rim of two voxels."""
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     labels, count = ndimage.label(mask[box])
     if count > 1:
@@ -117,11 +119,11 @@ def _largest_part(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np
 def _surface_field(
     part: NDArray[np.bool_], affine: NDArray[np.float64], start: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The mask as a smooth field on the refined grid, 0.5 on the surface, and that grid's affine."""
+    """Return the mask as a smooth field on the refined grid, 0.5 on the surface, and the affine of that grid."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     factor = np.maximum(np.ceil(spacing / FINE_SPACING_MM - 1e-6).astype(int), 1)
-    # A voxelised slanted face is a staircase, and the nearest step of a staircase is always too near. Smoothing by a
-    # share of the voxel irons it; a flat face keeps its place and a sphere of 20 mm loses 0.1 mm at 3 mm voxels.
+    # a voxelised slanted face is a staircase whose nearest step is always too near: smoothing by a share of the voxel
+    # corrects it; a flat face keeps its place and a sphere of 20 mm loses 0.1 mm at 3 mm voxels
     field: NDArray[np.float32] = ndimage.gaussian_filter(part.astype(np.float32), SMOOTHING_VOXELS, mode="constant")
     for axis, f in enumerate(factor):
         where = (np.arange(part.shape[axis] * f) + 0.5) / f - 0.5
@@ -138,10 +140,10 @@ def _surface_field(
 
 
 def _signed_distance(field: NDArray[np.float32], fine_affine: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Distance in mm from every point of the refined grid to the field's 0.5 surface, inside positive.
+    """Return the distance in mm from every point of the refined grid to the 0.5 surface of the field, inside positive.
 
-    The surface is the cloud of points where grid lines cross it, found by linear interpolation. A distance map of
-    the thresholded field (Maurer) would measure to voxel centres and be up to 2 mm short in the middle of a sphere.
+    The surface is the set of points where grid lines cross it, found by linear interpolation. A distance map of the
+    thresholded field (Maurer) would measure to voxel centres and be up to 2 mm short in the middle of a sphere.
     """
     matrix = fine_affine[:3, :3]
     crossings = []
@@ -161,7 +163,7 @@ def _signed_distance(field: NDArray[np.float32], fine_affine: NDArray[np.float64
     mean = np.stack(sums, axis=1) / np.bincount(member)[:, None]
     number = np.full(field.shape, -1)
     number.ravel()[flat] = np.arange(flat.size)
-    # The nearest cell that holds surface, and those that are nearest to the neighbours, hold the nearest point.
+    # the nearest cell with surface, and those nearest to the neighbours, contain the nearest point
     spacing = np.linalg.norm(matrix, axis=0)
     nearest = ndimage.distance_transform_edt(number < 0, sampling=spacing, return_distances=False, return_indices=True)
     owner = number[tuple(nearest)]
@@ -171,7 +173,7 @@ def _signed_distance(field: NDArray[np.float32], fine_affine: NDArray[np.float64
         candidate = mean[np.roll(owner, shift, axis=(0, 1, 2))]
         best = np.minimum(best, np.sum(((here - candidate) * spacing) ** 2, axis=-1))
     distance = np.sqrt(best)
-    return np.where(field >= 0.5, distance, -distance).astype(np.float32)
+    return np.asarray(np.where(field >= 0.5, distance, -distance), np.float32)
 
 
 def _axes(
@@ -180,7 +182,7 @@ def _axes(
     offsets: NDArray[np.float64],
     centre: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Unit vectors to the right, front and top of a body given as its field and (N, 3) offsets from the centre."""
+    """Return unit vectors to the right, front and top of a body from its field and (N, 3) offsets from the centre."""
     axes = _complete(np.array([0.0, 0.0, 1.0]), offsets)
     for _ in range(8):  # each round measures the end plates in the axes of the last one
         tilt = _midsurface_tilt(field, fine_affine, offsets, centre, axes)
@@ -203,7 +205,7 @@ def _complete(top: NDArray[np.float64], offsets: NDArray[np.float64]) -> NDArray
     moments, vectors = np.linalg.eigh(np.cov(np.stack([u, v])))
     across = vectors[:, 1]  # the wider direction of the cross-section
     across = across if across[0] > 0 else -across
-    # Rotation about the own axis (scoliosis) is believed only where the section is clearly wider than deep.
+    # rotation about the axis (scoliosis) is used only if the section is clearly wider than deep
     if moments[1] > CLEARLY_WIDER**2 * moments[0] and across[0] > np.cos(np.radians(30.0)):
         right, front = across[0] * right + across[1] * front, across[0] * front - across[1] * right
     return np.stack([right, front, top])
@@ -216,7 +218,7 @@ def _midsurface_tilt(
     centre: NDArray[np.float64],
     axes: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Slopes (along u and v) of the plane half-way between top and bottom of the body's central columns."""
+    """Return the slopes (along u and v) of the plane half-way between top and bottom of the central columns."""
     own = offsets @ axes.T
     half = np.percentile(np.abs(own[:, :2]), 97, axis=0)
     reach = float(np.abs(own[:, 2]).max()) + 2.0
@@ -226,7 +228,7 @@ def _midsurface_tilt(
     grid = grid[(u[:, None] / half[0]) ** 2 + (v[None, :] / half[1]) ** 2 < 0.6**2]  # (columns, W, 3)
     index = _apply(np.asarray(np.linalg.inv(fine_affine), dtype=np.float64), grid.reshape(-1, 3) @ axes + centre)
     line = ndimage.map_coordinates(field, index.T, order=1, mode="nearest").reshape(grid.shape[:2])
-    # The middle of a column is the centroid of the field along it: no threshold, so no steps.
+    # the middle of a column is the centroid of the field along it: without a threshold there are no steps
     weight = line.sum(axis=1)
     use = weight > 4.0
     if np.count_nonzero(use) < 6:

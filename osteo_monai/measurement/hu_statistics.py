@@ -7,7 +7,7 @@ from osteo_monai.measurement.values import HUStatistics
 
 
 def hu_statistics(hu: NDArray[np.float32], mask: NDArray[np.bool_]) -> HUStatistics:
-    """Mean, median, standard deviation (n - 1), 10th and 90th percentile of ``hu`` where ``mask`` is True.
+    """Return mean, median, standard deviation (n - 1), 10th and 90th percentile of ``hu`` where ``mask`` is True.
 
     Arrays of one shape. Raises ``ValueError`` if the shapes differ, fewer than two voxels are left or one of them is
     not finite.

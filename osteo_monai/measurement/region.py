@@ -1,4 +1,4 @@
-"""The trabecular region of a vertebral body: where its HU are read."""
+"""The trabecular region of a vertebral body, in which HU are measured."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from osteo_monai.measurement.frame import ALIGNED_STEP_MM, BodyFrame, body_frame
 
 @dataclass(frozen=True)
 class RegionRule:
-    """What a voxel centre must satisfy to belong to the region; distances in mm, fractions of the body's own size."""
+    """Conditions on a voxel centre of the region; distances in mm, fractions of the size of the body."""
 
     name: str
     version: str
@@ -19,11 +19,11 @@ class RegionRule:
     endplate_mm: float
     """Least distance along the axis to the end plates, at each column; never less than one voxel."""
     endplate_fraction: float
-    """The same as a share of the column's height; the stricter one holds."""
+    """The same as a share of the height of the column; the stricter one applies."""
     vein_depth: float
-    """Posterior share of the depth that is left out around mid-height, where the basivertebral vein enters."""
+    """Posterior share of the depth that is excluded around mid-height, where the basivertebral vein enters."""
     vein_height: float
-    """Share of the height, about its middle, over which it is left out."""
+    """Share of the height, about its middle, over which it is excluded."""
     min_voxels: int
     min_cm3: float
 
@@ -55,7 +55,7 @@ CENTRAL_TRABECULAR_RELAXED = RegionRule(
     min_voxels=30,
     min_cm3=1.0,
 )
-"""For coarse grids and small or flattened bodies, where the rule above leaves too little."""
+"""For coarse grids and small or flattened bodies, in which the rule above leaves too few voxels."""
 
 RULES: tuple[RegionRule, ...] = (CENTRAL_TRABECULAR, CENTRAL_TRABECULAR_RELAXED)
 """Tried in this order."""
@@ -66,10 +66,10 @@ class Region:
     """The trabecular region of one body.
 
     Attributes:
-        mask: bool (X, Y, Z) on the CT grid; empty where there is a ``reason``.
-        rule: the rule that was used (the last one tried where there is a ``reason``).
+        mask: bool (X, Y, Z) on the CT grid; empty if there is a ``reason``.
+        rule: the applied rule (the last one tried if there is a ``reason``).
         volume_cm3: voxels times voxel volume.
-        reason: why no region could be given, in a sentence; ``None`` if there is one.
+        reason: why there is no region, in a sentence; ``None`` if there is one.
     """
 
     mask: NDArray[np.bool_]
@@ -79,7 +79,7 @@ class Region:
 
     @property
     def name(self) -> str:
-        """Name and version of the rule, as results print it."""
+        """Name and version of the rule, for results."""
         return f"{self.rule.name} {self.rule.version}"
 
     @property
@@ -111,7 +111,7 @@ def trabecular_region(
     one voxel or more from both end plates along the body's own (perhaps tilted) axis, and not in the posterior 30 % of
     the depth within the middle half of the height. Distances are physical and sub-voxel, so 3 mm cubes and voxels of
     0.7 x 0.7 x 2 mm give the same region. No HU window is applied, because a window pulls the mean towards its own
-    middle; only voxels that are invalid or not finite are left out. Where too few voxels remain, a relaxed rule of
+    middle; only voxels that are invalid or not finite are left out. If too few voxels remain, a relaxed rule of
     another name is tried.
 
     Args:
@@ -119,10 +119,10 @@ def trabecular_region(
         hu: HU of the same shape.
         affine: (4, 4) voxel index to RAS+ mm.
         valid: bool of the same shape, False where the scanner padded.
-        frame: the body's frame, where it was made before.
+        frame: of the body, if built before.
 
     Returns:
-        the region; ``reason`` is set and the mask empty where no honest region can be given.
+        the region; ``reason`` is set and the mask empty if no valid region exists.
 
     Raises:
         ValueError: the arrays do not fit together.
@@ -149,12 +149,12 @@ def trabecular_region(
     inside = np.flatnonzero((mask[box] & usable).ravel())
     points = points[inside]
     distance = frame.distance_at(points)
-    own = frame.to_body(points)
-    below, above = _gap_to_endplates(frame, own)
+    local = frame.to_body(points)
+    below, above = _gap_to_endplates(frame, local)
     height = np.maximum(below + above, 1e-6)
     level = below / height  # 0 at the lower end plate, 1 at the upper one
     try:
-        ahead = _depth_fraction(frame, own)
+        ahead = _depth_fraction(frame, local)
     except ValueError as error:
         return Region(empty, RULES[-1], 0.0, f"The vertebral body cannot be measured: {error}.")
     matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
@@ -177,14 +177,14 @@ def trabecular_region(
         last,
         0.0,
         f"Too little trabecular bone is left away from cortex, end plates and vein: {kept} voxels "
-        f"({kept * voxel_cm3:.2f} cm3), at least {last.min_voxels} voxels and {last.min_cm3:g} cm3 are wanted.",
+        f"({kept * voxel_cm3:.2f} cm3), at least {last.min_voxels} voxels and {last.min_cm3:g} cm3 are required.",
     )
 
 
 def _voxels_around(
     mask: NDArray[np.bool_], affine: NDArray[np.float64]
 ) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
-    """The bounding box of the mask and the RAS+ mm of its voxel centres in C order."""
+    """Return the bounding box of the mask and the RAS+ mm of its voxel centres in C order."""
     box = tuple(
         slice(int(i.min()), int(i.max()) + 1)
         for axis in range(3)
@@ -195,25 +195,25 @@ def _voxels_around(
     return box, index @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def _gap_to_endplates(frame: BodyFrame, own: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distance along the axis from each point (body axes) down and up to the body's surface, mm."""
+def _gap_to_endplates(frame: BodyFrame, local: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the distance along the axis from each point (body axes) down and up to the surface of the body, mm."""
     solid = frame.aligned > 0
     filled = solid.any(axis=2)
     first = solid.argmax(axis=2)
     last = solid.shape[2] - 1 - solid[:, :, ::-1].argmax(axis=2)
     bottom = np.where(filled, _crossing(frame.aligned, first, -1), np.nan)
     top = np.where(filled, _crossing(frame.aligned, last, +1), np.nan)
-    at = np.rint((own[:, :2] - frame.aligned_origin[:2]) / ALIGNED_STEP_MM).astype(int)
+    at = np.rint((local[:, :2] - frame.aligned_origin[:2]) / ALIGNED_STEP_MM).astype(int)
     at = np.clip(at, 0, np.array(filled.shape) - 1)
     base = frame.aligned_origin[2]
     low = base + ALIGNED_STEP_MM * bottom[at[:, 0], at[:, 1]]
     high = base + ALIGNED_STEP_MM * top[at[:, 0], at[:, 1]]
-    below, above = own[:, 2] - low, high - own[:, 2]
+    below, above = local[:, 2] - low, high - local[:, 2]
     return np.nan_to_num(below, nan=0.0), np.nan_to_num(above, nan=0.0)
 
 
 def _crossing(distance: NDArray[np.float32], at: NDArray[np.intp], step: int) -> NDArray[np.float64]:
-    """Index along the last axis where the distance is zero, between ``at`` (inside) and the next sample."""
+    """Return the index along the last axis where the distance is zero, between ``at`` (inside) and the next sample."""
     inside = np.take_along_axis(distance, at[..., None], axis=2)[..., 0].astype(np.float64)
     beyond = np.clip(at + step, 0, distance.shape[2] - 1)
     outside = np.take_along_axis(distance, beyond[..., None], axis=2)[..., 0].astype(np.float64)
@@ -221,11 +221,11 @@ def _crossing(distance: NDArray[np.float32], at: NDArray[np.intp], step: int) ->
     return at + step * np.clip(inside / span, 0.0, 1.0)
 
 
-def _depth_fraction(frame: BodyFrame, own: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where each point lies between the posterior wall (0) and the anterior one (1) in the mid-sagittal plane.
+def _depth_fraction(frame: BodyFrame, local: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the position of each point between the posterior wall (0) and the anterior one (1), mid-sagittal.
 
     Raises:
-        ValueError: the mask has no solid middle, as a shell or a fragment has none.
+        ValueError: the mask has no solid middle, such as a shell or a fragment.
     """
     coordinates = [frame.aligned_origin[a] + ALIGNED_STEP_MM * np.arange(n) for a, n in enumerate(frame.aligned.shape)]
     solid = frame.aligned > 0
@@ -234,4 +234,4 @@ def _depth_fraction(frame: BodyFrame, own: NDArray[np.float64]) -> NDArray[np.fl
     if len(occupied) == 0:
         raise ValueError("its outline has no solid middle")
     back, front = coordinates[1][occupied[0]], coordinates[1][occupied[-1]]
-    return np.asarray((own[:, 1] - back) / max(front - back, 1e-6))
+    return np.asarray((local[:, 1] - back) / max(front - back, 1e-6))

@@ -1,4 +1,4 @@
-"""Shape of a vertebral body: volume, heights, wedge and section, in its own axes, so that a tilt changes nothing."""
+"""Shape of a vertebral body: volume, heights, wedge and section, in its own axes and so independent of tilt."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from osteo_monai.measurement.frame import ALIGNED_STEP_MM, BodyFrame, body_frame
 
 MIDSAGITTAL_HALF_WIDTH_MM = 5.0
-"""Heights are means over this much to both sides of the mid-sagittal plane, where radiographs measure them."""
+"""Heights are means over this distance to both sides of the mid-sagittal plane, as radiographs measure them."""
 POSTERIOR_BAND, MIDDLE_BAND, ANTERIOR_BAND = (0.10, 0.25), (0.42, 0.58), (0.75, 0.90)
 """Shares of the depth, from the back, in which the three heights are measured: near the walls, but inside their
 rounded edges."""
 
 MIN_LENGTH_MM = 3.0
-"""A mask that is thinner than this somewhere through its centre is no body."""
+"""A mask that is thinner than this through its centre is not a body."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class BodyShape:
 
     @property
     def wedge(self) -> float:
-        """Anterior wedge, 1 - anterior / posterior height; negative where the back is the lower one."""
+        """Anterior wedge, 1 - anterior / posterior height; negative if the back is lower."""
         return 1.0 - self.anterior_mm / self.posterior_mm
 
     @property
@@ -72,7 +72,7 @@ def body_shape(body: NDArray[np.bool_], affine: NDArray[np.float64], frame: Body
     """
     if frame is None:
         frame = body_frame(body, affine)
-    # A sample counts by how much of it lies inside, so that lengths do not come in steps.
+    # weight by the share of a sample inside, so that lengths have no steps
     share_inside = np.clip(frame.aligned / ALIGNED_STEP_MM + 0.5, 0.0, 1.0)
     u, v, w = (frame.aligned_origin[a] + ALIGNED_STEP_MM * np.arange(n) for a, n in enumerate(share_inside.shape))
     section = share_inside[:, :, np.abs(w) <= 1.0].mean(axis=2)

@@ -1,7 +1,7 @@
-"""What lies around a vertebral body: air, fat, muscle and blood to check the HU scale by, and metal or cement.
+"""Tissues around a vertebral body (air, fat, muscle, blood) to check the HU scale, and metal or cement.
 
-Everything is found by where it lies and how it looks, on blocks of about 2 x 2 x 3 mm whose averaged noise is low.
-A tissue that cannot be found is ``None``, never a default.
+Tissues are found by position and HU, on blocks of about 2 x 2 x 3 mm with low noise. A tissue that is not found is
+``None``, never a default.
 """
 
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ from osteo_monai.measurement.frame import ALIGNED_STEP_MM, BodyFrame, body_frame
 
 BLOCK_MM = (2.0, 2.0, 3.0)
 MIN_AREA_MM2 = 100.0
-"""Least area, summed over slices, that a tissue is reported from."""
+"""Smallest area of a reported tissue, summed over slices."""
 FAT_WINDOW = (-190.0, -30.0)
 MUSCLE_WINDOW = (-10.0, 120.0)
-"""Wide windows in which fat and muscle are looked for, so that a shifted HU scale is seen and not cut away."""
+"""Wide windows of fat and muscle, so that a shifted HU scale is detected and not cut off."""
 METAL_HU = 2500.0
 """Above any bone: dense cortex reaches 2200 HU at 80 kVp."""
 METAL_REACH_MM = 25.0
 DENSE_HU = 450.0
 """Inside the eroded body: above trabecular bone of any age (young adults 236 +- 42 HU) smoothed over 2 mm."""
 NATIVE_BLOOD_HU = 45.0
-"""Native aorta, 40 to 60 HU (haematocrit moves it); what is above is called enhancement."""
+"""Native aorta, 40 to 60 HU (depends on haematocrit); the excess is enhancement."""
 ENHANCED_BLOOD_HU = 100.0
 """A flag, not a correction: the rule of thumb for an enhanced aorta."""
 
@@ -41,9 +41,9 @@ class Aorta:
         area_mm2: area sampled, summed over slices.
         centre_mm: RAS+ mm.
         radius_mm: radius of the best circle.
-        certainty: 0 to 1, how much like a round, even vessel in the right place it looks. Below 0.2 none is given;
-            below 0.5 it may warn of contrast agent but not calibrate (real scans: 0.3 in a dissected aorta, 0.4 in a
-            calcified one, 0.5 to 0.8 in native ones).
+        certainty: 0 to 1, similarity to a round, homogeneous vessel in the expected place. Below 0.2 none is returned;
+            below 0.5 it may warn of contrast agent but is not used for calibration (real scans: 0.3 in a dissected
+            aorta, 0.4 in a calcified one, 0.5 to 0.8 in native ones).
     """
 
     hu: float
@@ -66,7 +66,7 @@ class Aorta:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Tissues in the slices of a vertebral body; ``None`` where one was not found."""
+    """Tissues in the slices of a vertebral body; ``None`` if not found."""
 
     air: TissueSample | None
     subcutaneous_fat: TissueSample | None
@@ -76,21 +76,21 @@ class Surroundings:
 
     @property
     def fat(self) -> TissueSample | None:
-        """Subcutaneous fat, which is purer, or else the visceral one."""
+        """Subcutaneous fat, which is purer, else visceral fat."""
         return self.subcutaneous_fat or self.visceral_fat
 
     def calibration_samples(self) -> Mapping[str, TissueSample]:
-        """The tissues that internal calibration may use; enhanced or doubtful blood is not among them."""
-        found: dict[str, TissueSample] = {}
+        """Return the tissues for internal calibration, without enhanced or uncertain blood."""
+        samples: dict[str, TissueSample] = {}
         if self.air is not None:
-            found["air"] = self.air
+            samples["air"] = self.air
         if self.fat is not None:
-            found["adipose"] = self.fat
+            samples["adipose"] = self.fat
         if self.muscle is not None:
-            found["muscle"] = self.muscle
+            samples["muscle"] = self.muscle
         if self.aorta is not None and self.aorta.certainty >= 0.5 and not self.aorta.enhanced:
-            found["blood"] = TissueSample(self.aorta.hu, self.aorta.area_mm2)
-        return found
+            samples["blood"] = TissueSample(self.aorta.hu, self.aorta.area_mm2)
+        return samples
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def surroundings(
 ) -> Surroundings:
     """Sample the tissues in the slices of one vertebral body.
 
-    - air: at least 8 mm outside the person and below -850 HU, where the slice shows air in three corners; a constant
-      floor (padding) is not air.
+    - air: at least 8 mm outside the person and below -850 HU, in slices with air in three corners; a constant
+      lowest value (padding) is not air.
     - subcutaneous fat: 4 to 25 mm under the skin. Visceral fat: in front of the body, within 80 mm, 30 mm deep.
     - muscle: the erector spinae behind and beside the arch.
     - aorta: see :func:`find_aorta`.
@@ -133,7 +133,7 @@ def surroundings(
         affine: (4, 4) voxel index to RAS+ mm.
         body: bool (X, Y, Z), one vertebral body.
         valid: bool (X, Y, Z), False where the scanner padded.
-        frame: the body's frame, where it was made before.
+        frame: of the body, if built before.
 
     Raises:
         ValueError: the arrays do not fit, or the body is too small.
@@ -156,7 +156,7 @@ def surroundings(
             away[:, :, k] = ndimage.distance_transform_edt(~person[:, :, k], sampling=step)
     floor = blocks.hu[blocks.valid].min(initial=0.0) + 0.5
     corners = ~person[[0, 0, -1, -1], [0, -1, 0, -1], :]
-    around = corners.sum(axis=0) >= 3  # in a crop, what lies outside the solid may be lung or bowel gas
+    around = corners.sum(axis=0) >= 3  # in a crop the outside of the solid may be lung or bowel gas
     air = blocks.sample(blocks.valid & around & (away >= 8.0) & (blocks.hu < -850.0) & (blocks.hu > floor))
 
     own = frame.to_body(blocks.points().reshape(-1, 3)).reshape(*person.shape, 3)
@@ -207,11 +207,11 @@ def _slab(
 
 
 def _person(blocks: _Blocks) -> NDArray[np.bool_]:
-    """The largest solid thing of each slice with its inner air, the table taken off where it is thin."""
+    """Return the largest solid part of each slice with its inner air, without the table where it is thin."""
     solid = blocks.hu > -350.0
     person = np.zeros_like(solid)
     for k in range(solid.shape[2]):
-        # Beyond the border of a crop the person goes on: no erosion from there, or its corners would become skin.
+        # the person continues beyond the border of a crop: no erosion from there, or corners would become skin
         core = ndimage.binary_erosion(solid[:, :, k], iterations=2, border_value=1)
         opened = ndimage.binary_dilation(core, iterations=2)
         labels, count = ndimage.label(opened)
@@ -223,7 +223,7 @@ def _person(blocks: _Blocks) -> NDArray[np.bool_]:
 
 
 def _extent(frame: BodyFrame, axis: int) -> tuple[float, float]:
-    """First and last coordinate (mm, body axes) of the solid through the body's centre along one of its axes."""
+    """Return the first and last coordinate (mm, body axes) of the solid through the centre along one axis."""
     coordinates = [frame.aligned_origin[a] + ALIGNED_STEP_MM * np.arange(n) for a, n in enumerate(frame.aligned.shape)]
     at = [int(np.argmin(np.abs(c))) for c in coordinates]
     index: list[int | slice] = [*at]
@@ -239,11 +239,11 @@ AORTA_RADII_MM = (8.0, 10.0, 12.5, 15.0)
 AORTA_GRID_MM = 2.0
 MIN_AORTA_CERTAINTY = 0.2
 AORTA_LEFT_MM = 8.0
-"""How far to the left of the midline the centre of the aorta is looked for, and ..."""
+"""Expected distance of the centre of the aorta to the left of the midline, and ..."""
 AORTA_GAP_MM = 4.0
-"""... how far its wall lies in front of the vertebral body. Customary anatomy, checked on three real scans."""
+"""... of its wall in front of the vertebral body. Usual anatomy, checked on three real scans."""
 AORTA_SPREAD_MM = (18.0, 14.0)
-"""Standard deviations, to the side and forwards, with which a place loses score: tortuous aortas go far."""
+"""Standard deviations of the place to the side and forwards: tortuous aortas deviate far."""
 
 
 def find_aorta(
@@ -255,11 +255,11 @@ def find_aorta(
 ) -> Aorta | None:
     """Find the aortic lumen in front and to the left of a lumbar body.
 
-    The slices are turned into the body's own axes. Each circle of 8 to 15 mm radius is scored in each slice by how
-    even its inside is, how much of the ring around it differs from its inside, and how near it lies to where the
-    aorta is; the place and radius with the best mean over the height of the body wins.
+    The slices are resampled to the axes of the body. Each circle of 8 to 15 mm radius is scored in each slice by the
+    homogeneity of its inside, the share of the ring around it that differs, and the distance from the expected place;
+    the place and radius with the best mean over the height of the body is returned.
 
-    Arguments and errors as :func:`surroundings`. Returns ``None`` where the search area is not in the image.
+    Arguments and errors as :func:`surroundings`. Returns ``None`` if the search area is not in the image.
     """
     frame = frame or body_frame(body, affine)
     return _find_aorta(_slab(hu, affine, body, valid), frame)
@@ -349,10 +349,10 @@ def metal_volume_mm3(
     threshold: float = METAL_HU,
     reach_mm: float = METAL_REACH_MM,
 ) -> float:
-    """Volume in mm3 of metal that comes within ``reach_mm`` of the body (screws enter from behind).
+    """Return the volume in mm3 of metal within ``reach_mm`` of the body (screws enter from behind).
 
-    Counts voxels above ``threshold`` that touch another one, so that a single noisy voxel is none. What lies beside the
-    body but not near it, as a swallowed tablet or a clip does, is none either.
+    Voxels above ``threshold`` count if they touch another one, so that a single noisy voxel does not. Metal that is not
+    near the body, such as a swallowed tablet or a clip, does not count.
     Raises ``ValueError`` if the shapes differ or the body is empty.
     """
     box = _box(hu, affine, body, reach_mm)
@@ -377,7 +377,8 @@ def dense_volume_cm3(
     threshold: float = DENSE_HU,
     frame: BodyFrame | None = None,
 ) -> float:
-    """Volume in cm3 of what is too dense for trabecular bone, 4 mm or more inside the body: cement or sclerosis.
+    """Return the volume in cm3 that is too dense for trabecular bone, 4 mm or more inside the body: cement or
+    sclerosis.
 
     HU are smoothed by 1 mm (Gaussian) first, so that noise is not counted.
     Raises ``ValueError`` if the arrays do not fit or the body is too small.

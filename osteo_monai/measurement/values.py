@@ -1,4 +1,4 @@
-"""The values that a measurement yields: HU statistics, the calibration that was used, and a density."""
+"""Results of a measurement: HU statistics, the calibration and a density."""
 
 from typing import Literal
 
@@ -22,17 +22,17 @@ class HUStatistics(_Value):
 
     @property
     def representative(self) -> float:
-        """The HU that the density is computed from: the median.
+        """HU for the density: the median.
 
-        The mean is what mixing of marrow and bone obeys, and for a symmetric distribution both agree. But a rim of
-        cortex, an osteophyte or a bone island pulls the mean up (by 14 HU at L1 of our one real body CT) and leaves
-        the median where it was; a density that is too high is the error that hides osteoporosis.
+        The mean follows the mixture of marrow and bone, and for a symmetric distribution both agree. But a rim of
+        cortex, an osteophyte or a bone island raises the mean (by 14 HU at L1 of one real body CT) and not the median;
+        a density that is too high hides osteoporosis.
         """
         return self.median
 
 
 class CalibrationUsed(_Value):
-    """How HU became mg/cm3: density = slope * HU + intercept."""
+    """Calibration of HU to mg/cm3: density = slope * HU + intercept."""
 
     method: Literal["physics", "registry", "phantom", "internal", "user"]
     slope: float
@@ -46,7 +46,7 @@ class CalibrationUsed(_Value):
 
 
 class Density(_Value):
-    """A volumetric density with its 90 % interval; the standard is always named."""
+    """A volumetric density with its 90 % interval and mineral standard."""
 
     mg_cm3: float
     interval_low: float

@@ -1,9 +1,8 @@
-"""A grid that shapes are painted on: signed distance functions, anti-aliased, in torch.
+"""Grid for anti-aliased painting of shapes given as signed distance functions, in torch.
 
-A shape is a function of position whose value is (about) the distance to its surface in mm, negative inside.
-Painting turns that distance into the fraction of a voxel that the shape covers, so that edges are partial volumes,
-and only looks at the box that a shape can reach. Positions may be displaced by a smooth warp, which bends all
-shapes, and with them all labels, alike.
+A shape is a function of position whose value is (about) the distance to its surface in mm, negative inside. Painting
+converts the distance to the fraction of a voxel that the shape covers, so that edges are partial volumes, and evaluates
+the bounding box of the shape only. A smooth warp of the positions bends all shapes and labels in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +16,7 @@ Vector = Sequence[float] | NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 
 _LONG_VOXEL = 1.25
-"""Voxels that are longer along z than this many times their width have ramps that depend on direction (project
-custom)."""
+"""Ratio of length along z to width of voxels above which ramps depend on direction (project custom)."""
 
 
 class Canvas:
@@ -32,7 +30,7 @@ class Canvas:
         pose: (4, 4) rigid map from the canvas' mm to the mm in which shapes are given.
         warp: maps positions (3, ...) in mm, after the pose, to displaced positions of the same shape.
         reach: the largest displacement of ``warp`` in mm.
-        softness: width in mm of the ramp between outside and inside. By default the mean in-plane voxel size; where
+        softness: width in mm of the ramp between outside and inside. By default the mean in-plane voxel size; if
             voxels are longer along z, it grows to their length as a surface turns towards z.
     """
 
@@ -64,7 +62,7 @@ class Canvas:
         self._turns = softness is None and self.spacing[2] > _LONG_VOXEL * in_plane
         self.softness = softness if softness is not None else in_plane
         self.widest = self.spacing[2] if self._turns else self.softness
-        """The largest width of the ramp in mm: nothing farther than half of it outside of a surface is painted."""
+        """Largest width of the ramp in mm; painting ends at half of it outside a surface."""
         self.value = torch.full(self.shape, background, dtype=torch.float32, device=self.device)
         self.label = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self._warp = warp
@@ -82,7 +80,7 @@ class Canvas:
         return self.boxes(np.asarray(low, float)[None], np.asarray(high, float)[None])[0]
 
     def boxes(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> list[Box | None]:
-        """As ``box``, for many at once: ``low`` and ``high`` have shape (n, 3)."""
+        """Return ``box`` for many boxes: ``low`` and ``high`` have shape (n, 3)."""
         centre, half = 0.5 * (low + high), 0.5 * (high - low) + self.reach
         if self._inverse_pose is not None:
             centre = centre @ self._inverse_pose[:3, :3].T + self._inverse_pose[:3, 3]
@@ -105,7 +103,7 @@ class Canvas:
         return x[:, None, None], y[None, :, None], z[None, None, :]
 
     def width(self, distance: Tensor) -> Tensor | float:
-        """Width in mm of the ramp at each voxel: of long voxels, that seen along the gradient of ``distance``."""
+        """Return the width in mm of the ramp at each voxel; for long voxels that along the gradient of ``distance``."""
         if not self._turns or distance.ndim != 3:
             return self.softness
         square = torch.zeros_like(distance)
@@ -116,11 +114,11 @@ class Canvas:
         return square.sqrt_().clamp_(self.softness, self.widest)
 
     def coverage(self, distance: Tensor) -> Tensor:
-        """Fraction of a voxel inside a surface at signed ``distance`` (mm)."""
+        """Return the fraction of a voxel inside a surface at signed ``distance`` (mm)."""
         return (0.5 - distance / self.width(distance)).clamp_(0.0, 1.0)
 
     def paint(self, box: Box | None, distance: Tensor, value: float | Tensor, label: int | None = None) -> None:
-        """Blend ``value`` in where ``distance`` is negative; set ``label`` (0 erases) where a voxel's centre is."""
+        """Blend in ``value`` where ``distance`` is negative; set ``label`` (0 erases) at voxel centres inside."""
         if box is None:
             return
         target = self.value[box]
@@ -139,8 +137,8 @@ class Canvas:
     ) -> None:
         """Blend in a body with a shell of ``thickness`` mm on the inside of its surface.
 
-        The share of the shell in a voxel is what the body covers without its core, so that a shell much thinner than a
-        voxel keeps its mass.
+        The share of the shell in a voxel is the coverage of the body minus that of its core, so that a shell much
+        thinner than a voxel keeps its mass.
         """
         if box is None:
             return
@@ -158,13 +156,13 @@ class Canvas:
 
 
 def smooth_max(a: Tensor, b: Tensor, radius: float) -> Tensor:
-    """Intersection of two shapes with the edge rounded over ``radius`` mm (polynomial smooth maximum)."""
+    """Return the intersection of two shapes with the edge rounded over ``radius`` mm (polynomial smooth maximum)."""
     h = (radius - (a - b).abs()).clamp_(min=0.0)
     return torch.maximum(a, b) + h * h * (0.25 / radius)
 
 
 def smooth_min(a: Tensor, b: Tensor, radius: float) -> Tensor:
-    """Union of two shapes with the crease filled over ``radius`` mm."""
+    """Return the union of two shapes with the crease filled over ``radius`` mm."""
     h = (radius - (a - b).abs()).clamp_(min=0.0)
     return torch.minimum(a, b) - h * h * (0.25 / radius)
 
@@ -177,7 +175,8 @@ def capsule(
     end_radius: float | None = None,
     stretch: Vector = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Distance to a rod from ``start`` to ``end`` whose radius may taper; ``stretch`` > 1 thickens it along an axis.
+    """Return the distance to a rod from ``start`` to ``end`` whose radius may taper; ``stretch`` > 1 thickens it along
+    an axis.
 
     Distances are exact for a plain rod and shrink by the stretch along a stretched axis.
     """
@@ -195,7 +194,7 @@ def capsule(
 
 
 def ellipsoid(p: tuple[Tensor, Tensor, Tensor], centre: Vector, radii: Vector) -> Tensor:
-    """Distance to an ellipsoid along the axes: first-order, exact on the surface."""
+    """Return the distance to an ellipsoid along the axes: first-order, exact on the surface."""
     q = [(x - float(c)) / float(r) for x, c, r in zip(p, centre, radii, strict=True)]
     k = (q[0] ** 2 + q[1] ** 2 + q[2] ** 2).sqrt()
     g = ((q[0] / float(radii[0])) ** 2 + (q[1] / float(radii[1])) ** 2 + (q[2] / float(radii[2])) ** 2).sqrt()

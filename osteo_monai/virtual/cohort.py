@@ -18,6 +18,7 @@ from rich.progress import track
 
 from osteo_monai import __version__
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, ContrastPhase, Sex, VertebraLevel, View
+from osteo_monai.utils.files import write_json, write_text
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.dxa import YOUNG_ADULT, ArealDensity, areal_density, reading_error
@@ -25,7 +26,6 @@ from osteo_monai.virtual.files import (
     radiograph_truth,
     write_bone_mask,
     write_dicom_series,
-    write_json,
     write_nifti,
     write_radiograph_dicom,
     write_radiograph_png,
@@ -35,24 +35,24 @@ from osteo_monai.virtual.person import STANDARD, Person, Variant, draw_person
 from osteo_monai.virtual.plan import RadiographPlan, ScanPlan, SubjectPlan, plan_cohort
 from osteo_monai.virtual.radiograph import RadiographProtocol, draw_protocol, project, usual_protocol
 from osteo_monai.virtual.recipe import CohortRecipe, Coverage, read_recipe
-from osteo_monai.virtual.threads import reserve_threads
+from osteo_monai.virtual.threads import one_thread, reserve_threads
 
 _L = VertebraLevel
 _Made = list[dict[str, Any]]
-"""The fields of the records of one person's scans."""
+"""Fields of the records of one person."""
 CHEST_LENGTH_MM = 298.0
 """150 slices of 2 mm: from below L2 to the upper chest."""
 _MOST_ATTEMPTS = 2000
-"""So often a person is drawn again for the sake of the planned T-score."""
+"""Number of redraws of a person to reach the planned T-score."""
 _T_SCORE_FIT: dict[Sex, tuple[float, float]] = {Sex.FEMALE: (-4.23, 0.0241), Sex.MALE: (-4.10, 0.0243)}
-"""T-score of an areal density simulated at the spine from the volumetric one, its reading error left out: intercept and
-per mg/cm3, measured on 1,120 of these bodies (residual SD 0.33); only to leave out who is far on the wrong side."""
+"""T-score of an areal density simulated at the spine from the volumetric one, without its reading error: intercept and
+per mg/cm3, measured on 1,120 of these bodies (residual SD 0.33); used to skip people far on the wrong side."""
 SPARE_MM = (4.0, 8.0)
-"""How far a scan of L1 and L2 alone goes beyond their bodies."""
+"""Margin of a scan of L1 and L2 only beyond their bodies."""
 
 
 def z_range(anatomy: Anatomy, coverage: Coverage, rng: np.random.Generator) -> tuple[float, float]:
-    """Return where a scan of ``coverage`` begins and ends (mm, in the anatomy's frame)."""
+    """Return where a scan of ``coverage`` starts and ends (mm, in the frame of the anatomy)."""
     z = {v.level: v for v in anatomy.vertebrae}
     if coverage == "chest":
         low = z[_L.L2].centre[2] - 0.5 * z[_L.L2].height - float(rng.uniform(16, 40))
@@ -81,7 +81,7 @@ def scan(anatomy: Anatomy, plan: ScanPlan) -> VirtualCT:
         offset_hu=plan.offset_hu,
     )
     centre = (float(rng.normal(0, 8)), float(rng.normal(0, 8)))
-    if plan.field == "spine":  # who targets a reconstruction looks where the bodies are
+    if plan.field == "spine":  # a targeted reconstruction is centred on the bodies
         aim = 0.5 * (anatomy.vertebra(_L.L1).centre + anatomy.vertebra(_L.L2).centre) - anatomy.trunk_centre
         centre = (float(aim[0]) + 0.4 * centre[0], float(aim[1]) + 0.4 * centre[1])
     return acquire(
@@ -92,13 +92,13 @@ def scan(anatomy: Anatomy, plan: ScanPlan) -> VirtualCT:
 def person_of(plan: SubjectPlan) -> Person:
     """Draw the planned person: density, height and weight follow from the plan's seed.
 
-    Where osteoporosis is planned, :func:`grow` may have to draw again.
+    If osteoporosis is planned, :func:`grow` may redraw.
     """
     return _redrawn(plan, 0)
 
 
 def _redrawn(plan: SubjectPlan, attempt: int) -> Person:
-    """The planned person, or with ``attempt`` above 0 another one of the same age and sex."""
+    """Return the planned person, or with ``attempt`` above 0 another one of the same age and sex."""
     seed = plan.seed
     if attempt:
         seed = int.from_bytes(hashlib.sha256(f"{plan.seed}/again {attempt}".encode()).digest()[:6], "big")
@@ -110,17 +110,17 @@ def _redrawn(plan: SubjectPlan, attempt: int) -> Person:
 
 
 def grow(plan: SubjectPlan, dxa: bool = True) -> tuple[Anatomy, ArealDensity | None]:
-    """Grow the planned person's body and measure it; where osteoporosis is planned, draw until the T-score agrees.
+    """Generate the anatomy of the planned person and its areal density; redraw until the T-score is as planned.
 
     Raises:
-        ValueError: people of this age and sex do not have the planned T-score, however often they are drawn.
+        ValueError: people of this age and sex do not reach the planned T-score.
     """
     for attempt in range(_MOST_ATTEMPTS):
         person = _redrawn(plan, attempt)
         if plan.osteoporosis is not None:
             intercept, slope = _T_SCORE_FIT[person.sex]
             expected = intercept + slope * person.mean_density + reading_error(person) / YOUNG_ADULT[person.sex][1]
-            # a body costs a fifth of a second: who is far on the wrong side is not grown
+            # an anatomy takes 0.2 s: skip people far on the wrong side
             if (
                 (expected > OSTEOPOROSIS_T_SCORE + 1.0)
                 if plan.osteoporosis
@@ -139,15 +139,15 @@ def grow(plan: SubjectPlan, dxa: bool = True) -> tuple[Anatomy, ArealDensity | N
 
 
 def radiograph_protocol(plan: RadiographPlan) -> RadiographProtocol:
-    """Return the planned way of making a radiograph, positioned and collimated as its seed decides."""
+    """Return the planned protocol of a radiograph, with positioning and collimation by its seed."""
     base = usual_protocol(plan.view, plan.rows)
-    own: dict[str, Any] = {name: value for name, value in plan.values.items() if hasattr(base.processing, name)}
-    rest: dict[str, Any] = {name: value for name, value in plan.values.items() if name not in own}
+    processing: dict[str, Any] = {name: value for name, value in plan.values.items() if hasattr(base.processing, name)}
+    rest: dict[str, Any] = {name: value for name, value in plan.values.items() if name not in processing}
     if plan.filtration is not None:
         rest["filtration"] = plan.filtration
     base = replace(
         base,
-        processing=replace(base.processing, **own),
+        processing=replace(base.processing, **processing),
         bits=plan.bits,
         photometric=plan.photometric,
         modality=plan.detector,
@@ -178,7 +178,7 @@ def write_virtual_radiograph(
     write_radiograph_dicom(made, path, subject_id=f"virtual_{seed}")
     write_radiograph_png(made, path.with_suffix(".png"))
     write_bone_mask(made, output / f"{path.stem}_bone.png")
-    write_json(radiograph_truth(made, areal), output / f"{path.stem}_truth.json")
+    write_json(output / f"{path.stem}_truth.json", radiograph_truth(made, areal), indent=1)
     return path
 
 
@@ -195,7 +195,7 @@ def write_virtual_study(
 ) -> Path:
     """Write one virtual chest CT as DICOM (``output``/dicom) with its truth and label map, and return that folder.
 
-    150 slices of 2 mm, soft kernel, no contrast agent; what is not given of the person is drawn from ``seed``.
+    150 slices of 2 mm, soft kernel, no contrast agent; facts of the person without a value are drawn from ``seed``.
     """
     anatomy = Anatomy(draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants))
     plan = ScanPlan(
@@ -230,16 +230,16 @@ def write_cohort(
 ) -> Path:
     """Write the cohort of a recipe and return its manifest, ``output``/manifest.json.
 
-    The same recipe gives the same bytes, whatever the number of workers. A cohort that was interrupted goes on where
-    it was: people whose files are complete are kept.
+    The same recipe gives the same bytes, independent of the number of workers. An interrupted cohort is continued:
+    people with complete files are kept.
 
     Args:
-        workers: processes that make people side by side.
-        report: called with each person and scan that is made, for those who want to measure while it is in memory.
+        workers: processes that generate people in parallel.
+        report: called with each person and scan while it is in memory.
 
     Raises:
-        ValueError: the recipe is not one, ``output`` holds a manifest or the beginning of another cohort, or there is
-            no worker, or more than one with ``report``.
+        ValueError: the recipe is invalid, ``output`` has a manifest or the start of another cohort, or there is no
+            worker, or more than one with ``report``.
     """
     from osteo_monai.data import Header, Manifest, Record, write_manifest
 
@@ -248,13 +248,13 @@ def write_cohort(
     recipe = read_recipe(recipe_path)
     manifest_path = output / "manifest.json"
     if manifest_path.exists():
-        raise ValueError(f"{output.name} holds a manifest already: choose another folder or remove it")
+        raise ValueError(f"{output.name} must be a folder without a manifest: choose another folder or remove it")
     plans = plan_cohort(recipe)
     marker, begun = _mark(output, recipe)
     make = partial(_make_person, output=output, formats=recipe.formats, dxa=recipe.dxa, keep=begun, report=report)
     splits: dict[str, list[Record]] = {}
     with _each(make, plans, workers) as people:
-        for plan, made in track(zip(plans, people, strict=True), f"Making {recipe.name}", total=len(plans)):
+        for plan, made in track(zip(plans, people, strict=True), f"Generating {recipe.name}", total=len(plans)):
             splits.setdefault(plan.split, []).extend(Record(**fields) for fields in made)
     source = f"recipe {recipe_path.name}, osteo_monai {__version__}"
     header = Header(name=recipe.name, description=recipe.description, virtual=True, source=source)
@@ -264,19 +264,20 @@ def write_cohort(
 
 
 def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
-    """Note which cohort is being made; tell whether the same one was begun here before."""
+    """Write a marker of the cohort; return it and whether the same cohort was started before."""
     marker = output / ".unfinished.json"
-    words = recipe.model_dump(mode="json")
-    for holder, name in ((words, "osteoporosis"), (words["population"], "body_mass_index")):
-        if holder[name] is None:  # younger than cohorts that may be under way
+    fields = recipe.model_dump(mode="json")
+    for holder, name in ((fields, "osteoporosis"), (fields["population"], "body_mass_index")):
+        if holder[name] is None:  # newer than cohorts that may be unfinished
             del holder[name]
-    content = json.dumps({"version": __version__, "recipe": words}, sort_keys=True)
+    content = json.dumps({"version": __version__, "recipe": fields}, sort_keys=True)
     if marker.exists():
         if marker.read_text(encoding="utf-8") != content:
-            raise ValueError(f"{output.name} holds an unfinished cohort of another recipe or version: remove it first")
+            raise ValueError(
+                f"{output.name} must not hold an unfinished cohort of another recipe or version: remove it"
+            )
         return marker, True
-    output.mkdir(parents=True, exist_ok=True)
-    marker.write_text(content, encoding="utf-8")
+    write_text(marker, content)
     return marker, False
 
 
@@ -284,7 +285,7 @@ def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
 def _each(
     make: Callable[[SubjectPlan], _Made], plans: Sequence[SubjectPlan], workers: int
 ) -> Iterator[Iterable[_Made]]:
-    """What ``make`` gives for each plan, in order; on one thread a person, since sums differ with their number."""
+    """Yield the results of ``make`` in order; on one thread a person, since sums depend on the number of threads."""
     if workers > 1:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
@@ -293,12 +294,8 @@ def _each(
         finally:
             pool.shutdown(cancel_futures=True)
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         yield map(make, plans)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _make_person(
@@ -310,34 +307,34 @@ def _make_person(
     keep: bool,
     report: Callable[[Person, VirtualCT], None] | None,
 ) -> _Made:
-    """Write the scans of one person, or ``keep`` them where all are there, and return the fields of their records."""
+    """Write the scans of one person, or ``keep`` complete ones, and return the fields of their records."""
     stems: list[str] = []
     made: Counter[str] = Counter()
     for planned in plan.scans:
         made[planned.acquisition] += 1
         repeat = made[planned.acquisition]
         stems.append(f"{plan.subject_id}/{planned.acquisition}" + (f"_{repeat}" if repeat > 1 else ""))
-    # the truth is written last, so that where it stands the scan is complete
+    # the truth is written last, so that its presence means a complete scan
     truths = [output / f"{stem}_truth.json" for stem in stems]
     if keep and all(path.exists() for path in truths):
-        known = [json.loads(path.read_text(encoding="utf-8")) for path in truths]
+        facts = [json.loads(path.read_text(encoding="utf-8")) for path in truths]
     else:
         for path in truths:
             path.unlink(missing_ok=True)
         anatomy, areal = grow(plan, dxa)
-        known = []
+        facts = []
         for planned, stem in zip(plan.scans, stems, strict=True):
             if isinstance(planned, RadiographPlan):
-                known.append(_write_radiograph(anatomy, planned, areal, output, stem, formats))
+                facts.append(_write_radiograph(anatomy, planned, areal, output, stem, formats))
                 continue
             ct = scan(anatomy, planned)
             if report is not None:
                 report(anatomy.person, ct)
-            known.append(_write_scan(ct, areal, output, stem, formats))
+            facts.append(_write_scan(ct, areal, output, stem, formats))
     return [
         fields
-        for planned, stem, facts in zip(plan.scans, stems, known, strict=True)
-        for fields in _records(plan, planned, stem, facts, formats)
+        for planned, stem, scan_facts in zip(plan.scans, stems, facts, strict=True)
+        for fields in _records(plan, planned, stem, scan_facts, formats)
     ]
 
 
@@ -357,7 +354,7 @@ def _write_radiograph(
         write_radiograph_dicom(made, output / f"{stem}.dcm", subject_id=stem.split("/")[0], centre=planned.centre)
     write_bone_mask(made, output / f"{stem}_bone.png")
     truth = radiograph_truth(made, areal)
-    write_json(truth, output / f"{stem}_truth.json")
+    write_json(output / f"{stem}_truth.json", truth, indent=1)
     return truth
 
 
@@ -372,42 +369,42 @@ def _write_scan(
 
 
 def _records(
-    plan: SubjectPlan, planned: ScanPlan | RadiographPlan, stem: str, known: dict[str, Any], formats: tuple[str, ...]
+    plan: SubjectPlan, planned: ScanPlan | RadiographPlan, stem: str, facts: dict[str, Any], formats: tuple[str, ...]
 ) -> _Made:
-    """The fields of the records of one scan, one for each format."""
+    """Return the fields of the records of one scan, one for each format."""
     person: dict[str, Any] = {
         "subject_id": plan.subject_id,
         "truth": f"{stem}_truth.json",
         "age": plan.age_years,
         "sex": plan.sex,
-        "height_cm": known["height_cm"],
-        "weight_kg": known["weight_kg"],
-        "bmd_mg_cm3": known["mean_density_mg_cm3"],
+        "height_cm": facts["height_cm"],
+        "weight_kg": facts["weight_kg"],
+        "bmd_mg_cm3": facts["mean_density_mg_cm3"],
         "bmd_standard": STANDARD,
-        "bone_status": known["bone_status"],
-        "areal_bmd_g_cm2": known["areal_density_g_cm2"],
-        "t_score": known["t_score"],
+        "bone_status": facts["bone_status"],
+        "areal_bmd_g_cm2": facts["areal_density_g_cm2"],
+        "t_score": facts["t_score"],
         "acquisition": planned.acquisition,
         "variants": tuple(sorted(plan.variants)),
     }
     if isinstance(planned, RadiographPlan):
         images = {"png": f"{stem}.png", "dicom": f"{stem}.dcm"}
-        own: dict[str, Any] = {
+        specific: dict[str, Any] = {
             "bone_mask": f"{stem}_bone.png",
             "view": planned.view,
-            "kvp": round(known["protocol"]["kvp"], 1),
+            "kvp": round(facts["protocol"]["kvp"], 1),
             "centre": planned.centre,
             "scanner": planned.device,
         }
     else:
         images = {"nifti": f"{stem}.nii.gz", "dicom": f"{stem}_dicom"}
-        own = {
+        specific = {
             "label": f"{stem}_labels.nii.gz",
-            "level_bmd_mg_cm3": {level: known["levels"][level]["density_mg_cm3"] for level in (_L.L1, _L.L2)},
+            "level_bmd_mg_cm3": {level: facts["levels"][level]["density_mg_cm3"] for level in (_L.L1, _L.L2)},
             "centre": "virtual",
             "kvp": planned.kvp,
             "kernel": planned.kernel,
             "slice_thickness_mm": planned.slice_thickness,
             "contrast_phase": planned.phase,
         }
-    return [{"image": images[kind], **person, **own} for kind in formats if kind in images]
+    return [{"image": images[kind], **person, **specific} for kind in formats if kind in images]

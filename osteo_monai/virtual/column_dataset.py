@@ -1,4 +1,4 @@
-"""Virtual columns for the network that finds bodies and discs: painted once, then scanned anew in every epoch."""
+"""Virtual columns for the network that localises bodies and discs: painted once, scanned at random in every epoch."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -26,7 +26,7 @@ CENTRE_SD_MM, DISC_SD_MM = 4.0, 3.0
 """SD of the targets about the centre of a body and the middle of a disc."""
 ROLES = ("ribbed", "last_ribbed", "lumbar", "last_lumbar")
 NO_ROLE = -1.0
-"""Role of a slice outside of any body, and of a body whose ribs are mere stubs."""
+"""Role of a slice outside of any body, and of a body with stubs of ribs only."""
 STUB_MM = 40.0
 """A rib that ends nearer to the axis than this looks like a transverse process, which ends at 28 to 52 mm."""
 
@@ -35,7 +35,7 @@ def paint_column(seed: int, index: int) -> dict[str, Any]:
     """Paint the surroundings of a virtual person's column, without noise.
 
     Args:
-        seed: of the data set; sets with different seeds share nobody.
+        seed: of the data set; sets with different seeds have different people.
         index: of the person.
 
     Returns:
@@ -70,7 +70,7 @@ def paint_column(seed: int, index: int) -> dict[str, Any]:
 
 
 class _Column:
-    """What is true of a painted column, in voxels of its canvas."""
+    """Truth of a painted column, in voxels of its canvas."""
 
     def __init__(self, anatomy: Anatomy, canvas: Canvas) -> None:
         self.anatomy, self.canvas = anatomy, canvas
@@ -91,7 +91,7 @@ class _Column:
     def _vertebra(self, v: Vertebra) -> list[float] | None:
         """Return x, y, z of the centre, z of lower and upper end plate and of the disc below, and the role.
 
-        What lies beyond the canvas goes on along z from what is in it; ``None`` where nothing is.
+        Points outside the canvas are extrapolated along z; ``None`` if all are outside.
         """
         half = 0.5 * v.height
         heights = (0.0, -half, half, -half - 0.5 * v.disc_below)
@@ -106,7 +106,7 @@ class _Column:
         return [x, y, *(float(point[2]) for point in points), float(self._role(v))]
 
     def _index(self, at: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Find the voxel coordinates of a point of the person; ``None`` outside of the canvas."""
+        """Return the voxel coordinates of a point of the person; ``None`` outside of the canvas."""
         target = torch.as_tensor(at, dtype=torch.float32)[:, None, None, None]
         rough = ((self.coarse - target) ** 2).sum(0)
         near = 4 * np.array(np.unravel_index(int(rough.argmin()), rough.shape))
@@ -127,7 +127,7 @@ class _Column:
             return ROLES.index("last_lumbar")
         if not self._has_rib(v):
             return ROLES.index("lumbar")
-        if max(self.anatomy.rib_reach(v.level)) < STUB_MM:  # nobody can tell such a rib from a process
+        if max(self.anatomy.rib_reach(v.level)) < STUB_MM:  # such a rib cannot be distinguished from a process
             return NO_ROLE
         lowest = next(u for u in self.anatomy.vertebrae if self._has_rib(u))
         return ROLES.index("last_ribbed" if v is lowest else "ribbed")
@@ -144,7 +144,7 @@ class _Column:
         return np.asarray(ndimage.gaussian_filter1d(line, 4.0, axis=0, mode="nearest"))
 
     def _profile(self, line: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (Z,) how much of a 12.5 mm square about the axis is a vertebral body."""
+        """Return (Z,) the share of a 12.5 mm square about the axis that is a vertebral body."""
         label = self.canvas.label
         body = (label > 0) & (label <= VertebraLevel.T13.label) & (label != _L.SACRUM.label)
         square = functional.avg_pool2d(body.float().permute(2, 0, 1)[:, None], 5, 1, 2)[:, 0].numpy()
@@ -153,10 +153,10 @@ class _Column:
 
 
 class PaintColumnd(MapTransform):
-    """Replace the index of a person by what ``paint_column`` gives; deterministic, so that MONAI can cache it.
+    """Replace the index of a person by the result of ``paint_column``; deterministic, so that MONAI can cache it.
 
     Args:
-        keys: the item that holds the index.
+        keys: of the index.
         seed: see ``paint_column``.
     """
 
@@ -174,13 +174,13 @@ class PaintColumnd(MapTransform):
 class RandColumnViewd(Randomizable, MapTransform):
     """Scan a painted column at random: slices, blur, noise, gain, an imprecise centre line, a crop, a mirror.
 
-    The result holds ``image`` float32 (1, 56, 40, ``slices``) in HU and ``label`` float32 (6, ``slices``): heat of the
+    The result has ``image`` float32 (1, 56, 40, ``slices``) in HU and ``label`` float32 (6, ``slices``): heat of the
     centres of bodies and of the middles of discs, share of body on the axis, role (see ``ROLES``, -1 outside bodies),
-    x and y from the window's centre line to the column's axis in 10 mm. A body that the crop cuts has no centre.
+    x and y from the window's centre line to the column's axis in 10 mm. A body cut by the crop has no centre.
 
     Args:
         slices: length of the crop.
-        seed: fixes the views (validation); ``None`` draws anew each time.
+        seed: of fixed views (validation); ``None`` draws new ones each time.
     """
 
     def __init__(self, keys: Hashable = "image", slices: int = 80, seed: int | None = None) -> None:
@@ -196,16 +196,16 @@ class RandColumnViewd(Randomizable, MapTransform):
         hu = _sliced(data["image"].float(), rng)
         hu = _degrade(hu, rng, STEP_MM, generator)
         line = data["line"].numpy().astype(np.float64)
-        wrong = _line_error(len(line), rng)
-        windows = straighten(hu, line + wrong)
+        error = _line_error(len(line), rng)
+        windows = straighten(hu, line + error)
         first = int(rng.integers(0, windows.shape[2] - self.slices + 1))
         part = slice(first, first + self.slices)
         label = _column_label(data["bodies"].numpy(), data["profile"].numpy(), first, self.slices)
-        label[4:] = -wrong[part].T * (STEP_MM / 10.0)
+        label[4:] = -error[part].T * (STEP_MM / 10.0)
         image = windows[..., part]
         if rng.random() < 0.5:
             image, label[4] = image.flip(0), -label[4]
-        if rng.random() < 0.2:  # nothing was reconstructed beyond a small field of view
+        if rng.random() < 0.2:  # a small field of view
             near = int(rng.integers(0, 10))
             image = image.clone()
             image[:near], image[image.shape[0] - near :] = -1000.0, -1000.0
@@ -213,7 +213,7 @@ class RandColumnViewd(Randomizable, MapTransform):
 
 
 def _sliced(hu: Tensor, rng: np.random.Generator) -> Tensor:
-    """Average along z as slices of up to 5.5 mm do, and interpolate between slices up to as far apart."""
+    """Average along z as in slices of up to 5.5 mm, and interpolate between slices with up to that distance."""
     if rng.random() < 0.45:
         return hu
     thickness = float(rng.uniform(2.5, 5.5))
@@ -233,7 +233,7 @@ def _interpolated(hu: Tensor, at: NDArray[np.float64]) -> Tensor:
 
 
 def _line_error(slices: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return (Z, 2) voxels by which a found centre line is off: a shift and a slow drift."""
+    """Return the error (Z, 2) of a detected centre line in voxels: a shift and a slow drift."""
     size = float(rng.choice([3.5, 8.0, 20.0], p=[0.7, 0.2, 0.1]))
     drift = ndimage.gaussian_filter1d(rng.normal(size=(slices + 80, 2)), 12.0, axis=0)[40 : 40 + slices]
     drift *= rng.uniform(0, size, 2) / max(1e-6, float(np.abs(drift).max()))

@@ -1,4 +1,4 @@
-"""A CT of a virtual person: HU from attenuation at the tube voltage, then what a scanner does to them."""
+"""CT of a virtual person: HU from attenuation at the tube voltage, then blur, noise and errors of the scanner."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from osteo_monai.virtual.anatomy import Anatomy, Palette
 from osteo_monai.virtual.canvas import Canvas
 
 REFERENCE_KVP = 120.0
-"""Tube voltage at which a person's densities are what single-energy QCT reads."""
+"""Tube voltage at which the densities of a person equal those of single-energy QCT."""
 LARGEST_HU, SMALLEST_HU = 3071.0, -1024.0
 MANUFACTURER, MODEL = "Virtual", "Virtual CT 128"
 
@@ -51,7 +51,7 @@ _TISSUE: dict[str, tuple[str, float]] = {
     "yellow_marrow": ("yellow_marrow", 0.0),
     "air": ("air", 0.0),
 }
-"""Each tissue's ICRU material and what living tissue reads above (or below) it at 120 kVp, in HU."""
+"""ICRU material of each tissue, and the HU of living tissue above (or below) it at 120 kVp."""
 
 
 _ANY_SOFT_HU = (-40.0, 130.0)
@@ -71,13 +71,12 @@ _RANDOM_HU: dict[str, tuple[float, float]] = {
     "oral_contrast": (0.0, 900.0),
     "lung": (-960.0, -450.0),
 }
-"""Ranges from which HU are drawn for domain randomisation; a little wider than disease and any contrast phase make
-them (project custom)."""
+"""Ranges of HU for domain randomisation, slightly wider than disease and contrast phases cause (project custom)."""
 
 
 @dataclass(frozen=True)
 class CTProtocol:
-    """How a CT is made. Lengths in mm.
+    """Acquisition of a CT; lengths in mm.
 
     Attributes:
         kernel: ``soft`` or ``sharp``; sets the blur and the noise spectrum.
@@ -85,7 +84,7 @@ class CTProtocol:
         slice_thickness: full width of the slice profile.
         slice_step: distance between slices.
         pixel: in-plane pixel size; matrix: pixels along x and y.
-        gain, offset_hu: the scanner's own error: h HU are written as ``gain * (h + 1000) - 1000 + offset_hu``.
+        gain, offset_hu: error of the scanner: h HU are written as ``gain * (h + 1000) - 1000 + offset_hu``.
     """
 
     kvp: float = REFERENCE_KVP
@@ -102,7 +101,7 @@ class CTProtocol:
 
 
 KERNEL_NAMES = {"soft": "B", "sharp": "YC"}
-"""ConvolutionKernel as the scanner of Pan 2024 would write it."""
+"""ConvolutionKernel as of the scanner of Pan 2024."""
 _BLUR_MM = {"soft": 0.55, "sharp": 0.28}
 """Gaussian sigma of the in-plane point spread; soft body kernels resolve about 7 line pairs per cm, sharp ones 12."""
 _SLICES_AT_ONCE = 16
@@ -112,13 +111,13 @@ _GRAIN_MM = {"soft": 0.75, "sharp": 0.30}
 
 @dataclass
 class CTPalette:
-    """HU of every material at one tube voltage, with the small differences between people.
+    """HU of every material at one tube voltage, with small differences between people.
 
     Args:
         spread: SD in HU of a person's soft tissues about the textbook value.
-        randomise: 0 for HU as people have them, 1 for any HU: every tissue is drawn between its own value and one from
-            anywhere in its ``_RANDOM_HU``, and bone's contrast by up to the factor 1.6. Networks that have seen more
-            than reality do not rest on absolute HU (the idea of SynthSeg, Billot 2023). No truth in HU holds then.
+        randomise: 0 for realistic HU, 1 for any HU: every tissue is drawn between its own value and one from its range
+            in ``_RANDOM_HU``, and the contrast of bone by up to the factor 1.6. Networks trained on a wider range than
+            reality do not depend on absolute HU (SynthSeg, Billot 2023). There is no truth in HU then.
     """
 
     kvp: float
@@ -131,7 +130,7 @@ class CTPalette:
     def __post_init__(self) -> None:
         rng = np.random.default_rng([self.seed, 3])
         self._shift = {name: float(rng.normal(0, self.spread)) for name in sorted([*_TISSUE, "lung", "oral_contrast"])}
-        # only people with fatty livers have livers that dark
+        # fatty livers
         if rng.random() < 0.2:
             self._shift["liver"] -= float(rng.uniform(10, 50))
         self._lung = float(rng.uniform(-900, -780))
@@ -142,17 +141,17 @@ class CTPalette:
         marrow = {k: fat * tissue_hu("yellow_marrow", k) + (1 - fat) * tissue_hu("red_marrow", k)
                   for k in (self.kvp, REFERENCE_KVP)}  # fmt: skip
         self._slope = hu_per_mg_cm3(standard, self.kvp)
-        # single-energy QCT reads marrow fat as missing mineral: add it back, then image at this voltage
+        # in single-energy QCT marrow fat counts as missing mineral: add it, then image at this voltage
         reference = hu_per_mg_cm3(standard, REFERENCE_KVP)
         self._offset = marrow[self.kvp] - marrow[REFERENCE_KVP] / reference * self._slope
         self._offset += self._iodine("bone")
         if not 0.0 <= self.randomise <= 1.0:
-            raise ValueError(f"randomise must lie between 0 and 1, got {self.randomise}")
+            raise ValueError(f"randomise must be from 0 to 1, got {self.randomise}")
         if self.randomise:
             self._draw_any(np.random.default_rng([self.seed, 4]))
 
     def _draw_any(self, rng: np.random.Generator) -> None:
-        """Replace what tissues and bone read by HU from a wider range than people's."""
+        """Replace the HU of tissues and bone by values from a wider range than that of people."""
         for name in sorted([*_TISSUE, "lung", "oral_contrast"]):
             drawn = float(rng.uniform(*_RANDOM_HU.get(name, _ANY_SOFT_HU)))
             if name != "air":
@@ -179,7 +178,7 @@ class CTPalette:
         return self._cache[name]
 
     def bone(self, density: float | Tensor) -> float | Tensor:
-        """Return the HU of bone of ``density`` mg/cm3 K2HPO4 (as QCT at 120 kVp reads it)."""
+        """Return the HU of bone of ``density`` mg/cm3 K2HPO4 (as by QCT at 120 kVp)."""
         return density * self._slope + self._offset
 
     def mineral(self, density: float, standard: MineralStandard) -> float:
@@ -187,14 +186,14 @@ class CTPalette:
         return density * hu_per_mg_cm3(standard, self.kvp)
 
     def solid(self, name: str) -> float:
-        """Return the HU of a foreign material, before the scanner clips it."""
+        """Return the HU of an implant material, before the scanner clips it."""
         return {"titanium": min(tissue_hu("titanium", self.kvp), 8000.0), "cement": 1300.0}[name]
 
 
 def gaussian_blur(volume: Tensor, sigma: Sequence[float]) -> Tensor:
-    """Separable Gaussian blur of (X, Y, Z), sigma in voxels for each axis; edges are repeated.
+    """Blur (X, Y, Z) by a separable Gaussian, sigma in voxels for each axis; edges are repeated.
 
-    A few shifted additions an axis: on a processor several times as fast as a convolution with so small a kernel.
+    It uses shifted additions, which on a CPU are several times as fast as a convolution with such a small kernel.
     """
     for axis, s in enumerate(sigma):
         n = volume.shape[axis]
@@ -240,25 +239,27 @@ class VirtualCT:
     protocol: CTProtocol
     palette: CTPalette
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
 
     def true_hu(self, level: VertebraLevel) -> float:
-        """HU of the trabecular bone of ``level`` at this tube voltage and phase, without noise or scanner error."""
+        """Return the HU of the trabecular bone of ``level`` at this tube voltage and phase, without noise or scanner
+        error.
+        """
         return float(self.palette.bone(self.anatomy.vertebra(level).trabecular_density))
 
     @property
     def complete_levels(self) -> tuple[VertebraLevel, ...]:
-        """Levels whose body lies wholly inside the scan along z."""
+        """Levels whose body is completely inside the scan along z."""
         low = self.affine[2, 3]
         high = low + self.affine[2, 2] * (self.hu.shape[2] - 1)
-        found = []
+        levels = []
         for v in self.anatomy.vertebrae:
             if low <= v.centre[2] - v.reach_z and v.centre[2] + v.reach_z <= high:
-                found.append(v.level)
-        return tuple(found)
+                levels.append(v.level)
+        return tuple(levels)
 
     def volume(self) -> CTVolume:
-        """The scan as a reader would give it."""
+        """Return the scan as a reader returns it."""
         p = self.protocol
         acquisition = Acquisition(
             kvp=p.kvp,
@@ -274,7 +275,7 @@ class VirtualCT:
 
 
 def paint_table(canvas: Canvas, y_back: float) -> None:
-    """A curved carbon-fibre table top under the back."""
+    """Paint a curved carbon-fibre table top under the back."""
     low, high = [-320.0, y_back - 60, -1e4], [320.0, y_back + 30, 1e4]
     box = canvas.box(low, high)
     if box is None:
@@ -289,7 +290,7 @@ def paint_table(canvas: Canvas, y_back: float) -> None:
 
 
 class Scannable(Protocol):
-    """What a scanner needs of the thing on its table."""
+    """Object of a virtual CT."""
 
     half_width: float
     half_depth: float
@@ -314,7 +315,7 @@ def acquire(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> VirtualCT:
-    """Scan a person between two heights (mm, in the anatomy's frame).
+    """Scan a person between two heights (mm, in the frame of the anatomy).
 
     Args:
         centre_xy: offset of the field of view from the middle of the trunk, mm.
@@ -328,7 +329,7 @@ def acquire(
 
 
 def simulate(
-    thing: Scannable,
+    subject: Scannable,
     palette: CTPalette,
     protocol: CTProtocol,
     *,
@@ -337,28 +338,28 @@ def simulate(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]]:
-    """Return HU, labels and affine of a scan of anything; see ``acquire``."""
+    """Return HU, labels and affine of a scan of any object; see ``acquire``."""
     if not z_range[0] < z_range[1]:
-        raise ValueError(f"z_range must rise, got {z_range}")
+        raise ValueError(f"z_range must be ascending, got {z_range}")
     nx, ny = protocol.matrix
     steps = max(1, round((z_range[1] - z_range[0]) / protocol.slice_step) + 1)
-    middle = thing.trunk_centre
+    middle = subject.trunk_centre
     origin = [middle[0] + centre_xy[0] - 0.5 * (nx - 1) * protocol.pixel,
               middle[1] + centre_xy[1] - 0.5 * (ny - 1) * protocol.pixel, z_range[0]]  # fmt: skip
     painted = torch.empty((nx, ny, steps))
     labels = np.empty((nx, ny, steps), np.uint8)
     for first in range(0, steps, _SLICES_AT_ONCE):
         part = slice(first, min(first + _SLICES_AT_ONCE, steps))
-        value, label = _paint_slices(thing, palette, protocol, origin, part, device)
+        value, label = _paint_slices(subject, palette, protocol, origin, part, device)
         painted[:, :, part], labels[:, :, part] = value.cpu(), label.cpu().numpy()
 
     blur = _BLUR_MM[protocol.kernel] / protocol.pixel
-    # what is painted is averaged over the step between slices where that is longer than a pixel (see Canvas); the rest
-    # of the slice profile is a blur along z
+    # painting averages over the step between slices if it is longer than a pixel (see Canvas); the rest of the slice
+    # profile is a blur along z
     profile = protocol.slice_thickness / 2.355 / protocol.slice_step
     painted = gaussian_blur(painted, [blur, blur, profile if profile > 0.3 else 0.0])
     # noise grows with the thickness of the patient: about e-fold in 26 cm of width and depth together
-    size = float(np.exp((thing.half_depth + thing.half_width - 260) / 260))
+    size = float(np.exp((subject.half_depth + subject.half_width - 260) / 260))
     grain = _GRAIN_MM[protocol.kernel] / protocol.pixel
     generator = torch.Generator().manual_seed(seed * 7919 + 5)
     along_z = 0.3 * protocol.slice_thickness / protocol.slice_step
@@ -372,25 +373,25 @@ def simulate(
 
 
 def _paint_slices(
-    thing: Scannable,
+    subject: Scannable,
     palette: CTPalette,
     protocol: CTProtocol,
     origin: Sequence[float],
     part: slice,
     device: torch.device | str,
 ) -> tuple[Tensor, Tensor]:
-    """Paint some slices; soft tissue, whose edges are smooth, on every second pixel, bone on all of them."""
+    """Paint slices: soft tissue, whose edges are smooth, on every second pixel, bone on all of them."""
     nx, ny = protocol.matrix
     px, dz, count = protocol.pixel, protocol.slice_step, part.stop - part.start
     start = [origin[0], origin[1], origin[2] + dz * part.start]
     half = ((nx + 1) // 2, (ny + 1) // 2, count)
     soft = Canvas([start[0] + px / 2, start[1] + px / 2, start[2]], [2 * px, 2 * px, dz], half, device=device)
     if protocol.table:
-        paint_table(soft, float(thing.trunk_centre[1] - thing.half_depth))
-    thing.paint_soft(soft, palette)
+        paint_table(soft, float(subject.trunk_centre[1] - subject.half_depth))
+    subject.paint_soft(soft, palette)
     canvas = Canvas(start, [px, px, dz], (nx, ny, count), device=device)
     slices = soft.value.permute(2, 0, 1)[:, None]
     fine = torch.nn.functional.interpolate(slices, scale_factor=2, mode="bilinear")[:, 0, :nx, :ny]
     canvas.value = fine.permute(1, 2, 0).contiguous()
-    thing.paint_hard(canvas, palette)
+    subject.paint_hard(canvas, palette)
     return canvas.value.clamp_(max=1.6 * LARGEST_HU), canvas.label

@@ -1,8 +1,8 @@
-"""Endless training data: every item is a new virtual person in a new scan.
+"""Unlimited training data: every item is a new virtual person in a new scan.
 
-Items depend on ``(seed, index)`` alone, so that a run can be repeated; a training set as long as a million items
-never shows a network the same person twice. What is randomised beyond what scanners and people really do (domain
-randomisation) is what lets networks trained here read real scans.
+Items depend on ``(seed, index)`` only, so that a run can be repeated; a training set of a million items has a million
+people. Domain randomisation beyond the range of scanners and people makes networks trained here generalise to real
+scans.
 """
 
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ TRAINING_VARIANTS: Mapping[Variant, float] = {
     Variant.SCREWS: 0.05,
     Variant.SCOLIOSIS: 0.15,
 }
-"""More of what is rare than people have, so that networks learn it."""
+"""Frequencies for training: rare variants are more frequent than in people."""
 
 _L = VertebraLevel
 UPPER_LABEL = _L.T8.label
-"""Bodies from T1 to T8 share this label in localiser targets: 'T8 or above'."""
+"""Bodies from T1 to T8 share this label in targets of the localisation: 'T8 or above'."""
 
 
 def _random_person(rng: np.random.Generator) -> Anatomy:
@@ -53,7 +53,7 @@ def _random_palette(rng: np.random.Generator) -> CTPalette:
     kvp = float(rng.choice([80, 100, 110, 120, 120, 120, 130, 140]))
     phase = rng.choice([ContrastPhase.NATIVE, ContrastPhase.ARTERIAL, ContrastPhase.PORTAL_VENOUS], p=[0.55, 0.2, 0.25])
     seed, spread = int(rng.integers(2**31)), float(rng.uniform(4, 14))
-    # beyond what people and scanners do: HU drawn for each tissue (Billot et al. 2023, SynthSeg)
+    # domain randomisation: HU drawn for each tissue (Billot et al. 2023, SynthSeg)
     randomise = float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0
     return CTPalette(kvp, ContrastPhase(phase), seed=seed, spread=spread, randomise=randomise)
 
@@ -86,7 +86,7 @@ def _random_pose(
     scale: float,
     stretch: float = 0.0,
 ) -> NDArray[np.float64]:
-    """Turn, scale and stretch along z about ``pivot``: a (4, 4) map from scanner to person; SDs of logarithms."""
+    """Return a random (4, 4) map from scanner to person: rotation, scale and stretch along z about ``pivot``."""
     a, b, c = np.deg2rad(rng.normal(0, degrees))
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -100,9 +100,9 @@ def _random_pose(
 
 
 def _degrade(hu: Tensor, rng: np.random.Generator, spacing: float, generator: torch.Generator) -> Tensor:
-    """Blur, add noise of random strength and grain, and change gain and offset a little. ``hu`` is (X, Y, Z)."""
+    """Blur ``hu`` (X, Y, Z), add noise of random strength and grain, and change gain and offset slightly."""
     in_plane = (1, 1, 0) if hu.shape[2] == 1 else (1, 1, 1)
-    if rng.random() < 0.3 and hu.shape[2] == 1:  # a coarser matrix, resampled to ours
+    if rng.random() < 0.3 and hu.shape[2] == 1:  # a coarser matrix, resampled
         factor = float(rng.uniform(0.45, 1.0))
         plane = hu.permute(2, 0, 1)[None]
         coarse = torch.nn.functional.interpolate(plane, scale_factor=factor, mode="bilinear", antialias=True)
@@ -123,15 +123,14 @@ def _degrade(hu: Tensor, rng: np.random.Generator, spacing: float, generator: to
 
 
 class VirtualSliceDataset(Dataset[dict[str, Any]]):
-    """Axial slices with the vertebral body that they cut.
+    """Axial slices with the vertebral bodies in them.
 
     Args:
         length: number of items.
-        seed: of everything; sets with different seeds share nobody.
-        size: pixels along both sides; the window falls anywhere where it holds the spine.
+        seed: of all random draws; sets with different seeds have different people.
+        size: pixels along both sides; the window contains the spine at a random place.
         spacing_mm: pixel size.
-        boundary: ``periosteal`` labels the whole body, ``endosteal`` what lies inside the cortex, which is where
-            Pan 2024 drew the line.
+        boundary: ``periosteal`` labels the whole body, ``endosteal`` the part inside the cortex, as in Pan 2024.
 
     Items:
         ``image`` float32 (1, size, size) in HU; ``label`` float32 (1, size, size), 1 in the body.
@@ -172,7 +171,7 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
         layers = 1 + int(thickness > 1.5) + int(thickness > 3.2)
         size, step = self.size, self.spacing_mm
         span = 0.5 * (size - 1) * step
-        # the column lies in the window, the window mostly over the trunk
+        # the column is in the window, and the window mostly over the trunk
         offset = rng.uniform(-0.62, 0.62, 2) * span
         middle = anatomy.trunk_centre[:2]
         offset += np.clip(0.35 * (middle - at[:2]), -0.3 * span, 0.3 * span)
@@ -193,14 +192,14 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
         hu = canvas.value.clamp(max=4500).mean(-1, keepdim=True)
         label = self._label(anatomy, canvas)
         hu = _degrade(hu, rng, step, generator)
-        if rng.random() < 0.15:  # outside the circle that was reconstructed there is only padding
+        if rng.random() < 0.15:  # padding outside the reconstructed circle
             axis = torch.arange(size) - size / 2
             far = axis[:, None] ** 2 + axis[None] ** 2 > (float(rng.uniform(0.5, 0.75)) * size) ** 2
             hu[far] = -1024.0
         return {"image": hu[..., 0].clamp(-1024, 3071)[None].contiguous(), "label": label[None]}
 
     def _label(self, anatomy: Anatomy, canvas: Canvas) -> Tensor:
-        """Where the body covers at least half of the slice's thickness."""
+        """Return the pixels in which the body covers at least half of the slice thickness."""
         inside = torch.zeros(canvas.shape)
         for v in anatomy.vertebrae:
             box = reached(canvas, v)
@@ -213,17 +212,17 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
 
 
 class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
-    """Coarse volumes of any coverage for finding and naming vertebrae.
+    """Coarse volumes of any coverage for localisation and naming of vertebrae.
 
     Args:
         length, seed: as in ``VirtualSliceDataset``.
         size: voxels along x, y, z.
         spacing_mm: isotropic voxel size.
-        views: scans of the same person with other coverage and noise, which cost less than other people; with more
-            than one, an item is a list, which MONAI's loader flattens.
+        views: scans of the same person with different coverage and noise, which are faster than different people; with
+            more than one, an item is a list, which the loader of MONAI flattens.
 
     Items:
-        ``image`` float32 (1, X, Y, Z) in HU; outside the scanned range it is air.
+        ``image`` float32 (1, X, Y, Z) in HU; air outside the scanned range.
         ``label`` float32 (2, X, Y, Z): channel 0 the classes (0; body by ``VertebraLevel.label``, T1 to T8 all
         as T8; 26 sacrum; 50 ribs), channel 1 a Gaussian of SD 6 mm about each body's centre, 0 to 1.
     """
@@ -281,7 +280,7 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
         y = float(np.clip(middle[1] + rng.normal(0, 18), None, spine_y + span[1] - 48))
         centre = np.array([middle[0] + rng.normal(0, 18), y, middle_z])
         warp = SmoothWarp(rng, float(rng.uniform(0, 8)))
-        # trunks differ in their proportions: what is named must be seen, not measured off
+        # trunks differ in proportions: names must not follow from distances only
         pose = _random_pose(rng, middle, (7, 5, 6), 0.07, stretch=0.09)
         canvas = Canvas(
             centre - span, [step] * 3, self.size, pose=pose, warp=warp, reach=warp.reach, softness=step * 0.9
@@ -295,7 +294,7 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
     def _view(
         self, canvas: Canvas, label: Tensor, middle_z: float, length: float, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """One scan of what was painted: ``length`` mm about ``middle_z``, degraded; air beyond."""
+        """Return one degraded scan of the canvas: ``length`` mm about ``middle_z``, air outside."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         hu = _degrade(canvas.value, rng, self.spacing_mm, generator)
         outside = (canvas.axes[2] - middle_z).abs() > 0.5 * length
@@ -304,6 +303,7 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
         return {"image": hu.clamp(-1024, 3071)[None].contiguous(), "label": label}
 
     def _heat(self, anatomy: Anatomy, canvas: Canvas) -> Tensor:
+        """Return a Gaussian about the centre of each body."""
         heat = torch.zeros(canvas.shape)
         for v in anatomy.vertebrae:
             reach = 4 * self.HEAT_SD_MM

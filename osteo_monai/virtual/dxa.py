@@ -1,4 +1,4 @@
-"""Areal density of a virtual person's lumbar spine, as an antero-posterior DXA would see it."""
+"""Areal density of the lumbar spine of a virtual person, as by antero-posterior DXA."""
 
 from dataclasses import dataclass
 
@@ -19,18 +19,20 @@ YOUNG_ADULT: dict[Sex, tuple[float, float]] = {Sex.FEMALE: (1.064, 0.106), Sex.M
 YOUNG_PROJECTED: dict[Sex, float] = {Sex.FEMALE: 1.119, Sex.MALE: 1.160}
 """Mean of the projected mineral (g/cm2) of virtual people of 21 to 30 years, measured on 80 of each sex."""
 PROJECTED_SHARE = 0.6
-"""Part of a difference in projected mineral that DXA shows; chosen so that of virtual people of 40 years and more as
-many have T-scores of -2.5 and below as in China's national survey of 2018 (women 20.9 %, men 4.4 %, spine or hip): 19
-and 10 %. Two things make it less than 1: marrow fat lowers the single-energy QCT values that these bodies are made from
-in the old, but not DXA; and facet joints and end plates harden with age. Neither is simulated."""
+"""Share of a difference in projected mineral in DXA; chosen so that the proportion of virtual people of 40 years and
+more with T-scores of -2.5 and below is near that of the national survey of China in 2018 (women 20.9 %, men 4.4 %,
+spine or hip): 19 and 10 %. Two effects reduce it below 1: in the old, marrow fat lowers the single-energy QCT values
+that these bodies are generated from, but not DXA; and facet joints and end plates become sclerotic with age. Facet
+joints and end plates are simulated, but their sclerosis depends on density and on the variant of osteophytes and not on
+age only; the effect of marrow fat on DXA is not simulated."""
 READING_SD = 0.05
-"""SD in g/cm2 of what else decides a DXA reading of the spine (fat of uneven thickness, sclerosis, calcification,
+"""SD in g/cm2 of the other effects on a DXA of the spine (fat of uneven thickness, sclerosis, calcification,
 positioning), about 5 % of a young adult's; the project's choice."""
 _PIXEL_MM = 2.0
 
 
 class _MineralPalette:
-    """Paints mineral alone, mg/cm3; soft tissue and metal are subtracted by the two energies of DXA."""
+    """Mineral only, mg/cm3; soft tissue and metal are subtracted by the two energies of DXA."""
 
     def tissue(self, name: str) -> float:
         return 0.0
@@ -47,7 +49,7 @@ class _MineralPalette:
 
 @dataclass(frozen=True)
 class ArealDensity:
-    """What DXA reports: g/cm2 of the region, and standard deviations from the young adult mean of the same sex."""
+    """Result of DXA: g/cm2 of the region, and standard deviations from the young adult mean of the same sex."""
 
     g_cm2: float
     t_score: float
@@ -55,19 +57,19 @@ class ArealDensity:
 
     @property
     def osteoporosis(self) -> bool:
-        """Whether the T-score, to the two decimals that are reported, is -2.5 or below."""
+        """Whether the T-score, rounded to two decimals as reported, is -2.5 or below."""
         return round(self.t_score, 2) <= OSTEOPOROSIS_T_SCORE
 
 
 def reading_error(person: Person) -> float:
-    """Return by how many g/cm2 this person's DXA reading is off; the same each time it is asked."""
+    """Return the error in g/cm2 of the DXA of this person, the same at each call."""
     return float(np.random.default_rng([person.seed, 23]).normal(0.0, READING_SD))
 
 
 def projected_density(anatomy: Anatomy) -> float:
-    """Return mineral over area in g/cm2 of L1-L4 (those that this spine has), projected from front to back.
+    """Return mineral over area in g/cm2 of the existing levels of L1-L4, projected from front to back.
 
-    All mineral in the line of sight counts, posterior elements and aortic calcification included, as in DXA. The
+    All mineral along the rays counts, posterior elements and aortic calcification included, as in DXA. The
     region is the outline of the bodies.
     """
     bodies = _bodies(anatomy)
@@ -86,10 +88,10 @@ def projected_density(anatomy: Anatomy) -> float:
 
 
 def areal_density(anatomy: Anatomy) -> ArealDensity:
-    """Return what DXA would report of L1-L4 (those that this spine has).
+    """Return the DXA of the existing levels of L1-L4.
 
-    The projected mineral is brought to the scale of a population: young adults have the mean of ``YOUNG_ADULT``,
-    differences are ``PROJECTED_SHARE`` of those of the mineral, and each person's reading is off by a little.
+    The projected mineral is converted to the scale of a population: young adults have the mean of ``YOUNG_ADULT``,
+    differences are ``PROJECTED_SHARE`` of those of the mineral, and each person has a reading error.
     """
     person = anatomy.person
     mean, sd = YOUNG_ADULT[person.sex]

@@ -1,7 +1,5 @@
-"""Virtual scans as files: a DICOM CT series or NIfTI, and the truth beside them."""
+"""Files of virtual scans: DICOM CT series or NIfTI, radiographs as DICOM or PNG, and their truth."""
 
-import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from pydicom.uid import (
 )
 
 from osteo_monai.domain import ContrastPhase, DensityThresholds, View
+from osteo_monai.utils.files import write_json, writing
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, VirtualCT
 from osteo_monai.virtual.dxa import ArealDensity
@@ -31,10 +30,9 @@ _INTERCEPT = -1024
 def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[Path]:
     """Write a scan as a DICOM CT series, one file a slice, head first supine, and return the files.
 
-    The unique identifiers follow from ``subject_id``, the protocol, the grid and the seed of the noise, so that the
-    same scan is written alike and no other one has its identifiers.
+    The unique identifiers follow from ``subject_id``, the protocol, the grid and the seed of the noise, so that equal
+    scans have equal files and different ones different identifiers.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     person, protocol = ct.anatomy.person, ct.protocol
     grid = (ct.hu.shape, np.round(ct.affine, 3).tolist())
     error = (protocol.gain, protocol.offset_hu)
@@ -88,7 +86,8 @@ def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[
         stored = np.clip(ct.hu[::-1, ::-1, k].T - _INTERCEPT, 0, 4095).astype("<u2")
         ds.PixelData = np.ascontiguousarray(stored).tobytes()
         path = folder / f"IM{nz - k:04d}.dcm"
-        ds.save_as(path, enforce_file_format=True)
+        with writing(path) as temporary:
+            ds.save_as(temporary, enforce_file_format=True)
         files.append(path)
     return files
 
@@ -96,12 +95,12 @@ def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[
 def write_nifti(ct: VirtualCT, image: Path, labels: Path) -> None:
     """Write a scan and its label map as NIfTI."""
     for path, array in ((image, ct.hu.astype(np.int16)), (labels, ct.labels)):
-        path.parent.mkdir(parents=True, exist_ok=True)
         nifti = nib.Nifti1Image(array, ct.affine)
         nifti.set_sform(ct.affine, 1)
         nifti.set_qform(ct.affine, 1)
         nifti.header.set_xyzt_units("mm")
-        nib.save(nifti, path)
+        with writing(path) as temporary:
+            nib.save(nifti, temporary)
 
 
 def _person_truth(anatomy: Anatomy, areal: ArealDensity | None) -> dict[str, Any]:
@@ -122,7 +121,7 @@ def _person_truth(anatomy: Anatomy, areal: ArealDensity | None) -> dict[str, Any
 
 
 def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
-    """Everything that is known of a virtual person in a scan, for JSON; without ``areal`` where DXA is left out."""
+    """Return the truth of a virtual person in a scan, for JSON; ``areal`` is ``None`` without DXA."""
     complete = set(ct.complete_levels)
     return {
         **_person_truth(ct.anatomy, areal),
@@ -158,13 +157,13 @@ _VIEWS: dict[View, tuple[str, list[str], str, str]] = {
 }
 """ViewPosition, PatientOrientation, BodyPartExamined and SeriesDescription of each view."""
 _CR_RANGE = (0.1, 0.9)
-"""A CR plate's picture takes only this part of the grey levels; its window says so."""
+"""Part of the grey levels that a CR image uses; its window states it."""
 
 
 def write_radiograph_dicom(radiograph: VirtualRadiograph, path: Path, *, subject_id: str, centre: str = "") -> None:
-    """Write a radiograph as DICOM: DX, or CR whose window must be applied; no name and no birth date."""
+    """Write a radiograph as DICOM: DX, or CR whose window must be applied; without name and birth date."""
     if radiograph.anatomy is None:
-        raise ValueError("radiograph must be of a virtual person to be written as DICOM, got one of a CT volume")
+        raise ValueError("radiograph must be of a virtual person, got one of a CT volume")
     person, protocol = radiograph.anatomy.person, radiograph.protocol
     computed = protocol.modality == "CR"
     position, orientation, part, description = _VIEWS[protocol.view]
@@ -216,28 +215,28 @@ def write_radiograph_dicom(radiograph: VirtualRadiograph, path: Path, *, subject
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta = meta
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ds.save_as(path, enforce_file_format=True)
+    with writing(path) as temporary:
+        ds.save_as(temporary, enforce_file_format=True)
 
 
 def write_radiograph_png(radiograph: VirtualRadiograph, path: Path) -> None:
     """Write a radiograph as a 16-bit PNG, bone bright, in the steps of the protocol's bits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     most = 2**radiograph.protocol.bits - 1
     levels = np.rint(radiograph.stored.astype(np.float64) * (65535.0 / most)).astype(np.uint16)
-    Image.fromarray(levels).save(path)
+    with writing(path) as temporary:
+        Image.fromarray(levels).save(temporary)
 
 
 def write_bone_mask(radiograph: VirtualRadiograph, path: Path) -> None:
-    """Write where bone is as an 8-bit PNG, 255 and 0."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(radiograph.bone_mask.astype(np.uint8) * 255).save(path)
+    """Write the bone mask as an 8-bit PNG, 255 in bone and 0 elsewhere."""
+    with writing(path) as temporary:
+        Image.fromarray(radiograph.bone_mask.astype(np.uint8) * 255).save(temporary)
 
 
 def radiograph_truth(radiograph: VirtualRadiograph, areal: ArealDensity | None) -> dict[str, Any]:
-    """Everything that is known of a virtual person in a radiograph, for JSON."""
+    """Return the truth of a virtual person in a radiograph, for JSON."""
     if radiograph.anatomy is None:
-        raise ValueError("radiograph must be of a virtual person to have a truth, got one of a CT volume")
+        raise ValueError("radiograph must be of a virtual person, got one of a CT volume")
     protocol = radiograph.protocol
     bodies = {str(v.level): v for v in radiograph.anatomy.vertebrae}
     return {
@@ -255,15 +254,8 @@ def radiograph_truth(radiograph: VirtualRadiograph, areal: ArealDensity | None) 
     }
 
 
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write JSON, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
-
-
 def write_truth(ct: VirtualCT, path: Path, areal: ArealDensity | None) -> dict[str, Any]:
-    """Write ``truth`` as JSON, whole or not at all, and return it."""
+    """Write ``truth`` as JSON and return it."""
     content = truth(ct, areal)
-    write_json(content, path)
+    write_json(path, content, indent=1)
     return content

@@ -17,7 +17,7 @@ LEVEL_CORRELATION = 0.95
 """Correlation of the densities of neighbouring lumbar bodies; the project's choice, near that of the L1 and L2 QCT
 values in notes of a 13-patient repeat study (means within 3 mg/cm3, SDs alike)."""
 STANDARD = MineralStandard.K2HPO4
-"""What Pan's QCT densities, and so a virtual person's, are expressed in."""
+"""Mineral standard of the densities of Pan 2024, and so of virtual people."""
 _SMALLEST_DENSITY, _LARGEST_DENSITY = 5.0, 300.0
 """mg/cm3; the range that Pan 2024 reports is 5.7 to 295.1."""
 _STATURE = {Sex.MALE: (171.0, 6.5), Sex.FEMALE: (159.0, 6.0)}
@@ -27,7 +27,7 @@ _BMI = (24.3, 3.6)
 
 
 class Variant(StrEnum):
-    """What makes a spine harder to read than the textbook's."""
+    """Anatomical variants and findings of a spine."""
 
     LUMBARISED = "lumbarised"
     """Six lumbar-type bodies: S1 is separate."""
@@ -55,7 +55,7 @@ VARIANT_FREQUENCY: Mapping[Variant, float] = {
     Variant.SCREWS: 0.03,
     Variant.SCOLIOSIS: 0.10,
 }
-"""How often each variant is drawn where a recipe does not say otherwise; the project's choice, on the rich side."""
+"""Default frequency of each variant, higher than in the population; the project's choice."""
 
 _EXCLUSIVE = (Variant.LUMBARISED, Variant.SACRALISED, Variant.ELEVEN_RIBS, Variant.THIRTEEN_RIBS)
 
@@ -65,8 +65,8 @@ class Person:
     """One virtual person.
 
     Attributes:
-        seed: from which the anatomy is grown; the same seed and attributes give the same body.
-        density: trabecular density by level, mg/cm3 K2HPO4, as single-energy QCT at 120 kVp would read it.
+        seed: of the anatomy; the same seed and attributes give the same body.
+        density: trabecular density by level, mg/cm3 K2HPO4, as by single-energy QCT at 120 kVp.
     """
 
     seed: int
@@ -79,12 +79,12 @@ class Person:
 
     @property
     def mean_density(self) -> float:
-        """Mean of L1 and L2 in mg/cm3: what the three classes are made from."""
+        """Mean of L1 and L2 in mg/cm3, from which the bone status follows."""
         return 0.5 * (self.density[VertebraLevel.L1] + self.density[VertebraLevel.L2])
 
 
 def _density_by_level(mean: float, rng: np.random.Generator) -> dict[VertebraLevel, float]:
-    """Spread a mean of L1 and L2 over the column: denser upwards, a little less so downwards, neighbours alike."""
+    """Return densities by level from the mean of L1 and L2: higher upwards, lower downwards, correlated neighbours."""
     levels = [level for level in VertebraLevel if level is not VertebraLevel.SACRUM]
     centre = levels.index(VertebraLevel.L1) + 0.5
     sd = 0.16 * mean
@@ -97,10 +97,10 @@ def _density_by_level(mean: float, rng: np.random.Generator) -> dict[VertebraLev
     values = mean * trend + sd * deviation
     lumbar = [levels.index(VertebraLevel.L1), levels.index(VertebraLevel.L2)]
     values += mean - values[lumbar].mean()
-    # near the limits L1 and L2 come closer to each other rather than lose their mean
-    room = min(mean - _SMALLEST_DENSITY, _LARGEST_DENSITY - mean)
-    if np.abs(values[lumbar] - mean).max() > room:
-        values[lumbar] = mean + np.clip(values[lumbar] - mean, -room, room)
+    # near the limits L1 and L2 approach each other and keep their mean
+    margin = min(mean - _SMALLEST_DENSITY, _LARGEST_DENSITY - mean)
+    if np.abs(values[lumbar] - mean).max() > margin:
+        values[lumbar] = mean + np.clip(values[lumbar] - mean, -margin, margin)
     return {
         level: float(np.clip(value, _SMALLEST_DENSITY, _LARGEST_DENSITY))
         for level, value in zip(levels, values, strict=True)
@@ -115,20 +115,20 @@ def draw_person(
     mean_density: float | None = None,
     variants: Mapping[Variant, float] | frozenset[Variant] | None = None,
 ) -> Person:
-    """Draw a person; what is given is kept, the rest follows the norms.
+    """Draw a person from the norms; given values are kept.
 
     Args:
-        seed: of everything that is drawn, the anatomy included.
+        seed: of all random draws, including the anatomy.
         mean_density: mean of L1 and L2 in mg/cm3 K2HPO4, 5 to 300; default Pan 2024, Table 1, by age and sex.
-        variants: the variants themselves (a set) or how often each occurs (a mapping).
+        variants: the variants (a set) or their frequencies (a mapping).
 
     Raises:
-        ValueError: there is no norm for the age, the density is out of range, or ``variants`` holds two that change
-            the number of levels or ribs.
+        ValueError: there is no norm for the age, the density is out of range, or ``variants`` has two that change the
+            number of levels or ribs.
     """
     if mean_density is not None and not _SMALLEST_DENSITY <= mean_density <= _LARGEST_DENSITY:
         raise ValueError(
-            f"mean_density must lie in {_SMALLEST_DENSITY:g} to {_LARGEST_DENSITY:g} mg/cm3, got {mean_density}"
+            f"mean_density must be from {_SMALLEST_DENSITY:g} to {_LARGEST_DENSITY:g} mg/cm3, got {mean_density}"
         )
     rng = np.random.default_rng([seed, 1])
     drawn_sex = Sex.MALE if rng.random() < MALE_FRACTION else Sex.FEMALE
@@ -137,7 +137,7 @@ def draw_person(
     age = drawn_age if age_years is None else age_years
     norm = density_norm(age, sex)
     if norm is None:
-        raise ValueError(f"age_years must lie in 18 to 90 (90 excluded), where there are norms, got {age}")
+        raise ValueError(f"age_years must be from 18 to 90 (90 excluded), the range of the norms, got {age}")
     drawn_density = float(np.clip(rng.normal(norm.mean, norm.sd), _SMALLEST_DENSITY, _LARGEST_DENSITY))
     density = drawn_density if mean_density is None else mean_density
     height = float(rng.normal(*_STATURE[sex]))
@@ -145,8 +145,9 @@ def draw_person(
     frequency = VARIANT_FREQUENCY if variants is None else variants
     if isinstance(frequency, Mapping):
         chosen = [v for v in Variant if rng.random() < frequency.get(v, 0.0)]
-        numbered = [v for v in chosen if v in _EXCLUSIVE]
-        frequency = frozenset(v for v in chosen if v not in numbered[1:])
-    elif len(rivals := sorted(v for v in frequency if v in _EXCLUSIVE)) > 1:
-        raise ValueError(f"variants must hold at most one of {', '.join(sorted(_EXCLUSIVE))}, got {', '.join(rivals)}")
+        exclusive = [v for v in chosen if v in _EXCLUSIVE]
+        frequency = frozenset(v for v in chosen if v not in exclusive[1:])
+    elif len(exclusive := sorted(v for v in frequency if v in _EXCLUSIVE)) > 1:
+        names = ", ".join(sorted(_EXCLUSIVE))
+        raise ValueError(f"variants must contain at most one of {names}, got {', '.join(exclusive)}")
     return Person(seed, sex, age, height, weight, _density_by_level(density, rng), frequency)

@@ -1,4 +1,7 @@
-"""The digital twin of the European Spine Phantom: three vertebrae of known hydroxyapatite in a water-like trunk."""
+"""Digital model of the European Spine Phantom: three vertebrae of known hydroxyapatite in a water-like trunk.
+
+It verifies the virtual CT: the measured density of each insert must be that of the phantom at every tube voltage.
+"""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +27,7 @@ END_PLATE_MM, CORTEX_MG_CM3 = 1.5, 800.0
 
 @dataclass
 class SpinePhantom:
-    """The phantom as something a virtual scanner can scan; z = 0 is the centre of the middle vertebra.
+    """The phantom as an object for the virtual CT; z = 0 is the centre of the middle vertebra.
 
     Attributes:
         shapes: in painting order; the vertebrae carry the labels of L3, L2 and L1.

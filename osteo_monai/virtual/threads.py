@@ -17,18 +17,27 @@ _reserved: ContextVar[int] = ContextVar("reserved", default=1)
 
 
 @contextmanager
-def reserve_threads() -> Iterator[None]:
-    """Limit PyTorch's operations to one thread each and reserve the others for ``run_parallel``.
-
-    The number of threads is a setting of the process; the former number is restored at the end, after an error too.
-    """
+def one_thread() -> Iterator[None]:
+    """Limit PyTorch to one thread and restore the former number at the end, after an error too."""
     before = torch.get_num_threads()
-    token = _reserved.set(max(before, _reserved.get()))
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def reserve_threads() -> Iterator[None]:
+    """Limit PyTorch's operations to one thread each and reserve the others for ``run_parallel``.
+
+    The number of threads is a setting of the process; the former number is restored at the end, after an error too.
+    """
+    token = _reserved.set(max(torch.get_num_threads(), _reserved.get()))
+    try:
+        with one_thread():
+            yield
+    finally:
         _reserved.reset(token)
 
 

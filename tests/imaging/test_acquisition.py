@@ -45,7 +45,7 @@ def test_clean_text():
         ("055Y", "", "20200601", 55, []),
         ("55", "", "", 55, []),
         ("", "", "20200601", None, []),
-        # placeholders, each alone
+        # placeholders, one at a time
         ("000Y", "", "20200601", None, ["age_implausible"]),
         ("0", "", "", None, ["age_implausible"]),
         ("0Y", "", "", None, ["age_implausible"]),
@@ -83,8 +83,8 @@ def test_clean_text():
     ],
 )
 def test_ages_that_cannot_be_are_unknown(age, born, seen, years, codes):
-    judged, findings = resolve_age(age, born, seen)
-    assert judged == years
+    resolved, findings = resolve_age(age, born, seen)
+    assert resolved == years
     assert [f.code for f in findings] == codes
     for finding in findings:
         assert not {age, born} - {""} & set(finding.message.split())

@@ -110,7 +110,7 @@ def test_subfolders_and_strangers_are_searched_and_passed_over(make_series, tmp_
 @pytest.mark.parametrize(
     ("orientation", "position"),
     [
-        # feet first or head first, supine or prone: what the position in the room does to patient-based entries
+        # feet first or head first, supine or prone: patient-based entries do not depend on the position of the patient
         ([-1, 0, 0, 0, -1, 0], lambda k: (12.8, 18.1, -100 + 2.5 * k)),
         ([1, 0, 0, 0, 1, 0], lambda k: (-12, -17, -100 + 2.5 * (11 - k))),
         ([0, 1, 0, -1, 0, 0], lambda k: (18.1, -12, -100 + 2.5 * k)),  # on the side
@@ -338,9 +338,9 @@ def large_hu(phantom_hu):
 
 def test_lossy_jpeg_2000_is_read_with_a_warning_up_to_the_limit(make_series, large_hu):
     scan = read_ct(make_series(_jpeg_2000(2), hu=large_hu))
-    told = {f.code: f for f in scan.findings}["lossy_compression"]
-    assert told.severity is Severity.WARNING
-    ratio = re.search(r"\((\d+\.\d):1\)", told.message)
+    finding = {f.code: f for f in scan.findings}["lossy_compression"]
+    assert finding.severity is Severity.WARNING
+    ratio = re.search(r"\((\d+\.\d):1\)", finding.message)
     assert ratio is not None
     assert 2 < float(ratio.group(1)) < 10
     bone = large_hu.transpose(2, 1, 0)[::-1, ::-1, :] > 160
@@ -350,7 +350,7 @@ def test_lossy_jpeg_2000_is_read_with_a_warning_up_to_the_limit(make_series, lar
 def test_a_ratio_that_only_the_size_of_the_files_tells_refuses_too(make_series, large_hu):
     folder = make_series(_jpeg_2000(25), hu=large_hu)
     assert refusals(folder) == {"lossy_compression"}
-    # a header that plays it down is not believed
+    # a stated ratio below that of the files is not used
     assert refusals(make_series(_both(_jpeg_2000(25), setting(LossyImageCompressionRatio=4)), hu=large_hu)) == {
         "lossy_compression"
     }
@@ -633,7 +633,9 @@ def test_a_sharp_series_that_shows_more_is_preferred_to_a_short_soft_one(make_se
     ("keyword", "values"), [("ConvolutionKernel", ("B", "L")), ("AcquisitionNumber", (1, 2))], ids=["kernel", "phase"]
 )
 def test_scans_at_the_same_places_in_one_series_are_told_apart(make_series, phantom_hu, canonical_hu, keyword, values):
-    """Two kernels or phases under one SeriesInstanceUID: the first is read whole, not a mixture, and that is told."""
+    """Two kernels or phases under one SeriesInstanceUID: the first is read whole, not a mixture, and a finding reports
+    it.
+    """
 
     def slices(value: Any, offset: int) -> Change:
         def change(ds: Dataset, k: int) -> None:

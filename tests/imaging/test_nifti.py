@@ -109,9 +109,9 @@ def test_oblique_grid_is_kept_resampled_or_refused(make_nifti, degrees, outcome)
         assert refusals(path) == {"oblique"}
         return
     scan = read_ct(path)
-    told = [f for f in scan.findings if f.code == "oblique_grid_resampled"]
-    assert bool(told) is (outcome == "resampled")
-    assert all(f"{degrees} degrees" in f.message for f in told)
+    reported = [f for f in scan.findings if f.code == "oblique_grid_resampled"]
+    assert bool(reported) is (outcome == "resampled")
+    assert all(f"{degrees} degrees" in f.message for f in reported)
 
 
 def test_a_mask_on_an_oblique_grid_is_refused_for_being_a_mask_first(make_nifti, canonical_hu):

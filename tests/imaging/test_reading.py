@@ -45,7 +45,7 @@ def companion(path, modality, sop_class, uid="1.2.3"):
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = sop_class
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"1.2.9.{len(modality)}.{ord(modality[-1])}"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality, ds.PatientID = uid, "1.2.8", modality, "somebody"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality, ds.PatientID = uid, "1.2.8", modality, "patient"
     if modality in ("SEG", "RTDOSE"):
         ds.Rows, ds.Columns, ds.NumberOfFrames, ds.BitsAllocated = 40, 32, 12, 8
     ds.save_as(path, enforce_file_format=True)
@@ -232,9 +232,9 @@ def test_memory_error_is_not_reported_as_damage(
 
 def test_interrupts_pass_and_panics_of_codecs_count_as_damage() -> None:
     panic = type("PanicException", (BaseException,), {})  # as pyo3 defines it
-    with pytest.raises(UnusableInputError, match=r"^The data are damaged \(PanicException\)\.$"):
-        with unusable_if_damaged("The data are damaged"):
-            raise panic
+    expected = r"^The data are damaged \(PanicException\)\.$"
+    with pytest.raises(UnusableInputError, match=expected), unusable_if_damaged("The data are damaged"):
+        raise panic
     for error in (KeyboardInterrupt, SystemExit, MemoryError):
         with pytest.raises(error), unusable_if_damaged("The data are damaged"):
             raise error

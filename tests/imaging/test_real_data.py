@@ -96,7 +96,7 @@ def test_real_codec_pair_is_bit_exact(real_data: Path, lossless: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("scan", "told"),
+    ("scan", "codes"),
     [
         ("abdomen_arterial", {"lossy_compression", "missing_manufacturer", "age_implausible"}),
         ("abdomen_portal_3mm", set()),
@@ -108,9 +108,9 @@ def test_real_codec_pair_is_bit_exact(real_data: Path, lossless: str, tmp_path: 
         ("verse014", {"acquisition_unknown", "oblique_grid_resampled"}),
     ],
 )
-def test_scans_as_published_are_read(real_data: Path, scan: str, told: set[str]) -> None:
+def test_scans_as_published_are_read(real_data: Path, scan: str, codes: set[str]) -> None:
     volume = read_ct(real_data / "ct_real_dev" / scan)
-    assert {f.code for f in volume.findings} == told
+    assert {f.code for f in volume.findings} == codes
     assert not any(f.severity is Severity.REFUSAL for f in volume.findings)
 
 

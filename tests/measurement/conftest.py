@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def rotation(about_x: float = 0.0, about_y: float = 0.0, about_z: float = 0.0) -
     rx = np.array([[1, 0, 0], [0, np.cos(x), np.sin(x)], [0, -np.sin(x), np.cos(x)]])
     ry = np.array([[np.cos(y), 0, -np.sin(y)], [0, 1, 0], [np.sin(y), 0, np.cos(y)]])
     rz = np.array([[np.cos(z), np.sin(z), 0], [-np.sin(z), np.cos(z), 0], [0, 0, 1]])
-    return rz @ rx @ ry
+    return np.asarray(rz @ rx @ ry)
 
 
 def grid(
@@ -41,11 +42,11 @@ def solid(
     return inside(own[..., 0], own[..., 1], own[..., 2]), affine, own
 
 
-def box(width: float, depth: float, height: float):
+def box(width: float, depth: float, height: float) -> Callable[..., Any]:
     return lambda u, v, w: (abs(u) <= width / 2) & (abs(v) <= depth / 2) & (abs(w) <= height / 2)
 
 
-def cylinder(width: float, depth: float, height: float):
+def cylinder(width: float, depth: float, height: float) -> Callable[..., Any]:
     return lambda u, v, w: ((2 * u / width) ** 2 + (2 * v / depth) ** 2 <= 1) & (abs(w) <= height / 2)
 
 

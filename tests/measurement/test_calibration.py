@@ -4,22 +4,21 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.domain import MineralStandard
 from osteo_monai.imaging import attenuation
 from osteo_monai.measurement import calibrate, density, mean_density
 from osteo_monai.measurement.calibration import (
-    FAULKNER_1993,
     MINDWAYS_MODEL_3,
+    Phantom,
     RegistryLine,
     TissueSample,
-    convert_standard,
     effective_energy,
     line_from_registry,
     phantom_fit,
-    physical_conversion,
     registry_lines,
-    rod_means,
+    rod_medians,
     widened,
 )
 from osteo_monai.measurement.values import CalibrationUsed, Density
@@ -56,7 +55,7 @@ class TestPhysics:
         assert calibrate(kvp=100).relative_sd > calibrate(kvp=120).relative_sd
 
     def test_unknown_or_impossible_voltage_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="needs kvp"):
+        with pytest.raises(ValueError, match="kvp must be given for calibration by physics"):
             calibrate("physics", kvp=None)
         with pytest.raises(ValueError, match="kvp must be between 70 and 150"):
             calibrate("physics", kvp=60)
@@ -89,7 +88,7 @@ class TestUserLine:
     def test_intercept_of_another_unit_is_refused(self) -> None:
         with pytest.raises(ValueError, match="intercept must be within 50"):
             calibrate("user", kvp=120, slope=0.7, intercept=-1000)
-        with pytest.raises(ValueError, match="needs slope"):
+        with pytest.raises(ValueError, match="slope must be given for calibration by user"):
             calibrate("user", kvp=120, intercept=0)
 
 
@@ -100,11 +99,11 @@ class TestRegistry:
         for name, line in lines.items():
             assert line.source
             assert line.status == "unverified"
-            with pytest.raises(ValueError, match="unverified and off by default"):
+            with pytest.raises(ValueError, match="must be verified, got an unverified one"):
                 calibrate("registry", kvp=120, registry_name=name)
 
     def test_line_without_a_standard_is_refused_even_when_allowed(self) -> None:
-        with pytest.raises(ValueError, match="does not state its mineral standard"):
+        with pytest.raises(ValueError, match="must state its mineral standard"):
             calibrate("registry", kvp=120, registry_name="philips-ict", allow_unverified=True)
 
     def test_unknown_name_is_refused(self) -> None:
@@ -129,17 +128,17 @@ class TestRegistry:
         line = line_from_registry(self._line(), 120)
         assert (line.method, line.slope, line.intercept, line.standard) == ("registry", 0.78, -7.6, K2HPO4)
         assert "own phantom scan" in line.note
-        with pytest.raises(ValueError, match="holds at 120 kVp, got kvp 100"):
+        with pytest.raises(ValueError, match="must be used at 120 kVp, got 100 kVp"):
             line_from_registry(self._line(), 100)
         with pytest.raises(ValueError, match="slope must be between"):
             line_from_registry(self._line(slope=0.985), 120)
 
 
 class TestPhantom:
-    K = np.array(MINDWAYS_MODEL_3.k2hpo4)
+    K = np.array(MINDWAYS_MODEL_3.density)
     WATER = np.array(MINDWAYS_MODEL_3.water)
 
-    def _rods(self, sigma_ref: float, beta_ref: float):
+    def _rods(self, sigma_ref: float, beta_ref: float) -> NDArray[np.float64]:
         return self.WATER + sigma_ref * self.K + beta_ref
 
     def test_round_trip_by_hand(self) -> None:
@@ -154,18 +153,35 @@ class TestPhantom:
     def test_agrees_with_physics_at_120_kvp(self) -> None:
         # Rods made by the same physics: mg/cm3 of K2HPO4 in (water - 1000) mg/cm3 more or less water.
         sigma_ref = attenuation.hu_per_mg_cm3(K2HPO4, 120) + attenuation.K2HPO4_DISPLACEMENT_CM3_PER_G
-        line = calibrate("phantom", kvp=None, rod_hu=list(self._rods(sigma_ref, -999.6)))
+        line = phantom_fit(list(self._rods(sigma_ref, -999.6)))
         assert line.slope == pytest.approx(calibrate(kvp=120).slope)
         assert line.intercept == pytest.approx(0.0, abs=1e-9)
 
     def test_poor_fit_warns_and_bad_fit_is_refused(self) -> None:
-        rods = self._rods(1.6, -1000.0)
-        wiggle = np.array([1.0, -1.0, 1.0, -1.0, 0.5])
-        warned = phantom_fit(list(rods + 45 * wiggle))
+        narrow = Phantom("narrow", (0.0, 40.0, 80.0, 120.0))
+        straight = 1.4 * np.array(narrow.density)
+        wiggle = np.array([1.0, -1.0, 1.0, -1.0])
+        warned = phantom_fit(list(straight + 12 * wiggle), narrow)
         assert "R2 below 0.98" in warned.note
-        assert warned.relative_sd > phantom_fit(list(rods)).relative_sd
+        sound = phantom_fit(list(straight), narrow)
+        assert "R2 below" not in sound.note
+        assert warned.relative_sd > sound.relative_sd
+        assert warned.absolute_sd > sound.absolute_sd == pytest.approx(3.0)
+        rods = self._rods(1.6, -1000.0)
         with pytest.raises(ValueError, match=r"R2 at least 0\.9"):
-            phantom_fit(list(rods + 150 * wiggle))
+            phantom_fit(list(rods + 150 * np.array([1.0, -1.0, 1.0, -1.0, 0.5])))
+
+    def test_one_rod_beside_the_line_is_refused_by_number(self) -> None:
+        rods = self._rods(1.6, -1000.0)
+        rods[1] += 60.0
+        with pytest.raises(ValueError, match=r"within 20 mg/cm3 of the line, got 2\d\.\d mg/cm3 for rod 2"):
+            phantom_fit(list(rods))
+
+    def test_hydroxyapatite_in_water_by_hand(self) -> None:
+        # 0, 100 and 200 mg/cm3 at 5, 140 and 275 HU: 1.35 HU per mg/cm3, zero at 5 HU
+        line = phantom_fit([5.0, 140.0, 275.0], Phantom("esp", (0.0, 100.0, 200.0), standard=HA))
+        assert (line.slope, line.intercept) == pytest.approx((1 / 1.35, -5 / 1.35))
+        assert line.standard is HA
 
     def test_rods_in_the_wrong_order_or_number_are_refused(self) -> None:
         rods = list(self._rods(1.6, -1000.0))
@@ -185,12 +201,12 @@ class TestPhantom:
             rods[label, 1:4] = label
             hu[label, 1:4] = 10 * label
         hu[1, 1, 0] = 3000
-        assert rod_means(hu, rods) == pytest.approx((10, 20, 30, 40, 50))
+        assert rod_medians(hu, rods) == pytest.approx((10, 20, 30, 40, 50))
         rods[rods == 3] = 0
         with pytest.raises(ValueError, match=r"missing \[3\]"):
-            rod_means(hu, rods)
+            rod_medians(hu, rods)
         with pytest.raises(ValueError, match="shape of hu"):
-            rod_means(hu, rods[:2])
+            rod_medians(hu, rods[:2])
 
 
 def _tissues(kev: float, names: tuple[str, ...], gain: float = 1.0, offset: float = 0.0) -> dict[str, TissueSample]:
@@ -260,21 +276,6 @@ class TestInternal:
     def test_unknown_tissue_is_refused(self) -> None:
         with pytest.raises(ValueError, match="got bone$"):
             effective_energy({"bone": TissueSample(1000, 100)})
-
-
-class TestStandards:
-    def test_faulkner_by_hand_and_back(self) -> None:
-        value = Density(mg_cm3=100.0, interval_low=80.0, interval_high=120.0, standard=K2HPO4)
-        ha = convert_standard(value, HA, FAULKNER_1993)
-        assert (ha.mg_cm3, ha.interval_low, ha.interval_high) == pytest.approx((107.68, 84.68, 130.68))
-        assert ha.standard is HA
-        assert convert_standard(ha, K2HPO4, FAULKNER_1993).mg_cm3 == pytest.approx(100.0)
-        assert convert_standard(value, K2HPO4, FAULKNER_1993) is value
-
-    def test_physics_between_ideal_solutions(self) -> None:
-        conversion = physical_conversion(120)
-        assert conversion.name == "physics-120kvp"
-        assert conversion.slope == pytest.approx(1.390 / 1.354, abs=0.001)
 
 
 def test_mean_over_levels_shares_the_calibrations_error() -> None:

@@ -1,12 +1,15 @@
 """Ribs, transverse processes and the sacrum as witnesses of names: on drawn bones, and on real scans."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.domain import ContrastPhase, VertebraLevel
 from osteo_monai.imaging import read_ct
@@ -38,19 +41,29 @@ class Place:
     inferior_mm: tuple[float, float, float]
 
 
-def places(centres) -> list[Place]:
+def places(
+    centres: NDArray[np.float64] | Sequence[tuple[float, float, float]] | Sequence[NDArray[np.float64]],
+) -> list[Place]:
     """Bodies at these centres, from the lowest up; their axes run along the line through the centres."""
     centres = np.asarray(centres, dtype=float)
     ups = np.gradient(centres, axis=0)
-    return [
-        Place(*(tuple(map(float, c + s * 0.43 * up)) for s in (0, 1, -1))) for c, up in zip(centres, ups, strict=True)
-    ]
+
+    def point(at: NDArray[np.float64]) -> tuple[float, float, float]:
+        return float(at[0]), float(at[1]), float(at[2])
+
+    return [Place(point(c), point(c + 0.43 * up), point(c - 0.43 * up)) for c, up in zip(centres, ups, strict=True)]
 
 
 class Scan:
     """HU on a grid, into which bones are drawn with partial volume; mm about the middle of L1."""
 
-    def __init__(self, spacing=FINE, view=VIEW, turn_degrees=0.0, seed=0) -> None:
+    def __init__(
+        self,
+        spacing: tuple[float, float, float] = FINE,
+        view: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] = VIEW,
+        turn_degrees: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         shape = [round((high - low) / s) for (low, high), s in zip(view, spacing, strict=True)]
         angle = np.radians(turn_degrees)
         turn = np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]])
@@ -68,18 +81,18 @@ class Scan:
         share = np.clip(depth / max(1.0, float(self.blur.mean())) + 0.5, 0.0, 1.0)
         self.hu = (self.hu * (1 - share) + hu * share).astype(np.float32)
 
-    def rod(self, line, radius: float, hu: float = BONE) -> None:
+    def rod(self, line: list[tuple[float, float, float]], radius: float, hu: float = BONE) -> None:
         distance = np.full(self.hu.shape, np.inf, dtype=np.float32)
         for a, b in itertools.pairwise(np.asarray(line, dtype=np.float32)):
             along = np.clip((self.points - a) @ (b - a) / ((b - a) @ (b - a)), 0.0, 1.0)
             distance = np.minimum(distance, np.linalg.norm(self.points - a - along[..., None] * (b - a), axis=-1))
         self.fill(radius - distance, hu)
 
-    def ball(self, centre, radii, hu: float) -> None:
+    def ball(self, centre: tuple[float, float, float], radii: tuple[float, float, float], hu: float) -> None:
         relative = np.linalg.norm((self.points - np.array(centre)) / np.array(radii), axis=-1)
         self.fill((1 - relative) * min(radii), hu)
 
-    def trunk(self, centres) -> None:
+    def trunk(self, centres: list[tuple[float, float, float]]) -> None:
         """Bodies of 46 by 34 by 26 mm with a shell of cortex, and their arches."""
         for centre in np.asarray(centres, dtype=float):
             x, y, z = np.moveaxis(self.points - centre.astype(np.float32), -1, 0)
@@ -88,7 +101,9 @@ class Scan:
             self.fill(inside - 2.0, 150.0)
             self.fill(np.minimum(22 - np.abs(x), np.minimum(6 - np.abs(y + 34), 9 - np.abs(z))), 400.0)
 
-    def traced(self, centres, scale=1.0) -> list[BodyLandmarks]:
+    def traced(
+        self, centres: NDArray[np.float64] | list[tuple[float, float, float]], scale: float = 1.0
+    ) -> list[BodyLandmarks]:
         return trace_landmarks(self.hu, self.affine, places(centres), scale)
 
 
@@ -97,16 +112,16 @@ SPINE = [(0.0, 0.0, PITCH * k) for k in (-2, -1, 0, 1)]
 """L3, L2, L1, T12."""
 
 
-def mirrored(line):
+def mirrored(line: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
     return [(-x, y, z) for x, y, z in line]
 
 
-def process(z: float, reach: float):
+def process(z: float, reach: float) -> list[tuple[float, float, float]]:
     """A right transverse process that starts a little above the middle of the body."""
     return [(18.0, -26.0, z + 4), (reach - 3.0, -30.0, z + 4)]
 
 
-def person(spacing=FINE, **view) -> Scan:
+def person(spacing: tuple[float, float, float] = FINE, **view: Any) -> Scan:
     """T12 to L3 with last ribs on T12 and processes below."""
     scan = Scan(spacing, **view)
     scan.trunk(SPINE)
@@ -129,7 +144,7 @@ def seen() -> list[BodyLandmarks]:
 
 
 @pytest.mark.parametrize("spacing", [FINE, (0.7, 0.7, 2.5), THICK])
-def test_last_rib_is_followed_to_its_end_on_both_sides(spacing) -> None:
+def test_last_rib_is_followed_to_its_end_on_both_sides(spacing: tuple[float, float, float]) -> None:
     t12 = person(spacing).traced(SPINE)[3]
     for bone in (t12.right, t12.left):
         assert bone is not None
@@ -142,7 +157,7 @@ def test_last_rib_is_followed_to_its_end_on_both_sides(spacing) -> None:
     assert favoured(t12) == "last_ribbed"
 
 
-def test_process_is_short_and_level(seen) -> None:
+def test_process_is_short_and_level(seen: list[BodyLandmarks]) -> None:
     for found, reach in zip(seen[:3], (46, 44, 40), strict=True):
         for bone in (found.right, found.left):
             assert bone is not None
@@ -152,7 +167,7 @@ def test_process_is_short_and_level(seen) -> None:
         assert odds["ribbed"] < -2 < odds["lumbar"]
 
 
-def test_short_stub_is_a_process_sooner_than_a_rudimentary_rib(seen) -> None:
+def test_short_stub_is_a_process_sooner_than_a_rudimentary_rib(seen: list[BodyLandmarks]) -> None:
     odds = role_log_likelihoods(seen[2])
     assert 2.0 < odds["lumbar"] - odds["last_ribbed"] < 3.5  # one rib in 7 to 30 is rudimentary
 
@@ -257,7 +272,7 @@ def test_oblique_rib_is_followed_back_to_its_vertebra() -> None:
 
 
 @pytest.mark.parametrize("size", [0.85, 1.15])
-def test_size_of_the_person_is_taken_off(size: float, seen) -> None:
+def test_size_of_the_person_is_taken_off(size: float, seen: list[BodyLandmarks]) -> None:
     scan = person()
     scan.affine = np.diag([size, size, size, 1.0]) @ scan.affine
     found = scan.traced(size * np.array(SPINE), scale=size)
@@ -267,7 +282,7 @@ def test_size_of_the_person_is_taken_off(size: float, seen) -> None:
         assert ours["last_ribbed"] == pytest.approx(theirs["last_ribbed"], abs=0.8)
 
 
-def test_oblique_grid_gives_the_same_ribs(seen) -> None:
+def test_oblique_grid_gives_the_same_ribs(seen: list[BodyLandmarks]) -> None:
     turned = person(turn_degrees=8.0, view=((-140.0, 140.0), VIEW[1], (-125.0, 90.0))).traced(SPINE)
     for ours, theirs in zip(turned, seen, strict=True):
         assert ours.right is not None
@@ -325,8 +340,13 @@ def test_virtual_person(phase: ContrastPhase, ribs: int) -> None:
         assert role_log_likelihoods(found[level])["ribbed"] < -2
 
 
-def rib(length: float, **kept) -> LateralBone:
-    values = {"side": "right", "reach_mm": 0.8 * length + 5, "descent_mm": 0.5 * length, "length_mm": length}
+def rib(length: float, **kept: Any) -> LateralBone:
+    values: dict[str, Any] = {
+        "side": "right",
+        "reach_mm": 0.8 * length + 5,
+        "descent_mm": 0.5 * length,
+        "length_mm": length,
+    }
     values |= {"volume_cm3": 4.0, "thickness_mm": 8.0, "leaves_view": False, "merges": False, "belonging": 1.0}
     return LateralBone(**(values | kept))
 
@@ -371,12 +391,12 @@ def test_sentence_for_the_report() -> None:
     assert describe_last_rib(none, "T12") == "No rib was seen at T12: right none, left not in view"
 
 
-def test_what_cannot_be_traced_is_told() -> None:
+def test_bodies_that_cannot_be_traced_are_refused() -> None:
     scan = Scan(spacing=(3.0, 3.0, 3.0))
     assert trace_landmarks(scan.hu, scan.affine, []) == []
     with pytest.raises(ValueError, match="sorted"):
         trace_landmarks(scan.hu, scan.affine, places(SPINE)[::-1])
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match="bodies must lie in the scan"):
         scan.traced(np.array(SPINE) + [0, 0, 900])
 
 
@@ -405,7 +425,7 @@ SCALES = {"lidc0001": 0.89, "lung_bases_5mm": 0.87, "abdomen_arterial": 0.94}
 
 
 @pytest.fixture(scope="module")
-def real(real_data: Path):
+def real(real_data: Path) -> Callable[..., Any]:
     traced = {}
 
     def trace(name: str) -> dict[str, BodyLandmarks]:
@@ -419,7 +439,7 @@ def real(real_data: Path):
 
 
 @pytest.mark.parametrize("name", ["lidc0001", "abdomen_portal_3mm", "petct_abdomen_5mm"])
-def test_real_last_ribs_name_t12(name: str, real) -> None:
+def test_real_last_ribs_name_t12(name: str, real: Callable[..., Any]) -> None:
     found = real(name)
     assert favoured(found["T12"]) == "last_ribbed"
     for bone in (found["T12"].right, found["T12"].left):
@@ -432,7 +452,7 @@ def test_real_last_ribs_name_t12(name: str, real) -> None:
 
 
 @pytest.mark.parametrize("name", ["lidc0002_short_rib", "lung_bases_5mm"])
-def test_real_rudimentary_ribs_are_uncertain_or_right(name: str, real) -> None:
+def test_real_rudimentary_ribs_are_uncertain_or_right(name: str, real: Callable[..., Any]) -> None:
     found = real(name)
     odds = role_log_likelihoods(found["T12"])
     # stubs of 25 mm may be processes; a rib of 48 mm is one
@@ -443,7 +463,7 @@ def test_real_rudimentary_ribs_are_uncertain_or_right(name: str, real) -> None:
 
 
 @pytest.mark.parametrize("name", ["abdomen_arterial", "abdomen_portal_3mm", "petct_abdomen_5mm"])
-def test_real_sacrum_is_found_below_l5(name: str, real) -> None:
+def test_real_sacrum_is_found_below_l5(name: str, real: Callable[..., Any]) -> None:
     found = real(name)
     assert favoured(found["L5"]) == "last_lumbar"
     assert found["L5"].sacrum_below > 0.85
@@ -463,5 +483,7 @@ def test_real_abdomen_of_another_origin(real_data: Path) -> None:
     l5, l4, *_, l1, t12 = trace_landmarks(image.get_fdata(dtype=np.float32), image.affine, places(centres))
     assert favoured(t12) == "last_ribbed"
     assert role_log_likelihoods(l1)["ribbed"] < -2
+    assert l5.sacrum_below is not None
+    assert l4.sacrum_below is not None
     assert l5.sacrum_below > 0.9
     assert l4.sacrum_below < 0.1

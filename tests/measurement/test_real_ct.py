@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from osteo_monai.measurement import hu_statistics, trabecular_region
@@ -16,15 +17,18 @@ REFERENCE_MEDIAN = {1: 105.0, 2: 118.0}
 
 
 @pytest.fixture(scope="module")
-def scan(real_data: Path):
+def scan(real_data: Path) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.uint8]]:
     folder = real_data / "ct_totalsegmentator_example" / "full"
-    image = nib.load(folder / "example_ct.nii.gz")
-    labels = np.asarray(nib.load(folder / "derived_body_mask_L1is1_L2is2.nii.gz").dataobj)
+    image = nib.Nifti1Image.from_filename(folder / "example_ct.nii.gz")
+    mask = nib.Nifti1Image.from_filename(folder / "derived_body_mask_L1is1_L2is2.nii.gz")
+    labels = np.asarray(mask.dataobj)
     return image.get_fdata(dtype=np.float32), image.affine, labels
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_trabecular_hu_lies_within_ten_of_the_eroded_reference(scan, level: int) -> None:
+def test_trabecular_hu_lies_within_ten_of_the_eroded_reference(
+    scan: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.uint8]], level: int
+) -> None:
     hu, affine, labels = scan
     region = trabecular_region(labels == level, hu, affine)
     assert region.name == "central-trabecular 1.0"
@@ -36,7 +40,11 @@ def test_trabecular_hu_lies_within_ten_of_the_eroded_reference(scan, level: int)
 
 @pytest.mark.parametrize("level", [1, 2])
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 2.0), (1.5, 1.5, 5.0)])
-def test_another_grid_gives_the_same_hu(scan, level: int, spacing: tuple[float, float, float]) -> None:
+def test_another_grid_gives_the_same_hu(
+    scan: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.uint8]],
+    level: int,
+    spacing: tuple[float, float, float],
+) -> None:
     hu, affine, labels = scan
     step = np.array(spacing) / 3.0
     box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in ndimage.find_objects((labels == level).astype(int))[0])
@@ -51,7 +59,9 @@ def test_another_grid_gives_the_same_hu(scan, level: int, spacing: tuple[float, 
     assert hu_statistics(fine, region.mask).median == pytest.approx(same.median, abs=5.0)
 
 
-def test_shape_agrees_with_the_model_that_made_the_masks(scan) -> None:
+def test_shape_agrees_with_the_model_that_made_the_masks(
+    scan: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.uint8]],
+) -> None:
     _, affine, labels = scan
     shape = body_shape(labels == 1, affine)
     # Its own report: anterior 21, posterior 27 mm at L1.
@@ -60,7 +70,7 @@ def test_shape_agrees_with_the_model_that_made_the_masks(scan) -> None:
     assert body_shape(labels == 2, affine).centre_slice == 86
 
 
-def test_tissues_of_a_native_scan(scan) -> None:
+def test_tissues_of_a_native_scan(scan: tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.uint8]]) -> None:
     hu, affine, labels = scan
     for level in (1, 2):
         found = surroundings(hu, affine, labels == level)

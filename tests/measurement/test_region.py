@@ -1,7 +1,11 @@
 """The trabecular region: what it keeps, what it leaves out, and when it refuses."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.measurement import body_frame, hu_statistics, trabecular_region
 from osteo_monai.measurement.region import CENTRAL_TRABECULAR, CENTRAL_TRABECULAR_RELAXED
@@ -9,12 +13,14 @@ from osteo_monai.measurement.region import CENTRAL_TRABECULAR, CENTRAL_TRABECULA
 GRIDS = [(1.0, 1.0, 1.0), (3.0, 3.0, 3.0), (0.7, 0.7, 2.0)]
 
 
-def _flat(mask, value: float = 100.0):
+def _flat(mask: NDArray[np.bool_], value: float = 100.0) -> NDArray[np.float32]:
     return np.full(mask.shape, value, dtype=np.float32)
 
 
 @pytest.mark.parametrize("spacing", GRIDS)
-def test_volume_in_a_box_is_the_one_worked_out_by_hand(solids, spacing) -> None:
+def test_volume_in_a_box_is_the_one_worked_out_by_hand(
+    solids: SimpleNamespace, spacing: tuple[float, float, float]
+) -> None:
     mask, affine, _ = solids.solid(spacing, solids.box(48, 36, 30))
     region = trabecular_region(mask, _flat(mask), affine)
     # 4 mm off every side leaves 40 x 28 x 22 mm; the vein takes 30 % of 36 mm from the back, of which 4 mm are gone
@@ -28,7 +34,9 @@ def test_volume_in_a_box_is_the_one_worked_out_by_hand(solids, spacing) -> None:
 
 @pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("angles", [{}, {"about_x": 25}, {"about_x": -12, "about_y": 14, "about_z": 8}])
-def test_every_voxel_keeps_its_distance_in_a_tilted_body(solids, spacing, angles) -> None:
+def test_every_voxel_keeps_its_distance_in_a_tilted_body(
+    solids: SimpleNamespace, spacing: tuple[float, float, float], angles: dict[str, Any]
+) -> None:
     mask, affine, own = solids.solid(spacing, solids.box(46, 34, 28), solids.rotation(**angles))
     region = trabecular_region(mask, _flat(mask), affine)
     u, v, w = (own[region.mask][:, a] for a in range(3))
@@ -40,7 +48,7 @@ def test_every_voxel_keeps_its_distance_in_a_tilted_body(solids, spacing, angles
     assert region.volume_cm3 == pytest.approx(16.5, rel=0.12 if max(spacing) < 2.5 else 0.5)
 
 
-def test_shell_end_plates_and_vein_do_not_reach_the_statistics(solids) -> None:
+def test_shell_end_plates_and_vein_do_not_reach_the_statistics(solids: SimpleNamespace) -> None:
     mask, affine, own = solids.solid((0.7, 0.7, 2.0), solids.cylinder(46, 34, 28), solids.rotation(about_x=18))
     frame_distance = body_frame(mask, affine)
     hu = _flat(mask, 120.0)
@@ -54,7 +62,7 @@ def test_shell_end_plates_and_vein_do_not_reach_the_statistics(solids) -> None:
     assert (inside.mean, inside.median, inside.sd) == pytest.approx((120.0, 120.0, 0.0))
 
 
-def test_no_value_is_filtered_by_its_hu(solids) -> None:
+def test_no_value_is_filtered_by_its_hu(solids: SimpleNamespace) -> None:
     mask, affine, _ = solids.solid((1.0, 1.0, 1.0), solids.box(46, 34, 28))
     hu = np.random.default_rng(0).normal(100, 150, mask.shape).astype(np.float32)
     region = trabecular_region(mask, hu, affine)
@@ -63,7 +71,7 @@ def test_no_value_is_filtered_by_its_hu(solids) -> None:
     assert hu[region.mask].min() < -300
 
 
-def test_invalid_and_missing_voxels_are_left_out(solids) -> None:
+def test_invalid_and_missing_voxels_are_left_out(solids: SimpleNamespace) -> None:
     mask, affine, own = solids.solid((1.0, 1.0, 1.0), solids.box(46, 34, 28))
     whole = trabecular_region(mask, _flat(mask), affine)
     hole = (abs(own[..., 0]) < 3) & (abs(own[..., 1]) < 5) & mask
@@ -80,7 +88,7 @@ def test_invalid_and_missing_voxels_are_left_out(solids) -> None:
     assert "no valid HU" in str(refused.reason)
 
 
-def test_flat_body_falls_back_to_a_rule_of_another_name(solids) -> None:
+def test_flat_body_falls_back_to_a_rule_of_another_name(solids: SimpleNamespace) -> None:
     # Height 9: 4 mm from both end plates leave 1 mm of 38 x 26 mm, under 1.5 cm3; 3 mm leave 3 mm of 40 x 28 mm.
     mask, affine, _ = solids.solid((1.0, 1.0, 1.0), solids.box(46, 34, 9))
     region = trabecular_region(mask, _flat(mask), affine)
@@ -90,7 +98,7 @@ def test_flat_body_falls_back_to_a_rule_of_another_name(solids) -> None:
     assert CENTRAL_TRABECULAR.cortex_mm > CENTRAL_TRABECULAR_RELAXED.cortex_mm
 
 
-def test_thick_slices_keep_one_slice_from_the_end_plates(solids) -> None:
+def test_thick_slices_keep_one_slice_from_the_end_plates(solids: SimpleNamespace) -> None:
     mask, affine, own = solids.solid((0.8, 0.8, 5.0), solids.box(46, 34, 30))
     region = trabecular_region(mask, _flat(mask), affine)
     own_height = own[region.mask][:, 2]
@@ -101,7 +109,7 @@ def test_thick_slices_keep_one_slice_from_the_end_plates(solids) -> None:
 
 
 @pytest.mark.parametrize(("height", "said"), [(6.0, "Too little trabecular bone"), (1.0, "cannot be measured")])
-def test_too_little_is_refused_with_a_reason(solids, height, said) -> None:
+def test_too_little_is_refused_with_a_reason(solids: SimpleNamespace, height: float, said: str) -> None:
     mask, affine, _ = solids.solid((1.0, 1.0, 1.0), solids.box(46, 34, height))
     region = trabecular_region(mask, _flat(mask), affine)
     assert not region.usable
@@ -110,7 +118,7 @@ def test_too_little_is_refused_with_a_reason(solids, height, said) -> None:
     assert region.mask.shape == mask.shape
 
 
-def test_arrays_that_do_not_fit_raise(solids) -> None:
+def test_arrays_that_do_not_fit_raise(solids: SimpleNamespace) -> None:
     mask, affine, _ = solids.solid((3.0, 3.0, 3.0), solids.box(46, 34, 28))
     with pytest.raises(ValueError, match="body must have the shape of hu"):
         trabecular_region(mask, _flat(mask)[:-1], affine)

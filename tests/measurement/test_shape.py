@@ -1,5 +1,7 @@
 """Shape of solids whose size is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ GRIDS = [(1.0, 1.0, 1.0), (3.0, 3.0, 3.0), (0.7, 0.7, 2.0)]
 
 @pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("tilt", [0.0, 22.0])
-def test_size_of_a_cylinder(solids, spacing, tilt) -> None:
+def test_size_of_a_cylinder(solids: SimpleNamespace, spacing: tuple[float, float, float], tilt: float) -> None:
     mask, affine, _ = solids.solid(spacing, solids.cylinder(46, 34, 27), solids.rotation(about_x=tilt))
     shape = body_shape(mask, affine)
     slack = 0.6 + 0.4 * max(spacing)
@@ -25,7 +27,7 @@ def test_size_of_a_cylinder(solids, spacing, tilt) -> None:
     assert shape.main_part == 1.0
 
 
-def test_wedge_is_measured_within_the_bands(solids) -> None:
+def test_wedge_is_measured_within_the_bands(solids: SimpleNamespace) -> None:
     # Height 24 - 12 v / 34, v forwards: at 17.5 % of the depth 27.9, half-way 24, at 82.5 % 20.1 mm.
     mask, affine, _ = solids.solid(
         (1.0, 1.0, 1.0),
@@ -38,7 +40,7 @@ def test_wedge_is_measured_within_the_bands(solids) -> None:
     assert shape.height_loss == pytest.approx(shape.wedge)
 
 
-def test_sunken_end_plates_are_height_loss_but_no_wedge(solids) -> None:
+def test_sunken_end_plates_are_height_loss_but_no_wedge(solids: SimpleNamespace) -> None:
     mask, affine, _ = solids.solid(
         (1.0, 1.0, 1.0), lambda u, v, w: (abs(u) <= 22) & (abs(v) <= 17) & (abs(w) <= 8 + 5 * (v / 17) ** 2)
     )
@@ -58,7 +60,7 @@ def test_centre_slice_is_the_one_nearest_the_centroid() -> None:
     assert shape.centre_mm == pytest.approx((4 + 24.5, -300 + 23.5, 812 + 2.5 * 15), abs=0.1)
 
 
-def test_hollow_mask_is_refused(solids) -> None:
+def test_hollow_mask_is_refused(solids: SimpleNamespace) -> None:
     mask, affine, _ = solids.solid(
         (1.0, 1.0, 1.0), lambda u, v, w: (abs(u) <= 22) & (abs(v) <= 17) & (abs(w) <= 13) & (u**2 + v**2 > 15.0**2)
     )

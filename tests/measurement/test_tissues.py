@@ -13,7 +13,13 @@ AORTA = (-14.0, 33.0)  # left and in front of the body's centre; the anterior wa
 class Torso:
     """An elliptic trunk of fat with a muscular wall, a lumbar body with an arch, erectors, aorta, cava and a table."""
 
-    def __init__(self, blood: float = 45.0, noise: float = 12.0, spacing=SPACING, half_width: float = 160.0) -> None:
+    def __init__(
+        self,
+        blood: float = 45.0,
+        noise: float = 12.0,
+        spacing: tuple[float, float, float] = SPACING,
+        half_width: float = 160.0,
+    ) -> None:
         shape = [int(2 * half_width / spacing[0]), int(300 / spacing[1]), int(60 / spacing[2])]
         x, y, z = (s * (np.arange(n) - (n - 1) / 2) for n, s in zip(shape, spacing, strict=True))
         y = y + 30.0  # the spine lies behind the middle
@@ -132,7 +138,9 @@ def test_metal_is_counted_and_a_noisy_voxel_is_not(native: Torso) -> None:
 
 
 def test_dense_thing_in_the_same_slices_but_away_from_the_body_is_no_metal(native: Torso) -> None:
-    """In the corner of the box about the body, as a tablet in the bowel: nearer than 25 mm along each axis alone."""
+    """In the corner of the box about the body, as a tablet in the bowel: nearer than 25 mm along each axis, but not in
+    total.
+    """
     index = np.argwhere(native.body)
     corner = index[:, 0].max() + int(20 / 1.2), index[:, 1].max() + int(20 / 1.2), int(index[:, 2].mean())
     hu = native.hu.copy()
@@ -153,7 +161,8 @@ def test_cement_is_told_by_its_volume(native: Torso) -> None:
     assert dense_volume_cm3(hu, native.affine, native.body, frame=frame) == pytest.approx(2.14, rel=0.2)  # 4/3 pi 0.8^3
     shell = native.hu.copy()  # dense cortex is no cement
     points = np.argwhere(native.body)
-    rim = frame.distance_at(points @ native.affine[:3, :3].T + native.affine[:3, 3]) < 2.0
+    places: NDArray[np.float64] = points.astype(np.float64) @ native.affine[:3, :3].T + native.affine[:3, 3]
+    rim = frame.distance_at(places) < 2.0
     shell[tuple(points[rim].T)] = 900
     assert dense_volume_cm3(shell, native.affine, native.body, frame=frame) == 0.0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,13 @@ def scan_bodies() -> Callable[..., VirtualCT]:
 
     def scanned(anatomy: Anatomy, low: VertebraLevel = L2, high: VertebraLevel = L1, **protocol: object) -> VirtualCT:
         bottom, top = anatomy.vertebra(low).centre, anatomy.vertebra(high).centre
-        fields: dict = {"pixel": 1.0, "matrix": (96, 96), "slice_step": 1.5, "slice_thickness": 0.1, "noise_hu": 0.0}
+        fields: dict[str, Any] = {
+            "pixel": 1.0,
+            "matrix": (96, 96),
+            "slice_step": 1.5,
+            "slice_thickness": 0.1,
+            "noise_hu": 0.0,
+        }
         centre = 0.5 * (bottom + top) - anatomy.trunk_centre
         return acquire(
             anatomy,

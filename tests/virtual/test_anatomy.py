@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, Sex, VertebraLevel
 from osteo_monai.virtual.anatomy import (
@@ -44,7 +45,8 @@ def central(ct: VirtualCT, v: Vertebra) -> NDArray[np.bool_]:
     """The middle half of the height and 0.7 of the width and depth, where densities are defined."""
     u, y, w = frame_coordinates(ct, v)
     depth, middle = 0.5 * (v.front + v.back), 0.5 * (v.front - v.back)
-    return ((u / (0.7 * v.half_width)) ** 2 + ((y - middle) / (0.7 * depth)) ** 2 < 1) & (abs(w) < 0.25 * v.height)
+    inside = (u / (0.7 * v.half_width)) ** 2 + ((y - middle) / (0.7 * depth)) ** 2 < 1
+    return np.asarray(inside & (abs(w) < 0.25 * v.height))
 
 
 def body_volume_ml(anatomy: Anatomy, level: VertebraLevel) -> float:
@@ -268,7 +270,7 @@ def test_a_fifth_of_people_have_short_last_ribs() -> None:
 
 
 def test_transverse_processes_tell_the_levels_apart(grow: Grow) -> None:
-    """L3's reach farthest and T12's no farther than its pedicle where a rib stands beside it; the sides differ."""
+    """L3's reach farthest and T12's no farther than its pedicle beside a rib; the sides differ."""
     tips: dict[VertebraLevel, list[float]] = {level: [] for level in (L.T12, L.L1, L.L3)}
     for seed in range(6):
         anatomy = grow(seed)
@@ -322,7 +324,7 @@ def test_a_wedge_fracture_lowers_the_front_and_compacts_the_bone(grow: Grow, sca
         u, y, w = v.local(canvas.positions(ALL))
         inside = anatomy.body_distance(v, canvas.positions(ALL)) < 0
 
-        def height(at: float, u=u, y=y, w=w, inside=inside) -> float:
+        def height(at: float, u: Tensor = u, y: Tensor = y, w: Tensor = w, inside: Tensor = inside) -> float:
             column = inside & (u.abs() < 3) & ((y - at).abs() < 1.5)
             return float(w[column].max() - w[column].min())
 
@@ -386,8 +388,9 @@ def test_noise_is_a_field_of_its_seed() -> None:
     assert not torch.equal(Noise(3)(p, 4.0), Noise(4)(p, 4.0))
     # at its nodes the variance is one, and a small step changes it little
     nodes = torch.arange(46.0)
-    assert Noise(1)(torch.meshgrid(nodes, nodes, nodes, indexing="ij"), 1.0).std().item() == pytest.approx(1, rel=0.02)
-    assert (Noise(3)(p, 40.0) - Noise(3)(tuple(c + 0.1 for c in p), 40.0)).abs().max() < 0.1
+    a, b, c = torch.meshgrid(nodes, nodes, nodes, indexing="ij")
+    assert Noise(1)((a, b, c), 1.0).std().item() == pytest.approx(1, rel=0.02)
+    assert (Noise(3)(p, 40.0) - Noise(3)((p[0] + 0.1, p[1] + 0.1, p[2] + 0.1), 40.0)).abs().max() < 0.1
 
 
 # --- painting -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The grid and its shapes, against distances and fractions that can be worked by hand."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,15 +63,15 @@ def test_box_holds_all_of_a_shape(posed: bool, warped: bool) -> None:
             assert covered[:, axis].max() < box[axis].stop
 
 
-def test_box_leaves_room_for_edges_displacements_and_turns() -> None:
-    def covered_within_box(distance: Tensor, canvas: Canvas, low: tuple, high: tuple) -> bool:
+def test_box_includes_edges_displacements_and_turns() -> None:
+    def covered_within_box(distance: Tensor, canvas: Canvas, low: tuple[float, ...], high: tuple[float, ...]) -> bool:
         covered = canvas.coverage(distance.expand(canvas.shape)) > 0
         box = canvas.box(low, high)
         assert box is not None
         assert covered.any()
         return bool(covered[box].sum() == covered.sum())
 
-    grid = {"origin": (-30, -30, -30), "spacing": (1, 1, 1), "shape": (61, 61, 61)}
+    grid: dict[str, Any] = {"origin": (-30, -30, -30), "spacing": (1, 1, 1), "shape": (61, 61, 61)}
     # an edge of 9 mm reaches 4.5 mm beyond the surface
     soft = Canvas(**grid, softness=9.0)
     assert covered_within_box(ball(soft, (0, 0, 0), 8.0), soft, (-8, -8, -8), (8, 8, 8))
@@ -175,7 +176,7 @@ def test_a_rod_may_taper_stretch_and_shrink_to_a_ball() -> None:
     # half-way the radius is 3
     assert capsule(point(5, 0, 5), (0, 0, 0), (0, 0, 10), 2.0, 4.0).item() == pytest.approx(2.0)
     # twice as thick along x: 4 mm out is the surface there, and 2 mm out along y
-    wide = {"radius": 2.0, "stretch": (2.0, 1.0, 1.0)}
+    wide: dict[str, Any] = {"radius": 2.0, "stretch": (2.0, 1.0, 1.0)}
     assert capsule(point(4, 0, 5), (0, 0, 0), (0, 0, 10), **wide).item() == pytest.approx(0.0)
     assert capsule(point(0, 2, 5), (0, 0, 0), (0, 0, 10), **wide).item() == pytest.approx(0.0)
     assert capsule(point(0, 3, 4), (0, 0, 0), (0, 0, 0), 2.0).item() == pytest.approx(3.0)

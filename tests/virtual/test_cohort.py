@@ -16,7 +16,7 @@ from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan, write_cohort, write_virtual_study, z_range
 from osteo_monai.virtual.ct import VirtualCT
 from osteo_monai.virtual.person import Person
-from osteo_monai.virtual.plan import plan_cohort
+from osteo_monai.virtual.plan import ScanPlan, plan_cohort
 from osteo_monai.virtual.recipe import read_recipe
 
 L = VertebraLevel
@@ -60,7 +60,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cohort(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Person, VirtualCT]]]:
-    """The manifest and what ``report`` was told."""
+    """The manifest and the calls of ``report``."""
     seen: list[tuple[Person, VirtualCT]] = []
     manifest = write_cohort(
         recipe, tmp_path_factory.mktemp("cohort"), report=lambda person, ct: seen.append((person, ct))
@@ -91,7 +91,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_manifest_stands_every_check(cohort: tuple[Path, list]) -> None:
+def test_the_manifest_passes_every_check(cohort: tuple[Path, list[Any]]) -> None:
     path, seen = cohort
     manifest = read_manifest(path)
     assert manifest.header.virtual
@@ -108,7 +108,7 @@ def test_the_manifest_stands_every_check(cohort: tuple[Path, list]) -> None:
         assert (record.acquisition, record.contrast_phase, record.kvp) == ("abdomen_80", "arterial", 80)
 
 
-def test_every_scan_has_files_of_its_own(cohort: tuple[Path, list]) -> None:
+def test_every_scan_has_files_of_its_own(cohort: tuple[Path, list[Any]]) -> None:
     path, seen = cohort
     records = [r for _, _, r in read_manifest(path).records() if str(r.image).endswith(".nii.gz")]
     made = {hashlib.sha256(ct.hu.astype(np.int16).tobytes()).hexdigest() for _, ct in seen}
@@ -121,7 +121,7 @@ def test_every_scan_has_files_of_its_own(cohort: tuple[Path, list]) -> None:
     assert names == ["tiny_001/abdomen_80.nii.gz", "tiny_001/abdomen_80_2.nii.gz"]
 
 
-def test_dicom_and_nifti_are_the_same_scan(cohort: tuple[Path, list]) -> None:
+def test_dicom_and_nifti_are_the_same_scan(cohort: tuple[Path, list[Any]]) -> None:
     path, _ = cohort
     by_label: dict[str, list[str]] = {}
     for _, _, record in read_manifest(path).records():
@@ -132,19 +132,19 @@ def test_dicom_and_nifti_are_the_same_scan(cohort: tuple[Path, list]) -> None:
     np.testing.assert_allclose(a.affine, b.affine, atol=2e-3)
 
 
-def test_the_same_recipe_gives_the_same_bytes(cohort: tuple[Path, list], recipe: Path, tmp_path: Path) -> None:
+def test_the_same_recipe_gives_the_same_bytes(cohort: tuple[Path, list[Any]], recipe: Path, tmp_path: Path) -> None:
     again = write_cohort(recipe, tmp_path)
     assert fingerprint(again.parent) == fingerprint(cohort[0].parent)
 
 
-def test_a_cohort_is_not_written_over_another(cohort: tuple[Path, list], recipe: Path) -> None:
+def test_a_cohort_is_not_written_over_another(cohort: tuple[Path, list[Any]], recipe: Path) -> None:
     before = fingerprint(cohort[0].parent)
-    with pytest.raises(ValueError, match="holds a manifest already: choose another folder or remove it"):
+    with pytest.raises(ValueError, match="must be a folder without a manifest: choose another folder or remove it"):
         write_cohort(recipe, cohort[0].parent)
     assert fingerprint(cohort[0].parent) == before
 
 
-def test_workers_do_not_change_a_byte(slabs: tuple[Path, list], slab_recipe: Path, tmp_path: Path) -> None:
+def test_workers_do_not_change_a_byte(slabs: tuple[Path, list[Any]], slab_recipe: Path, tmp_path: Path) -> None:
     made = write_cohort(slab_recipe, tmp_path, workers=2)
     assert fingerprint(made.parent) == fingerprint(slabs[0].parent)
 
@@ -160,12 +160,12 @@ class StoppedError(Exception):
     """Raised in the middle of a cohort."""
 
 
-def test_an_interrupted_cohort_goes_on(slabs: tuple[Path, list], slab_recipe: Path, tmp_path: Path) -> None:
-    told: list[str] = []
+def test_an_interrupted_cohort_is_continued(slabs: tuple[Path, list[Any]], slab_recipe: Path, tmp_path: Path) -> None:
+    calls: list[str] = []
 
     def stop(person: Person, ct: VirtualCT) -> None:
-        told.append("")
-        if len(told) == 4:  # the first person is done, and the first scan of the second one
+        calls.append("")
+        if len(calls) == 4:  # the first person is done, and the first scan of the second one
             raise StoppedError
 
     with pytest.raises(StoppedError):
@@ -188,12 +188,12 @@ def test_the_beginning_of_another_cohort_is_not_continued(slab_recipe: Path, tmp
         write_cohort(slab_recipe, tmp_path / "out", report=stop)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**SLAB, "seed": 10}))
-    with pytest.raises(ValueError, match="out holds an unfinished cohort of another recipe or version"):
+    with pytest.raises(ValueError, match="out must not hold an unfinished cohort of another recipe or version"):
         write_cohort(other, tmp_path / "out")
 
 
 def test_files_that_were_there_before_are_not_trusted(
-    slabs: tuple[Path, list], slab_recipe: Path, tmp_path: Path
+    slabs: tuple[Path, list[Any]], slab_recipe: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "slab_001").mkdir()
     for name in ("slab_truth.json", "slab_2_truth.json"):
@@ -225,13 +225,15 @@ def test_a_targeted_slab_holds_both_bodies_and_little_else(slabs: tuple[Path, li
         assert (known["protocol"]["gain"], known["protocol"]["offset_hu"], known["t_score"]) == (0.97, 6.0, None)
 
 
-def test_a_person_can_be_made_alone(cohort: tuple[Path, list], recipe: Path) -> None:
+def test_a_person_does_not_depend_on_the_others(cohort: tuple[Path, list[Any]], recipe: Path) -> None:
     plan = plan_cohort(read_recipe(recipe))[1]
     person, made = cohort[1][2]
     assert person_of(plan) == person
-    alone = scan(Anatomy(person_of(plan)), plan.scans[0])
-    np.testing.assert_array_equal(alone.hu, made.hu)
-    np.testing.assert_array_equal(alone.labels, made.labels)
+    planned = plan.scans[0]
+    assert isinstance(planned, ScanPlan)
+    single = scan(Anatomy(person_of(plan)), planned)
+    np.testing.assert_array_equal(single.hu, made.hu)
+    np.testing.assert_array_equal(single.labels, made.labels)
 
 
 @pytest.mark.parametrize("coverage", ["chest", "abdomen", "thoracolumbar"])

@@ -1,5 +1,6 @@
 """Virtual columns: what is painted is what the labels say, and each view of it keeps them true."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_a_vertebra_that_the_image_cuts_keeps_its_visible_disc(
 
 
 def with_person(patch: pytest.MonkeyPatch, *variants: Variant) -> None:
-    """Have everybody be one man with these variants."""
+    """Replace every person by one man with these variants."""
     man = Anatomy(draw_person(3, age_years=50.0, mean_density=120.0, variants=frozenset(variants)))
     patch.setattr(column_dataset, "_random_person", lambda rng: man)
 
@@ -202,7 +203,7 @@ def test_a_stub_has_no_role(reach: tuple[float, float], role: float) -> None:
 # --- views ----------------------------------------------------------------------------------------------------------
 
 
-def by_hand(half_bright: bool = False) -> dict[str, Any]:
+def by_hand(half_bright: bool = False) -> dict[Hashable, Any]:
     """A column whose image is a bright tube about a leaning line, and whose profile says which slice is which.
 
     Bodies of 10 slices about 10, 24, 38 ...; ``half_bright`` adds 300 HU to what lies to the right of the line.
@@ -225,16 +226,16 @@ def by_hand(half_bright: bool = False) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def views() -> list[dict[str, torch.Tensor]]:
+def views() -> list[dict[Hashable, Any]]:
     column = by_hand(half_bright=True)
-    return [RandColumnViewd(slices=SLICES, seed=seed)(column) for seed in range(40)]  # type: ignore[misc]
+    return [RandColumnViewd(slices=SLICES, seed=seed)(column) for seed in range(40)]
 
 
 def first_slice(view: dict[str, torch.Tensor]) -> int:
     return round(float(view["label"][2, 0]) * SIZE[2])
 
 
-def test_views_have_shape_and_type(views: list[dict[str, torch.Tensor]]) -> None:
+def test_views_have_shape_and_type(views: list[dict[Hashable, Any]]) -> None:
     for view in views:
         assert (view["image"].shape, view["image"].dtype) == ((1, *WINDOW, SLICES), torch.float32)
         assert (view["label"].shape, view["label"].dtype) == ((6, SLICES), torch.float32)
@@ -245,7 +246,7 @@ def test_views_have_shape_and_type(views: list[dict[str, torch.Tensor]]) -> None
     assert len(starts) > 15
 
 
-def test_offsets_point_from_the_window_to_the_tube(views: list[dict[str, torch.Tensor]]) -> None:
+def test_offsets_point_from_the_window_to_the_tube(views: list[dict[Hashable, Any]]) -> None:
     """In mirrored views too. What is bright about the window's centre lies where the label says."""
     x, y = window_offsets()
     for view in views:
@@ -260,17 +261,17 @@ def test_offsets_point_from_the_window_to_the_tube(views: list[dict[str, torch.T
     assert max(np.abs(view["label"][4:].numpy()).max() for view in views) > 0.5  # the line is off, sometimes by far
 
 
-def test_half_of_the_views_are_mirrored(views: list[dict[str, torch.Tensor]]) -> None:
+def test_half_of_the_views_are_mirrored(views: list[dict[Hashable, Any]]) -> None:
     right = [float(v["image"][0, 40:46].mean() - v["image"][0, 10:16].mean()) > 0 for v in views]
     assert 0.25 < np.mean(right) < 0.75
 
 
-def test_some_views_are_of_a_small_field(views: list[dict[str, torch.Tensor]]) -> None:
+def test_some_views_are_of_a_small_field(views: list[dict[Hashable, Any]]) -> None:
     blank = [bool((view["image"][0, [0, -1]] == -1000).all()) for view in views]
     assert 0.02 < np.mean(blank) < 0.5
 
 
-def test_label_rows(views: list[dict[str, torch.Tensor]]) -> None:
+def test_label_rows(views: list[dict[Hashable, Any]]) -> None:
     """Each row against its own formula; bodies that the crop cuts have no centre, but discs and a role."""
     bodies = by_hand()["bodies"].numpy()
     cut = 0
@@ -311,7 +312,7 @@ def test_without_a_seed_each_view_is_new_and_follows_from_the_random_state() -> 
     assert torch.equal(one["label"], repeated["label"])
 
 
-def test_a_view_leaves_the_painted_column_alone() -> None:
+def test_a_view_does_not_change_the_painted_column() -> None:
     column, same = by_hand(), by_hand()
     RandColumnViewd(slices=SLICES, seed=0)(column)
     for key in ("image", "line", "bodies", "profile"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ K2HPO4 = MineralStandard.K2HPO4
 
 @dataclass
 class Block:
-    """Water everywhere, with a slab of ``value`` HU above z = 0 if asked for: something simple to scan."""
+    """Water everywhere, with a slab of ``value`` HU above z = 0 if given."""
 
     value: float = 0.0
     half_width: float = 150.0
@@ -50,7 +51,13 @@ class Block:
 
 
 def scan_block(block: Block, seed: int = 0, **protocol: object) -> NDArray[np.float32]:
-    fields: dict = {"pixel": 1.0, "matrix": (48, 48), "slice_step": 1.0, "slice_thickness": 1.0, "table": False}
+    fields: dict[str, Any] = {
+        "pixel": 1.0,
+        "matrix": (48, 48),
+        "slice_step": 1.0,
+        "slice_thickness": 1.0,
+        "table": False,
+    }
     hu, _, _ = simulate(block, CTPalette(120.0), CTProtocol(**{**fields, **protocol}), z_range=(-20, 20), seed=seed)
     return hu
 
@@ -91,7 +98,7 @@ def test_domain_randomisation_goes_beyond_people_and_no_further_than_told() -> N
     exact = hu_per_mg_cm3(K2HPO4, 120.0)
     assert min(slopes) < 0.8 * exact < 1.25 * exact < max(slopes) <= 1.6 * exact + 1e-9
     for wrong in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="randomise must lie between 0 and 1"):
+        with pytest.raises(ValueError, match="randomise must be from 0 to 1"):
             CTPalette(120.0, randomise=wrong)
 
 
@@ -229,7 +236,7 @@ def test_grid_of_a_scan(man: Anatomy) -> None:
     protocol = CTProtocol(pixel=4.0, matrix=(96, 80), slice_step=5.0, slice_thickness=5.0)
     ct = acquire(man, protocol, z_range=(50, 100), centre_xy=(10.0, -6.0))
     assert ct.hu.shape == ct.labels.shape == (96, 80, 11)
-    assert (ct.hu.dtype, ct.labels.dtype) == (np.float32, np.uint8)
+    assert [str(array.dtype) for array in (ct.hu, ct.labels)] == ["float32", "uint8"]
     assert np.diag(ct.affine).tolist() == [4, 4, 5, 1]
     middle = ct.affine @ [47.5, 39.5, 0, 1]
     assert middle[:3] == pytest.approx([man.trunk_centre[0] + 10, man.trunk_centre[1] - 6, 50])
@@ -261,7 +268,7 @@ def test_matrices_may_be_odd(man: Anatomy) -> None:
 
 
 def test_height_must_rise(man: Anatomy) -> None:
-    with pytest.raises(ValueError, match=r"z_range must rise, got \(100, 100\)"):
+    with pytest.raises(ValueError, match=r"z_range must be ascending, got \(100, 100\)"):
         acquire(man, CTProtocol(), z_range=(100, 100))
 
 
@@ -335,7 +342,7 @@ def test_blur_of_a_point_is_a_gaussian() -> None:
     assert spread(blurred, 0) == pytest.approx(2.0, rel=0.02)
     assert spread(blurred, 1) == pytest.approx(1.0, rel=0.02)
     assert spread(blurred, 2) == 0
-    assert x.sum() == 8 == x.max()  # the input is left alone
+    assert x.sum() == 8 == x.max()  # the input is unchanged
 
 
 def test_blur_keeps_what_is_even_to_the_edge() -> None:

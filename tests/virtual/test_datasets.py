@@ -1,5 +1,7 @@
 """Endless training data: the same item for the same index, and labels that fit the image."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -164,7 +166,7 @@ def test_indices_end_where_the_set_does(index: int) -> None:
 @pytest.mark.parametrize(
     "arguments", [{"length": 0}, {"length": 3, "size": 4}, {"length": 3, "spacing_mm": 0.0}, {"length": -1}]
 )
-def test_wrong_arguments_of_slices(arguments: dict) -> None:
+def test_wrong_arguments_of_slices(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="length, size and spacing_mm must be positive, got"):
         VirtualSliceDataset(**{"seed": 1, **arguments})
 
@@ -178,7 +180,7 @@ def test_an_unknown_boundary() -> None:
     "arguments",
     [{"length": 0}, {"length": 3, "size": (64, 4, 64)}, {"length": 3, "spacing_mm": -1}, {"length": 3, "views": 0}],
 )
-def test_wrong_arguments_of_volumes(arguments: dict) -> None:
+def test_wrong_arguments_of_volumes(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="length, size, spacing_mm and views must be positive, got"):
         VirtualVolumeDataset(**{"seed": 1, **arguments})
 

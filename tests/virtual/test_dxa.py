@@ -45,7 +45,7 @@ def test_errors_of_readings_have_their_spread_and_no_bias() -> None:
 
 @pytest.mark.parametrize(("density", "osteoporosis"), [(25.0, True), (150.0, False)])
 def test_osteoporosis_lies_near_the_volumetric_limit(density: float, osteoporosis: bool) -> None:
-    """T = -2.5 falls at about 70 mg/cm3, not far below QCT's 80; far from it nobody is on the other side."""
+    """T = -2.5 falls at about 70 mg/cm3, not far below QCT's 80; far from it no one is on the other side."""
     for seed in (5, 6, 7):
         person = draw_person(seed, sex=Sex.FEMALE, age_years=70, mean_density=density, variants=frozenset())
         assert areal_density(Anatomy(person)).osteoporosis == osteoporosis

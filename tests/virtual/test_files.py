@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -75,7 +76,7 @@ def test_identifiers_follow_from_the_scan(ct: VirtualCT, series: Path, tmp_path:
     assert len(before) == ct.hu.shape[2] + 2
     shifted = ct.affine.copy()
     shifted[2, 3] += 10
-    others: dict = {
+    others: dict[str, dict[str, Any]] = {
         "person": {"subject_id": "v_002"},
         "kvp": {"ct": replace(ct, protocol=replace(PROTOCOL, kvp=80.0))},
         "error": {"ct": replace(ct, protocol=replace(PROTOCOL, gain=1.01))},
@@ -100,18 +101,18 @@ def test_nifti_round_trip(ct: VirtualCT, tmp_path: Path) -> None:
     scan = read_ct(image)
     np.testing.assert_array_equal(scan.hu, ct.hu)
     np.testing.assert_allclose(scan.affine, ct.affine, atol=1e-4)
-    stored = nib.load(labels)
+    stored = nib.Nifti1Image.from_filename(labels)
     assert stored.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(stored.dataobj), ct.labels)
-    np.testing.assert_allclose(stored.affine, ct.affine, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(stored.affine, float), ct.affine, atol=1e-4)
     assert stored.header.get_xyzt_units()[0] == "mm"
 
 
-def test_truth_tells_all(ct: VirtualCT, tmp_path: Path) -> None:
+def test_truth_is_complete(ct: VirtualCT, tmp_path: Path) -> None:
     areal = areal_density(ct.anatomy)
-    told = write_truth(ct, tmp_path / "truth.json", areal)
+    returned = write_truth(ct, tmp_path / "truth.json", areal)
     content = json.loads((tmp_path / "truth.json").read_text())
-    assert content == told == truth(ct, areal)
+    assert content == returned == truth(ct, areal)
     assert [path.name for path in tmp_path.iterdir()] == ["truth.json"]
     assert content["t_score"] == pytest.approx(areal.t_score, abs=0.005)
     assert (content["sex"], content["age_years"], content["variants"]) == ("M", 55.0, [])

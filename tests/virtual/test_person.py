@@ -17,10 +17,10 @@ def test_a_seed_is_a_person() -> None:
     assert draw_person(7) == draw_person(7)
     people = [draw_person(seed) for seed in range(50)]
     assert len({p.weight_kg for p in people}) == 50
-    # what is asked for is kept, and leaves the rest as it was
-    asked = draw_person(7, sex=draw_person(7).sex, age_years=70.0, variants=frozenset())
-    assert (asked.age_years, asked.variants) == (70.0, frozenset())
-    assert asked.height_cm == draw_person(7).height_cm
+    # given values are kept and do not change the others
+    given = draw_person(7, sex=draw_person(7).sex, age_years=70.0, variants=frozenset())
+    assert (given.age_years, given.variants) == (70.0, frozenset())
+    assert given.height_cm == draw_person(7).height_cm
 
 
 @pytest.mark.parametrize(("sex", "age"), [(Sex.FEMALE, 75.0), (Sex.MALE, 45.0), (Sex.FEMALE, 25.0)])
@@ -80,19 +80,21 @@ def test_variants_are_drawn_as_often_as_told_and_exclude_one_another() -> None:
 
 
 def test_two_numbers_of_levels_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"variants must hold at most one of .*, got lumbarised, thirteen_ribs"):
+    with pytest.raises(ValueError, match=r"variants must contain at most one of .*, got lumbarised, thirteen_ribs"):
         draw_person(1, variants=frozenset({Variant.THIRTEEN_RIBS, Variant.LUMBARISED, Variant.SCREWS}))
 
 
 @pytest.mark.parametrize("age", [17.9, 90.0, float("nan")])
 def test_ages_without_norms_are_refused(age: float) -> None:
-    with pytest.raises(ValueError, match=r"age_years must lie in 18 to 90 \(90 excluded\), where there are norms, got"):
+    with pytest.raises(
+        ValueError, match=r"age_years must be from 18 to 90 \(90 excluded\), the range of the norms, got"
+    ):
         draw_person(1, age_years=age)
 
 
 @pytest.mark.parametrize("density", [-20.0, 4.9, 301.0, float("nan")])
 def test_impossible_densities_are_refused(density: float) -> None:
-    with pytest.raises(ValueError, match=r"mean_density must lie in 5 to 300 mg/cm3, got"):
+    with pytest.raises(ValueError, match=r"mean_density must be from 5 to 300 mg/cm3, got"):
         draw_person(1, mean_density=density)
 
 

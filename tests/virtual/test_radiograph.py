@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -135,7 +136,7 @@ def test_path_through_a_vessel() -> None:
     beam = RayGeometry(SOURCE, FRAME, 1200.0, (900.0, 1100.0))
     vessel = Vessel(np.array([-20.0, 0, 0]), np.array([20.0, 0, 0]), 3.0)
     drawn = draw_vessels([vessel], beam, protocol, 2.0).numpy()
-    # across: pi r^2 times the contrast, seen at a magnification of 1.2 in the rows alone
+    # across: pi r^2 times the contrast, at a magnification of 1.2 in the rows only
     assert drawn[:, 50].sum() / 1.2 == pytest.approx(2.0 * np.pi * 9, rel=0.03)
     assert drawn[:, 5].sum() == 0
 
@@ -232,8 +233,13 @@ def test_lumbar_views_show_the_lumbar_spine(woman: Anatomy) -> None:
             assert made.bone_mask[round(row), round(column)]
 
 
-def test_dicom_says_what_it_is_and_names_nobody(chest: VirtualRadiograph, tmp_path: Path) -> None:
-    for photometric, modality in (("MONOCHROME2", "DX"), ("MONOCHROME1", "CR"), ("MONOCHROME1", "DX")):
+def test_dicom_says_what_it_is_and_names_no_person(chest: VirtualRadiograph, tmp_path: Path) -> None:
+    kinds: list[tuple[Literal["MONOCHROME1", "MONOCHROME2"], Literal["DX", "CR"]]] = [
+        ("MONOCHROME2", "DX"),
+        ("MONOCHROME1", "CR"),
+        ("MONOCHROME1", "DX"),
+    ]
+    for photometric, modality in kinds:
         made = replace(chest, protocol=replace(chest.protocol, photometric=photometric, modality=modality))
         path = tmp_path / f"{photometric}_{modality}.dcm"
         write_radiograph_dicom(made, path, subject_id="virtual_8")
@@ -345,15 +351,15 @@ def test_cohort_has_the_share_of_osteoporosis_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
-        ({"formats": ["nifti"]}, "formats must hold dicom or png"),
-        ({"dxa": False}, "osteoporosis needs dxa"),
+        ({"formats": ["nifti"]}, "formats must contain dicom or png"),
+        ({"dxa": False}, "osteoporosis must have dxa true"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "kvp": [110, 90]}]}, "kvp must satisfy"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "view": "skull"}]}, "acquisitions.0.view"),
         ({"acquisitions": [{"modality": "radiograph", "name": "a", "kernel": "soft"}]}, "acquisitions.0.kernel"),
     ],
 )
-def test_recipes_that_make_no_sense_are_refused(tmp_path: Path, fields: dict, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_recipes_that_make_no_sense_are_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         write_cohort(recipe(tmp_path, **fields), tmp_path / "out")

@@ -1,6 +1,7 @@
-"""Parts side by side, operations alone: order, results and PyTorch's own setting are kept."""
+"""Parts in parallel, operations on one thread: order, results and the setting of PyTorch are kept."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ from osteo_monai.virtual.threads import reserve_threads, run_parallel
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 
 
-def test_parts_run_run_parallel_in_order_and_operations_alone() -> None:
+def test_parts_run_in_parallel_and_in_order_with_operations_on_one_thread() -> None:
     meeting = threading.Barrier(2, timeout=30)
 
     def work(part: int) -> tuple[int, int]:

@@ -11,7 +11,9 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi, get_decoder, pixel_array
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
 
 from osteo_monai.domain import Finding, View
@@ -126,7 +128,7 @@ def _candidates(files: Sequence[Path]) -> tuple[list[Candidate], list[Instance],
     candidates: list[Candidate] = []
     others: list[Instance] = []
     reasons: Counter[str] = Counter()
-    with pydicom.config.disable_value_validation():  # type: ignore[no-untyped-call]
+    with pydicom.config.disable_value_validation():
         for path in files:
             if not looks_like_dicom(path):
                 continue
@@ -326,7 +328,7 @@ def _window(
     inside = (values if valid is None else values[valid]).ravel()
     inside = inside[:: max(1, inside.size // 400_000)]
     low, high = np.percentile(inside, (0.2, 99.8))
-    plain = np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    plain = np.asarray(np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1), np.float32)
     if low == high:
         return plain
     tables: Any = dataset.get("VOILUTSequence") or ()
@@ -347,7 +349,7 @@ def _window(
         message = f"The display window in the header clips {clipped:.0%} of the image and was not used."
         findings.append(warning("window_ignored", message))
         return plain
-    return np.clip(shown, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(shown, 0, 1), np.float32)
 
 
 def _table_ends(data: Any, dataset: Dataset) -> tuple[int, int]:
@@ -362,10 +364,10 @@ def window(values: NDArray[Any], centre: float, width: float, function: str = "L
     """Map values to 0..1 by a display window; ``function`` is LINEAR, LINEAR_EXACT or SIGMOID (PS3.3 C.11.2.1.2-3)."""
     x = values.astype(np.float32)
     if function == "SIGMOID":
-        return (1 / (1 + np.exp(np.clip(-4 * (x - centre) / width, -60, 60)))).astype(np.float32)
+        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (x - centre) / width, -60, 60))), np.float32)
     if function != "LINEAR_EXACT":  # the linear function counts whole values, so its ends lie half a value inwards
         centre, width = centre - 0.5, max(width - 1, 1e-3)
-    return np.clip((x - centre) / width + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((x - centre) / width + 0.5, 0, 1), np.float32)
 
 
 def _spacing(header: Dataset) -> tuple[tuple[float, float] | None, bool | None]:

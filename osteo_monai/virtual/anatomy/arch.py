@@ -19,7 +19,7 @@ from osteo_monai.virtual.canvas import capsule, smooth_max
 L = VertebraLevel
 
 BODY_HALF_WIDTH_MM = 21.5
-"""Half-width of a man's L1: what lengths below are given for."""
+"""Half-width of L1 of a man, the reference of the lengths below."""
 _LUMBAR_REACH: dict[VertebraLevel, tuple[float, float]] = {
     L.L1: (35, 43), L.L2: (38, 46), L.L3: (42, 52), L.L4: (40, 47), L.L5: (40, 50), L.L6: (38, 48),
 }  # fmt: skip
@@ -29,12 +29,12 @@ _SPINE_ANGLE: dict[VertebraLevel, float] = {
     L.T1: 25, L.T2: 35, L.T3: 42, L.T4: 50, L.T5: 56, L.T6: 60, L.T7: 60, L.T8: 56, L.T9: 48, L.T10: 38,
     L.T11: 32, L.T12: 28, L.T13: 26, L.L1: 26, L.L2: 24, L.L3: 21, L.L4: 20, L.L5: 24, L.L6: 24,
 }  # fmt: skip
-"""How steeply a spinous process descends, degrees below the body's plane."""
+"""Descent of a spinous process, degrees below the plane of the body."""
 
 
 @dataclass(frozen=True)
 class TransverseProcess:
-    """One process: where it ends (reach from the axis, depth, height), and its radius at root and tip."""
+    """One process: its end (reach from the axis, depth, height), and its radius at root and tip."""
 
     reach: float
     depth: float
@@ -46,10 +46,10 @@ class TransverseProcess:
 
 @dataclass(frozen=True)
 class ArchForm:
-    """What is drawn of one arch; mm, degrees.
+    """Random dimensions of one arch; mm, degrees.
 
     Attributes:
-        size: of the body against a man's L1.
+        size: of the body relative to L1 of a man.
         back, height, disc: of the body; ``disc`` is the one above.
         canal: depth of the lamina's inner face behind the body's centre, at the midline.
         transverse: of the left (u < 0) and of the right.
@@ -78,7 +78,7 @@ class ArchForm:
 
     @property
     def corners(self) -> list[tuple[float, float, float]]:
-        """Corners (u, v, w) of a box that holds the arch."""
+        """Corners (u, v, w) of a box around the arch."""
         reach = max(t.reach + t.tip * t.stretch for t in self.transverse) + 2
         reach = max(reach, 24 * self.size)
         far = -self.canal - self.spine_length * cos(radians(self.spine_angle)) - 4
@@ -99,13 +99,13 @@ def transverse_process(
     """Draw one transverse process.
 
     Args:
-        has_rib: whether a rib stands beside it; a T12 without one has a lumbar process.
+        has_rib: whether there is a rib at this side; a T12 without one has a lumbar process.
     """
     s = half_width / BODY_HALF_WIDTH_MM
     uniform = rng.uniform
     if level in _LUMBAR_REACH or (level in (L.T12, L.T13) and not has_rib):
         low, high = _LUMBAR_REACH.get(level, (32.0, 40.0))
-        # bodies widen by 10 % from L1 to L4, and the reaches above have that already
+        # bodies widen by 10 % from L1 to L4, which the reaches above include
         wide = half_width / (BODY_HALF_WIDTH_MM * {L.L2: 1.03, L.L3: 1.08, L.L4: 1.13}.get(level, 1.0))
         rise = {L.L4: uniform(5, 12), L.L5: uniform(3, 10), L.L6: uniform(3, 10)}.get(level, uniform(-3, 5))
         thin = {L.L1: 0.85, L.L5: 1.6, L.L6: 1.6}.get(level, 1.0)

@@ -1,8 +1,8 @@
 """The body of a virtual person: a list of shapes, painted in order, with exact labels.
 
-Everything is in RAS+ mm; the origin is the centre of the sacral end plate. Vertebrae have frames of their own:
-u to the right, v anterior, w up. What can vary between people is drawn once, when the body is built, so that the
-same person can be painted on any grid and for any acquisition.
+Everything is in RAS+ mm; the origin is the centre of the sacral end plate. Each vertebra has a frame:
+u to the right, v anterior, w up. Random dimensions are drawn once, when the body is built, so that the same person can
+be painted on any grid and for any acquisition.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Anatomy(BoneBuilder):
     Attributes:
         vertebrae: from the lowest presacral body up.
         shapes: in painting order.
-        half_width, half_depth: of the trunk, mm; what noise and beam hardening grow with.
+        half_width, half_depth: of the trunk, mm; noise and beam hardening depend on them.
     """
 
     person: Person
@@ -67,16 +67,16 @@ class Anatomy(BoneBuilder):
         paint_shapes(canvas, palette, self.shapes)
 
     def paint_soft(self, canvas: Canvas, palette: Palette) -> None:
-        """Paint the trunk, organs, muscles and vessels alone: what a coarser grid is good enough for."""
+        """Paint trunk, organs, muscles and vessels only, for which a coarser grid is sufficient."""
         paint_shapes(canvas, palette, self.shapes[: self._soft_shapes])
 
     def paint_hard(self, canvas: Canvas, palette: Palette) -> None:
-        """Paint bones, discs, canal and hardware over what ``paint_soft`` has painted."""
+        """Paint bones, discs, canal and hardware over the result of ``paint_soft``."""
         paint_shapes(canvas, palette, self.shapes[self._soft_shapes :])
 
     @property
     def soft_shapes(self) -> list[Shape]:
-        """What ``paint_soft`` paints, for radiographs: without arms, and with lungs that end in a curve, not a box."""
+        """Shapes of ``paint_soft`` for radiographs: without arms, and with lungs that end in a curve, not a box."""
         end = float(self.vertebra(VertebraLevel.T12).centre[2]) - 70.0
         shapes = list(self.shapes[: self._soft_shapes])
         for index in self._lungs:
@@ -86,7 +86,7 @@ class Anatomy(BoneBuilder):
 
     @property
     def bone_shapes(self) -> list[Shape]:
-        """The bones of what ``paint_hard`` paints, without hardware, discs and canal."""
+        """Bones of ``paint_hard``, without hardware, discs and canal."""
         return [
             *self.shapes[self._soft_shapes : self._discs_from],
             *self.shapes[self._bodies_from : self._hardware_from],
@@ -94,7 +94,7 @@ class Anatomy(BoneBuilder):
 
     @property
     def vertebra_shapes(self) -> list[Shape]:
-        """The vertebrae alone."""
+        """Vertebrae only."""
         return self.shapes[self._bodies_from : self._hardware_from]
 
     @property
@@ -103,15 +103,15 @@ class Anatomy(BoneBuilder):
         return self.shapes[self._hardware_from :]
 
     def body_distance(self, vertebra: Vertebra, p: Positions) -> Tensor:
-        """Distance to the periosteal surface of a vertebral body, in mm; the cortex lies inside it."""
+        """Return the distance in mm to the periosteal surface of a vertebral body; the cortex is inside."""
         return self._body_distance[vertebra.level](vertebra.local(p))
 
     def cortex_thickness(self, level: VertebraLevel) -> float:
-        """Thickness of the cortical shell in mm."""
+        """Return the thickness of the cortical shell in mm."""
         return self._cortex[level]
 
     def rib_reach(self, level: VertebraLevel) -> tuple[float, float]:
-        """How far the left and the right rib of ``level`` reach to the side of the column, mm; 0 where there is none.
+        """Return the lateral reach in mm of the left and the right rib of ``level``; 0 without a rib.
 
         A transverse process reaches 36 to 52 mm, a usual twelfth rib 78 to 108 mm, a stub no farther than a process.
         """
@@ -134,7 +134,7 @@ class Anatomy(BoneBuilder):
 
     @property
     def scale(self) -> float:
-        """Linear size of the bones against an average man's."""
+        """Linear size of the bones relative to an average man."""
         return self._scale
 
     @property
@@ -144,5 +144,5 @@ class Anatomy(BoneBuilder):
 
 
 def _ending(distance: Callable[[Positions], Tensor], z: float) -> Callable[[Positions], Tensor]:
-    """The same shape, rounded off below the height ``z``."""
+    """Return the distance of a shape rounded off below the height ``z``."""
     return lambda p: smooth_max(distance(p), z - p[2], 30.0)

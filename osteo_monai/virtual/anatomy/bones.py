@@ -18,22 +18,22 @@ L = VertebraLevel
 
 
 class BoneBuilder(TrunkBuilder):
-    """Builds the bones around the column."""
+    """Build the bones around the column."""
 
     def _bone_pair(self) -> tuple[Value, Value]:
-        """Values of cortical and of cancellous bone outside the bodies."""
+        """Return the values of cortical and of cancellous bone outside the bodies."""
         mean = self.person.mean_density
         cortex = self._uniform(500, 950) * float(np.clip(0.6 + mean / 300, 0.6, 1.1))
         marrow = 0.7 * mean + self._uniform(-20, 60)
         return (lambda palette, p, d: palette.bone(cortex)), (lambda palette, p, d: palette.bone(marrow))
 
     def _draw_rib_reach(self) -> dict[VertebraLevel, tuple[float, float]]:
-        """Draw how far each rib reaches to the side of the column, left and right, in mm.
+        """Draw the lateral reach of each rib, left and right, in mm.
 
         The last rib as on sixteen real scans: 78-108 mm, or 48-66 mm in one of five people; stubs in 3 % (project
         custom), in which the sides differ.
         """
-        found: dict[VertebraLevel, tuple[float, float]] = {}
+        reaches: dict[VertebraLevel, tuple[float, float]] = {}
         kind = self._rng.random()
         for v in self.vertebrae:
             if not v.level.startswith("T") or (v.level is L.T12 and Variant.ELEVEN_RIBS in self.person.variants):
@@ -52,8 +52,8 @@ class BoneBuilder(TrunkBuilder):
                 low, high, differ = 150.0, 170.0, 0.03
             reach = self._uniform(low, high) * self._scale
             left, right = (reach * (1 + float(np.clip(self._rng.normal(0, differ), -0.4, 0.4))) for _ in range(2))
-            found[v.level] = (left, right)
-        return found
+            reaches[v.level] = (left, right)
+        return reaches
 
     def _build_ribs(self) -> None:
         cortex, marrow = self._bone_pair()
@@ -88,7 +88,7 @@ class BoneBuilder(TrunkBuilder):
         """Return the axis (n, 3) of a rib from its head to its end, mm.
 
         Heads of the last two ribs lie on the upper half of their body, those above beside the disc above. The shaft
-        follows the trunk and falls by ``slope`` mm a mm of its way, more and more.
+        follows the trunk and descends by ``slope`` mm per mm of its course, increasingly.
         """
         floating = v.level in (L.T11, L.T12, L.T13)
         head_w = self._uniform(0.12, 0.28) * v.height if floating else 0.5 * v.height + 1.5
@@ -147,7 +147,7 @@ class BoneBuilder(TrunkBuilder):
 
         def spongy(palette: Palette, p: Positions, d: Tensor) -> float | Tensor:
             _, _, w = frame.local(p)
-            line = torch.exp(-(((w - first) / 3.0) ** 2))  # what is left of the disc between S1 and S2
+            line = torch.exp(-(((w - first) / 3.0) ** 2))  # remnant of the disc between S1 and S2
             return palette.bone(marrow_mg * (1.0 + remnant * line))
 
         self._add([np.zeros(3)], 135, sacrum, spongy, L.SACRUM.label, (self._uniform(1.0, 1.8), cortex))

@@ -45,15 +45,17 @@ def _cone(
     radius: float,
     end_radius: float,
     stretch: Sequence[float],
-    goes_on: tuple[bool, bool],
+    open_ends: tuple[bool, bool],
 ) -> Tensor:
-    """As ``capsule``, but an end that ``goes_on`` is not rounded: what lies beyond it is another piece's."""
+    """Return the distance as ``capsule``, but without rounding at an ``open_ends`` end, where another piece
+    continues.
+    """
     f = [1.0 / float(k) for k in stretch]
     a = [float(k) for k in start]
     d = [(float(e) - k) * w for e, k, w in zip(end, a, f, strict=True)]
     q = [(x - k) * w for x, k, w in zip(p, a, f, strict=True)]
     t = (q[0] * d[0] + q[1] * d[1] + q[2] * d[2]) / sum(k * k for k in d)
-    t = t.clamp_(-2.0 if goes_on[0] else 0.0, 3.0 if goes_on[1] else 1.0)
+    t = t.clamp_(-2.0 if open_ends[0] else 0.0, 3.0 if open_ends[1] else 1.0)
     x, y, z = (k - e * t for k, e in zip(q, d, strict=True))
     return (x * x + y * y + z * z).sqrt() - (radius + (end_radius - radius) * t.clamp(-0.3, 1.3))
 
@@ -79,7 +81,9 @@ class ChestBuilder:
         return float(self._rng.uniform(low, high))
 
     def _cortex(self, thickness: float, density: float = 950.0) -> tuple[float, Callable[..., float]]:
-        """Shell of compact bone: thickness in mm of a strong young adult; less and more porous with little density."""
+        """Return a shell of compact bone: thickness in mm of a strong young adult; thinner and more porous at low
+        density.
+        """
         s = self._strength * self._uniform(0.92, 1.08)
         value = density * (0.55 + 0.45 * min(s, 1.15))
         return max(thickness * s, 0.25), lambda palette, p, d: value
@@ -89,7 +93,7 @@ class ChestBuilder:
         return lambda palette, p, d: value
 
     def spine(self, z: float) -> Vec:
-        """Centre of the column at height ``z``."""
+        """Return the centre of the column at height ``z``."""
         t = (self.top - z) / self._length
         return np.array([np.polyval(c, t) for c in self._course] + [z])
 
@@ -102,7 +106,7 @@ class ChestBuilder:
         self.soft.append(self._ellipsoid(centre, radii, constant(hu), roll))
 
     def _ellipsoid(self, centre: Sequence[float] | Vec, radii: Sequence[float], value: object, roll: float) -> Shape:
-        """An ellipsoid whose upper end leans to the right by ``roll`` degrees."""
+        """Return an ellipsoid whose upper end leans to the right by ``roll`` degrees."""
         c, r = [float(k) for k in centre], [float(k) for k in radii]
         cos, sin = float(np.cos(np.deg2rad(roll))), float(np.sin(np.deg2rad(roll)))
 
@@ -127,7 +131,9 @@ class ChestBuilder:
         soft: bool = False,
         flat: bool = False,
     ) -> None:
-        """A bent tube, cut at its joints half-way between the directions of its pieces, ends rounded or ``flat``."""
+        """Add a bent tube, cut at its joints half-way between the directions of its pieces, ends rounded or
+        ``flat``.
+        """
         p = np.asarray(points, float)
         r = np.full(len(p), radius) if isinstance(radius, int | float) else np.interp(
             np.linspace(0, 1, len(p)), np.linspace(0, 1, len(radius)), radius

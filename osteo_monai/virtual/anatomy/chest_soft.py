@@ -273,7 +273,7 @@ class SoftChestBuilder(ChestBuilder):
         wide = self._uniform(0.85, 1.1)
         trunk = spline([(-14, y0 + 66, t(7)), (-26 * s, y0 + 54, carina - 12), hilum[-1.0]], 3)
         self._tube(trunk, [15 * wide, 14 * wide, 11 * wide], constant(45), soft=True)
-        right = [(-18, y0 + 50, carina - 18), (12, y0 + 44, carina - 26), hilum[1.0]]
+        right = np.array([(-18, y0 + 50, carina - 18), (12, y0 + 44, carina - 26), hilum[1.0]])
         self._tube(right, 10.5 * wide, constant(45), soft=True)
         for side in (-1.0, 1.0):
             h = hilum[side]

@@ -1,4 +1,4 @@
-"""The column: where the vertebrae are, how each is formed, and what lies between and in them."""
+"""The vertebral column: places and forms of the vertebrae, discs, canal and hardware."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,19 +17,20 @@ from osteo_monai.virtual.person import Person, Variant
 L = VertebraLevel
 
 Beaks = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]
-"""Of the lower and of the upper rim: size (share of the half-width) and direction (radians from the right, forward)."""
+"""Osteophytes of the lower and upper rim: size (share of the half-width), direction (radians from the right,
+forward)."""
 
 
 def _spikes(angle: Tensor, rim: Sequence[tuple[float, float]]) -> Tensor:
-    """How far the osteophytes of a rim reach out at each ``angle``, as a share of the body's half-width."""
+    """Return the extent of the osteophytes of a rim at each ``angle``, as a share of the half-width of the body."""
     out = torch.zeros_like(angle)
     for size, at in rim:
-        out += size * torch.exp(6.0 * (torch.cos(angle - at) - 1.0))  # half as far 28 degrees aside
+        out += size * torch.exp(6.0 * (torch.cos(angle - at) - 1.0))  # half the extent at 28 degrees
     return out
 
 
 class ColumnBuilder(Builder):
-    """Builds vertebrae, discs, canal and hardware."""
+    """Build vertebrae, discs, canal and hardware."""
 
     person: Person
     vertebrae: list[Vertebra]
@@ -38,14 +39,14 @@ class ColumnBuilder(Builder):
     _rib_reach: dict[VertebraLevel, tuple[float, float]]
 
     def vertebra(self, level: VertebraLevel) -> Vertebra:
-        """Return the body of ``level``; KeyError if this spine has none."""
+        """Return the body of ``level``; raise ``KeyError`` if this spine has none."""
         for vertebra in self.vertebrae:
             if vertebra.level == level:
                 return vertebra
         raise KeyError(f"this spine has no {level}")
 
     def _at(self, z: float) -> Vec:
-        """Centre of the column at height ``z``, by linear interpolation between the bodies."""
+        """Return the centre of the column at height ``z``, by linear interpolation between the bodies."""
         zs = [v.centre[2] for v in self.vertebrae]
         return np.array([np.interp(z, zs, [v.centre[i] for v in self.vertebrae]) for i in range(3)])
 
@@ -100,10 +101,10 @@ class ColumnBuilder(Builder):
         self._build_person_bone(aged)
 
     def _build_person_bone(self, aged: float) -> None:
-        """Draw what all bodies of a person have in common; ``aged`` is 0 at 35 years and 1 at 85."""
+        """Draw the common properties of all bodies of a person; ``aged`` is 0 at 35 years and 1 at 85."""
         self._osteophytes = Variant.OSTEOPHYTES in self.person.variants
         self._beaks = self._uniform(0.4, 1.0) if self._osteophytes else 0.6 * aged * self._uniform(0, 1)
-        """How far osteophytes of this person go: 1 for up to a third of the body's half-width."""
+        """Extent of osteophytes of this person: 1 for up to a third of the half-width of the body."""
         self._beak_side = self._uniform(0, np.pi)
         self._sclerosis = self._uniform(0.2, 1.2) if self._osteophytes else 0.8 * aged * self._uniform(0, 1)
         self._cortex_mm, self._cortex_mg = self._uniform(0.70, 1.05), self._uniform(540, 740)
@@ -113,12 +114,14 @@ class ColumnBuilder(Builder):
             self._uniform(1.2, 1.9),
         )
         self._plate_share = self._uniform(0.54, 0.84)
-        """Density of end plates against that of the side walls."""
+        """Density of end plates relative to that of the side walls."""
         self._plate_rise = self._uniform(0.45, 1.10)
-        """How much denser the spongy bone is just below an end plate, for a density of 150 mg/cm3."""
+        """Relative increase of trabecular density below an end plate, for a density of 150 mg/cm3."""
 
     def _make_body_distance(self, v: Vertebra) -> Callable[[Positions], Tensor]:
-        """Body with concave waist and posterior wall, dished end plates, beaked rims and a little irregularity."""
+        """Return the distance to a body with concave waist, posterior wall and end plates, osteophytes and
+        irregularity.
+        """
         rng = self._rng
         waist = self._uniform(0.05, 0.13)
         dish = self._uniform(0.04, 0.11) * v.height
@@ -169,7 +172,7 @@ class ColumnBuilder(Builder):
     def _draw_beaks(self) -> Beaks:
         """Draw the osteophytes of a body: on each rim one that is large or missing, and a smaller one.
 
-        They point forward or to a side, not into the canal; mostly to the side that the person favours.
+        They point forward or to a side, not into the canal; mostly to the preferred side of the person.
         """
         rims = []
         for _ in range(2):
@@ -197,7 +200,7 @@ class ColumnBuilder(Builder):
         if index and self._beaks > 0.3 and self._rng.random() < 0.15:
             self._build_bridge(v, self.vertebrae[index - 1], strength)
 
-        # the body last, so that its label is its own
+        # the body last, so that it keeps its label
         half = v.height / 2
         wall = self._cortex_mg * strength * self._uniform(0.93, 1.07)
         plate = self._plate_share * self._cortex_mg * (0.4 + 0.6 * strength) * self._uniform(0.93, 1.07)
@@ -248,7 +251,9 @@ class ColumnBuilder(Builder):
         )
 
     def _build_bridge(self, v: Vertebra, below: Vertebra, strength: float) -> None:
-        """A bony bridge before the disc below, from rim to rim, where the lower rim's osteophyte points."""
+        """Add a bony bridge before the disc below, from rim to rim, in the direction of the osteophyte of the lower
+        rim.
+        """
         ((_, angle), _), _ = self._beak[v.level]
         mineral = 450 * strength
         points = []
@@ -265,7 +270,9 @@ class ColumnBuilder(Builder):
         self._pipe(curve, radius, lambda palette, p, d: palette.bone(mineral))
 
     def _make_pattern(self, v: Vertebra) -> Callable[[Positions], Tensor]:
-        """Relative density of the spongy bone in the frame of the body: denser below plates and in corners, grainy."""
+        """Return the relative trabecular density in the frame of the body: higher below plates and in corners, with
+        grain.
+        """
         texture = self._uniform(0.08, 0.22) + 0.14 * float(np.clip((120 - v.density) / 120, 0, 1))
         coarse, fine = self._uniform(3.5, 7.0), self._uniform(1.4, 2.4)
         rise, shift, tint = self._uniform(0.0, 0.15), self._uniform(0, 40), self._uniform(-0.12, 0.12)
@@ -292,7 +299,9 @@ class ColumnBuilder(Builder):
         return pattern
 
     def _build_vein(self, v: Vertebra, rim: float) -> None:
-        """The basivertebral vein: a flat dark cleft from the back wall to a third of the depth, with a dense rim."""
+        """Add the basivertebral vein: a flat dark cleft from the back wall to a third of the depth, with a dense
+        rim.
+        """
         s = v.half_width / 21.5
         dark = v.density * self._uniform(0.0, 0.45)
         tip = -v.back + self._uniform(0.25, 0.45) * (v.front + v.back)
@@ -330,7 +339,7 @@ class ColumnBuilder(Builder):
         shell: tuple[float, Value] | None = None,
         label: int | None = 0,
     ) -> None:
-        """A rod given, and stretched, in the frame of a vertebra; by default it is no part of the body."""
+        """Add a rod in the frame of a vertebra; by default it is not part of the body."""
         end = start if end is None else end
         self._add(
             [v.world(*start), v.world(*end)],
@@ -343,7 +352,7 @@ class ColumnBuilder(Builder):
 
     @staticmethod
     def _central_points(v: Vertebra) -> Positions:
-        """Points of the central half of the height and 0.7 of the width and depth, in the frame of the body."""
+        """Return points of the central half of the height and 0.7 of the width and depth, in the frame of the body."""
         grid = torch.linspace(-1, 1, 15)
         u, y, w = torch.meshgrid(grid, grid, grid, indexing="ij")
         inside = u * u + y * y < 1
@@ -376,7 +385,7 @@ class ColumnBuilder(Builder):
             self._rod(below - v.frame[:, 0] * 8, below + v.frame[:, 0] * 8 * (1 + core), 1.4, fixed("air"))
 
     def _build_canal(self) -> None:
-        """Fat, mostly behind, the thecal sac against the bodies' back, and the cord down to L1; along all levels."""
+        """Add fat, mostly behind, the thecal sac behind the bodies, and the cord down to L1, along all levels."""
 
         def line(behind: float, levels: Sequence[Vertebra]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             ends = [

@@ -1,4 +1,4 @@
-"""The hip bones and the sacrum as a radiograph of the lumbar spine shows them, finer than a CT of the spine needs."""
+"""Hip bones and sacrum for radiographs of the lumbar spine, finer than a CT of the spine needs."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a body is made of: shapes with a distance function and a value, painted in order."""
+"""Shapes with a distance function and a value, painted in order."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -18,19 +18,19 @@ Vec = NDArray[np.float64]
 
 
 class Palette(Protocol):
-    """What a shape is painted with: HU for CT, attenuation or mineral for other acquisitions."""
+    """Values of materials: HU for CT, attenuation or mineral for other acquisitions."""
 
     def tissue(self, name: str) -> float:
         """Value of a soft tissue, fluid or gas."""
 
     def bone(self, density: float | Tensor) -> float | Tensor:
-        """Value of bone whose density is in mg/cm3 K2HPO4 as single-energy QCT at 120 kVp reads it."""
+        """Value of bone whose density is in mg/cm3 K2HPO4 as by single-energy QCT at 120 kVp."""
 
     def mineral(self, density: float, standard: MineralStandard) -> float:
         """Value of a reference mineral in water, mg/cm3."""
 
     def solid(self, name: str) -> float:
-        """Value of a foreign material."""
+        """Value of an implant material."""
 
 
 Value = Callable[[Palette, Positions, Tensor], "float | Tensor"]
@@ -38,7 +38,7 @@ Value = Callable[[Palette, Positions, Tensor], "float | Tensor"]
 
 @dataclass(frozen=True)
 class Shape:
-    """One thing in the body: the box it lies in, its distance function, what it is made of and its label."""
+    """One part of the body: bounding box, distance function, material and label."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -48,7 +48,7 @@ class Shape:
     shell: tuple[float, Value] | None = None
     """Thickness in mm and value of a shell on the inside of the surface (cortex)."""
     mineral: bool = False
-    """Whether it is calcified though it lies among the soft tissues."""
+    """Whether it is a calcification in soft tissue."""
 
 
 class Noise:
@@ -57,7 +57,7 @@ class Noise:
     def __init__(self, seed: int, size: int = 48) -> None:
         generator = torch.Generator().manual_seed(seed)
         cube = torch.randn((size,) * 3, generator=generator)
-        for axis in range(3):  # no seam from one period to the next
+        for axis in range(3):  # continuous from one period to the next
             cube.select(axis, -1).copy_(cube.select(axis, 0))
         self._size = size
         self._cube = cube[None, None]
@@ -74,6 +74,7 @@ class Noise:
 
 
 def fixed(name: str) -> Value:
+    """Return the value of a tissue without texture."""
     return lambda palette, p, d: palette.tissue(name)
 
 
@@ -89,7 +90,7 @@ def spline(points: Sequence[Sequence[float] | Vec], per_piece: int = 4) -> NDArr
 
 
 class Builder:
-    """Adds shapes to a list, at random but repeatably: what the regions of the body are built with."""
+    """Add shapes to a list, at random but repeatably; base of the builders of all regions."""
 
     shapes: list[Shape]
     _rng: np.random.Generator
@@ -144,21 +145,21 @@ class Builder:
         shell: tuple[float, Value] | None = None,
         pieces: int = 4,
     ) -> None:
-        """A bent tube without seams: each shape is the union of a few pieces, and knows those next to it."""
+        """Add a bent tube without seams: each shape is the union of a few pieces, including the adjacent ones."""
         last = len(points) - 1
         for first in range(0, last, pieces):
             end = min(first + pieces, last)
-            own = points[first : end + 1]
+            pieces_points = points[first : end + 1]
             reach = float(radius[first : end + 1].max()) * max(stretch)
-            known = range(max(first - 1, 0), min(end + 1, last))
+            included = range(max(first - 1, 0), min(end + 1, last))
             parts = [
-                (points[i].tolist(), points[i + 1].tolist(), float(radius[i]), float(radius[i + 1])) for i in known
+                (points[i].tolist(), points[i + 1].tolist(), float(radius[i]), float(radius[i + 1])) for i in included
             ]
 
             def distance(p: Positions, parts: Sequence[tuple[Vec, Vec, float, float]] = tuple(parts)) -> Tensor:
                 return functools.reduce(torch.minimum, (capsule(p, a, b, ra, rb, stretch) for a, b, ra, rb in parts))
 
-            self._add(list(own), reach, distance, value, label, shell)
+            self._add(list(pieces_points), reach, distance, value, label, shell)
 
     def _tube(self, points: Sequence[Vec], radius: Sequence[float], value: Value, **keywords: object) -> None:
         for a, b, ra, rb in zip(points[:-1], points[1:], radius[:-1], radius[1:], strict=True):
@@ -168,7 +169,7 @@ class Builder:
         shift = self._uniform(0, 40)
 
         def value(palette: Palette, p: Positions, d: Tensor) -> float | Tensor:
-            if getattr(palette, "smooth", False):  # summed along rays, texture is nothing but time
+            if getattr(palette, "smooth", False):  # texture is lost in sums along rays and costs time
                 return palette.tissue(name)
             return palette.tissue(name) + contrast * self._noise(p, scale, shift)
 
@@ -176,7 +177,7 @@ class Builder:
 
 
 def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> None:
-    """Paint shapes in order, each in its own box."""
+    """Paint shapes in order, each in its bounding box."""
     boxes = canvas.boxes(np.array([s.low for s in shapes]), np.array([s.high for s in shapes]))
     for shape, box in zip(shapes, boxes, strict=True):
         if box is None:
@@ -193,26 +194,25 @@ def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> N
 
 
 def _painted(canvas: Canvas, box: Box, distance: Tensor) -> tuple[Box | None, Positions, Tensor]:
-    """Shrink ``box`` to what a shape colours: values, with their textures, cost more than distances.
+    """Shrink ``box`` to the painted voxels, since values with textures are slower than distances.
 
-    Nothing outside is coloured, so that the painting stays the same. On a graphics processor looking costs more than
-    it saves.
+    The result is the same, since nothing outside is painted. On a GPU the search takes longer than it saves.
     """
     size = tuple(part.stop - part.start for part in box)
     if distance.device.type != "cpu" or distance.shape != size:
         return box, canvas.positions(box), distance
-    some = np.logical_or.reduce
+    reduce_any = np.logical_or.reduce
     near = distance.numpy() < 0.5 * canvas.widest
-    front = some(near, axis=0)
+    front = reduce_any(near, axis=0)
     inner = []
-    for hit in (some(near.reshape(size[0], -1), axis=1), some(front, axis=1), some(front, axis=0)):
-        found = np.flatnonzero(hit)
-        if not len(found):
+    for hit in (reduce_any(near.reshape(size[0], -1), axis=1), reduce_any(front, axis=1), reduce_any(front, axis=0)):
+        indices = np.flatnonzero(hit)
+        if not len(indices):
             return None, canvas.positions(box), distance
-        # one voxel more, from which gradients at the last coloured voxels are taken
-        inner.append(slice(max(int(found[0]) - 1, 0), int(found[-1]) + 2))
+        # one more voxel for the gradients at the last painted voxels
+        inner.append(slice(max(int(indices[0]) - 1, 0), int(indices[-1]) + 2))
     x, y, z = (
-        slice(part.start + found.start, min(part.start + found.stop, part.stop))
-        for part, found in zip(box, inner, strict=True)
+        slice(part.start + painted.start, min(part.start + painted.stop, part.stop))
+        for part, painted in zip(box, inner, strict=True)
     )
     return (x, y, z), canvas.positions((x, y, z)), distance[inner[0], inner[1], inner[2]]

@@ -44,7 +44,7 @@ class _Cavity:
 
 
 class TrunkBuilder(ColumnBuilder):
-    """Builds the soft tissues around a column."""
+    """Build the soft tissues around a column."""
 
     half_width: float
     half_depth: float
@@ -88,7 +88,8 @@ class TrunkBuilder(ColumnBuilder):
                 shoulder = ((z - (top - 110)) / 110).clamp(0.0, 1.3)
                 scale = scale * (1.0 - 0.35 * shoulder * shoulder)
                 reach = ((x.abs() / (a * scale)) ** power + (y.abs() / (b * scale)) ** power).clamp(min=1e-6)
-                return (x * x + y * y).sqrt() * (1.0 - reach ** (-1 / power))
+                radius: Tensor = (x * x + y * y).sqrt() * (1.0 - reach ** (-1 / power))
+                return radius
 
             return distance
 
@@ -110,7 +111,7 @@ class TrunkBuilder(ColumnBuilder):
         self._arms = slice(arms_from, len(self.shapes))
 
     def _build_arms(self) -> None:
-        """Arms at the sides."""
+        """Add arms at the sides."""
         for side in (-1.0, 1.0):
             x = self._middle[0] + side * (self.half_width + self._uniform(35, 60))
             y = self._middle[1] + self._uniform(-50, 30)
@@ -121,7 +122,7 @@ class TrunkBuilder(ColumnBuilder):
             self._rod(a, b, self._uniform(4, 6), fixed("yellow_marrow"))
 
     def _build_wires(self) -> None:
-        """Leads and lines on the skin in front and at the sides."""
+        """Add leads and lines on the skin in front and at the sides."""
         for _ in range(int(self._rng.integers(1, 4))):
             angle, drift = self._uniform(0.25 * np.pi, 1.75 * np.pi), self._uniform(-0.5, 0.5)
             low, high = sorted(self._uniform(self._bottom, self._top) for _ in range(2))
@@ -136,7 +137,7 @@ class TrunkBuilder(ColumnBuilder):
             self._pipe(curve, radius, lambda palette, p, d: palette.solid("titanium"))
 
     def _fit_sway(self) -> float:
-        """Fit the column's course from back to front; return the y in mm of its hindmost part."""
+        """Fit the course of the column from back to front; return the y in mm of its hindmost part."""
         z = np.array([v.centre[2] for v in self.vertebrae])
         y = np.array([v.centre[1] for v in self.vertebrae])
         self._sway = [float(c) for c in np.polyfit(z / 100.0, y, 4)]
@@ -145,7 +146,9 @@ class TrunkBuilder(ColumnBuilder):
         return self._hindmost
 
     def _forward(self, z: Tensor) -> Tensor:
-        """How far the trunk's section at height ``z`` lies before the hindmost one, mm: it follows the column."""
+        """Return how far in mm the section of the trunk at height ``z`` is before the hindmost one: it follows the
+        column.
+        """
         at = z.clamp(*self._sway_z) / 100.0
         y = torch.full_like(at, self._sway[0])
         for c in self._sway[1:]:

@@ -43,15 +43,15 @@ TILT_DEGREES: dict[VertebraLevel, float] = dict(
         strict=True,
     )
 )
-"""How far the long axis of each body leans forward, for an average lordosis and kyphosis."""
+"""Forward tilt of the long axis of each body, for an average lordosis and kyphosis."""
 
 FEMALE_SCALE = 0.90
-"""Linear size of women's vertebrae against men's (10-15 % larger in men; commonly quoted)."""
+"""Linear size of vertebrae of women relative to men (10-15 % larger in men; commonly quoted)."""
 
 
 @dataclass(frozen=True)
 class Vertebra:
-    """A vertebral body: where it is, how it is turned, how large it is, how dense."""
+    """A vertebral body: place, rotation, size and density."""
 
     level: VertebraLevel
     centre: Vec
@@ -65,32 +65,34 @@ class Vertebra:
     disc_below: float
     density: float
     fracture: float
-    """Fraction of the anterior height that is lost; 0 for an intact body."""
+    """Loss of anterior height as a fraction; 0 for an intact body."""
 
     @property
     def trabecular_density(self) -> float:
-        """What the trabecular bone has in mg/cm3 K2HPO4: a collapsed body's is compacted."""
+        """Density of the trabecular bone in mg/cm3 K2HPO4, which is compacted in a collapsed body."""
         return self.density * (1.0 + 0.5 * self.fracture)
 
     @property
     def reach_z(self) -> float:
-        """How far the body reaches above and below its centre along z, in mm; a little generous."""
+        """Extent of the body above and below its centre along z, in mm, slightly overestimated."""
         return float(0.5 * self.height + abs(self.frame[2, 1]) * self.front + abs(self.frame[2, 0]) * self.half_width)
 
     def world(self, u: float, v: float, w: float) -> Vec:
-        """Position in RAS+ mm of a point of the body's frame."""
+        """Return the position in RAS+ mm of a point in the frame of the body."""
         position: Vec = self.centre + self.frame @ np.array([u, v, w])
         return position
 
     def local(self, p: Positions) -> Positions:
-        """Coordinates u, v, w of RAS+ positions."""
+        """Return the coordinates u, v, w of RAS+ positions."""
         d = [x - float(c) for x, c in zip(p, self.centre, strict=True)]
         u, v, w = (d[0] * float(f[0]) + d[1] * float(f[1]) + d[2] * float(f[2]) for f in self.frame.T)
         return u, v, w
 
 
 def rotation(pitch: float, roll: float, yaw: float) -> NDArray[np.float64]:
-    """Frame whose up axis leans forward by ``pitch``, to the right by ``roll``, turned by ``yaw`` (degrees)."""
+    """Return a frame whose up axis leans forward by ``pitch``, to the right by ``roll``, turned by ``yaw``
+    (degrees).
+    """
     a, b, c = np.deg2rad([pitch, roll, yaw])
     about_x = np.array([[1, 0, 0], [0, np.cos(a), np.sin(a)], [0, -np.sin(a), np.cos(a)]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -100,7 +102,7 @@ def rotation(pitch: float, roll: float, yaw: float) -> NDArray[np.float64]:
 
 
 def sequence(variants: frozenset[Variant]) -> list[VertebraLevel]:
-    """The presacral levels of a spine with ``variants``, from the lowest up."""
+    """Return the presacral levels of a spine with ``variants``, from the lowest up."""
     levels: list[VertebraLevel] = [level for level in BODY_SIZE_MM if level not in (L.T13, L.L6)]
     if Variant.LUMBARISED in variants:
         levels.append(L.L6)

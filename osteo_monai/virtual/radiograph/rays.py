@@ -38,7 +38,7 @@ class RayGeometry:
     def project(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance (column-wise, row-wise) from the central ray in mm at the detector."""
         local = (point - self.source) @ self.frame
-        return np.array([local[0], local[2]]) * self.distance / local[1]
+        return np.asarray(np.array([local[0], local[2]]) * self.distance / local[1])
 
 
 _VIEW_FRAMES: dict[View, NDArray[np.float64]] = {

@@ -1,0 +1,15 @@
+"""Published accuracies of the calibration methods, from which the interval of a density follows."""
+
+ASYNCHRONOUS_RELATIVE_SD = 0.080
+"""Asynchronous against simultaneous calibration, RMSD 8.0 % (Kaesmacher 2017)."""
+INTERNAL_RELATIVE_SD = 0.078
+"""Internal (tissue) calibration, RMSD 7.8 % (Kaesmacher 2017)."""
+PHANTOM_RELATIVE_SD = 0.067
+"""In-scan phantom, upper end of the accuracies of 1.4 to 6.7 % (Wang L 2017)."""
+OTHER_SCANNER_SD = 0.092
+"""A calibration carried to another scanner scatters by 9.2 % (Skornitzke 2022)."""
+OTHER_KVP_SD = 0.054
+"""Physics against the population HU at L1 (AAPM 2026, n = 16,747): at 100 kVp 1.128 against 1.051 times the HU at 120
+kVp, at 140 kVp 0.912 against 0.932; root mean square of the two disagreements (7.3 and 2.2 %)."""
+ABSOLUTE_SD_MG_CM3 = 3.0
+"""Offset that no slope explains: phantomless bias of 3.0 mg/cm3 (PMC8844761), equal to 4 HU of water."""

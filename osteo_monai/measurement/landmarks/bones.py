@@ -1,0 +1,178 @@
+"""Landmarks of a vertebral body: the bone at each side, the sacrum below, and their likelihood under each role."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+from scipy.stats import norm
+
+Side = Literal["right", "left"]
+Role = Literal["ribbed", "last_ribbed", "lumbar", "last_lumbar"]
+
+SIDES: tuple[Side, ...] = get_args(Side)
+ROLES: tuple[Role, ...] = get_args(Role)
+"""``ribbed``: carries a rib and is not the last that does; ``last_ribbed``; ``lumbar``: no rib, and not the last above
+the sacrum; ``last_lumbar``."""
+MAX_LOG_LIKELIHOOD = 4.0
+"""Largest log-likelihood of the landmarks of one body, so that no single observation is decisive."""
+STUB_MM = 33.0
+"""A structure that ends nearer to the axis than this is the root of an arch, not a visible process."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Normal distributions, mean and SD in mm, of length and descent, with a share of the mixture."""
+
+    share: float
+    length: float
+    length_sd: float
+    descent: float
+    descent_sd: float
+
+
+_SHAPES: dict[Role, tuple[_Shape, ...]] = {
+    "ribbed": (_Shape(1.0, 185.0, 25.0, 75.0, 35.0),),
+    "last_ribbed": (
+        _Shape(0.60, 98.0, 28.0, 55.0, 35.0),
+        _Shape(0.28, 35.0, 10.0, 6.0, 7.0),
+        _Shape(0.12, 150.0, 25.0, 75.0, 35.0),
+    ),
+    "lumbar": (_Shape(1.0, 26.0, 7.0, 0.0, 6.0),),
+    "last_lumbar": (_Shape(1.0, 28.0, 8.0, 2.0, 8.0),),
+}
+"""Length and descent by role, of a person of scale 1: ribs of T11 155 to 195 mm, of T12 82 to 134 mm, processes 15 to
+39 mm long on the real scans."""
+_SEEN_NONE: dict[Role, float] = {"ribbed": 0.004, "last_ribbed": 0.05, "lumbar": 0.25, "last_lumbar": 0.2}
+"""Probability of no bone beyond 33 mm at a visible side."""
+UNCERTAIN_STUB_MM, UNCERTAIN_STUB = 45.0, 0.15
+"""A rudimentary last rib cannot be distinguished from a process, but is rare (one of sixteen real scans, both sides). A
+structure shorter than the first in mm counts against a last rib by this factor a side at most; one without a free end
+that is as short does not count."""
+UNCERTAIN_MERGED_MM = 80.0
+"""A process of L5 that merges with the pelvis is followed up to 65 mm: merged structures shorter than this do not
+count."""
+OUTLIERS = 0.02
+"""Share of observations without information on the role; limits the evidence of one side."""
+SIDE_WEIGHT = 0.7
+"""Weight of a side: two sides of one body are not independent."""
+MAX_ODDS = 3.0
+"""Bound of the log-odds of the sacrum."""
+
+
+@dataclass(frozen=True)
+class LateralBone:
+    """A rib or a transverse process of a vertebra."""
+
+    side: Side
+    reach_mm: float
+    """Distance of the outer end from the axis of the column, to the side."""
+    descent_mm: float
+    """Height of the inner end above the outer one along the axis of the body."""
+    length_mm: float
+    """Along its course, from the side of the body (18 mm beside the axis) to the outer end."""
+    volume_cm3: float
+    """Of the part beyond 27 mm beside the axis."""
+    thickness_mm: float
+    """Diameter of a rod of the same volume and length."""
+    leaves_view: bool
+    """Whether it ends at the border of the scan or of the window, so that it may be longer."""
+    merges: bool
+    """Whether it ends in a structure too thick for a rib (an enhanced organ, the pelvis), so that it may be longer."""
+    belonging: float
+    """Certainty that it belongs to this body and not to a neighbour, 0 to 1."""
+
+    @property
+    def open_end(self) -> bool:
+        """Whether only a lower limit of its length is known."""
+        return self.leaves_view or self.merges
+
+
+@dataclass(frozen=True)
+class BodyLandmarks:
+    """Landmarks of one body.
+
+    Attributes:
+        right, left: the bone that starts at this side; ``None`` if none was found.
+        right_in_view, left_in_view: whether the image covers this side far enough to show a rib, and shows it clearly.
+        sacrum_below: probability from the image that the next bone below is the sacrum; ``None`` if the scan ends.
+        scale: size of the person by which lengths were divided for the likelihoods; 1 is average.
+    """
+
+    right: LateralBone | None
+    left: LateralBone | None
+    right_in_view: bool
+    left_in_view: bool
+    sacrum_below: float | None
+    scale: float = 1.0
+
+
+def role_log_likelihoods(landmarks: BodyLandmarks) -> dict[Role, float]:
+    """Return the log-likelihood of each role of the body, relative to the mean of the roles.
+
+    Returns:
+        Natural logarithms within +-4; all 0 without any observation. Differences matter, not values.
+    """
+    total = np.zeros(len(ROLES))
+    sides = ((landmarks.right, landmarks.right_in_view), (landmarks.left, landmarks.left_in_view))
+    for bone, in_view in sides:
+        total += SIDE_WEIGHT * _side_log_likelihoods(bone, in_view, landmarks.scale)
+    if landmarks.sacrum_below is not None:
+        odds = float(np.clip(logit(np.clip(landmarks.sacrum_below, 1e-3, 1 - 1e-3)), -MAX_ODDS, MAX_ODDS))
+        total += odds / 2 * np.array([1.0 if role == "last_lumbar" else -1.0 for role in ROLES])
+    total = np.clip(total, -MAX_LOG_LIKELIHOOD, MAX_LOG_LIKELIHOOD)
+    return {role: float(value) for role, value in zip(ROLES, total, strict=True)}
+
+
+def _side_log_likelihoods(bone: LateralBone | None, in_view: bool, scale: float) -> NDArray[np.float64]:
+    """Return the log-likelihood of each role, relative to their mean, of one side; 0 without information."""
+    short = bone is not None and bone.length_mm < (UNCERTAIN_MERGED_MM if bone.merges else UNCERTAIN_STUB_MM) * scale
+    if bone is None or bone.reach_mm < STUB_MM * scale:
+        if not in_view or (bone is not None and bone.open_end):
+            return np.zeros(len(ROLES))
+        likelihood = np.array([_SEEN_NONE[role] for role in ROLES])
+    elif short and bone.open_end:
+        return np.zeros(len(ROLES))
+    else:
+        likelihood = np.array([_density(bone, _SHAPES[role], scale) for role in ROLES])
+    if short:
+        last, lumbar = ROLES.index("last_ribbed"), ROLES.index("lumbar")
+        likelihood[last] = max(likelihood[last], UNCERTAIN_STUB * likelihood[lumbar])
+    relative = likelihood / likelihood.mean()
+    belonging = 1.0 if bone is None else bone.belonging
+    return np.asarray(belonging * np.log((1 - OUTLIERS) * relative + OUTLIERS))
+
+
+def _density(bone: LateralBone, shapes: Sequence[_Shape], scale: float) -> float:
+    """Return the density (per mm2) of length and descent under a mixture; for an open end that of at least that
+    length.
+    """
+    length, descent = bone.length_mm / scale, bone.descent_mm / scale
+    if bone.open_end:
+        return 1e-6 + sum(s.share * float(norm.sf(length, s.length, s.length_sd)) for s in shapes)
+    return 1e-9 + sum(
+        s.share * float(norm.pdf(length, s.length, s.length_sd) * norm.pdf(descent, s.descent, s.descent_sd))
+        for s in shapes
+    )
+
+
+def describe_last_rib(landmarks: BodyLandmarks, level: str) -> str:
+    """Return a sentence for the report on the last ribs: "T12 carries the last ribs: right 98 mm, left 105 mm".
+
+    Args:
+        landmarks: of the body that carries them.
+        level: its name.
+    """
+    sides = ((landmarks.right, landmarks.right_in_view), (landmarks.left, landmarks.left_in_view))
+    texts = [_rib_text(side, *observed) for side, observed in zip(SIDES, sides, strict=True)]
+    if landmarks.right is None and landmarks.left is None:
+        return f"No rib was seen at {level}: {', '.join(texts)}"
+    return f"{level} carries the last ribs: {', '.join(texts)}"
+
+
+def _rib_text(side: str, bone: LateralBone | None, in_view: bool) -> str:
+    if bone is None:
+        return f"{side} none" if in_view else f"{side} not in view"
+    return f"{side} {'at least ' if bone.open_end else ''}{bone.length_mm:.0f} mm"
