@@ -37,15 +37,20 @@ if TYPE_CHECKING:
     )
     from osteo_monai.imaging import CTVolume, read_ct
     from osteo_monai.imaging.radiograph import Radiograph, read_radiograph
-    from osteo_monai.reporting import write_report
     from osteo_monai.reporting.evaluation import EvaluationOptions, evaluate
     from osteo_monai.screening import (
+        InternalCalibration,
+        PhysicsCalibration,
         RadiographOptions,
+        RegistryCalibration,
+        Screening,
         ScreeningOptions,
         ScreeningResult,
+        UserCalibration,
         screen,
         screen_radiographs,
     )
+    from osteo_monai.screening_files import write_screening
     from osteo_monai.statistics.meta_analysis import pool_studies
     from osteo_monai.virtual.cohort import write_cohort as make_cohort
     from osteo_monai.virtual.cohort import write_virtual_radiograph as make_radiograph
@@ -58,21 +63,26 @@ __all__ = [
     "DensityThresholds",
     "EvaluationOptions",
     "Finding",
+    "InternalCalibration",
     "Manifest",
     "ManifestError",
     "MineralStandard",
     "ModelMissingError",
     "NotEstimableError",
     "OsteoError",
+    "PhysicsCalibration",
     "Radiograph",
     "RadiographOptions",
+    "RegistryCalibration",
     "ScanRefusedError",
+    "Screening",
     "ScreeningOptions",
     "ScreeningResult",
     "Severity",
     "Sex",
     "UnattainableError",
     "UnusableInputError",
+    "UserCalibration",
     "VertebraLevel",
     "View",
     "__version__",
@@ -87,7 +97,7 @@ __all__ = [
     "read_radiograph",
     "screen",
     "screen_radiographs",
-    "write_report",
+    "write_screening",
 ]
 
 try:
@@ -121,9 +131,20 @@ if not TYPE_CHECKING:  # hidden from type checkers: they use the imports above a
         ),
         "imaging": ("CTVolume", "read_ct"),
         "imaging.radiograph": ("Radiograph", "read_radiograph"),
-        "reporting": ("write_report",),
         "reporting.evaluation": ("EvaluationOptions", "evaluate"),
-        "screening": ("RadiographOptions", "ScreeningOptions", "ScreeningResult", "screen", "screen_radiographs"),
+        "screening": (
+            "InternalCalibration",
+            "PhysicsCalibration",
+            "RadiographOptions",
+            "RegistryCalibration",
+            "Screening",
+            "ScreeningOptions",
+            "ScreeningResult",
+            "UserCalibration",
+            "screen",
+            "screen_radiographs",
+        ),
+        "screening_files": ("write_screening",),
         "statistics.meta_analysis": ("pool_studies",),
         "virtual.cohort": ("make_cohort", "make_ct", "make_radiograph"),
     }

@@ -7,7 +7,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xgboost
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -137,6 +139,16 @@ def test_shipped_weights_are_small() -> None:
     sizes = {path: path.stat().st_size for path in (ROOT / "bundles").glob("*/models/*.pt")}
     assert all(size <= 16 * MIB for size in sizes.values()), sizes
     assert sum(sizes.values()) <= 64 * MIB
+
+
+@pytest.mark.parametrize(("name", "probability"), [("clinical", 0.044288), ("combined", 0.387867)])
+def test_shipped_models_of_xgboost_are_read_right(name: str, probability: float) -> None:
+    # computed with xgboost 3.2, which wrote the models; xgboost 3.0 computes 0.078 and 0.537
+    booster = xgboost.Booster()
+    booster.load_model(ROOT / "bundles" / "osteoporosis_classification_chest_xray" / "models" / f"{name}.ubj")
+    facts = np.full((1, booster.num_features()), 50.0, dtype=np.float32)
+    predicted = booster.predict(xgboost.DMatrix(facts, feature_names=booster.feature_names))
+    assert predicted.tolist() == pytest.approx([probability], abs=1e-5)
 
 
 def test_nothing_belongs_to_one_machine() -> None:

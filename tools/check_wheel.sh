@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Build the source archive with the lowest setuptools that pyproject.toml allows, build the wheel from that archive, install
-# it away from the checkout and screen a virtual CT with it. The libraries are those of the Python that is
-# given, by default .venv/bin/python.
+# Build the source archive with the lowest setuptools that pyproject.toml allows, build the wheel from it, install that away
+# from the checkout and screen a virtual CT.
+#
+#     tools/check_wheel.sh [PYTHON]
+#
+# The libraries are those of PYTHON, by default .venv/bin/python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +22,8 @@ lowest="$(sed -n 's/^requires = \["setuptools>=\([0-9.]*\)"\]$/\1/p' pyproject.t
 "$PYTHON" -m pip install --quiet --target "$work/setuptools" "setuptools==$lowest"
 (
     cd "$work/source"
-    PYTHONPATH="$work/setuptools" "$PYTHON" -c "from setuptools import build_meta; build_meta.build_sdist('$work')" > "$work/log"
+    PYTHONPATH="$work/setuptools" "$PYTHON" -c "from setuptools import build_meta; build_meta.build_sdist('$work')" \
+        > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
     PYTHONPATH="$work/setuptools" "$PYTHON" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$work" \
         "$work"/*.tar.gz
 )
