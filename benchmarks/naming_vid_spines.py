@@ -32,7 +32,8 @@ from rich.table import Table
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.landmarks import ROLES, Role
-from osteo_monai.screening.ct.naming import NAMED_LEVELS, BodyEvidence, Naming, NamingModel, name_column
+from osteo_monai.screening.ct.naming import BodyEvidence, Naming, NamingModel, name_column
+from osteo_monai.screening.ct.spines import NAMED_LEVELS
 
 RESULTS = Path(__file__).parent / "results"
 MATCH_MM = 15.0

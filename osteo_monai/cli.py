@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from osteo_monai.reporting.evaluation import EvaluationOptions
     from osteo_monai.reporting.evidence import EvidenceOptions
-    from osteo_monai.screening.ct.pipeline import ScreeningModels, ScreeningOptions
-    from osteo_monai.screening.radiographs.pipeline import RadiographModels, RadiographOptions
+    from osteo_monai.screening.models import RadiographModels, ScreeningModels
+    from osteo_monai.screening.options import Calibration, RadiographOptions, ScreeningOptions
     from osteo_monai.screening.result import RiskOpinion, ScreeningResult
     from osteo_monai.screening.studies import Study
 
@@ -165,44 +165,34 @@ class _Screening:
     def load(self) -> None:
         """Load the models of CT beforehand; those of radiographs come when a view first needs them."""
         if self.ct is not None:
-            from osteo_monai.screening.ct.pipeline import load_models
+            from osteo_monai.screening.models import load_models
 
             self.models = load_models(self.device)
         if self.radiographs is not None:
-            from osteo_monai.screening.radiographs.pipeline import RadiographModels
+            from osteo_monai.screening.models import RadiographModels
 
             self.radiograph_models = RadiographModels(self.device)
 
     def __call__(
         self, study: "Study", output: Path, name: str, on_stage: Callable[[str], None] = lambda stage: None
     ) -> "ScreeningResult":
-        if study.kind == "radiograph":
-            from osteo_monai.screening.radiographs.pipeline import screen_radiographs
+        from osteo_monai.screening_files import screen_to_folder
 
-            return screen_radiographs(
-                study.files,
-                output,
-                models=self.radiograph_models,
-                options=self.radiographs,
-                device=self.device,
-                study=name,
-                on_stage=on_stage,
-            )
-        from osteo_monai.screening.ct.pipeline import screen as screen_ct
-
-        return screen_ct(
-            study.path,
+        return screen_to_folder(
+            study,
             output,
-            models=self.models,
-            options=self.ct,
+            name=name,
             device=self.device,
-            study=name,
+            options=self.ct,
+            models=self.models,
+            radiograph_options=self.radiographs,
+            radiograph_models=self.radiograph_models,
             on_stage=on_stage,
         )
 
 
 def _screen_one(study: "Study", path: Path, output: Path, run: _Screening) -> int:
-    from osteo_monai.screening.studies import exit_code
+    from osteo_monai.screening.many import exit_code
 
     console = _console()
     with console.status("Reading") as status:
@@ -221,7 +211,7 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, run: _Scr
         TimeRemainingColumn,
     )
 
-    from osteo_monai.screening.studies import exit_code, screen_folder
+    from osteo_monai.screening.many import exit_code, screen_folder
 
     console = _console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -259,10 +249,10 @@ def _radiograph_options(
     view: str | None, age: float | None, sex: str | None, height: float | None, weight: float | None
 ) -> "RadiographOptions":
     from osteo_monai.domain import View
-    from osteo_monai.screening.radiographs.pipeline import BUNDLES, RadiographOptions
+    from osteo_monai.screening.options import SCREENED_VIEWS, RadiographOptions
 
-    if view is not None and view not in BUNDLES:
-        raise ValueError(f"--view must be {', '.join(BUNDLES)}, got '{view}'")
+    if view is not None and view not in SCREENED_VIEWS:
+        raise ValueError(f"--view must be {', '.join(SCREENED_VIEWS)}, got '{view}'")
     sexes = {"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE}
     if sex is not None and sex.lower() not in sexes:
         raise ValueError(f"--sex must be female or male, got '{sex}'")
@@ -276,14 +266,36 @@ def _radiograph_options(
 
 
 def _options(levels: str | None, thresholds: str, calibration: str, kvp: float | None) -> "ScreeningOptions":
-    from osteo_monai.screening.ct.pipeline import ScreeningOptions
+    from osteo_monai.screening.options import ScreeningOptions
 
     return ScreeningOptions(
         levels=None if levels is None else _parse_levels(levels),
         thresholds=_parse_thresholds(thresholds),
-        calibration=calibration,
+        calibration=_parse_calibration(calibration),
         kvp=kvp,
     )
+
+
+def _parse_calibration(text: str) -> "Calibration":
+    from osteo_monai.screening.options import (
+        InternalCalibration,
+        PhysicsCalibration,
+        RegistryCalibration,
+        UserCalibration,
+    )
+
+    method, _, value = text.partition(":")
+    if not value and method in ("physics", "internal"):
+        return PhysicsCalibration() if method == "physics" else InternalCalibration()
+    if method == "registry" and value:
+        return RegistryCalibration(value)
+    try:
+        if method == "user":
+            slope, intercept = (float(part) for part in value.split(","))
+            return UserCalibration(slope, intercept)
+    except ValueError:
+        pass  # the message below names all forms
+    raise ValueError(f"calibration must be physics, internal, registry:NAME or user:SLOPE,INTERCEPT, got '{text}'")
 
 
 def _parse_levels(text: str) -> tuple[VertebraLevel, ...]:

@@ -3,7 +3,7 @@
 from osteo_monai.domain import DensityThresholds, VertebraLevel
 
 HIGHEST_NAMED = VertebraLevel.T9
-"""Bodies above this level get no name of their own (the first of ``screening.naming.NAMED_LEVELS``)."""
+"""Bodies above this level get no name of their own (the first of ``screening.ct.spines.NAMED_LEVELS``)."""
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 

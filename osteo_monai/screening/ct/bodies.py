@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.end_plates import EndPlates, find_end_plates
+
+Point: TypeAlias = tuple[float, float, float]
 
 DISC_GAP_MM = 2.5
 """What is left out on both sides of a disc's middle: discs of adults are 3 to 14 mm high. Project custom, tried on
@@ -35,27 +37,22 @@ SPECK_FRACTION = 0.1
 """A component smaller than this share of the largest one between the same planes is a speck, never the body."""
 
 
-class Located(Protocol):
-    """What is needed of a located vertebra (``osteo_monai.transforms.vertebra_decoding.LocatedVertebra``)."""
+@dataclass(frozen=True)
+class VertebraLocation:
+    """Where a vertebra is; points are RAS+ mm.
 
-    @property
-    def level(self) -> VertebraLevel:
-        """Name of the vertebra."""
+    Attributes:
+        centre_mm: centre of the body.
+        superior_mm, inferior_mm: points in the middle of the disc above and below.
+    """
 
-    @property
-    def centre_mm(self) -> tuple[float, float, float]:
-        """Centre of the body, RAS+ mm."""
-
-    @property
-    def superior_mm(self) -> tuple[float, float, float]:
-        """Point on the plane half-way to the body above, RAS+ mm."""
-
-    @property
-    def inferior_mm(self) -> tuple[float, float, float]:
-        """Point on the plane half-way to the body below, RAS+ mm."""
+    level: VertebraLevel
+    centre_mm: Point
+    superior_mm: Point
+    inferior_mm: Point
 
 
-def slab(vertebrae: Sequence[Located], affine: NDArray[np.float64], slices: int) -> slice:
+def slab(vertebrae: Sequence[VertebraLocation], affine: NDArray[np.float64], slices: int) -> slice:
     """Return the axial slices that hold the given vertebrae and a margin, within ``0 .. slices``.
 
     Raises:
@@ -113,7 +110,7 @@ class Border:
         return np.asarray((depth >= 0) | ((depth >= -self.rim_mm) & (hu >= self.bone_hu)))
 
 
-def disc_borders(vertebra: Located, gap_mm: float = 0.0) -> Borders:
+def disc_borders(vertebra: VertebraLocation, gap_mm: float = 0.0) -> Borders:
     """Return planes through the discs above and below a vertebra, perpendicular to the line that joins them.
 
     Args:
@@ -124,7 +121,7 @@ def disc_borders(vertebra: Located, gap_mm: float = 0.0) -> Borders:
     return Borders(Border(superior - gap_mm * axis, axis), Border(inferior + gap_mm * axis, axis))
 
 
-def end_plate_borders(hu: NDArray[np.float32], affine: NDArray[np.float64], vertebra: Located) -> Borders:
+def end_plate_borders(hu: NDArray[np.float32], affine: NDArray[np.float64], vertebra: VertebraLocation) -> Borders:
     """Return planes just outside of the end plates of a vertebra; where one does not show, its disc's.
 
     Args:
@@ -153,7 +150,7 @@ def _beyond(plates: EndPlates, plate_mm: NDArray[np.float64]) -> Border:
     return Border(point, plates.normal, rim_mm, plates.disc_hu + RIM_CONTRAST * plates.contrast_hu)
 
 
-def _axis(vertebra: Located) -> NDArray[np.float64]:
+def _axis(vertebra: VertebraLocation) -> NDArray[np.float64]:
     """Return the unit vector from the inferior to the superior point."""
     way = np.asarray(vertebra.superior_mm) - np.asarray(vertebra.inferior_mm)
     length = float(np.linalg.norm(way))
@@ -166,7 +163,7 @@ def separate_bodies(
     mask: NDArray[np.bool_],
     affine: NDArray[np.float64],
     hu: NDArray[np.float32],
-    vertebrae: Sequence[Located],
+    vertebrae: Sequence[VertebraLocation],
     borders: Sequence[Borders],
 ) -> NDArray[np.uint8]:
     """Label each vertebra's body in a mask of bodies.
@@ -207,7 +204,7 @@ def separate_bodies(
 
 
 def disc_in_mask(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], vertebra: Located
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], vertebra: VertebraLocation
 ) -> tuple[float | None, float | None]:
     """Return how far above its place a mask of bodies has the disc above and below a vertebra, in mm.
 
@@ -240,7 +237,7 @@ def _smoothed(hu: NDArray[np.float32], affine: NDArray[np.float64], index: NDArr
     return np.asarray(smooth[tuple((index - low).T)])
 
 
-def _along(points: NDArray[np.float64], vertebra: Located) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _along(points: NDArray[np.float64], vertebra: VertebraLocation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return where points (N, 3) lie along the axis from its lower end, and how far beside it, in mm."""
     axis = _axis(vertebra)
     offset = points - np.asarray(vertebra.inferior_mm)
@@ -322,7 +319,7 @@ STAND_IN_RADII_MM = (21.0, 16.0)
 """Half width and half depth of a lumbar body of 42 x 32 mm."""
 
 
-def stand_in(vertebra: Located, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+def stand_in(vertebra: VertebraLocation, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return an elliptic cylinder (X, Y, Z) where a vertebra was located, to look around it before it is outlined."""
     mask = np.zeros(shape, dtype=bool)
     superior, inferior = np.asarray(vertebra.superior_mm), np.asarray(vertebra.inferior_mm)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,12 @@ from osteo_monai.measurement.landmarks import (
     role_log_likelihoods,
     trace_landmarks,
 )
+from osteo_monai.screening.ct.bodies import Point, VertebraLocation
 from osteo_monai.screening.ct.naming import BodyEvidence, BodyName, Naming, name_column
+from osteo_monai.screening.models import Bundle
 
-Point = tuple[float, float, float]
+if TYPE_CHECKING:
+    from osteo_monai.transforms.column_decoding import FoundBody
 
 NETWORK_SACRUM_TRUST, NETWORK_SACRUM_RANGE = 0.5, 3.0
 """Weight of the column network's log-odds that the sacrum follows, beside what geometry shows, and their limit. Its
@@ -30,50 +33,20 @@ LINE_OFF_MM = 4.0
 line; project custom."""
 
 
-class Bundle(Protocol):
-    """A bundle ready to run: image (1, X, Y, Z) with an affine in, its postprocessed dictionary out."""
-
-    name: str
-    version: str
-    weights_sha256: str
-
-    def __call__(self, image: Any, /) -> Mapping[str, Any]:
-        """Run preprocessing, network and postprocessing of the bundle on ``image``."""
-
-
-class FoundBody(Protocol):
-    """What is needed of a body that was found (``osteo_monai.transforms.column_decoding.FoundBody``)."""
-
-    probability: float
-    centre_mm: Point
-    superior_mm: Point
-    inferior_mm: Point
-    superior_seen: float
-    inferior_seen: float
-    role: tuple[float, float, float, float]
-    complete: bool
-
-
 @dataclass(frozen=True)
-class Vertebra:
-    """A vertebral body that was found and named. Positions are RAS+ mm.
+class Vertebra(VertebraLocation):
+    """A vertebral body that was detected and named.
 
     Attributes:
-        level: its name.
         certainty: posterior probability of ``level``.
-        runner_up: the next best name, ``None`` where there is none among the levels that can be named.
-        superior_mm, inferior_mm: middle of the disc above and below.
-        superior_seen, inferior_seen: how surely that disc was seen, 0 to 1; 0 where its place is inferred.
+        runner_up: the next probable name; ``None`` if it is not among the levels that can be named.
+        superior_seen, inferior_seen: certainty of the disc above and below, 0 to 1; 0 if its place is inferred.
         complete: the body is not cut by the end of the scan.
-        landmarks: what anatomy shows beside it.
+        landmarks: ribs and processes beside it.
     """
 
-    level: VertebraLevel
     certainty: float
     runner_up: VertebraLevel | None
-    centre_mm: Point
-    superior_mm: Point
-    inferior_mm: Point
     superior_seen: float
     inferior_seen: float
     complete: bool
@@ -126,10 +99,14 @@ def locate_vertebrae(volume: CTVolume, localisation: Bundle, column: Bundle) -> 
     landmarks = trace_landmarks(volume.hu, volume.affine, bodies, scale)
     evidence = [_evidence(b, role_log_likelihoods(seen)) for b, seen in zip(bodies, landmarks, strict=True)]
     naming = name_column(evidence, bottom)
-    found = list(zip(bodies, landmarks, naming.bodies, strict=True))[::-1]
-    named = [entry for entry in found if entry[2].level not in (None, VertebraLevel.SACRUM)]
-    above = tuple(body.centre_mm for body, _, name in found if name.kind == "above")
-    return Column(tuple(_vertebra(*entry) for entry in named), above, naming)
+    detected = list(zip(bodies, landmarks, naming.bodies, strict=True))[::-1]
+    vertebrae = tuple(
+        _vertebra(name.level, body, seen, name)
+        for body, seen, name in detected
+        if name.level is not None and name.level is not VertebraLevel.SACRUM
+    )
+    above = tuple(body.centre_mm for body, _, name in detected if name.kind == "above")
+    return Column(vertebrae, above, naming)
 
 
 def as_image(values: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> Any:
@@ -140,7 +117,7 @@ def as_image(values: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np
     return MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(np.array(affine)))
 
 
-def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> Sequence[FoundBody]:
+def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> "Sequence[FoundBody]":
     """Return the bodies from the lowest up; twice, where the first centre line was wrong."""
     line = np.asarray(localisation(image)["line"], dtype=np.float64)
     bodies: Sequence[FoundBody] = ()
@@ -162,7 +139,7 @@ def _distance(points: NDArray[np.float64], line: NDArray[np.float64]) -> float:
     return float(np.hypot(points[:, 0] - at[0], points[:, 1] - at[1]).max())
 
 
-def _evidence(body: FoundBody, roles: Mapping[Role, float]) -> BodyEvidence:
+def _evidence(body: "FoundBody", roles: Mapping[Role, float]) -> BodyEvidence:
     """Join what is known of one body."""
     last = ROLES.index("last_lumbar")
     odds = body.role[last] - math.log(max(1e-6, 1.0 - math.exp(body.role[last])))
@@ -178,17 +155,16 @@ def _evidence(body: FoundBody, roles: Mapping[Role, float]) -> BodyEvidence:
     )
 
 
-def _vertebra(body: FoundBody, seen: BodyLandmarks, name: BodyName) -> Vertebra:
-    assert name.level is not None
+def _vertebra(level: VertebraLevel, body: "FoundBody", seen: BodyLandmarks, name: BodyName) -> Vertebra:
     return Vertebra(
-        name.level,
-        name.posterior,
-        name.runner_up if name.runner_up_posterior > 1e-4 else None,
-        body.centre_mm,
-        body.superior_mm,
-        body.inferior_mm,
-        body.superior_seen,
-        body.inferior_seen,
-        body.complete,
-        seen,
+        level=level,
+        centre_mm=body.centre_mm,
+        superior_mm=body.superior_mm,
+        inferior_mm=body.inferior_mm,
+        certainty=name.posterior,
+        runner_up=name.runner_up if name.runner_up_posterior > 1e-4 else None,
+        superior_seen=body.superior_seen,
+        inferior_seen=body.inferior_seen,
+        complete=body.complete,
+        landmarks=seen,
     )
