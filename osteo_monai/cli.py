@@ -712,7 +712,7 @@ def measure(
 
     Writes hu_l1_pickhardt.csv and hu_line_bmd.csv, predictions that 'osteo-monai evaluate' reads, and excluded.csv.
     """
-    from osteo_monai.cohort.segment import MEASURE_FILES, measure_cohort
+    from osteo_monai.cohort.measure import MEASURE_FILES, measure_cohort
 
     with _wrong_argument():
         if source not in ("segmentation", "label"):
