@@ -1,7 +1,8 @@
-"""A small synthetic trunk with four bodies, and stand-ins for the three bundles that know where they are."""
+"""A small synthetic trunk with four bodies, and fakes of the three bundles that return their true positions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.measurement.landmarks import BodyLandmarks, LateralBone, Side
+from osteo_monai.screening import ScreeningModels
 from osteo_monai.screening.ct import levels
 from osteo_monai.screening.ct.levels import Vertebra
 from osteo_monai.screening.ct.naming import BodyName, MissedBody, Naming
@@ -40,7 +42,8 @@ def vertebra(place: VertebraLevel, **changes: Any) -> Vertebra:
     z = 44.0 - PITCH_MM * LEVELS.index(place)
     centre, top, bottom = (0.0, 0.0, z), (0.0, 0.0, z + PITCH_MM / 2), (0.0, 0.0, z - PITCH_MM / 2)
     landmarks = LAST_RIBS if place is VertebraLevel.T12 else BARE
-    return replace(Vertebra(place, 0.99, None, centre, top, bottom, 0.9, 0.9, True, landmarks), **changes)
+    true = Vertebra(place, centre, top, bottom, 0.99, None, 0.9, 0.9, complete=True, landmarks=landmarks)
+    return replace(true, **changes)
 
 
 def grid(affine: NDArray[np.float64] | None = None, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray[np.float64], ...]:
@@ -56,12 +59,12 @@ def phantom_affine() -> NDArray[np.float64]:
     return affine
 
 
-def inside_body(level: VertebraLevel, shrink: float = 0.0, grown: tuple[NDArray[np.float64], ...] | None = None):
+def inside_body(level: VertebraLevel, shrink: float = 0.0) -> NDArray[np.bool_]:
     """Return the mask of an elliptic cylinder of 44 x 34 x 26 mm, smaller by ``shrink`` mm on all sides."""
-    x, y, z = grid() if grown is None else grown
+    x, y, z = grid()
     zc = vertebra(level).centre_mm[2]
     section = (x / (22.0 - shrink)) ** 2 + (y / (17.0 - shrink)) ** 2 <= 1.0
-    return section & (np.abs(z - zc) <= 13.0 - shrink)
+    return np.asarray(section & (np.abs(z - zc) <= 13.0 - shrink))
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +86,7 @@ def phantom_hu() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="session")
 def phantom_mask() -> NDArray[np.bool_]:
-    return np.any([inside_body(level) for level in LEVELS], axis=0)
+    return np.asarray(np.any([inside_body(level) for level in LEVELS], axis=0))
 
 
 FULL_HEADER = Acquisition(kvp=120.0, kernel="STANDARD", slice_thickness_mm=2.0, age_years=60.0, sex=Sex.FEMALE)
@@ -103,10 +106,22 @@ def make_volume(phantom_hu: NDArray[np.float32]) -> Callable[..., CTVolume]:
     return make
 
 
-class FakeLocaliser:
-    """Answers with the centre line of the phantom, whatever the image."""
+class FakeBundle:
+    """What fakes of bundles for CT have in common."""
 
-    name, version, weights_sha256 = "fake_localiser", "0.0.1", "0" * 64
+    name, version, weights_sha256, trained_on = "fake", "0.0.1", "0" * 64, "no data"
+
+    def setting(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def class_activation(self, scan: Mapping[str, Any], layer: str, output: int) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+
+class FakeLocaliser(FakeBundle):
+    """Returns the centre line of the phantom for any image."""
+
+    name = "fake_localiser"
 
     def __init__(self) -> None:
         self.calls = 0
@@ -119,10 +134,10 @@ class FakeLocaliser:
         return {"line": np.stack([0 * z, 0 * z, z], axis=1)}
 
 
-class FakeColumn:
-    """Answers with bodies where it was told that they are, from the lowest up, and the line that it was given."""
+class FakeColumn(FakeBundle):
+    """Returns the given bodies from the lowest up, and the line of its input."""
 
-    name, version, weights_sha256 = "fake_column", "0.0.1", "2" * 64
+    name, weights_sha256 = "fake_column", "2" * 64
 
     def __init__(self, vertebrae: Sequence[Vertebra]) -> None:
         self.vertebrae = sorted(vertebrae, key=lambda v: v.centre_mm[2])
@@ -139,10 +154,10 @@ def found_body(v: Vertebra, role: tuple[float, float, float, float] = (-1.4,) * 
     )
 
 
-class FakeSegmenter:
-    """Answers with the part of a mask of the whole phantom that its slab covers, found by the affine it is given."""
+class FakeSegmenter(FakeBundle):
+    """Returns the part of a mask of the whole phantom that its slab covers, by the affine of its input."""
 
-    name, version, weights_sha256 = "fake_segmenter", "0.0.1", "1" * 64
+    name, weights_sha256 = "fake_segmenter", "1" * 64
 
     def __init__(self, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> None:
         self.mask, self.affine = mask, affine
@@ -155,11 +170,11 @@ class FakeSegmenter:
         return {"pred": torch.from_numpy(self.mask[None, :, :, first : first + count].astype(np.uint8))}
 
 
-def told_names(told: Sequence[Vertebra], above: int, missed: Sequence[MissedBody], **changes: Any) -> Naming:
+def given_names(vertebrae: Sequence[Vertebra], above: int, missed: Sequence[MissedBody], **changes: Any) -> Naming:
     """Return the decision that gives the bodies, from the lowest up, their names; the highest ``above`` get none."""
     names = []
-    for n, v in enumerate(told):
-        unnamed = n >= len(told) - above
+    for n, v in enumerate(vertebrae):
+        unnamed = n >= len(vertebrae) - above
         level = None if unnamed else v.level
         other = v.runner_up if v.runner_up is not None and not unnamed else None
         names.append(
@@ -170,13 +185,11 @@ def told_names(told: Sequence[Vertebra], above: int, missed: Sequence[MissedBody
 
 
 @pytest.fixture
-def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch):
-    """Return a function that makes the three stand-ins; the truth where nothing else is given.
+def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScreeningModels]:
+    """Return a function that makes the three fakes; by default they return the truth.
 
-    What anatomy shows and what it is called are told as well, in place of the two steps that find them out
-    (test_levels.py tests these).
+    Landmarks and names are given as well, in place of the two steps that compute them (see test_levels.py).
     """
-    from osteo_monai.screening.ct.pipeline import ScreeningModels
 
     def make(
         vertebrae: Sequence[Vertebra] | None = None,
@@ -186,10 +199,24 @@ def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch
         **naming: Any,
     ) -> ScreeningModels:
         column = FakeColumn([vertebra(level) for level in LEVELS] if vertebrae is None else vertebrae)
-        told = column.vertebrae
-        monkeypatch.setattr(levels, "trace_landmarks", lambda *_: [v.landmarks for v in told])
-        monkeypatch.setattr(levels, "name_column", lambda *_: told_names(told, above, missed, **naming))
+        given = column.vertebrae
+        monkeypatch.setattr(levels, "trace_landmarks", lambda *_: [v.landmarks for v in given])
+        monkeypatch.setattr(levels, "name_column", lambda *_: given_names(given, above, missed, **naming))
         segmenter = FakeSegmenter(phantom_mask if mask is None else mask, phantom_affine())
         return ScreeningModels(FakeLocaliser(), column, segmenter)
 
     return make
+
+
+@pytest.fixture
+def nifti(phantom_hu: NDArray[np.float32], tmp_path: Path) -> Path:
+    """Write the phantom as an LPS NIfTI, so that flips are at work, and return its path."""
+    import nibabel as nib
+
+    flipped = phantom_hu[::-1, ::-1].astype(np.int16)
+    affine = phantom_affine()
+    affine[0, 0] = affine[1, 1] = -2.0
+    affine[:2, 3] += (np.array(phantom_hu.shape[:2]) - 1) * 2.0
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(flipped, affine), path)
+    return path

@@ -9,18 +9,19 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.screening.ct.pipeline import screen_volume
-from osteo_monai.screening.result import Density, Opinion, ScreeningResult
-from osteo_monai.screening.studies import (
-    SUMMARY_COLUMNS,
+from osteo_monai.screening import (
+    ScreeningResult,
     Study,
     exit_code,
-    failed_result,
     find_screenable,
-    output_names,
     screen_folder,
-    summary_row,
+    screen_volume,
+    summary,
 )
+from osteo_monai.screening.many import failed_result, output_names
+from osteo_monai.screening.result import Density, Opinion
+from osteo_monai.screening.summary import SUMMARY_COLUMNS, summary_row
+from osteo_monai.utils.files import write_json, write_text
 
 
 def result(verdict: str, study: str = "a") -> ScreeningResult:
@@ -213,7 +214,7 @@ def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path):
     assert _found(tmp_path) == [("ct", "b1", 0), ("radiograph", "x1", 2)]
 
 
-def test_a_single_study_is_its_folder_whatever_lies_beside_its_images(tmp_path):
+def test_a_single_study_is_its_folder_with_any_other_files(tmp_path):
     _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
     _slices(tmp_path, "1.2.4", ["a"], "SEG", "1.2.840.10008.5.1.4.1.1.66.4")
     assert find_screenable(tmp_path) == [Study("ct", tmp_path)]
@@ -222,5 +223,49 @@ def test_a_single_study_is_its_folder_whatever_lies_beside_its_images(tmp_path):
 def test_nothing_to_screen(tmp_path):
     with pytest.raises(UnusableInputError, match="no file or folder"):
         find_screenable(tmp_path / "absent")
-    with pytest.raises(UnusableInputError, match="Nothing"):
+    with pytest.raises(UnusableInputError, match="no DICOM, NIfTI"):
         find_screenable(tmp_path)
+
+
+# --- the summary --------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_appended_and_the_table_is_written_once_at_the_end(tmp_path, monkeypatch):
+    """B27: rewriting the table after each of n studies writes n * n rows."""
+    written: list[str] = []
+    monkeypatch.setattr(summary, "write_text", lambda path, text: written.append(path.name) or write_text(path, text))
+    monkeypatch.setattr(summary, "write_json", lambda path, rows: written.append(path.name) or write_json(path, rows))
+    lines: list[int] = []
+
+    def screen_one(study, folder):
+        lines.append(len((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+        return result("accepted", folder.name)
+
+    screen_folder([tmp_path / f"{n}" for n in range(5)], tmp_path, tmp_path / "out", screen_one)
+    assert lines == [1, 2, 3, 4, 5]  # header, and one more row before each study
+    assert written == ["summary.csv", "summary.csv", "summary.json"]
+    with (tmp_path / "out" / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    stored = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [row["study"] for row in rows] == [row["study"] for row in stored] == ["0", "1", "2", "3", "4"]
+    assert list(stored[0]) == list(SUMMARY_COLUMNS)
+
+
+def test_no_studies_give_an_empty_table(tmp_path):
+    assert screen_folder([], tmp_path, tmp_path / "out", lambda study, folder: result("accepted")) == []
+    assert (tmp_path / "out" / "summary.csv").read_text().splitlines() == [",".join(SUMMARY_COLUMNS)]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == []
+
+
+def test_an_unexpected_error_is_logged_without_name_and_text(tmp_path, caplog):
+    """B23: without a log at warning level it stays unknown; name and text may contain identifiers."""
+
+    def screen_one(study, folder):
+        raise RuntimeError("PatientName DOE^JOHN")
+
+    with caplog.at_level("WARNING"):
+        screen_folder([tmp_path / "DOE_JOHN"], tmp_path, tmp_path / "out", screen_one)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "RuntimeError" in record.getMessage()
+    assert "DOE" not in caplog.text

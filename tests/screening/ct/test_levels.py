@@ -13,7 +13,7 @@ from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement.landmarks import BodyLandmarks
 from osteo_monai.screening.ct import levels
 from osteo_monai.screening.ct.levels import Column, locate_vertebrae
-from osteo_monai.screening.ct.naming import PITCH_MM
+from osteo_monai.screening.ct.spines import PITCH_MM
 from osteo_monai.transforms.column_decoding import FoundBody
 
 from ..conftest import BARE, LAST_RIBS, lateral_bone, vertebra

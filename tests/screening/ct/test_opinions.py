@@ -12,15 +12,10 @@ import torch
 from monai.bundle import ConfigParser
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Severity
-from osteo_monai.screening.ct.opinions import (
-    CLASSIFICATION_BUNDLE,
-    REGRESSION_BUNDLE,
-    OpinionModels,
-    hu_rule,
-    load_opinion_models,
-)
-from osteo_monai.screening.ct.pipeline import ScreeningModels, ScreeningOptions, screen_volume
-from osteo_monai.screening.result import RESULT_VERSION, Opinion, ScreeningResult
+from osteo_monai.screening import ScreeningModels, ScreeningOptions, ScreeningResult, UserCalibration, screen_volume
+from osteo_monai.screening.ct.opinions import hu_rule
+from osteo_monai.screening.models import CLASSIFICATION_BUNDLE, REGRESSION_BUNDLE, OpinionModels, load_opinion_models
+from osteo_monai.screening.result import RESULT_VERSION, Opinion
 
 from ..conftest import LEVELS
 
@@ -130,7 +125,7 @@ def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(make_volume, 
 
 def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(make_volume, make_models):
     far = with_opinions(make_models(), classifier=FakeOpinion("c", probabilities=(0.01, 0.04, 0.95)))
-    options = ScreeningOptions(calibration="user:0.9,0")
+    options = ScreeningOptions(calibration=UserCalibration(0.9, 0.0))
     result, _ = screen_volume(make_volume(), far, options)
     assert result.status is NORMAL  # 0.9 * 155 = 139.5
     finding = next(f for f in result.findings if f.code == "opinions_differ")
@@ -164,7 +159,7 @@ def test_networks_need_both_levels(make_volume, make_models):
 def test_learned_classes_are_not_given_for_other_thresholds(make_volume, make_models):
     options = ScreeningOptions(thresholds=DensityThresholds(90.0, 130.0, source="this test"))
     result, _ = screen_volume(make_volume(), with_opinions(make_models()), options)
-    assert "thresholds in use are others" in result.opinions_absent["classifier"]
+    assert "trained for the classes of the default thresholds" in result.opinions_absent["classifier"]
     regression = by_name(result)["density_regression"]
     assert (regression.status, regression.probabilities) == (OSTEOPENIA, None)
 
@@ -179,7 +174,7 @@ def test_result_round_trip_and_results_of_version_1_0(make_volume, make_models):
     result, _ = screen_volume(make_volume(), with_opinions(make_models()))
     text = result.model_dump_json()
     assert ScreeningResult.model_validate_json(text) == result
-    assert (result.version, RESULT_VERSION) == ("1.3", "1.3")
+    assert (result.version, RESULT_VERSION) == ("1.4", "1.4")
     old = json.loads(text)
     del old["opinions"], old["opinions_absent"], old["bodies_above"]
     old["version"] = "1.0"

@@ -1,19 +1,32 @@
 """The pipeline with stand-ins for the bundles: what is measured, what is refused, what is written."""
 
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, Severity, VertebraLevel
-from osteo_monai.errors import UnusableInputError
+from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, MineralStandard, Severity, VertebraLevel
+from osteo_monai.errors import ModelMissingError
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3
+from osteo_monai.screening import (
+    InternalCalibration,
+    Limits,
+    RegistryCalibration,
+    ReportImages,
+    ScreeningModels,
+    ScreeningOptions,
+    ScreeningResult,
+    UserCalibration,
+    screen,
+    screen_volume,
+)
 from osteo_monai.screening.ct.naming import MissedBody
-from osteo_monai.screening.ct.pipeline import ScreeningOptions, screen, screen_volume
-from osteo_monai.screening.gates.quality import LIMITS
-from osteo_monai.screening.result import ScreeningResult
+from osteo_monai.screening.gates.levels import CERTAINTY_MINIMUM
+from osteo_monai.screening.options import Calibration
 
-from ..conftest import BARE, LEVELS, TRABECULAR_HU, grid, inside_body, phantom_affine, vertebra
+from ..conftest import BARE, LEVELS, TRABECULAR_HU, FakeSegmenter, grid, inside_body, phantom_affine, vertebra
 
 T12, L1, L2, L3 = LEVELS
 BOTH = ScreeningOptions(levels=(L1, L2))
@@ -126,7 +139,7 @@ def test_one_level_alone_is_warned(make_volume, make_models):
 
 
 def test_user_line_is_used(make_volume, make_models):
-    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration="user:0.8,-5"))
+    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration=UserCalibration(0.8, -5.0)))
     assert result.calibration is not None
     assert (result.calibration.method, result.calibration.slope, result.calibration.intercept) == ("user", 0.8, -5.0)
     for m in result.levels:
@@ -134,20 +147,35 @@ def test_user_line_is_used(make_volume, make_models):
 
 
 @pytest.mark.parametrize(
-    "text", ["physic", "physics:1", "registry", "registry:", "user", "user:1", "user:a,b", "user:nan,0"]
+    ("make", "text"),
+    [
+        (lambda: RegistryCalibration(""), "must not be empty"),
+        (lambda: UserCalibration(float("nan"), 0.0), "must be finite"),
+        (lambda: UserCalibration(1.0, float("inf")), "must be finite"),
+    ],
+    ids=["no name", "slope", "intercept"],
 )
-def test_calibration_that_cannot_be_understood(text):
-    with pytest.raises(ValueError, match="calibration must be"):
-        ScreeningOptions(calibration=text)
+def test_invalid_calibrations_are_named(make: Callable[[], Calibration], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+def test_internal_calibration_takes_the_tissues_of_the_patient(make_volume, make_models):
+    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration=InternalCalibration()))
+    # the phantom has no muscle beside the spine, so that the fit may be refused; another method must not replace it
+    if result.calibration is None:
+        assert_refused(result, "calibration_not_possible")
+    else:
+        assert result.calibration.method == "internal"
 
 
 @pytest.mark.parametrize("levels", [(), (L1, L1)])
-def test_levels_that_cannot_be_understood(levels):
-    with pytest.raises(ValueError, match="levels must name"):
+def test_invalid_levels_are_named(levels):
+    with pytest.raises(ValueError, match="levels must contain"):
         ScreeningOptions(levels=levels)
 
 
-@pytest.mark.parametrize("calibration", ["user:2,0", "registry:no such scanner"])
+@pytest.mark.parametrize("calibration", [UserCalibration(2.0, 0.0), RegistryCalibration("no such scanner")])
 def test_calibration_that_does_not_hold_is_refused(make_volume, make_models, calibration):
     result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration=calibration))
     assert_refused(result, "calibration_not_possible")
@@ -354,10 +382,6 @@ def test_supernumerary_level_warns(make_volume, make_models):
 
 def test_body_at_the_last_slice_is_refused(phantom_hu, phantom_mask, make_volume, make_models):
     """The scan ends in the middle of L2 (z = -28 mm), although the localiser took it for complete."""
-    from osteo_monai.screening.ct.pipeline import ScreeningModels
-
-    from ..conftest import FakeSegmenter
-
     affine = phantom_affine()
     affine[2, 3] += 36 * 2.0
     volume = make_volume(np.ascontiguousarray(phantom_hu[:, :, 36:]), affine)
@@ -382,7 +406,7 @@ def test_body_over_padding_is_refused(make_volume, make_models):
 def test_level_without_an_outline_is_refused(make_volume, make_models, phantom_mask):
     models = make_models(mask=phantom_mask & ~inside_body(L2))
     assert_refused(screen_volume(make_volume(), models, BOTH)[0], "body_not_found")
-    assert_l1_alone(screen_volume(make_volume(), models)[0], "could not be outlined")
+    assert_l1_alone(screen_volume(make_volume(), models)[0], "could not be segmented")
     absent = make_models(mask=phantom_mask & ~inside_body(L1))
     assert_refused(screen_volume(make_volume(), absent)[0], "body_not_found")
 
@@ -419,7 +443,7 @@ def test_outline_unlike_its_neighbours_is_refused(make_volume, make_models, phan
     assert_refused(result, "outline_unlike_neighbours")
     assert codes(result, Severity.REFUSAL) == {"outline_unlike_neighbours"}
     of_l2 = (phantom_mask & ~inside_body(L2)) | section(L2, width, depth)
-    assert_l1_alone(screen_volume(make_volume(), make_models(mask=of_l2))[0], "those beside it")
+    assert_l1_alone(screen_volume(make_volume(), make_models(mask=of_l2))[0], "its neighbours have")
     assert_refused(screen_volume(make_volume(), make_models(mask=of_l2), BOTH)[0], "outline_unlike_neighbours")
 
 
@@ -456,7 +480,7 @@ def test_metal_beside_l2_leaves_l1_alone(make_volume, make_models, phantom_hu):
     x, y, z = grid()
     hu = phantom_hu.copy()
     hu[(np.abs(x - 12) <= 3) & (np.abs(y + 10) <= 30) & (np.abs(z + 34) <= 3)] = 3000.0
-    assert_l1_alone(screen_volume(make_volume(hu), make_models())[0], "Metal lies in or beside L2")
+    assert_l1_alone(screen_volume(make_volume(hu), make_models())[0], "Metal in or beside L2")
     assert_refused(screen_volume(make_volume(hu), make_models(), BOTH)[0], "metal")
 
 
@@ -574,73 +598,79 @@ def test_shifted_scale_is_seen_in_air_and_fat(make_volume, make_models, phantom_
 def test_certainty_limit_is_configurable(make_volume, make_models):
     models = make_models(located(L1={"certainty": 0.6, "runner_up": L2}))
     assert_refused(screen_volume(make_volume(), models)[0], "level_uncertain")
-    options = ScreeningOptions(limits=replace(LIMITS, certainty_minimum=0.55))
+    options = ScreeningOptions(limits=Limits().override({CERTAINTY_MINIMUM: 0.55}))
     assert screen_volume(make_volume(), models, options)[0].verdict == "accepted"
 
 
-# --- files --------------------------------------------------------------------------------------------------------
+# --- steps --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def nifti(phantom_hu, tmp_path):
-    """Write the phantom as an LPS NIfTI, so that flips are at work, and return its path."""
-    import nibabel as nib
+def test_the_result_has_the_thresholds_in_use(make_volume, make_models):
+    """B18: a report must not compute thresholds from distances, which exist only if a class was given."""
+    own = DensityThresholds(90.0, 130.0, source="this test")
+    measured, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(thresholds=own))
+    assert measured.thresholds == own
+    refused, _ = screen_volume(make_volume(kvp=70.0), make_models())
+    assert refused.thresholds == DensityThresholds()
+    other = DensityThresholds(standard=MineralStandard.HYDROXYAPATITE)
+    by_other, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(thresholds=other))
+    assert by_other.thresholds == other
+    again = ScreeningResult.model_validate_json(measured.model_dump_json())
+    assert again.thresholds == own
 
-    flipped = phantom_hu[::-1, ::-1].astype(np.int16)
-    affine = phantom_affine()
-    affine[0, 0] = affine[1, 1] = -2.0
-    affine[:2, 3] += (np.array(phantom_hu.shape[:2]) - 1) * 2.0
-    path = tmp_path / "ct.nii.gz"
-    nib.save(nib.Nifti1Image(flipped, affine), path)
-    return path
 
-
-def test_screen_writes_result_labels_and_report(nifti, tmp_path, make_models, phantom_mask):
-    import nibabel as nib
-
-    output = tmp_path / "out"
-    seen: list[str] = []
-    result = screen(nifti, output, models=make_models(), on_stage=seen.append)
-    assert result.verdict == "accepted_with_warnings"
+def test_screening_reads_and_returns_result_and_images(nifti, make_models):
+    stages: list[str] = []
+    result, images = screen(nifti, make_models(), on_stage=stages.append)
     assert result.study == "ct.nii.gz"
-    assert ScreeningResult.model_validate_json((output / "result.json").read_text()) == result
-    assert "mg/cm" in (output / "report.html").read_text()
-    labels = nib.load(output / "labels.nii.gz")
-    np.testing.assert_allclose(labels.affine, nib.load(nifti).affine)
-    bodies = np.asarray(labels.dataobj)[::-1, ::-1]
-    np.testing.assert_array_equal(bodies == L1.label, inside_body(L1))
-    assert seen[0] == "reading"
-    assert seen[-1] == "reporting"
-    assert {"reading", "localising", "segmenting", "measuring", "writing labels", "reporting"} <= set(result.seconds)
-
-
-def test_refused_study_has_a_result_and_a_report_and_no_stale_labels(nifti, tmp_path, make_models):
-    output = tmp_path / "out"
-    output.mkdir()
-    (output / "labels.nii.gz").write_bytes(b"of an earlier run")
-    (output / "notes.txt").write_text("kept")
-    result = screen(nifti, output, models=make_models([vertebra(T12)]), study="case 7")
-    assert_refused(result, "levels_not_covered")
-    assert ScreeningResult.model_validate_json((output / "result.json").read_text()).study == "case 7"
-    assert "does not show L1 and L2" in (output / "report.html").read_text()
-    assert not (output / "labels.nii.gz").exists()
-    assert (output / "notes.txt").exists()
+    assert isinstance(images, ReportImages)
+    assert images.source is not None
+    assert stages == ["reading", "checking", "localising", "segmenting", "measuring", "comparing"]
+    assert list(result.seconds) == stages
+    assert [path.name for path in nifti.parent.iterdir()] == ["ct.nii.gz"]  # nothing was written
 
 
 def test_unusable_input_has_a_result_with_the_reason(tmp_path, make_models):
     path = tmp_path / "letter.txt"
     path.write_text("not an image")
-    result = screen(path, tmp_path / "out", models=make_models())
-    assert result.verdict == "unusable"
+    result, images = screen(path, make_models())
+    assert (result.verdict, images) == ("unusable", None)
     assert codes(result, Severity.REFUSAL) == {"unusable_input"}
-    assert (tmp_path / "out" / "result.json").exists()
-    assert (tmp_path / "out" / "report.html").exists()
+    assert list(result.seconds) == ["reading"]
 
 
-def test_nothing_is_loaded_for_an_input_that_cannot_be_read(tmp_path, monkeypatch):
+def test_no_model_is_loaded_for_unusable_input(tmp_path, monkeypatch):
     def explode(device: str) -> None:
         raise AssertionError("the models were loaded")
 
     monkeypatch.setattr("osteo_monai.screening.ct.pipeline.load_models", explode)
-    assert screen(tmp_path / "nowhere", tmp_path / "out").verdict == "unusable"
-    assert issubclass(UnusableInputError, Exception)
+    assert screen(tmp_path / "nowhere").result.verdict == "unusable"
+
+
+def test_missing_models_are_reported_before_the_study_is_read(nifti, tmp_path, monkeypatch):
+    """B2: reading a study takes seconds, and the message must not contain folders of the machine."""
+
+    def explode(*arguments: object, **named: object) -> None:
+        raise AssertionError("the study was read")
+
+    monkeypatch.setattr("osteo_monai.screening.ct.pipeline.read_ct", explode)
+    monkeypatch.setattr("osteo_monai.bundle.find_bundle", lambda name: tmp_path / "nowhere" / name)
+    with pytest.raises(ModelMissingError, match="vertebra_localization_ct, vertebral_column_ct") as caught:
+        screen(nifti)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_results_are_immutable_and_hashable(make_volume, make_models):
+    """B7: a frozen model with a dictionary can be changed and has no hash."""
+    result, _ = screen_volume(make_volume(), make_models())
+    for mapping in (result.seconds, result.distance_to_thresholds, result.opinions[0].level_densities):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            mapping["reporting"] = 1.0
+        with pytest.raises(TypeError, match="cannot be changed"):
+            mapping.update({"reporting": 1.0})
+    assert hash(result) == hash(ScreeningResult.model_validate_json(result.model_dump_json()))
+    timed = result.timed({"reporting": 2.0})
+    assert timed.seconds["reporting"] == 2.0
+    assert "reporting" not in result.seconds
+    assert hash(timed) != hash(result)
+    assert pickle.loads(pickle.dumps(result)) == result
