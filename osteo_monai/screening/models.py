@@ -158,7 +158,7 @@ def load_opinion_models(device: "torch.device") -> OpinionModels:
 
 
 def _loading_failure(bundle: str, error: RuntimeError) -> str:
-    """Tell weights of another network from other failures, such as a full GPU."""
+    """Distinguish weights of another network from other failures, such as a full GPU."""
     if str(error).startswith("Error(s) in loading state_dict"):
         return f"The weights of the bundle {bundle} do not fit its network."
     return f"The bundle {bundle} could not be loaded ({type(error).__name__})."

@@ -1,22 +1,25 @@
 """Measurement of a cohort: HU of L1 with published cut-offs, and density from HU by physics."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.cohort import measure_cohort, segment_cohort
 from osteo_monai.domain import BoneStatus, VertebraLevel
 from osteo_monai.measurement import calibrate
 from osteo_monai.screening.ct.opinions import PICKHARDT_2013
 
-from ..screening.conftest import TRABECULAR_HU
+from ..screening.conftest import TRABECULAR_HU, MakeModels
 from .conftest import read_csv, save
 
 L1, L2 = VertebraLevel.L1, VertebraLevel.L2
 
 
-def test_the_published_pair_makes_three_classes():
+def test_the_published_pair_makes_three_classes() -> None:
     status = {hu: PICKHARDT_2013.status(hu) for hu in (109.9, 110.0, 110.1, 160.0, 160.1)}
     assert [s.value for s in status.values()] == ["osteoporosis", "osteoporosis", "osteopenia", "osteopenia", "normal"]
     assert PICKHARDT_2013.scores(145.0) == {
@@ -27,7 +30,7 @@ def test_the_published_pair_makes_three_classes():
     assert "Pickhardt" in PICKHARDT_2013.source
 
 
-def test_baseline_by_hu_and_by_line(tmp_path, make_cohort):
+def test_baseline_by_hu_and_by_line(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
     done = measure_cohort(make_cohort({}, {}), tmp_path / "out", source="label")
     assert list(done.rows.values()) == [2, 2]
     assert done.excluded == ()
@@ -57,29 +60,33 @@ def test_baseline_by_hu_and_by_line(tmp_path, make_cohort):
     assert float(line["predicted_bmd_lower"]) < float(line["predicted_bmd_mg_cm3"]) < float(line["predicted_bmd_upper"])
 
 
-def test_a_record_may_be_missing_in_one_table_and_is_told(tmp_path, make_cohort, truth_labels):
+def test_a_record_may_be_missing_in_one_table_with_its_reason(
+    tmp_path: Path, make_cohort: Callable[..., Path], truth_labels: NDArray[np.uint8]
+) -> None:
     path = make_cohort({}, {"kvp": None}, {}, {"kvp": 70.0})
     base = path.parent
     save(np.where(truth_labels == L2.label, 0, truth_labels).astype(np.uint8), base / "p2" / "labels.nii.gz")
     (base / "p3" / "ct.json").write_text(json.dumps({"Modality": "CT", "KVP": 120}))
     done = measure_cohort(path, tmp_path / "out", source="label")
     assert list(done.rows.values()) == [4, 1]
-    told = {(row["subject_id"], row["model"]): row["reason"] for row in read_csv(tmp_path / "out" / "excluded.csv")}
-    assert told == {
+    reasons = {(row["subject_id"], row["model"]): row["reason"] for row in read_csv(tmp_path / "out" / "excluded.csv")}
+    assert reasons == {
         ("p1", "HU line"): "Tube voltage is missing from both manifest and file.",
         ("p2", "HU line"): "L2 is not in the label map.",
         ("p3", "HU line"): "Tube voltage of manifest and header must agree, got 70 kV and 120 kV.",
     }
 
 
-def test_all_that_hinders_measuring_is_listed_at_once(tmp_path, make_cohort):
+def test_all_obstacles_to_measuring_are_listed_together(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
     path = make_cohort({}, {"bmd_standard": "hydroxyapatite"})
     with pytest.raises(ValueError, match="2 records have no segmentation.*; 1 records have densities .* K2HPO4"):
         measure_cohort(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_measuring_the_segmentation_reads_that_map(tmp_path, make_cohort, make_models):
+def test_measuring_the_segmentation_reads_that_map(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
     done = segment_cohort(make_cohort(), tmp_path / "prepared.json", models=make_models())
     measured = measure_cohort(done.manifest, tmp_path / "out")
     assert list(measured.rows.values()) == [1, 1]

@@ -1,10 +1,14 @@
 """Segmentation of a cohort: a label map for every record, and a row with a reason for each excluded one."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai import cli
 from osteo_monai.cohort import segment, segment_cohort
@@ -13,13 +17,18 @@ from osteo_monai.data import Header, Manifest, Record, read_manifest
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.imaging import read_label_map
 
-from ..screening.conftest import inside_body, phantom_affine
+from ..screening.conftest import MakeModels, inside_body, phantom_affine
 from .conftest import read_csv, save
 
 L1, L2 = VertebraLevel.L1, VertebraLevel.L2
 
 
-def test_the_outline_is_the_bundles_and_the_place_is_the_labels(tmp_path, make_cohort, make_models, phantom_mask):
+def test_the_outline_is_the_bundles_and_the_place_is_the_labels(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    phantom_mask: NDArray[np.bool_],
+) -> None:
     models = make_models()
     done = segment_cohort(make_cohort({}, {}), tmp_path / "new" / "prepared.json", models=models)
     assert (done.segmented, done.reused, done.excluded) == (2, 0, ())
@@ -35,7 +44,12 @@ def test_the_outline_is_the_bundles_and_the_place_is_the_labels(tmp_path, make_c
     assert set(np.unique(labels)) == {0, L1.label, L2.label}
 
 
-def test_dice_is_told_by_level(tmp_path, make_cohort, make_models, truth_labels):
+def test_dice_is_reported_by_level(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    truth_labels: NDArray[np.uint8],
+) -> None:
     done = segment_cohort(make_cohort({}, {}), tmp_path / "prepared.json", models=make_models())
     small, large = int((truth_labels == L1.label).sum()), int(inside_body(L1).sum())
     wanted = 2 * small / (small + large)  # the smaller one lies wholly within the larger one
@@ -48,7 +62,12 @@ def test_dice_is_told_by_level(tmp_path, make_cohort, make_models, truth_labels)
     assert len(read_csv(done.folder / segment.DICE_BY_RECORD_FILE)) == 4
 
 
-def test_excluded_records_keep_a_row(tmp_path, make_cohort, make_models, truth_labels):
+def test_excluded_records_keep_a_row(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    truth_labels: NDArray[np.uint8],
+) -> None:
     path = make_cohort({}, {}, {}, {})
     base = path.parent
     save(np.where(truth_labels == L2.label, 0, truth_labels).astype(np.uint8), base / "p1" / "labels.nii.gz")
@@ -64,7 +83,12 @@ def test_excluded_records_keep_a_row(tmp_path, make_cohort, make_models, truth_l
     assert "damaged" in reasons["p3"]
 
 
-def test_what_is_no_ct_is_excluded_although_the_manifest_vouches(tmp_path, make_cohort, make_models, phantom_hu):
+def test_what_is_no_ct_is_excluded_although_the_manifest_vouches(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    phantom_hu: NDArray[np.float32],
+) -> None:
     path = make_cohort({}, {})
     save((phantom_hu + 1100).clip(0).astype(np.int16), path.parent / "p1" / "ct.nii.gz")
     done = segment_cohort(path, tmp_path / "prepared.json", models=make_models())
@@ -72,18 +96,30 @@ def test_what_is_no_ct_is_excluded_although_the_manifest_vouches(tmp_path, make_
     assert "no negative value" in done.excluded[0][3]
 
 
-def test_a_targeted_field_without_air_is_read(tmp_path, make_cohort, make_models, phantom_hu):
+def test_a_targeted_field_without_air_is_read(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    phantom_hu: NDArray[np.float32],
+) -> None:
     done = segment_cohort(make_cohort(hu=phantom_hu.clip(-105)), tmp_path / "prepared.json", models=make_models())
     assert done.segmented == 1
 
 
-def test_a_body_that_the_bundle_does_not_find_is_excluded(tmp_path, make_cohort, make_models, phantom_mask):
+def test_a_body_that_the_bundle_does_not_find_is_excluded(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    phantom_mask: NDArray[np.bool_],
+) -> None:
     mask = phantom_mask & ~inside_body(L2)
     with pytest.raises(ValueError, match="none of the 1 records .* body of L2 could not be segmented"):
         segment_cohort(make_cohort(), tmp_path / "prepared.json", models=make_models(mask=mask))
 
 
-def test_without_a_label_the_whole_chain_runs_with_its_refusals(tmp_path, make_cohort, make_models):
+def test_without_a_label_the_whole_chain_runs_with_its_refusals(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
     path = make_cohort({"label": None})
     models = make_models()
     done = segment_cohort(path, tmp_path / "prepared.json", models=models)
@@ -98,7 +134,9 @@ def test_without_a_label_the_whole_chain_runs_with_its_refusals(tmp_path, make_c
     assert "L1" in read_csv(tmp_path / "other" / EXCLUDED_FILE)[0]["reason"]
 
 
-def test_a_run_continues_where_it_stopped(tmp_path, make_cohort, make_models):
+def test_a_run_continues_where_it_stopped(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
     path = make_cohort({}, {})
     done = segment_cohort(path, tmp_path / "prepared.json", models=make_models())
     (done.folder / "p1__ct.nii.gz").unlink()
@@ -110,7 +148,9 @@ def test_a_run_continues_where_it_stopped(tmp_path, make_cohort, make_models):
     assert not list(done.folder.glob(".*"))
 
 
-def test_outlines_by_other_weights_are_not_mixed(tmp_path, make_cohort, make_models):
+def test_outlines_by_other_weights_are_not_mixed(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
     path = make_cohort()
     segment_cohort(path, tmp_path / "prepared.json", models=make_models())
     other = make_models()
@@ -120,7 +160,7 @@ def test_outlines_by_other_weights_are_not_mixed(tmp_path, make_cohort, make_mod
     assert segment_cohort(path, tmp_path / "second.json", models=other, overwrite=True).reused == 0
 
 
-def test_wrong_arguments_of_segment(tmp_path, make_cohort, make_models):
+def test_wrong_arguments_of_segment(tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels) -> None:
     path = make_cohort()
     with pytest.raises(ValueError, match="another file"):
         segment_cohort(path, path, models=make_models())
@@ -131,7 +171,7 @@ def test_wrong_arguments_of_segment(tmp_path, make_cohort, make_models):
         segment_cohort(path, tmp_path / "x.json", models=make_models())
 
 
-def test_records_of_one_name_get_files_of_their_own(tmp_path):
+def test_records_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
     records = [
         Record(image=name, subject_id=str(n)) for n, name in enumerate(("a/ct.nii", "../a/ct.nii.gz", "A/dicom"))
     ]
@@ -143,7 +183,13 @@ def test_records_of_one_name_get_files_of_their_own(tmp_path):
 # --- the command --------------------------------------------------------------------------------------------------
 
 
-def test_verbs_tell_what_was_done(tmp_path, make_cohort, make_models, monkeypatch, capsys):
+def test_commands_report_their_results(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(segment, "load_models", lambda device, opinions: make_models())
     path = make_cohort({}, {})
     (path.parent / "p1" / "labels.nii.gz").write_bytes(b"damaged")
@@ -165,7 +211,9 @@ def test_verbs_tell_what_was_done(tmp_path, make_cohort, make_models, monkeypatc
 # --- defects ------------------------------------------------------------------------------------------------------
 
 
-def test_all_paths_of_a_record_are_moved(tmp_path, make_cohort, make_models):
+def test_all_paths_of_a_record_are_moved(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
     """B11: the path of a bone mask stayed relative to the old folder."""
     (tmp_path / "data" / "a").mkdir(parents=True)
     (tmp_path / "data" / "a" / "b.png").write_bytes(b"")
@@ -175,7 +223,12 @@ def test_all_paths_of_a_record_are_moved(tmp_path, make_cohort, make_models):
     assert record.bone_mask == "../data/a/b.png"
 
 
-def test_models_are_not_kept_after_a_run(tmp_path, make_cohort, make_models, monkeypatch):
+def test_models_are_not_kept_after_a_run(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """B24: a cache for the life of the process kept bundles in memory and ignored new weights."""
     loaded = []
     monkeypatch.setattr(segment, "load_models", lambda device, opinions: loaded.append(device) or make_models())
@@ -187,11 +240,15 @@ def test_models_are_not_kept_after_a_run(tmp_path, make_cohort, make_models, mon
 
 
 def test_an_unexpected_error_is_logged_without_subject_and_text(
-    tmp_path, make_cohort, make_models, monkeypatch, caplog
-):
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """B23: such an error was logged at debug level only."""
 
-    def explode(*arguments, **named):
+    def explode(*arguments: Any, **named: Any) -> None:
         raise RuntimeError("PatientName DOE^JANE")
 
     monkeypatch.setattr(segment, "outline_bodies", explode)
@@ -201,10 +258,15 @@ def test_an_unexpected_error_is_logged_without_subject_and_text(
     assert "DOE" not in caplog.text
 
 
-def test_a_label_map_that_fails_leaves_no_file(tmp_path, make_cohort, make_models, monkeypatch):
+def test_a_label_map_that_fails_leaves_no_file(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """B5: half a label map is newer than its image and was used by the next run."""
 
-    def half(labels, volume, path):
+    def half(labels: Any, volume: Any, path: Any) -> None:
         path.write_bytes(b"half")
         raise OSError("no space left")
 
@@ -215,6 +277,8 @@ def test_a_label_map_that_fails_leaves_no_file(tmp_path, make_cohort, make_model
 
 
 @pytest.mark.parametrize("workers", [0, -1])
-def test_workers_are_checked_before_anything_is_loaded(tmp_path, make_cohort, workers):
+def test_workers_are_checked_before_anything_is_loaded(
+    tmp_path: Path, make_cohort: Callable[..., Path], workers: Any
+) -> None:
     with pytest.raises(ValueError, match="workers must be at least 1, got"):
         segment_cohort(make_cohort(), tmp_path / "prepared.json", workers=workers)

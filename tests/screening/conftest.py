@@ -27,6 +27,11 @@ PITCH_MM = 36.0
 LEVELS = (VertebraLevel.T12, VertebraLevel.L1, VertebraLevel.L2, VertebraLevel.L3)
 TRABECULAR_HU = {VertebraLevel.T12: 170.0, VertebraLevel.L1: 160.0, VertebraLevel.L2: 150.0, VertebraLevel.L3: 140.0}
 
+MakeVolume = Callable[..., CTVolume]
+"""Makes a volume of the phantom with other HU or another header."""
+MakeModels = Callable[..., ScreeningModels]
+"""Makes fakes of the bundles."""
+
 
 def lateral_bone(side: Side, length_mm: float) -> LateralBone:
     """Return a rib or process that was followed to its end."""
@@ -93,7 +98,7 @@ FULL_HEADER = Acquisition(kvp=120.0, kernel="STANDARD", slice_thickness_mm=2.0, 
 
 
 @pytest.fixture
-def make_volume(phantom_hu: NDArray[np.float32]) -> Callable[..., CTVolume]:
+def make_volume(phantom_hu: NDArray[np.float32]) -> MakeVolume:
     """Return a function that makes a volume of the phantom with other HU or another header."""
 
     def make(
@@ -185,7 +190,7 @@ def given_names(vertebrae: Sequence[Vertebra], above: int, missed: Sequence[Miss
 
 
 @pytest.fixture
-def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScreeningModels]:
+def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch) -> MakeModels:
     """Return a function that makes the three fakes; by default they return the truth.
 
     Landmarks and names are given as well, in place of the two steps that compute them (see test_levels.py).

@@ -1,6 +1,5 @@
 """Files of a screening: the result first, all of one run, and kept if the report fails."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,12 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import Finding, Severity
-from osteo_monai.screening import ReportImages, Screening, ScreeningModels, ScreeningResult, Study, screen
+from osteo_monai.screening import ReportImages, Screening, ScreeningResult, Study, screen
 from osteo_monai.screening_files import OUTPUT_FILES, screen_to_folder, write_screening
 
-from .conftest import LEVELS, inside_body, vertebra
+from .conftest import LEVELS, MakeModels, inside_body, vertebra
 
 T12, L1, L2, L3 = LEVELS
-MakeModels = Callable[..., ScreeningModels]
 
 
 def codes(result: ScreeningResult, severity: Severity) -> set[str]:

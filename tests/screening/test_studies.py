@@ -1,7 +1,9 @@
-"""Many studies: a row for each, whatever happens to it."""
+"""Find studies, screen many of them, and write a row for each."""
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -22,6 +24,8 @@ from osteo_monai.screening.many import failed_result, output_names
 from osteo_monai.screening.result import Density, Opinion
 from osteo_monai.screening.summary import SUMMARY_COLUMNS, summary_row
 from osteo_monai.utils.files import write_json, write_text
+
+from .conftest import MakeModels, MakeVolume
 
 
 def result(verdict: str, study: str = "a") -> ScreeningResult:
@@ -44,20 +48,20 @@ def result(verdict: str, study: str = "a") -> ScreeningResult:
         ([], 2),
     ],
 )
-def test_exit_code(verdicts, code):
+def test_exit_code(verdicts: Any, code: Any) -> None:
     assert exit_code([result(v) for v in verdicts]) == code
 
 
-def test_output_names_are_unique_and_follow_the_path(tmp_path):
+def test_output_names_are_unique_and_follow_the_path(tmp_path: Path) -> None:
     studies = [tmp_path / "a" / "ct", tmp_path / "b" / "ct", tmp_path / "b__ct", tmp_path / "x.nii.gz", tmp_path]
     assert output_names(studies, tmp_path) == ["a__ct", "b__ct", "b__ct_2", "x.nii.gz", tmp_path.name]
 
 
-def test_names_of_studies_elsewhere_hold_no_path(tmp_path):
+def test_names_of_studies_elsewhere_hold_no_path(tmp_path: Path) -> None:
     assert output_names([tmp_path / "y"], tmp_path / "other") == ["y"]
 
 
-def test_row_of_a_measured_study(make_volume, make_models):
+def test_row_of_a_measured_study(make_volume: MakeVolume, make_models: MakeModels) -> None:
     measured, _ = screen_volume(make_volume(), make_models(), study="phantom")
     row = summary_row(measured, "folder")
     assert tuple(row) == SUMMARY_COLUMNS
@@ -69,7 +73,7 @@ def test_row_of_a_measured_study(make_volume, make_models):
     assert (row["status"], row["verdict"], row["folder"]) == (measured.status, "accepted", "folder")
 
 
-def test_row_holds_the_opinions(make_volume, make_models):
+def test_row_holds_the_opinions(make_volume: MakeVolume, make_models: MakeModels) -> None:
     measured, _ = screen_volume(make_volume(), make_models())
     row = summary_row(measured)
     rule = next(o for o in measured.opinions if o.name == "hu_rule")
@@ -81,8 +85,8 @@ def test_row_holds_the_opinions(make_volume, make_models):
         Opinion(name="density_regression", status=BoneStatus.OSTEOPENIA, density=density),
         Opinion(name="classifier", status=BoneStatus.OSTEOPENIA, probabilities=chances),
     )
-    told = Finding(code="opinions_agree", severity=Severity.INFO, message="They agree.")
-    row = summary_row(measured.model_copy(update={"opinions": measured.opinions + more, "findings": (told,)}))
+    reported = Finding(code="opinions_agree", severity=Severity.INFO, message="They agree.")
+    row = summary_row(measured.model_copy(update={"opinions": measured.opinions + more, "findings": (reported,)}))
     assert tuple(row) == SUMMARY_COLUMNS
     assert (row["opinions"], row["warnings"]) == ("agree", "")
     assert (row["regression_status"], row["regression_mg_cm3"], row["regression_interval_low"]) == (
@@ -97,7 +101,7 @@ def test_row_holds_the_opinions(make_volume, make_models):
     )
 
 
-def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():
+def test_row_of_a_refused_study_has_no_measurements() -> None:
     row = summary_row(result("refused"))
     assert row["refusals"] == "why_refused"
     assert row["seconds"] == 1.5
@@ -105,8 +109,8 @@ def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():
         assert row[column] is None
 
 
-def test_a_radiograph_that_breaks_stays_one(tmp_path):
-    def screen_one(study, folder):
+def test_a_radiograph_that_breaks_stays_one(tmp_path: Path) -> None:
+    def screen_one(study: Any, folder: Any) -> None:
         raise RuntimeError("broken")
 
     studies = [tmp_path / "ct", tmp_path / "chest.png"]
@@ -120,12 +124,12 @@ def test_a_radiograph_that_breaks_stays_one(tmp_path):
     ]
 
 
-def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
+def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path: Path) -> Any:
     studies = [tmp_path / "in" / name for name in ("good", "bad", "refused")]
     output = tmp_path / "out"
-    told = []
+    reported = []
 
-    def screen_one(study, folder):
+    def screen_one(study: Any, folder: Any) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "labels.nii.gz").write_bytes(b"x")
         if study.name == "bad":
@@ -133,7 +137,7 @@ def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
         return result("refused" if study.name == "refused" else "accepted", folder.name)
 
     results = screen_folder(
-        studies, tmp_path / "in", output, screen_one, lambda name, r: told.append((name, r and r.verdict))
+        studies, tmp_path / "in", output, screen_one, lambda name, r: reported.append((name, r and r.verdict))
     )
     assert [r.verdict for r in results] == ["accepted", "unusable", "refused"]
     with (output / "summary.csv").open() as file:
@@ -147,20 +151,20 @@ def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
     assert (output / "bad" / "labels.nii.gz").exists()
     broken = ScreeningResult.model_validate_json((output / "bad" / "result.json").read_text())
     assert "RuntimeError" in broken.findings[0].message
-    assert told == [
+    assert reported == [
         ("good", None), ("good", "accepted"), ("bad", None), ("bad", "unusable"), ("refused", None),
         ("refused", "refused"),
     ]  # fmt: skip
 
 
-def test_message_of_a_foreign_error_is_not_quoted(tmp_path):
+def test_message_of_a_foreign_error_is_not_quoted(tmp_path: Path) -> None:
     failed = failed_result("case", ValueError("PatientName DOE^JOHN is not valid"), 2.0)
     assert "DOE" not in failed.model_dump_json()
     assert "ValueError" in failed.findings[0].message
 
 
-def test_run_that_is_cut_short_leaves_its_rows(tmp_path):
-    def screen_one(study, folder):
+def test_run_that_is_cut_short_leaves_its_rows(tmp_path: Path) -> Any:
+    def screen_one(study: Any, folder: Any) -> Any:
         if study.name == "second":
             raise KeyboardInterrupt
         return result("accepted", folder.name)
@@ -171,7 +175,9 @@ def test_run_that_is_cut_short_leaves_its_rows(tmp_path):
         assert [r["study"] for r in csv.DictReader(file)] == ["first"]
 
 
-def _slices(folder, study, names, modality="CT", sop_class="1.2.840.10008.5.1.4.1.1.2"):
+def _slices(
+    folder: Any, study: Any, names: Any, modality: Any = "CT", sop_class: Any = "1.2.840.10008.5.1.4.1.1.2"
+) -> None:
     """Headers of DICOM files, which are all that finding studies looks at."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -185,11 +191,11 @@ def _slices(folder, study, names, modality="CT", sop_class="1.2.840.10008.5.1.4.
         ds.save_as(folder / name, enforce_file_format=True)
 
 
-def _found(root):
+def _found(root: Any) -> Any:
     return [(s.kind, s.path.relative_to(root).as_posix(), len(s.files)) for s in find_screenable(root)]
 
 
-def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_path):
+def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_path: Path) -> None:
     root = tmp_path / "in"
     _slices(root / "flat", "1.2.3", ["b1", "b2", "b3"])
     _slices(root / "flat", "1.2.4", ["a1", "a2", "a3"])
@@ -206,7 +212,7 @@ def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_pa
     assert len({row["folder"] for row in rows}) == 3
 
 
-def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path):
+def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path: Path) -> None:
     _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
     _slices(tmp_path, "1.2.3", ["b4"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
     _slices(tmp_path, "1.2.4", ["x1", "x2"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
@@ -214,13 +220,13 @@ def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path):
     assert _found(tmp_path) == [("ct", "b1", 0), ("radiograph", "x1", 2)]
 
 
-def test_a_single_study_is_its_folder_with_any_other_files(tmp_path):
+def test_a_single_study_is_its_folder_with_any_other_files(tmp_path: Path) -> None:
     _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
     _slices(tmp_path, "1.2.4", ["a"], "SEG", "1.2.840.10008.5.1.4.1.1.66.4")
     assert find_screenable(tmp_path) == [Study("ct", tmp_path)]
 
 
-def test_nothing_to_screen(tmp_path):
+def test_nothing_to_screen(tmp_path: Path) -> None:
     with pytest.raises(UnusableInputError, match="no file or folder"):
         find_screenable(tmp_path / "absent")
     with pytest.raises(UnusableInputError, match="no DICOM, NIfTI"):
@@ -230,14 +236,16 @@ def test_nothing_to_screen(tmp_path):
 # --- the summary --------------------------------------------------------------------------------------------------
 
 
-def test_rows_are_appended_and_the_table_is_written_once_at_the_end(tmp_path, monkeypatch):
+def test_rows_are_appended_and_the_table_is_written_once_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """B27: rewriting the table after each of n studies writes n * n rows."""
     written: list[str] = []
     monkeypatch.setattr(summary, "write_text", lambda path, text: written.append(path.name) or write_text(path, text))
     monkeypatch.setattr(summary, "write_json", lambda path, rows: written.append(path.name) or write_json(path, rows))
     lines: list[int] = []
 
-    def screen_one(study, folder):
+    def screen_one(study: Any, folder: Any) -> Any:
         lines.append(len((tmp_path / "out" / "summary.csv").read_text().splitlines()))
         return result("accepted", folder.name)
 
@@ -251,16 +259,16 @@ def test_rows_are_appended_and_the_table_is_written_once_at_the_end(tmp_path, mo
     assert list(stored[0]) == list(SUMMARY_COLUMNS)
 
 
-def test_no_studies_give_an_empty_table(tmp_path):
+def test_no_studies_give_an_empty_table(tmp_path: Path) -> None:
     assert screen_folder([], tmp_path, tmp_path / "out", lambda study, folder: result("accepted")) == []
     assert (tmp_path / "out" / "summary.csv").read_text().splitlines() == [",".join(SUMMARY_COLUMNS)]
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == []
 
 
-def test_an_unexpected_error_is_logged_without_name_and_text(tmp_path, caplog):
+def test_an_unexpected_error_is_logged_without_name_and_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """B23: without a log at warning level it stays unknown; name and text may contain identifiers."""
 
-    def screen_one(study, folder):
+    def screen_one(study: Any, folder: Any) -> None:
         raise RuntimeError("PatientName DOE^JOHN")
 
     with caplog.at_level("WARNING"):

@@ -1,4 +1,4 @@
-"""From a CT to its named vertebrae: the centre line of the column, its bodies, the anatomy beside them, their names."""
+"""Localisation of vertebrae in a CT: centre line of the column, bodies, anatomical landmarks beside them, names."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from osteo_monai.transforms.column_decoding import FoundBody
 
 NETWORK_SACRUM_TRUST, NETWORK_SACRUM_RANGE = 0.5, 3.0
-"""Weight of the column network's log-odds that the sacrum follows, beside what geometry shows, and their limit. Its
-other roles are not used: like names, they were wrong on real scans with short last ribs. Project custom."""
+"""Weight of the column network's log-odds that the sacrum follows, in addition to geometry, and their limit. Its other
+roles are not used: like names, they were wrong on real scans with short last ribs. Project custom."""
 LINE_OFF_MM = 4.0
-"""Where the column network puts the axis farther than this from the line it was given, it is asked again about its own
-line; project custom."""
+"""If the axis of the column network is farther than this from its input line, the network is run again on its own
+axis; project custom."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class Column:
     naming: Naming | None
 
     def vertebra(self, level: VertebraLevel) -> Vertebra | None:
-        """Return the vertebra of that name; ``None`` where there is none."""
+        """Return the vertebra of a level; ``None`` if there is none."""
         return next((v for v in self.vertebrae if v.level is level), None)
 
     def last_rib(self) -> str | None:
-        """Say in a sentence what ribs the last thoracic vertebra carries; ``None`` if it is not in view.
+        """Return a sentence on the ribs of the last thoracic vertebra; ``None`` if it is not in view.
 
-        A vertebra higher up is never named here: ribs of T11 beside a T12 without any say nothing of the last ones.
+        Vertebrae above it are not described: if T12 has no ribs, those of T11 are not the last ones.
         """
         last = next((v for v in reversed(self.vertebrae) if v.level.startswith("T")), None)
         return None if last is None else describe_last_rib(last.landmarks, last.level)
@@ -83,8 +83,8 @@ class Column:
 def locate_vertebrae(volume: CTVolume, localisation: Bundle, column: Bundle) -> Column:
     """Find and name the vertebral bodies of a CT.
 
-    The localisation bundle gives the column's centre line, the column bundle bodies and discs along it; ribs, processes
-    and sacrum are traced at the bodies, and all of it is named at once.
+    The localisation bundle gives the centre line of the column, the column bundle bodies and discs along it; ribs,
+    processes and sacrum are traced at the bodies, and all bodies are named in one decision.
 
     Args:
         volume: the checked CT.
@@ -110,7 +110,7 @@ def locate_vertebrae(volume: CTVolume, localisation: Bundle, column: Bundle) -> 
 
 
 def as_image(values: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> Any:
-    """Return a volume (X, Y, Z) as MONAI's bundles take it: a MetaTensor (1, X, Y, Z) with its affine."""
+    """Return a volume (X, Y, Z) as input of a bundle: a MetaTensor (1, X, Y, Z) with its affine."""
     import torch
     from monai.data import MetaTensor
 
@@ -118,7 +118,7 @@ def as_image(values: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np
 
 
 def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> "Sequence[FoundBody]":
-    """Return the bodies from the lowest up; twice, where the first centre line was wrong."""
+    """Return the bodies from the lowest up; the column bundle is run again if the centre line was wrong."""
     line = np.asarray(localisation(image)["line"], dtype=np.float64)
     bodies: Sequence[FoundBody] = ()
     for _ in range(3):
@@ -126,26 +126,26 @@ def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> "Sequence[
             return ()
         answer = column({"image": image, "line": line})
         bodies = answer["bodies"]
-        found = np.array([b.centre_mm for b in bodies]).reshape(-1, 3)
-        if len(found) == 0 or _distance(found, np.asarray(answer["axis_mm"])) < LINE_OFF_MM:
+        centres = np.array([b.centre_mm for b in bodies]).reshape(-1, 3)
+        if len(centres) == 0 or _distance(centres, np.asarray(answer["axis_mm"])) < LINE_OFF_MM:
             break
-        line = found
+        line = centres
     return bodies
 
 
 def _distance(points: NDArray[np.float64], line: NDArray[np.float64]) -> float:
-    """Return the largest distance in mm of points (n, 3) from a line (m, 3) at their own height."""
+    """Return the largest distance in mm of points (n, 3) from a line (m, 3) at the same height."""
     at = [np.interp(points[:, 2], line[:, 2], line[:, axis]) for axis in (0, 1)]
     return float(np.hypot(points[:, 0] - at[0], points[:, 1] - at[1]).max())
 
 
 def _evidence(body: "FoundBody", roles: Mapping[Role, float]) -> BodyEvidence:
-    """Join what is known of one body."""
+    """Combine the evidence for one body."""
     last = ROLES.index("last_lumbar")
     odds = body.role[last] - math.log(max(1e-6, 1.0 - math.exp(body.role[last])))
     sacrum = 0.5 * NETWORK_SACRUM_TRUST * float(np.clip(odds, -NETWORK_SACRUM_RANGE, NETWORK_SACRUM_RANGE))
     joined = {role: roles.get(role, 0.0) + (sacrum if role == ROLES[last] else -sacrum) for role in ROLES}
-    # a cut body has its lower or upper part outside: which one follows from the disc that is seen
+    # an incomplete body has its lower or upper part outside, which follows from the visible disc
     return BodyEvidence(
         centre_mm=body.centre_mm,
         found=float(np.clip(body.probability, 0.05, 0.99)),

@@ -1,14 +1,14 @@
 """Name the vertebral bodies of one column by a joint decision.
 
 A detector gives body centres, an anatomical tracer gives votes about ribs and sacrum, networks may give votes about
-names. One hidden Markov model over the found bodies weighs all of it: the states are the levels of one spine in their
+names. One hidden Markov model over the detected bodies combines them: the states are the levels of one spine in their
 fixed order, the observations are the distances between neighbouring centres and the votes at each body. The model sums
 over the variants of the spine (four, five or six lumbar bodies; eleven, twelve or thirteen pairs of ribs), over one
-scale per person, over bodies that the detector missed and over detections that are no body (forward-backward, Rabiner
-1989). The certainty of a name is the share of the whole weight that agrees with it.
+scale per patient, over bodies that the detector missed and over false detections (forward-backward, Rabiner 1989). The
+certainty of a name is its share of the total weight.
 
-Distances alone do not name (notes of the project: right in 43-59 % of windows). Without a vote that anchors the
-column the posterior stays flat, and no name may be used.
+Distances do not suffice for naming (notes of the project: right in 43-59 % of windows). Without a vote that anchors the
+column the posterior is flat, and no name may be used.
 """
 
 import math
@@ -25,39 +25,39 @@ from osteo_monai.measurement.landmarks import ROLES, Role
 from osteo_monai.screening.ct.spines import MAX_STEP, NAMED_LEVELS, SpineTables, counted, spine_tables
 
 _MAX_SKIP = 3
-"""Found bodies from one true body to the next: up to two false detections in a row between them."""
+"""Detections from one true body to the next: up to two false detections in a row between them."""
 _DOUBLE_MM = 14.0
-"""Two centres nearer than this are one body seen twice (project custom: half the usual distance of lower bodies)."""
+"""Two centres nearer than this are one body detected twice (project custom: half the usual distance of lower bodies)."""
 _MAX_BODIES = 60
-"""More detections than twice the bodies of a spine are no column (project custom); also keeps weights above 1e-300."""
+"""Largest number of detections, twice the bodies of a spine (project custom); also keeps weights above 1e-300."""
 
 
 @dataclass(frozen=True)
 class NamingModel:
-    """Constants of the model. Defaults fitted by ``benchmarks/naming_vid_spines.py --fit`` where it says "fitted".
+    """Constants of the model. Defaults fitted by ``benchmarks/naming_vid_spines.py --fit`` if marked "fitted".
 
     Attributes:
-        scale_sd: SD of the logarithm of a person's scale (VID data: 6.5 %).
-        centre_sd_mm: SD that the detector's place adds to a distance (fitted).
-        outlier: share of distances that follow no anatomy: fracture, misplaced centre (project custom; 12 of about
-            11,000 distances of the VID data lie over 5 SD off, and detections are worse than checked points).
+        scale_sd: SD of the logarithm of a patient's scale (VID data: 6.5 %).
+        centre_sd_mm: SD that the detector's error adds to a distance (fitted).
+        outlier: share of distances unrelated to anatomy: fracture, misplaced centre (project custom; 12 of about
+            11,000 distances of the VID data are over 5 SD off, and detections are worse than checked points).
         outlier_sd_mm: SD of such distances.
-        cut_sd_mm: SD that a body cut by the scan adds to the distance to its neighbour (project custom: a body of
-            28 mm that shows by half has its centre 7 mm off).
+        cut_sd_mm: SD that a body cut by the scan adds to the distance to its neighbour (project custom: the
+            centre of a body of 28 mm that is half in view is 7 mm off).
         missed: probability that the detector misses a body inside the column (VID detections: 1.0 %).
-        missed_at_end: the same below the lowest found body, where the scan goes on (project custom: there detectors
-            see the sacrum and cut bodies).
-        sacrum_found: probability that the first sacral body is found as a body (VID detections: about 200 of 1,900).
-        role_trust: exponent of the votes of anatomy. 1 takes them for the log-likelihoods that they say they are; the
-            fit on simulated votes would take 1.3 for 3 % less loss, which is not used.
-        role_noise: share of single votes that say nothing (fitted).
-        ribs_one_high: probability that the tracer calls the vertebra above the last rib the last one, because a short
-            rib was passed over. Project custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and
-            this and the next bound the certainty of a name that rests on ribs alone.
-        ribs_one_low: probability that it takes a process for a rib (project custom, simulated at 1.5 %).
-        name_trust: weight of the votes for names, shared by all bodies, for they err together (project custom: the
-            networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans rightly, each time with confidence).
-        name_range: votes for names below the best one by more than this count as this much below.
+        missed_at_end: the same below the lowest found body, if the scan continues (project custom: detectors
+            find the sacrum and incomplete bodies there).
+        sacrum_found: probability that the first sacral body is detected as a body (VID detections: about 200 of 1,900).
+        role_trust: exponent of the anatomical votes. 1 uses them as log-likelihoods; the fit on simulated votes gives 1.3
+            with 3 % less loss, which is not used.
+        role_noise: share of single votes without information (fitted).
+        ribs_one_high: probability that the tracer has the last rib one level too high, because it skipped a short rib. Project
+            custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and
+            this and the next bound the certainty of a name that is based on ribs only.
+        ribs_one_low: probability that it classifies a process as a rib (project custom, simulated at 1.5 %).
+        name_trust: weight of the votes for names, shared by all bodies, since their errors are correlated (project custom:
+            the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, each time with confidence).
+        name_range: votes for names below the best one by more than this count as this value below.
     """
 
     scale_sd: float = 0.065
@@ -78,14 +78,14 @@ class NamingModel:
 
 @dataclass(frozen=True)
 class BodyEvidence:
-    """What is known of one detection.
+    """Evidence for one detection.
 
     Attributes:
         centre_mm: RAS+ mm.
-        found: probability that it is a vertebral body at all, from the detector.
-        roles: log-likelihoods of what anatomy shows at it, for each of ``ROLES``; 0 for a role that is absent.
-        names: log-likelihoods of names from networks; empty where unknown. The lowest value stands for every level that
-            is absent, T8 for all levels above it.
+        found: probability that it is a vertebral body, from the detector.
+        roles: log-likelihoods of the anatomical landmarks, for each of ``ROLES``; 0 for a role that is absent.
+        names: log-likelihoods of names from networks; empty if unknown. The lowest value is used for every level that
+            is absent, that of T8 for all levels above it.
         cut_below, cut_above: the scan ends inside the body.
 
     Raises:
@@ -106,7 +106,7 @@ class BodyEvidence:
         if not 0.0 <= self.found <= 1.0:
             raise ValueError(f"found must be a probability, got {self.found}")
         if not np.isfinite([*self.centre_mm, *self.roles.values(), *self.names.values()]).all():
-            raise ValueError("centre_mm, roles and names must hold finite numbers")
+            raise ValueError("centre_mm, roles and names must be finite numbers")
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class BodyName:
     Attributes:
         kind: ``named`` (``level`` is set), ``above`` (a body above the highest level of ``NAMED_LEVELS``) or
             ``spurious`` (no vertebral body).
-        posterior: probability of exactly this answer.
-        runner_up: the most probable other answer: a level, or ``None`` where that is 'above' or 'spurious'.
-        posteriors: of each level of ``NAMED_LEVELS``; what is missing to 1 is ``above`` and ``spurious``.
+        posterior: probability of this answer.
+        runner_up: the most probable other answer: a level, or ``None`` for 'above' or 'spurious'.
+        posteriors: of each level of ``NAMED_LEVELS``; the remainder to 1 is ``above`` and ``spurious``.
     """
 
     kind: Literal["named", "above", "spurious"]
@@ -133,13 +133,13 @@ class BodyName:
 
 @dataclass(frozen=True)
 class MissedBody:
-    """A body that the distances ask for and the detector did not find.
+    """A body that the distances suggest and the detector did not find.
 
     Attributes:
         position_mm: RAS+ mm, on the line between its neighbours.
-        below: index of the found body below it.
-        level: what it would be called; ``None`` above the named levels.
-        probability: that at least one body was missed in this gap.
+        below: index of the detected body below it.
+        level: its name; ``None`` above the named levels.
+        probability: of at least one missed body in this gap.
     """
 
     position_mm: tuple[float, float, float]
@@ -154,11 +154,11 @@ class Naming:
 
     Attributes:
         bodies: one entry per detection, in the order given (lowest first).
-        lumbar_count: probability of four, five and six lumbar bodies; the prior unless sacrum and last rib show.
+        lumbar_count: probability of four, five and six lumbar bodies; the prior unless sacrum and last rib are visible.
         ribbed_count: probability of 11, 12 and 13 pairs of ribs.
-        missed: bodies that were probably missed.
-        doubles: indices of spurious detections that lie nearer to a true body than two centres can be.
-        scale: this person's distances relative to the mean person's.
+        missed: probably missed bodies.
+        doubles: indices of spurious detections nearer to a true body than two centres can be.
+        scale: distances of this patient relative to the mean patient.
     """
 
     bodies: tuple[BodyName, ...]
@@ -169,7 +169,7 @@ class Naming:
     scale: float
 
     def index(self, level: VertebraLevel) -> int | None:
-        """Return which detection is called ``level``; ``None`` where none is."""
+        """Return the index of the detection named ``level``; ``None`` if there is none."""
         return next((i for i, body in enumerate(self.bodies) if body.level is level), None)
 
 
@@ -182,10 +182,10 @@ def name_column(
 
     Args:
         bodies: from the lowest up.
-        bottom_mm: z of the lower end of the scan in RAS+ mm. Where a whole body would find room between the lowest
-            detection and this end, and none was found, the lowest one is probably the last above the sacrum. ``None``
-            where the detector did not look down to there.
-        model: constants; the calibrated ones where ``None``.
+        bottom_mm: z of the lower end of the scan in RAS+ mm. If a whole body would fit between the lowest
+            detection and this end, and none was detected, the lowest one is probably the last above the sacrum.
+            ``None`` if the detector was not run down to there.
+        model: constants; the calibrated ones if ``None``.
 
     Returns:
         The best joint answer that keeps the order of levels, with the posterior of each part of it.
@@ -206,7 +206,7 @@ def name_column(
 
 
 def _flat_part(log_weights: NDArray[np.float64], noise: float) -> tuple[NDArray[np.float64], float]:
-    """Mix a vote with one that says nothing; return its weights and their mean, which a false detection gets."""
+    """Mix a vote with a flat one; return its weights and their mean, which is used for a false detection."""
     weights = np.exp(log_weights - log_weights.max())
     mean = float(weights.mean())
     return (1.0 - noise) * weights + noise * mean, mean
@@ -214,9 +214,9 @@ def _flat_part(log_weights: NDArray[np.float64], noise: float) -> tuple[NDArray[
 
 @dataclass(frozen=True)
 class _Edge:
-    """Weights of all steps from found body ``lower`` to found body ``upper``; those between them are false.
+    """Weights of all steps from detection ``lower`` to detection ``upper``; detections between them are false.
 
-    ``weights`` holds by step k (1 to ``MAX_STEP``) an array (V, M - k, S): from state s to state s + k.
+    ``weights`` has for each step k (1 to ``MAX_STEP``) an array (V, M - k, S): from state s to state s + k.
     """
 
     lower: int
@@ -247,7 +247,7 @@ class _Column:
         self.false = np.array([f for _, f in emitted])  # (n,)
         self.edges = [e for j in range(1, self.n) for i in range(max(0, j - _MAX_SKIP), j) if (e := self._edge(i, j))]
         self.start = np.stack([self._start(i, bottom_mm) for i in range(self.n)])  # (n, V, M)
-        # (n,) weight of calling everything above a body false
+        # (n,) weight of all detections above a body being false
         self.after = np.append(np.cumprod(self.false[::-1])[::-1], 1.0)[1:]
 
     # evidence
@@ -264,7 +264,7 @@ class _Column:
             emission = emission * by_level
             flat *= flat_name
         found = min(max(body.found, 0.02), 0.98)
-        # true bodies lie about one in 30 mm, false ones anywhere
+        # true bodies are about 30 mm apart, false detections are anywhere
         return emission, flat * (1.0 - found) / found / 30.0
 
     def _name_weights(
@@ -284,7 +284,7 @@ class _Column:
         return table, mean
 
     def _edge(self, i: int, j: int) -> _Edge | None:
-        """Return the weights of the steps from detection i to j; ``None`` where they are too far apart or too near."""
+        """Return the weights of the steps from detection i to j; ``None`` if they are too far apart or too near."""
         model, tables = self.model, self.tables
         distance = float(np.linalg.norm(self.points[j] - self.points[i]))
         extra = 2.0 * model.centre_sd_mm**2
@@ -312,11 +312,11 @@ class _Column:
         weight[:, 1] *= 1.0 - model.sacrum_found
         if bottom_mm is not None:
             # a whole body needs one and a half distances; a tilted column shortens them by a tenth
-            room = float(self.points[i, 2] - bottom_mm)
+            space = float(self.points[i, 2] - bottom_mm)
             for v, s in np.argwhere(exists):
                 below = np.cumsum(tables.pitch[v, s:1:-1])  # down to the last lumbar body
                 needed = 0.9 * (below + 0.5 * tables.pitch[v, s:1:-1])
-                weight[v, s] *= model.missed_at_end ** min(3, int((needed <= room).sum()))
+                weight[v, s] *= model.missed_at_end ** min(3, int((needed <= space).sum()))
         return np.asarray(weight * float(np.prod(self.false[:i])) / 30.0)
 
     # sums over all readings
@@ -343,11 +343,11 @@ class _Column:
         return beta
 
     def naming(self) -> Naming:
-        """Weigh everything and choose the answer."""
+        """Sum all weights and choose the answer."""
         alpha, beta = self._forward(), self._backward()
-        nothing = float(np.prod(self.false))  # the weight of no body at all
+        no_body = float(np.prod(self.false))  # the weight of the reading without any body
         by_reading = (alpha * self.after[:, None, None, None]).sum(axis=(0, 2))  # (V, S)
-        by_reading += nothing * np.outer(self.tables.prior, self.scale_prior)
+        by_reading += no_body * np.outer(self.tables.prior, self.scale_prior)
         total = float(by_reading.sum())
         labels = self._labels((alpha * beta).sum(axis=3) / total)
         reading, path = self._path(labels)
@@ -376,7 +376,7 @@ class _Column:
         """Return a reading and the (body, state) pairs of its true bodies, lowest first.
 
         Among the most probable paths (Viterbi) to each last state of each reading, the one whose answers have the
-        highest sum of posteriors is taken, so that a name that most of the weight agrees with wins over the single
+        highest sum of posteriors is taken, so that a name with most of the weight is preferred to that of the single
         most probable path.
         """
         best, origin = self._viterbi()
@@ -418,7 +418,7 @@ class _Column:
             path.append((i, s))
         return path[::-1]
 
-    # what the answer leaves open
+    # missed and double bodies
 
     def _missed(
         self,
@@ -428,7 +428,7 @@ class _Column:
         beta: NDArray[np.float64],
         total: float,
     ) -> tuple[MissedBody, ...]:
-        """List the bodies that the best path steps over."""
+        """List the bodies that the best path skips."""
         by_ends = {(edge.lower, edge.upper): edge for edge in self.edges}
         missed = []
         for (i, s), (j, above) in pairwise(path):
@@ -449,7 +449,7 @@ class _Column:
         return tuple(missed)
 
     def _doubles(self, path: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-        """Return the false detections that lie too near to a true body for a neighbour."""
+        """Return the false detections too near to a true body for a neighbour."""
         true = [i for i, _ in path]
         nearest = {
             i: float(np.linalg.norm(self.points[true] - self.points[i], axis=1).min())
@@ -460,7 +460,7 @@ class _Column:
 
 
 def _name(labels: NDArray[np.float64], answer: int) -> BodyName:
-    """Put the posterior (levels + 2,) of one body and the answer given for it into words."""
+    """Put the posterior (levels + 2,) of one body and its answer into a name."""
     named = len(NAMED_LEVELS)
     others = labels.copy()
     others[answer] = -1.0

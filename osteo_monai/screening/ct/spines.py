@@ -1,4 +1,4 @@
-"""The spines that the naming of vertebrae considers: levels in order, distances, ribs; written out as arrays."""
+"""Variants of the spine for the naming of vertebrae: levels in order, distances, ribs, as arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ L = VertebraLevel
 NAMED_LEVELS: tuple[VertebraLevel, ...] = (
     L.T9, L.T10, L.T11, L.T12, L.T13, L.L1, L.L2, L.L3, L.L4, L.L5, L.L6, L.SACRUM,
 )  # fmt: skip
-"""Levels that a body can be named; what lies higher is 'above'."""
+"""Levels that can be named; higher bodies are 'above'."""
 
 PITCH_MM: Mapping[tuple[str, str], tuple[float, float]] = {
     ("L6", "sacrum"): (32.0, 3.0), ("L5", "sacrum"): (32.0, 3.0), ("L4", "sacrum"): (33.0, 3.0),
@@ -27,23 +27,23 @@ PITCH_MM: Mapping[tuple[str, str], tuple[float, float]] = {
     ("C7", "T1"): (20.1, 1.6), ("C6", "C7"): (17.9, 2.1), ("C5", "C6"): (16.9, 1.4), ("C4", "C5"): (17.2, 0.9),
     ("C3", "C4"): (17.8, 1.1), ("C2", "C3"): (24.7, 1.9),
 }  # fmt: skip
-"""Distance of neighbouring centres (upper, lower): mean and SD once the person's scale is removed, mm.
+"""Distance of neighbouring centres (upper, lower): mean and SD after removal of the patient's scale, mm.
 
-Source: 1,245 people of the VID vertebra identification data (Buergin et al.; numbers only), mean and column "one scale
-per person removed". Pairs with T13 split the one gap of 63-70 mm seen between T12 and L1 in seven people. Pairs with
+Source: 1,245 patients of the VID vertebra identification data (Buergin et al.; numbers only), mean and column "one scale
+per person removed". Pairs with T13 split the one gap of 63-70 mm between T12 and L1 in seven patients. Pairs with
 the sacrum: detections 27-37 mm below the last lumbar body there; SD project custom."""
 
 SPINES: Mapping[tuple[int, int], float] = {
     (12, 5): 0.915, (12, 6): 0.025, (12, 4): 0.02, (13, 5): 0.01, (11, 5): 0.01, (13, 4): 0.01, (11, 6): 0.01,
 }  # fmt: skip
-"""(pairs of ribs, lumbar bodies) and how often each is expected.
+"""(pairs of ribs, lumbar bodies) and their expected frequencies.
 
-Project custom: transitional lumbosacral anatomy is told of in 4-30 % of people, depending on what is counted, 11 or 13
-pairs of ribs in 1-8 %; counts above are those that change a name. Rarer combinations are left out."""
+Project custom: transitional lumbosacral anatomy is reported in 4-30 % of people, depending on the definition, 11 or 13
+pairs of ribs in 1-8 %; the frequencies are of variants that change a name. Rarer combinations are left out."""
 
 _CERVICAL = tuple(f"C{n}" for n in range(7, 1, -1))
 MAX_STEP = 4
-"""States from one found body to the next: up to three bodies in a row may be missed."""
+"""States from one detected body to the next: up to three bodies in a row may be missed."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SpineTables:
         label: (V, M) index in ``NAMED_LEVELS``; one more for above, two more for no state.
         role: (V, M) index in ``ROLES``; 4 for the sacrum.
         pair: (MAX_STEP, V, M) row of ``mean`` and ``variance`` for the step from a state k + 1 states up; the last row
-            stands for a step that leaves the spine.
+            is for a step that leaves the spine.
         mean, variance: (U,) mm and mm2 of each different step.
         pitch: (V, M) mm from each state down to the one below it; 0 for the lowest.
     """
@@ -75,7 +75,7 @@ class SpineTables:
 
 @lru_cache(maxsize=8)
 def spine_tables(ribs_one_high: float, ribs_one_low: float) -> SpineTables:
-    """Write out the readings: each variant of ``SPINES``, and the usual one with the ribs traced one off."""
+    """Return the readings: each variant of ``SPINES``, and the usual one with the ribs traced one level off."""
     readings = [(prior, counts, 0) for counts, prior in SPINES.items()]
     usual = SPINES[(12, 5)]
     readings += [(usual * ribs_one_high, (12, 5), 1), (usual * ribs_one_low, (12, 5), -1)]
@@ -111,12 +111,12 @@ def _chain(ribs: int, lumbar: int) -> tuple[str, ...]:
 
 
 def _role(state: int, counts: tuple[int, int], offset: int) -> int:
-    """Return what anatomy shows at a state: an index in ``ROLES``, 4 for the sacrum.
+    """Return the landmark at a state: an index in ``ROLES``, 4 for the sacrum.
 
     Args:
         state: 0 is the sacrum.
         counts: pairs of ribs and lumbar bodies.
-        offset: how many levels too high the tracer sees the last rib.
+        offset: number of levels that the tracer has the last rib too high.
     """
     ribs, lumbar = counts
     last_rib = lumbar + 1 + offset

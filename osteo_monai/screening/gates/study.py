@@ -67,7 +67,7 @@ SPREAD_SCLEROSIS = Limit(
 
 
 def sclerosis(facts: PairFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | None:
-    """Leave out a level so much denser than its neighbour that the cause is not bone loss."""
+    """Leave out a level whose density exceeds its neighbour's by more than bone loss explains."""
     if facts.difference_mg_cm3 <= limits[SPREAD_SCLEROSIS]:
         return None
     reason = (

@@ -17,7 +17,7 @@ from osteo_monai.screening.ct.opinions import hu_rule
 from osteo_monai.screening.models import CLASSIFICATION_BUNDLE, REGRESSION_BUNDLE, OpinionModels, load_opinion_models
 from osteo_monai.screening.result import RESULT_VERSION, Opinion
 
-from ..conftest import LEVELS
+from ..conftest import LEVELS, MakeModels, MakeVolume
 
 T12, L1, L2, L3 = LEVELS
 NORMAL, OSTEOPENIA, OSTEOPOROSIS = BoneStatus
@@ -31,7 +31,7 @@ def by_name(result: ScreeningResult) -> dict[str, Opinion]:
 class FakeOpinion:
     """Answers as both bundles do, and keeps what it was given."""
 
-    version, weights_sha256, trained_on = "0.0.1", "2" * 64, "Nobody"
+    version, weights_sha256, trained_on = "0.0.1", "2" * 64, "no data"
 
     def __init__(self, name: str, density: float = 100.0, probabilities: tuple[float, ...] = (0.1, 0.8, 0.1)) -> None:
         self.name, self.density, self.probabilities = name, density, probabilities
@@ -62,11 +62,11 @@ def with_opinions(models: ScreeningModels, **changes: Any) -> ScreeningModels:
 
 
 @pytest.mark.parametrize(("hu", "status"), [(110.0, OSTEOPOROSIS), (111.0, OSTEOPENIA), (161.0, NORMAL)])
-def test_rule_at_its_own_voltage(hu, status):
+def test_rule_at_its_own_voltage(hu: Any, status: Any) -> None:
     assert (hu_rule(hu, 120.0).status, hu_rule(hu, 120.0).l1_hu) == (status, hu)
 
 
-def test_rule_gives_no_class_at_another_voltage_and_says_when_it_is_unknown():
+def test_rule_gives_no_class_at_another_voltage_and_notes_an_unknown_one() -> None:
     assert hu_rule(150.0, 100.0).status is None
     assert "not for 100" in hu_rule(150.0, 100.0).note
     assert hu_rule(150.0, None).status is OSTEOPENIA
@@ -77,11 +77,11 @@ def test_rule_gives_no_class_at_another_voltage_and_says_when_it_is_unknown():
 # --- in the pipeline, with stand-ins ------------------------------------------------------------------------------
 
 
-def test_opinions_stand_beside_the_density_and_change_nothing(make_volume, make_models):
-    alone, _ = screen_volume(make_volume(), make_models())
+def test_opinions_do_not_change_the_density(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    single, _ = screen_volume(make_volume(), make_models())
     models = with_opinions(make_models())
     result, images = screen_volume(make_volume(), models)
-    assert (result.density, result.status, result.levels) == (alone.density, alone.status, alone.levels)
+    assert (result.density, result.status, result.levels) == (single.density, single.status, single.levels)
     found = by_name(result)
     assert list(found) == ["hu_line", "hu_rule", "density_regression", "classifier"]
     assert (found["hu_line"].density, found["hu_line"].status) == (result.density, result.status)
@@ -105,7 +105,9 @@ def test_opinions_stand_beside_the_density_and_change_nothing(make_volume, make_
     assert (images.activation.levels, images.activation.status) == ((L1, L2), OSTEOPENIA)
 
 
-def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(make_volume, make_models):
+def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     models = with_opinions(make_models())
     _, images = screen_volume(make_volume(), models)
     scan = models.opinions.bundles["density_regression"].scan
@@ -123,7 +125,9 @@ def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(make_volume, 
     )
 
 
-def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(make_volume, make_models):
+def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     far = with_opinions(make_models(), classifier=FakeOpinion("c", probabilities=(0.01, 0.04, 0.95)))
     options = ScreeningOptions(calibration=UserCalibration(0.9, 0.0))
     result, _ = screen_volume(make_volume(), far, options)
@@ -134,7 +138,7 @@ def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(make_volume, make
     assert result.verdict == "accepted_with_warnings"
 
 
-def test_opinion_that_cannot_be_given_is_absent_with_a_reason(make_volume, make_models):
+def test_opinion_that_cannot_be_given_is_absent_with_a_reason(make_volume: MakeVolume, make_models: MakeModels) -> None:
     class Failing(FakeOpinion):
         def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
             raise ValueError("L2 is not in the label map")
@@ -146,7 +150,7 @@ def test_opinion_that_cannot_be_given_is_absent_with_a_reason(make_volume, make_
     assert "f" not in {m.bundle for m in result.models}
 
 
-def test_networks_need_both_levels(make_volume, make_models):
+def test_networks_need_both_levels(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, images = screen_volume(make_volume(), with_opinions(make_models()), ScreeningOptions(levels=(L1,)))
     assert list(by_name(result)) == ["hu_line", "hu_rule"]
     assert all("L2 was not measured" in why for why in result.opinions_absent.values())
@@ -156,7 +160,7 @@ def test_networks_need_both_levels(make_volume, make_models):
     assert below.opinions_absent["hu_rule"] == "L1 was not measured."
 
 
-def test_learned_classes_are_not_given_for_other_thresholds(make_volume, make_models):
+def test_learned_classes_are_not_given_for_other_thresholds(make_volume: MakeVolume, make_models: MakeModels) -> None:
     options = ScreeningOptions(thresholds=DensityThresholds(90.0, 130.0, source="this test"))
     result, _ = screen_volume(make_volume(), with_opinions(make_models()), options)
     assert "trained for the classes of the default thresholds" in result.opinions_absent["classifier"]
@@ -164,13 +168,13 @@ def test_learned_classes_are_not_given_for_other_thresholds(make_volume, make_mo
     assert (regression.status, regression.probabilities) == (OSTEOPENIA, None)
 
 
-def test_refused_study_has_no_opinions(make_volume, make_models):
+def test_refused_study_has_no_opinions(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, images = screen_volume(make_volume(kvp=70.0), with_opinions(make_models()))
     assert result.verdict == "refused"
     assert (result.opinions, result.opinions_absent, images.activation) == ((), {}, None)
 
 
-def test_result_round_trip_and_results_of_version_1_0(make_volume, make_models):
+def test_result_round_trip_and_results_of_version_1_0(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, _ = screen_volume(make_volume(), with_opinions(make_models()))
     text = result.model_dump_json()
     assert ScreeningResult.model_validate_json(text) == result
@@ -210,8 +214,12 @@ def make_weights(zoo: Path, name: str) -> None:
 
 
 def test_bundles_without_weights_are_absent_and_with_weights_give_opinions(
-    zoo, monkeypatch, tmp_path, make_volume, make_models
-):
+    zoo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    make_volume: MakeVolume,
+    make_models: MakeModels,
+) -> None:
     monkeypatch.setattr(
         "osteo_monai.bundle.runner.find_bundle", lambda name: zoo / name
     )  # the checkout's bundles may have weights

@@ -5,6 +5,8 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -101,7 +103,7 @@ def risk_model(name: str) -> RiskModel:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Both bundles with small networks of random weights, their calibrations, and the models on facts."""
     root = tmp_path_factory.mktemp("bundles")
     torch.manual_seed(1)
@@ -124,13 +126,13 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def bundles(made, monkeypatch):
+def bundles(made: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("OSTEO_BUNDLES", str(made))
     return made
 
 
 @pytest.fixture
-def copied(made, tmp_path, monkeypatch):
+def copied(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The same bundles, to be spoilt."""
     folder = tmp_path / "bundles"
     shutil.copytree(made, folder)
@@ -138,7 +140,7 @@ def copied(made, tmp_path, monkeypatch):
     return folder
 
 
-def pixels(seed: int = 0, shape=(300, 280)) -> np.ndarray:
+def pixels(seed: int = 0, shape: Any = (300, 280)) -> np.ndarray:
     """Grey clouds of 12 bits around a bright band: enough grey values, nothing flat, no chest."""
     rng = np.random.default_rng(seed)
     cloud = np.asarray(Image.fromarray(rng.random((12, 10)).astype(np.float32)).resize(shape[::-1]), np.float32)
@@ -147,7 +149,15 @@ def pixels(seed: int = 0, shape=(300, 280)) -> np.ndarray:
     return np.clip(values, 0, 4095).astype(np.uint16)
 
 
-def dicom(path, part="CHEST", position="PA", study=None, modality="DX", seed=0, **facts):
+def dicom(
+    path: Any,
+    part: Any = "CHEST",
+    position: Any = "PA",
+    study: Any = None,
+    modality: Any = "DX",
+    seed: Any = 0,
+    **facts: Any,
+) -> Any:
     header = Dataset()
     header.SOPClassUID = CTImageStorage if modality == "CT" else DigitalXRayImageStorageForPresentation
     header.SOPInstanceUID, header.SeriesInstanceUID = generate_uid(), generate_uid()
@@ -172,20 +182,20 @@ def dicom(path, part="CHEST", position="PA", study=None, modality="DX", seed=0, 
     return path
 
 
-def png(path, seed=0):
+def png(path: Any, seed: Any = 0) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels(seed)).save(path)
     return path
 
 
-def lumbar_pair(folder, study=None, **facts):
+def lumbar_pair(folder: Any, study: Any = None, **facts: Any) -> Any:
     study = study or generate_uid()
     dicom(folder / "ap.dcm", "LSPINE", "AP", study, seed=1, **facts)
     dicom(folder / "lateral.dcm", "LSPINE", "LATERAL", study, seed=2, **facts)
     return folder
 
 
-def run(path, output, **options):
+def run(path: Any, output: Any, **options: Any) -> Any:
     """Screen the radiographs at a path; return the exit code and the result as written."""
     (study,) = find_screenable(path)
     result = screen_to_folder(
@@ -195,18 +205,18 @@ def run(path, output, **options):
     return exit_code([result]), result
 
 
-def codes(result, severity=None):
+def codes(result: Any, severity: Any = None) -> Any:
     return {f.code for f in result.findings if severity is None or f.severity is severity}
 
 
-def logit(p):
+def logit(p: Any) -> Any:
     return math.log(p / (1 - p))
 
 
 # --- one study ----------------------------------------------------------------------------------------------------
 
 
-def test_chest_gives_a_calibrated_risk_with_heat_map_and_report(bundles, tmp_path):
+def test_chest_gives_a_calibrated_risk_with_heat_map_and_report(bundles: Path, tmp_path: Path) -> None:
     path = dicom(tmp_path / "chest.dcm", PatientAge="071Y", PatientSex="F")
     code, result = run(path, tmp_path / "out")
     assert code == 0
@@ -237,7 +247,7 @@ def test_chest_gives_a_calibrated_risk_with_heat_map_and_report(bundles, tmp_pat
         assert never not in page
 
 
-def test_real_chest_is_recognised_by_what_it_shows(bundles, real_data, tmp_path):
+def test_real_chest_is_recognised_by_what_it_shows(bundles: Path, real_data: Path, tmp_path: Path) -> None:
     """Without a header: the view follows from the picture, and age and sex stay unknown."""
     path = next(iter(sorted((real_data / "cxr_frontal" / "images").glob("SARS*"))))
     code, result = run(path, tmp_path / "out")
@@ -247,7 +257,7 @@ def test_real_chest_is_recognised_by_what_it_shows(bundles, real_data, tmp_path)
     assert "age_unknown" in codes(result)
 
 
-def test_missing_facts_are_named_and_no_default_is_made_up(bundles, tmp_path):
+def test_missing_facts_are_named_and_no_default_is_made_up(bundles: Path, tmp_path: Path) -> None:
     path = dicom(tmp_path / "chest.dcm", PatientAge="071Y", PatientSex="F")
     _, result = run(path, tmp_path / "out", height=160.0)
     found = result.radiograph
@@ -259,24 +269,24 @@ def test_missing_facts_are_named_and_no_default_is_made_up(bundles, tmp_path):
     assert "Unknown: weight." in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_combined_model_is_used_when_all_facts_are_known(bundles, tmp_path):
+def test_combined_model_is_used_when_all_facts_are_known(bundles: Path, tmp_path: Path) -> None:
     _, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out", **PATIENT)
     found = result.radiograph
-    asked = (70, Sex.FEMALE, 160, 55)
+    facts_given = (70, Sex.FEMALE, 160, 55)
     for name, one, risk in (("clinical", found.clinical, None), ("combined", found.combined, found.risk.score)):
-        raw = risk_model(name).probability(*asked, risk)
+        raw = risk_model(name).probability(*facts_given, risk)
         assert one.score == pytest.approx(raw, abs=1e-6)
         expected = CALIBRATIONS[CHEST_BUNDLE][name].estimate(raw)
         assert one.probability == pytest.approx(expected.probability)
     assert found.combined.raised is False
-    # what the network does not know carries on into the model that builds on it
+    # the uncertainty of the network is propagated through the model
     ends = [1 / (1 + math.exp(-(logit(found.risk.score) + step * 0.3))) for step in (-1, 1)]
-    low, high = (logit(risk_model("combined").probability(*asked, end)) for end in ends)
+    low, high = (logit(risk_model("combined").probability(*facts_given, end)) for end in ends)
     expected = CALIBRATIONS[CHEST_BUNDLE]["combined"].estimate(found.combined.score, abs(high - low) / 2)
     assert (found.combined.low, found.combined.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_given_facts_go_before_the_header_and_say_so(bundles, tmp_path):
+def test_given_facts_override_the_header_with_a_warning(bundles: Path, tmp_path: Path) -> None:
     path = dicom(tmp_path / "chest.dcm", PatientAge="071Y", PatientSex="F")
     _, result = run(path, tmp_path / "out", age=60.0, sex=Sex.FEMALE)
     assert result.radiograph.person.age_years == 60
@@ -284,7 +294,7 @@ def test_given_facts_go_before_the_header_and_say_so(bundles, tmp_path):
     assert warned == ["The given age differs from the header; the given value is used."]
 
 
-def test_lumbar_views_of_one_study_are_fused(bundles, tmp_path):
+def test_lumbar_views_of_one_study_are_fused(bundles: Path, tmp_path: Path) -> None:
     code, result = run(lumbar_pair(tmp_path / "study"), tmp_path / "out")
     assert code == 0
     found = result.radiograph
@@ -305,19 +315,19 @@ def test_lumbar_views_of_one_study_are_fused(bundles, tmp_path):
     assert [r.source for r in found.radiographs] == ["ap.dcm", "lateral.dcm"]
 
 
-def test_chest_is_chosen_among_the_views_of_a_study(bundles, tmp_path):
+def test_chest_is_chosen_among_the_views_of_a_study(bundles: Path, tmp_path: Path) -> None:
     study = generate_uid()
     lumbar_pair(tmp_path / "study", study)
     dicom(tmp_path / "study" / "chest.dcm", study=study)
     _, result = run(tmp_path / "study", tmp_path / "out")
     assert result.radiograph.risk.name == "chest_frontal"
-    told = next(f.message for f in result.findings if f.code == "view_chosen")
-    assert told == "Of 3 radiographs 1 was used (frontal chest); not used: lumbar AP, lumbar lateral."
+    reported = next(f.message for f in result.findings if f.code == "view_chosen")
+    assert reported == "Of 3 radiographs 1 was used (frontal chest); not used: lumbar AP, lumbar lateral."
     _, result = run(tmp_path / "study", tmp_path / "ap", view=View.LUMBAR_AP)
     assert result.radiograph.risk.name == "lumbar_ap"
 
 
-def test_damaged_radiograph_of_a_study_is_left_out_and_told(bundles, tmp_path):
+def test_damaged_radiograph_of_a_study_is_left_out_and_reported(bundles: Path, tmp_path: Path) -> None:
     lumbar_pair(tmp_path / "study")
     lateral = tmp_path / "study" / "lateral.dcm"
     lateral.write_bytes(lateral.read_bytes()[:-100_000])
@@ -327,7 +337,7 @@ def test_damaged_radiograph_of_a_study_is_left_out_and_told(bundles, tmp_path):
     assert "radiograph_left_out" in codes(result, Severity.WARNING)
 
 
-def test_picture_whose_view_nothing_tells_needs_view(bundles, tmp_path):
+def test_picture_of_unknown_view_needs_the_option_view(bundles: Path, tmp_path: Path) -> None:
     path = png(tmp_path / "spine.png")
     code, result = run(path, tmp_path / "out")
     assert code == 3
@@ -354,7 +364,9 @@ def test_picture_whose_view_nothing_tells_needs_view(bundles, tmp_path):
         ({}, {"age": 17.0}, "age_below_18"),
     ],
 )
-def test_unsuitable_radiographs_are_refused(bundles, tmp_path, header, options, code):
+def test_unsuitable_radiographs_are_refused(
+    bundles: Path, tmp_path: Path, header: Any, options: Any, code: Any
+) -> None:
     done, result = run(dicom(tmp_path / "x.dcm", **header), tmp_path / "out", **options)
     assert done == 3
     assert result.verdict == "refused"
@@ -366,7 +378,7 @@ def test_unsuitable_radiographs_are_refused(bundles, tmp_path, header, options, 
     assert code in page
 
 
-def test_ct_slice_as_a_picture_is_refused(bundles, tmp_path):
+def test_ct_slice_as_a_picture_is_refused(bundles: Path, tmp_path: Path) -> None:
     """Air around an ellipse: no chest radiograph, and nothing else that is named."""
     y, x = np.mgrid[-1:1:400j, -1:1:400j]
     body = ((x / 0.8) ** 2 + (y / 0.55) ** 2 <= 1) * (120 + 40 * np.sin(9 * x) * np.cos(7 * y))
@@ -377,7 +389,7 @@ def test_ct_slice_as_a_picture_is_refused(bundles, tmp_path):
     assert result.radiograph is None
 
 
-def test_model_that_is_not_installed_is_one_sentence(copied, tmp_path):
+def test_model_that_is_not_installed_is_one_sentence(copied: Path, tmp_path: Path) -> None:
     (copied / CHEST_BUNDLE / "models" / "model.pt").unlink()
     code, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out")
     assert code == 3
@@ -387,7 +399,7 @@ def test_model_that_is_not_installed_is_one_sentence(copied, tmp_path):
     assert str(tmp_path) not in message
 
 
-def test_missing_lateral_model_leaves_the_other_view(copied, tmp_path):
+def test_missing_lateral_model_leaves_the_other_view(copied: Path, tmp_path: Path) -> None:
     (copied / LUMBAR_BUNDLE / "models" / "model_lateral.pt").unlink()
     code, result = run(lumbar_pair(tmp_path / "study"), tmp_path / "out")
     assert code == 0
@@ -397,7 +409,7 @@ def test_missing_lateral_model_leaves_the_other_view(copied, tmp_path):
 
 
 @pytest.mark.parametrize("spoilt", ["absent", "damaged", "other entries"])
-def test_without_calibration_there_is_a_score_and_no_class(copied, tmp_path, spoilt):
+def test_without_calibration_there_is_a_score_and_no_class(copied: Path, tmp_path: Path, spoilt: Any) -> None:
     file = copied / CHEST_BUNDLE / "models" / "risk.json"
     if spoilt == "absent":
         file.unlink()
@@ -414,7 +426,7 @@ def test_without_calibration_there_is_a_score_and_no_class(copied, tmp_path, spo
     assert "Score, not calibrated" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_missing_combined_model_is_told(copied, tmp_path):
+def test_missing_combined_model_is_reported(copied: Path, tmp_path: Path) -> None:
     (copied / CHEST_BUNDLE / "models" / "combined.ubj").unlink()
     _, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out", **PATIENT)
     assert result.radiograph.combined is None
@@ -422,20 +434,20 @@ def test_missing_combined_model_is_told(copied, tmp_path):
     assert result.radiograph.clinical is not None
 
 
-def test_heat_map_of_an_earlier_run_does_not_outlive_its_result(bundles, tmp_path):
+def test_heat_map_of_an_earlier_run_does_not_outlive_its_result(bundles: Path, tmp_path: Path) -> None:
     run(dicom(tmp_path / "chest.dcm"), tmp_path / "out")
     assert (tmp_path / "out" / "heat_map.png").exists()
     run(png(tmp_path / "x.png"), tmp_path / "out")
     assert not (tmp_path / "out" / "heat_map.png").exists()
 
 
-def test_maps_lie_on_the_grid_of_the_radiograph(tmp_path, monkeypatch):
+def test_maps_lie_on_the_grid_of_the_radiograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A network that looks at the upper left corner of a frame of another shape than the radiograph."""
 
     class Corner:
-        name, version, weights_sha256, trained_on = LUMBAR_BUNDLE, "0", "0" * 64, "nobody"
+        name, version, weights_sha256, trained_on = LUMBAR_BUNDLE, "0", "0" * 64, "no data"
 
-        def __call__(self, image):
+        def __call__(self, image: Any) -> Any:
             heat = torch.zeros(1, 20, 40)
             heat[:, :5, :10] = 1
             return {"pred": torch.tensor([0.3]), "heat": heat}
@@ -456,7 +468,7 @@ def test_maps_lie_on_the_grid_of_the_radiograph(tmp_path, monkeypatch):
 # --- many studies -------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_mixed_studies_gives_a_row_each(bundles, tmp_path):
+def test_a_folder_of_mixed_studies_gives_a_row_each(bundles: Path, tmp_path: Path) -> Any:
     root = tmp_path / "in"
     dicom(root / "chest" / "a.dcm", PatientAge="071Y")
     lumbar_pair(root / "lumbar")
@@ -465,7 +477,7 @@ def test_a_folder_of_mixed_studies_gives_a_row_each(bundles, tmp_path):
     studies = {study.path: study for study in find_screenable(root)}
     models = RadiographModels("cpu")
 
-    def screen_one(path, folder):
+    def screen_one(path: Any, folder: Any) -> Any:
         if studies[path].kind == "ct":
             return ScreeningResult(study=folder.name, verdict="accepted", findings=())
         return screen_to_folder(studies[path], folder, name=folder.name, radiograph_models=models)
@@ -493,8 +505,8 @@ def test_a_folder_of_mixed_studies_gives_a_row_each(bundles, tmp_path):
     assert (tmp_path / "out" / "lumbar" / "heat_map.png").exists()
 
 
-def test_studies_are_told_apart_by_their_content(tmp_path):
-    """Flat folders of radiographs by study, series in sub-folders together, previews beside slices passed over."""
+def test_studies_are_distinguished_by_content(tmp_path: Path) -> None:
+    """Flat folders of radiographs by study, series in sub-folders together, previews beside slices skipped."""
     one, two = generate_uid(), generate_uid()
     lumbar_pair(tmp_path / "flat", one)
     dicom(tmp_path / "flat" / "chest.dcm", study=two)
@@ -513,7 +525,7 @@ def test_studies_are_told_apart_by_their_content(tmp_path):
 
 
 @pytest.mark.parametrize("ct", ["scan.nii.gz", "scan/1.dcm"])
-def test_a_single_ct_among_radiographs_is_given_by_itself(tmp_path, ct):
+def test_a_single_ct_among_radiographs_is_given_by_itself(tmp_path: Path, ct: Any) -> None:
     """And not by the folder that it shares with them, of which a reader of CT could make nothing."""
     lumbar_pair(tmp_path / "lumbar")
     png(tmp_path / "x.png")
@@ -537,13 +549,13 @@ def test_a_single_ct_among_radiographs_is_given_by_itself(tmp_path, ct):
         ({"view": View.CHEST_LATERAL}, "view must be chest_frontal, lumbar_ap or lumbar_lateral, got 'chest_lateral'"),
     ],
 )
-def test_invalid_options_are_named(options, text):
+def test_invalid_options_are_named(options: Any, text: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
         RadiographOptions(**options)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_an_older_result_still_reads_as_one_of_a_ct(version):
+def test_an_older_result_still_reads_as_one_of_a_ct(version: Any) -> None:
     stored = {"version": version, "study": "a", "verdict": "refused", "findings": [], "seconds": {"reading": 1.0}}
     if version == "1.1":
         stored |= {"opinions": [], "opinions_absent": {"classifier": "It is not installed."}}
@@ -551,15 +563,15 @@ def test_an_older_result_still_reads_as_one_of_a_ct(version):
     assert (result.version, result.modality, result.radiograph) == (version, "ct", None)
 
 
-def test_a_ct_holds_no_risk_and_a_radiograph_no_class():
-    risk = RadiographRisk(radiographs=(), risk=RiskOpinion(name="fused", score=0.5), trained_on="nobody")
+def test_a_ct_holds_no_risk_and_a_radiograph_no_class() -> None:
+    risk = RadiographRisk(radiographs=(), risk=RiskOpinion(name="fused", score=0.5), trained_on="no data")
     with pytest.raises(ValueError, match="radiograph must be absent from the result of a CT"):
         ScreeningResult(study="a", verdict="accepted", findings=(), radiograph=risk)
     with pytest.raises(ValueError, match="density and status must be absent"):
         ScreeningResult(study="a", modality="radiograph", verdict="accepted", findings=(), status="normal")
 
 
-def test_calibrations_are_those_of_the_bundle(bundles):
+def test_calibrations_are_those_of_the_bundle(bundles: Path) -> None:
     models = RadiographModels("cpu")
     assert models.calibrations(LUMBAR_BUNDLE) == read_risk(bundles / LUMBAR_BUNDLE / "models")
     assert models.bundle(View.LUMBAR_AP) is models.bundle(View.LUMBAR_AP)
