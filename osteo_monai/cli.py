@@ -192,8 +192,6 @@ class _Screening:
 
 
 def _screen_one(study: "Study", path: Path, output: Path, run: _Screening) -> int:
-    from osteo_monai.screening.many import exit_code
-
     console = _console()
     with console.status("Reading") as status:
         result = run(study, output, path.resolve().name, lambda stage: status.update(stage.capitalize()))
@@ -211,7 +209,7 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, run: _Scr
         TimeRemainingColumn,
     )
 
-    from osteo_monai.screening.many import exit_code, screen_folder
+    from osteo_monai.screening.many import screen_folder
 
     console = _console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -237,6 +235,14 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, run: _Scr
         )
     console.print(f"Summary: {output / 'summary.csv'}", highlight=False, markup=False, soft_wrap=True)
     return exit_code(results)
+
+
+def exit_code(results: "Sequence[ScreeningResult]") -> int:
+    """Return 0 if every study was measured, 3 if at least one was refused with a reason, else 2 (unusable input)."""
+    verdicts = {r.verdict for r in results}
+    if "refused" in verdicts:
+        return EXIT_REFUSED
+    return EXIT_UNUSABLE if "unusable" in verdicts or not verdicts else 0
 
 
 def _set_options(**given: bool) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from osteo_monai.screening.ct.pipeline import screen, screen_volume
     from osteo_monai.screening.gates.limits import Limit, Limits
     from osteo_monai.screening.images import RadiographImages, ReportImages, Screening
-    from osteo_monai.screening.many import exit_code, screen_folder
+    from osteo_monai.screening.many import screen_folder
     from osteo_monai.screening.models import Bundle, RadiographModels, ScreeningModels, load_models
     from osteo_monai.screening.options import (
         InternalCalibration,
@@ -41,7 +41,6 @@ _MODULES = {
     "ScreeningResult": "result",
     "Study": "studies",
     "UserCalibration": "options",
-    "exit_code": "many",
     "find_screenable": "studies",
     "load_models": "models",
     "screen": "ct.pipeline",
@@ -67,7 +66,6 @@ __all__ = [
     "ScreeningResult",
     "Study",
     "UserCalibration",
-    "exit_code",
     "find_screenable",
     "load_models",
     "screen",

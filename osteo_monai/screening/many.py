@@ -4,7 +4,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from pathlib import Path
 
 from osteo_monai.domain import Finding, Severity
@@ -88,22 +87,3 @@ def output_names(studies: Sequence[Path], root: Path) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-class ScreeningExit(IntEnum):
-    """Exit codes of a screening."""
-
-    MEASURED = 0
-    UNUSABLE = 2
-    REFUSED = 3
-
-
-def exit_code(results: Sequence[ScreeningResult]) -> ScreeningExit:
-    """Return 0 if every study was measured, 3 if at least one was refused with a reason, else 2 (unusable input).
-
-    A refusal has priority over an unusable entry: a folder of studies may contain files that are not studies.
-    """
-    verdicts = {r.verdict for r in results}
-    if "refused" in verdicts:
-        return ScreeningExit.REFUSED
-    return ScreeningExit.UNUSABLE if "unusable" in verdicts or not verdicts else ScreeningExit.MEASURED

@@ -33,7 +33,7 @@ def save(array: NDArray[Any], path: Path, affine: NDArray[np.float64] | None = N
 @pytest.fixture(scope="session")
 def truth_labels() -> NDArray[np.uint8]:
     """Labels 2 mm smaller than the bodies, so that truth and outline differ."""
-    return np.sum([inside_body(level, 2.0) * level.label for level in LEVELS], axis=0).astype(np.uint8)
+    return np.asarray(np.sum([inside_body(level, 2.0) * level.label for level in LEVELS], axis=0).astype(np.uint8))
 
 
 @pytest.fixture

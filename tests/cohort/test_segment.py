@@ -16,6 +16,7 @@ from osteo_monai.cohort.records import EXCLUDED_FILE
 from osteo_monai.data import Header, Manifest, Record, read_manifest
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.imaging import read_label_map
+from osteo_monai.screening import ScreeningModels
 
 from ..screening.conftest import MakeModels, inside_body, phantom_affine
 from .conftest import read_csv, save
@@ -54,7 +55,7 @@ def test_dice_is_reported_by_level(
     small, large = int((truth_labels == L1.label).sum()), int(inside_body(L1).sum())
     wanted = 2 * small / (small + large)  # the smaller one lies wholly within the larger one
     assert 0.5 < wanted < 0.95
-    assert done.dice[L1] == (pytest.approx(wanted), 0.0, 2)
+    assert done.dice[L1] == pytest.approx((wanted, 0.0, 2))
     summary = {(row["cohort"], row["level"]): row for row in read_csv(done.folder / segment.DICE_FILE)}
     assert float(summary["all", "L1"]["mean"]) == pytest.approx(wanted, abs=1e-4)
     assert summary["all", "all"]["bodies"] == "4"
@@ -230,8 +231,13 @@ def test_models_are_not_kept_after_a_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """B24: a cache for the life of the process kept bundles in memory and ignored new weights."""
-    loaded = []
-    monkeypatch.setattr(segment, "load_models", lambda device, opinions: loaded.append(device) or make_models())
+    loaded: list[str] = []
+
+    def load(device: str, opinions: bool) -> ScreeningModels:
+        loaded.append(device)
+        return make_models()
+
+    monkeypatch.setattr(segment, "load_models", load)
     path = make_cohort()
     for name in ("a", "b"):
         segment_cohort(path, tmp_path / f"{name}.json", folder=tmp_path / name, device="cpu")

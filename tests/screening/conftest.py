@@ -1,7 +1,7 @@
 """A small synthetic trunk with four bodies, and fakes of the three bundles that return their true positions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,6 @@ TRABECULAR_HU = {VertebraLevel.T12: 170.0, VertebraLevel.L1: 160.0, VertebraLeve
 
 MakeVolume = Callable[..., CTVolume]
 """Makes a volume of the phantom with other HU or another header."""
-MakeModels = Callable[..., ScreeningModels]
-"""Makes fakes of the bundles."""
 
 
 def lateral_bone(side: Side, length_mm: float) -> LateralBone:
@@ -131,7 +129,7 @@ class FakeLocaliser(FakeBundle):
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, image: Any) -> dict[str, Any]:
+    def __call__(self, image: Any, /) -> dict[str, Any]:
         self.calls += 1
         assert image.ndim == 4
         assert image.affine.shape == (4, 4)
@@ -147,7 +145,7 @@ class FakeColumn(FakeBundle):
     def __init__(self, vertebrae: Sequence[Vertebra]) -> None:
         self.vertebrae = sorted(vertebrae, key=lambda v: v.centre_mm[2])
 
-    def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, scan: Any, /) -> dict[str, Any]:
         assert scan["image"].ndim == 4
         return {"bodies": [found_body(v) for v in self.vertebrae], "axis_mm": scan["line"]}
 
@@ -168,11 +166,24 @@ class FakeSegmenter(FakeBundle):
         self.mask, self.affine = mask, affine
         self.slices: list[int] = []
 
-    def __call__(self, image: Any) -> dict[str, Any]:
+    def __call__(self, image: Any, /) -> dict[str, Any]:
         first = round(float((image.affine[2, 3] - self.affine[2, 3]) / self.affine[2, 2]))
         count = image.shape[3]
         self.slices.append(count)
         return {"pred": torch.from_numpy(self.mask[None, :, :, first : first + count].astype(np.uint8))}
+
+
+@dataclass(frozen=True)
+class FakeModels(ScreeningModels):
+    """Fakes of the three bundles, typed as such."""
+
+    localisation: FakeLocaliser
+    column: FakeColumn
+    segmentation: FakeSegmenter
+
+
+MakeModels = Callable[..., FakeModels]
+"""Makes fakes of the bundles."""
 
 
 def given_names(vertebrae: Sequence[Vertebra], above: int, missed: Sequence[MissedBody], **changes: Any) -> Naming:
@@ -202,13 +213,13 @@ def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch
         above: int = 0,
         missed: Sequence[MissedBody] = (),
         **naming: Any,
-    ) -> ScreeningModels:
+    ) -> FakeModels:
         column = FakeColumn([vertebra(level) for level in LEVELS] if vertebrae is None else vertebrae)
         given = column.vertebrae
         monkeypatch.setattr(levels, "trace_landmarks", lambda *_: [v.landmarks for v in given])
         monkeypatch.setattr(levels, "name_column", lambda *_: given_names(given, above, missed, **naming))
         segmenter = FakeSegmenter(phantom_mask if mask is None else mask, phantom_affine())
-        return ScreeningModels(FakeLocaliser(), column, segmenter)
+        return FakeModels(FakeLocaliser(), column, segmenter)
 
     return make
 

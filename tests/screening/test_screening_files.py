@@ -41,8 +41,10 @@ def test_screening_writes_result_labels_and_report(nifti: Path, tmp_path: Path, 
     assert stored(output) == result
     assert names(output) == {"result.json", "labels.nii.gz", "report.html"}
     assert "mg/cm" in (output / "report.html").read_text()
-    labels = nib.load(output / "labels.nii.gz")
-    np.testing.assert_allclose(labels.affine, nib.load(nifti).affine)
+    labels, scan = nib.load(output / "labels.nii.gz"), nib.load(nifti)
+    assert isinstance(labels, nib.Nifti1Image)
+    assert isinstance(scan, nib.Nifti1Image)
+    np.testing.assert_allclose(labels.affine, scan.affine)
     bodies = np.asarray(labels.dataobj)[::-1, ::-1]
     np.testing.assert_array_equal(bodies == L1.label, inside_body(L1))
     assert stages[0] == "reading"

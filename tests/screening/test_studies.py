@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.screening import (
     ScreeningResult,
     Study,
-    exit_code,
     find_screenable,
     screen_folder,
     screen_volume,
@@ -29,27 +29,10 @@ from .conftest import MakeModels, MakeVolume
 
 
 def result(verdict: str, study: str = "a") -> ScreeningResult:
-    findings = ()
+    findings: tuple[Finding, ...] = ()
     if verdict in ("refused", "unusable"):
         findings = (Finding(code=f"why_{verdict}", severity=Severity.REFUSAL, message="Why."),)
     return ScreeningResult(study=study, verdict=verdict, findings=findings, seconds={"reading": 1.0, "measuring": 0.5})
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "code"),
-    [
-        (["accepted"], 0),
-        (["accepted", "accepted_with_warnings"], 0),
-        (["refused"], 3),
-        (["accepted", "refused"], 3),
-        (["accepted", "unusable", "refused"], 3),
-        (["unusable"], 2),
-        (["accepted", "unusable"], 2),
-        ([], 2),
-    ],
-)
-def test_exit_code(verdicts: Any, code: Any) -> None:
-    assert exit_code([result(v) for v in verdicts]) == code
 
 
 def test_output_names_are_unique_and_follow_the_path(tmp_path: Path) -> None:
@@ -110,7 +93,7 @@ def test_row_of_a_refused_study_has_no_measurements() -> None:
 
 
 def test_a_radiograph_that_breaks_stays_one(tmp_path: Path) -> None:
-    def screen_one(study: Any, folder: Any) -> None:
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         raise RuntimeError("broken")
 
     studies = [tmp_path / "ct", tmp_path / "chest.png"]
@@ -124,12 +107,12 @@ def test_a_radiograph_that_breaks_stays_one(tmp_path: Path) -> None:
     ]
 
 
-def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path: Path) -> Any:
+def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path: Path) -> None:
     studies = [tmp_path / "in" / name for name in ("good", "bad", "refused")]
     output = tmp_path / "out"
     reported = []
 
-    def screen_one(study: Any, folder: Any) -> Any:
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "labels.nii.gz").write_bytes(b"x")
         if study.name == "bad":
@@ -163,8 +146,8 @@ def test_message_of_a_foreign_error_is_not_quoted(tmp_path: Path) -> None:
     assert "ValueError" in failed.findings[0].message
 
 
-def test_run_that_is_cut_short_leaves_its_rows(tmp_path: Path) -> Any:
-    def screen_one(study: Any, folder: Any) -> Any:
+def test_run_that_is_cut_short_leaves_its_rows(tmp_path: Path) -> None:
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         if study.name == "second":
             raise KeyboardInterrupt
         return result("accepted", folder.name)
@@ -238,14 +221,22 @@ def test_nothing_to_screen(tmp_path: Path) -> None:
 
 def test_rows_are_appended_and_the_table_is_written_once_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Any:
+) -> None:
     """B27: rewriting the table after each of n studies writes n * n rows."""
     written: list[str] = []
-    monkeypatch.setattr(summary, "write_text", lambda path, text: written.append(path.name) or write_text(path, text))
-    monkeypatch.setattr(summary, "write_json", lambda path, rows: written.append(path.name) or write_json(path, rows))
+
+    def counted(write: Callable[[Path, Any], None]) -> Callable[[Path, Any], None]:
+        def both(path: Path, content: Any) -> None:
+            written.append(path.name)
+            write(path, content)
+
+        return both
+
+    monkeypatch.setattr(summary, "write_text", counted(write_text))
+    monkeypatch.setattr(summary, "write_json", counted(write_json))
     lines: list[int] = []
 
-    def screen_one(study: Any, folder: Any) -> Any:
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         lines.append(len((tmp_path / "out" / "summary.csv").read_text().splitlines()))
         return result("accepted", folder.name)
 
@@ -268,7 +259,7 @@ def test_no_studies_give_an_empty_table(tmp_path: Path) -> None:
 def test_an_unexpected_error_is_logged_without_name_and_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """B23: without a log at warning level it stays unknown; name and text may contain identifiers."""
 
-    def screen_one(study: Any, folder: Any) -> None:
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         raise RuntimeError("PatientName DOE^JOHN")
 
     with caplog.at_level("WARNING"):

@@ -27,7 +27,7 @@ from osteo_monai.screening.ct.spines import MAX_STEP, NAMED_LEVELS, SpineTables,
 _MAX_SKIP = 3
 """Detections from one true body to the next: up to two false detections in a row between them."""
 _DOUBLE_MM = 14.0
-"""Two centres nearer than this are one body detected twice (project custom: half the usual distance of lower bodies)."""
+"""Centres nearer than this are one body detected twice (project custom: half the usual distance of lower bodies)."""
 _MAX_BODIES = 60
 """Largest number of detections, twice the bodies of a spine (project custom); also keeps weights above 1e-300."""
 
@@ -48,15 +48,15 @@ class NamingModel:
         missed_at_end: the same below the lowest found body, if the scan continues (project custom: detectors
             find the sacrum and incomplete bodies there).
         sacrum_found: probability that the first sacral body is detected as a body (VID detections: about 200 of 1,900).
-        role_trust: exponent of the anatomical votes. 1 uses them as log-likelihoods; the fit on simulated votes gives 1.3
-            with 3 % less loss, which is not used.
+        role_trust: exponent of the anatomical votes. 1 uses them as log-likelihoods; the fit on simulated votes gives
+            1.3 with 3 % less loss, which is not used.
         role_noise: share of single votes without information (fitted).
-        ribs_one_high: probability that the tracer has the last rib one level too high, because it skipped a short rib. Project
-            custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and
-            this and the next bound the certainty of a name that is based on ribs only.
+        ribs_one_high: probability that the tracer has the last rib one level too high, because it skipped a short rib.
+            Project custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and this and the next
+            bound the certainty of a name that is based on ribs only.
         ribs_one_low: probability that it classifies a process as a rib (project custom, simulated at 1.5 %).
-        name_trust: weight of the votes for names, shared by all bodies, since their errors are correlated (project custom:
-            the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, each time with confidence).
+        name_trust: weight of the votes for names, shared by all bodies, since their errors are correlated (project
+            custom: the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, each time with confidence).
         name_range: votes for names below the best one by more than this count as this value below.
     """
 

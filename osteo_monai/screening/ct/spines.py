@@ -29,8 +29,8 @@ PITCH_MM: Mapping[tuple[str, str], tuple[float, float]] = {
 }  # fmt: skip
 """Distance of neighbouring centres (upper, lower): mean and SD after removal of the patient's scale, mm.
 
-Source: 1,245 patients of the VID vertebra identification data (Buergin et al.; numbers only), mean and column "one scale
-per person removed". Pairs with T13 split the one gap of 63-70 mm between T12 and L1 in seven patients. Pairs with
+Source: 1,245 patients of the VID vertebra identification data (Buergin et al.; numbers only), mean and column "one
+scale per person removed". Pairs with T13 split the one gap of 63-70 mm between T12 and L1 in seven patients. Pairs with
 the sacrum: detections 27-37 mm below the last lumbar body there; SD project custom."""
 
 SPINES: Mapping[tuple[int, int], float] = {

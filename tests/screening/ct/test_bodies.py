@@ -1,16 +1,17 @@
 """Telling the bodies of one mask apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.screening.ct.bodies import (
     DISC_GAP_MM,
     HALF_PLATE_MM,
+    VertebraLocation,
     disc_borders,
     disc_in_mask,
     end_plate_borders,
@@ -26,20 +27,14 @@ L1, L2 = VertebraLevel.L1, VertebraLevel.L2
 MM = np.eye(4)
 
 
-@dataclass(frozen=True)
-class At:
-    level: VertebraLevel
-    centre_mm: tuple[float, float, float]
-    superior_mm: tuple[float, float, float]
-    inferior_mm: tuple[float, float, float]
-
-
-def column() -> tuple[At, At]:
+def column() -> tuple[VertebraLocation, VertebraLocation]:
     """L1 between z = 30 and 60, L2 between 0 and 30."""
-    return At(L1, (10, 10, 45), (10, 10, 60), (10, 10, 30)), At(L2, (10, 10, 15), (10, 10, 30), (10, 10, 0))
+    return VertebraLocation(L1, (10, 10, 45), (10, 10, 60), (10, 10, 30)), VertebraLocation(
+        L2, (10, 10, 15), (10, 10, 30), (10, 10, 0)
+    )
 
 
-def separated(mask: np.ndarray, vertebrae: Sequence[At], gap_mm: float = 0.0) -> np.ndarray:
+def separated(mask: NDArray[np.bool_], vertebrae: Sequence[VertebraLocation], gap_mm: float = 0.0) -> NDArray[np.uint8]:
     """Return the labels of bodies that end at the planes through the discs."""
     hu = np.full(mask.shape, 150.0, np.float32)
     return separate_bodies(mask, MM, hu, vertebrae, [disc_borders(v, gap_mm) for v in vertebrae])
@@ -55,7 +50,7 @@ def test_slab_holds_both_levels_and_the_margin() -> None:
 
 
 def test_slab_outside_the_volume_still_holds_one_slice() -> None:
-    away = At(L1, (0, 0, 500), (0, 0, 515), (0, 0, 485))
+    away = VertebraLocation(L1, (0, 0, 500), (0, 0, 515), (0, 0, 485))
     part = slab([away], MM, 50)
     assert part.stop - part.start == 1
 
@@ -112,7 +107,7 @@ def plates_at(*heights_mm: float, tilt: float = 0.0, step: float = 1.0) -> np.nd
 def test_bodies_end_just_outside_of_their_end_plates(error_mm: Any, step: Any) -> None:
     """Discs at 65 and 35 mm; where they were found is up to 3 mm off."""
     hu, affine = plates_at(65.0, 35.0, step=step), np.diag([1.0, 1.0, step, 1.0])
-    at = At(L1, (30, 30, 50), (30, 30, 65 + error_mm), (30, 30, 35 + error_mm))
+    at = VertebraLocation(L1, (30, 30, 50), (30, 30, 65 + error_mm), (30, 30, 35 + error_mm))
     borders = end_plate_borders(hu, affine, at)
     assert borders.top.point_mm[2] == pytest.approx(60.5 + HALF_PLATE_MM, abs=0.3 + 0.2 * step)
     assert borders.bottom.point_mm[2] == pytest.approx(39.5 - HALF_PLATE_MM, abs=0.3 + 0.2 * step)
@@ -121,7 +116,7 @@ def test_bodies_end_just_outside_of_their_end_plates(error_mm: Any, step: Any) -
 
 def test_the_bright_rim_of_a_dished_end_plate_belongs_to_the_body() -> None:
     """Beyond the plane what is as dense as bone counts as far as the middle of the disc, and nothing else."""
-    at = At(L1, (30, 30, 50), (30, 30, 65), (30, 30, 35))
+    at = VertebraLocation(L1, (30, 30, 50), (30, 30, 65), (30, 30, 35))
     borders = end_plate_borders(plates_at(65.0, 35.0), MM, at)
     height = np.array([58.0, 63.0, 63.0, 67.0, 42.0, 37.0, 37.0, 33.0])
     hu = np.array([80.0, 450.0, 80.0, 450.0, 80.0, 450.0, 80.0, 450.0], np.float32)
@@ -131,7 +126,7 @@ def test_the_bright_rim_of_a_dished_end_plate_belongs_to_the_body() -> None:
 
 def test_borders_follow_the_tilt_of_the_end_plates() -> None:
     slope = np.tan(np.radians(10.0))
-    at = At(L1, (30, 30, 50), (30, 30, 65), (30, 30, 35))
+    at = VertebraLocation(L1, (30, 30, 50), (30, 30, 65), (30, 30, 35))
     borders = end_plate_borders(plates_at(65.0, 35.0, tilt=slope), MM, at)
     for normal in (borders.top.normal, borders.bottom.normal):
         assert np.degrees(np.arctan2(-normal[1], normal[2])) == pytest.approx(10.0, abs=2.5)
@@ -171,8 +166,8 @@ def test_holes_are_filled_within_the_slice() -> None:
 
 def test_filling_takes_nothing_from_another_body() -> None:
     # L2 is inside a ring that was segmented around it, at heights that belong to L1 as well
-    upper = At(L1, (10, 10, 40), (10, 10, 60), (10, 10, 20))
-    lower = At(L2, (10, 10, 25), (10, 10, 30), (10, 10, 0))
+    upper = VertebraLocation(L1, (10, 10, 40), (10, 10, 60), (10, 10, 20))
+    lower = VertebraLocation(L2, (10, 10, 25), (10, 10, 30), (10, 10, 0))
     mask = np.zeros((20, 20, 70), bool)
     mask[5:15, 5:15, 5:56] = True
     labels = separated(mask, (upper, lower))
@@ -198,7 +193,7 @@ def test_mask_beyond_the_planes_belongs_to_no_body() -> None:
 def test_tilted_planes_follow_the_axis() -> None:
     # planes tilted by 45 degrees: the voxel straight below the centre by 20 mm is 14.1 mm along the axis; the discs are
     # 15.6 mm away, less the gap of 1.4 mm
-    tilted = At(L1, (30, 30, 30), (30, 41, 41), (30, 19, 19))
+    tilted = VertebraLocation(L1, (30, 30, 30), (30, 41, 41), (30, 19, 19))
     mask = np.zeros((60, 60, 60), bool)
     mask[30, 30, 10:51] = True
     labels = separated(mask, [tilted])
@@ -235,14 +230,14 @@ def test_empty_mask_gives_no_label() -> None:
 
 
 def test_points_that_coincide_are_an_error() -> None:
-    flat = At(L1, (2, 2, 2), (2, 2, 2), (2, 2, 2))
-    with pytest.raises(ValueError, match="same point"):
+    flat = VertebraLocation(L1, (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    with pytest.raises(ValueError, match="must be different points"):
         separated(np.ones((5, 5, 5), bool), [flat])
 
 
 def test_stand_in_has_the_size_of_a_body() -> None:
     # 42 x 32 mm ellipse, 0.8 of 30 mm high: pi / 4 * 42 * 32 * 24 = 25.3 cm3
-    mask = stand_in(At(L1, (50, 50, 45), (50, 50, 60), (50, 50, 30)), (100, 100, 90), MM)
+    mask = stand_in(VertebraLocation(L1, (50, 50, 45), (50, 50, 60), (50, 50, 30)), (100, 100, 90), MM)
     assert mask.sum() / 1000 == pytest.approx(25.3, rel=0.06)
     assert mask[50, 50, 45]
     assert not mask[50, 70, 45]
@@ -250,7 +245,7 @@ def test_stand_in_has_the_size_of_a_body() -> None:
 
 
 def test_stand_in_at_the_border_is_cut() -> None:
-    mask = stand_in(At(L1, (0, 0, 0), (0, 0, 15), (0, 0, -15)), (50, 50, 50), MM)
+    mask = stand_in(VertebraLocation(L1, (0, 0, 0), (0, 0, 15), (0, 0, -15)), (50, 50, 50), MM)
     assert mask[0, 0, 0]
     assert mask.shape == (50, 50, 50)
 
@@ -266,8 +261,8 @@ def bodies_every_30_mm(height: int = 24) -> np.ndarray:
     return mask
 
 
-def at_z(z: float) -> At:
-    return At(L1, (15, 15, z), (15, 15, z + 15), (15, 15, z - 15))
+def at_z(z: float) -> VertebraLocation:
+    return VertebraLocation(L1, (15, 15, z), (15, 15, z + 15), (15, 15, z - 15))
 
 
 @pytest.mark.parametrize("error_mm", [-9.0, -4.0, 0.0, 7.0, 9.0])

@@ -1,6 +1,6 @@
 """From a drawn trunk to named vertebrae: the centre line, the bodies, the ribs beside them, the names."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from osteo_monai.screening.ct.levels import Column, locate_vertebrae
 from osteo_monai.screening.ct.spines import PITCH_MM
 from osteo_monai.transforms.column_decoding import FoundBody
 
-from ..conftest import BARE, LAST_RIBS, lateral_bone, vertebra
+from ..conftest import BARE, LAST_RIBS, FakeBundle, lateral_bone, vertebra
 
 Line = list[tuple[float, float, float]]
 
@@ -86,28 +86,25 @@ def body_at(name: str, **changes: Any) -> FoundBody:
     return replace(found, **changes)
 
 
-@dataclass
-class Localiser:
-    line: NDArray[np.float64]
-    name: str = "localiser"
-    version: str = "0"
-    weights_sha256: str = "0" * 64
+class Localiser(FakeBundle):
+    """Returns the given line."""
 
-    def __call__(self, image: Any) -> dict[str, Any]:
+    def __init__(self, line: NDArray[np.float64]) -> None:
+        self.line = line
+
+    def __call__(self, image: Any, /) -> dict[str, Any]:
         assert tuple(image.affine.shape) == (4, 4)
         return {"line": self.line}
 
 
-class ColumnNet:
-    """Answers with its bodies, and keeps the lines that it was given."""
-
-    name, version, weights_sha256 = "column", "0", "1" * 64
+class ColumnNet(FakeBundle):
+    """Returns the given bodies, and keeps the lines of its inputs."""
 
     def __init__(self, bodies: list[FoundBody]) -> None:
         self.bodies = bodies
         self.lines: list[NDArray[np.float64]] = []
 
-    def __call__(self, scan: Any) -> dict[str, Any]:
+    def __call__(self, scan: Any, /) -> dict[str, Any]:
         self.lines.append(scan["line"])
         return {"bodies": self.bodies, "axis_mm": scan["line"]}
 
@@ -191,7 +188,7 @@ def test_asking_again_ends(trunk: Any) -> Any:
     """A network that never finds bodies on its input line is run at most three times."""
 
     class Drifting(ColumnNet):
-        def __call__(self, scan: Any) -> dict[str, Any]:
+        def __call__(self, scan: Any, /) -> dict[str, Any]:
             super().__call__(scan)
             return {"bodies": self.bodies, "axis_mm": scan["line"] + [10.0, 0.0, 0.0]}
 

@@ -244,9 +244,12 @@ def test_bodies_far_apart_are_no_neighbours() -> None:
     [
         (lambda: name_column(column(USUAL)[::-1]), "sorted from the lowest up"),
         (lambda: name_column([BodyEvidence((0.0, 0.0, float(z))) for z in range(61)]), "at most 60"),
-        (lambda: BodyEvidence((0.0, 0.0, 0.0), roles={"rib": 1.0}), "roles must be among"),
-        (lambda: BodyEvidence((0.0, 0.0, float("nan"))), "must hold finite"),
-        (lambda: BodyEvidence((0.0, 0.0, 0.0), roles={"ribbed": float("inf")}), "roles and names must hold finite"),
+        (lambda: BodyEvidence((0.0, 0.0, 0.0), roles={"rib": 1.0}), "roles must be among"),  # type: ignore[dict-item]
+        (lambda: BodyEvidence((0.0, 0.0, float("nan"))), "must be finite"),
+        (
+            lambda: BodyEvidence((0.0, 0.0, 0.0), roles={"ribbed": float("inf")}),
+            "roles and names must be finite numbers",
+        ),
         (lambda: BodyEvidence((0.0, 0.0, 0.0), found=1.2), "probability"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from monai.bundle import ConfigParser
 from osteo_monai.domain import BoneStatus, DensityThresholds, Severity
 from osteo_monai.screening import ScreeningModels, ScreeningOptions, ScreeningResult, UserCalibration, screen_volume
 from osteo_monai.screening.ct.opinions import hu_rule
-from osteo_monai.screening.models import CLASSIFICATION_BUNDLE, REGRESSION_BUNDLE, OpinionModels, load_opinion_models
-from osteo_monai.screening.result import RESULT_VERSION, Opinion
+from osteo_monai.screening.models import (
+    CLASSIFICATION_BUNDLE,
+    REGRESSION_BUNDLE,
+    Bundle,
+    OpinionModels,
+    load_opinion_models,
+)
+from osteo_monai.screening.result import RESULT_VERSION, Opinion, OpinionName
 
-from ..conftest import LEVELS, MakeModels, MakeVolume
+from ..conftest import LEVELS, FakeBundle, MakeModels, MakeVolume
 
 T12, L1, L2, L3 = LEVELS
 NORMAL, OSTEOPENIA, OSTEOPOROSIS = BoneStatus
@@ -28,16 +35,16 @@ def by_name(result: ScreeningResult) -> dict[str, Opinion]:
     return {o.name: o for o in result.opinions}
 
 
-class FakeOpinion:
+class FakeOpinion(FakeBundle):
     """Answers as both bundles do, and keeps what it was given."""
 
-    version, weights_sha256, trained_on = "0.0.1", "2" * 64, "no data"
+    weights_sha256 = "2" * 64
 
     def __init__(self, name: str, density: float = 100.0, probabilities: tuple[float, ...] = (0.1, 0.8, 0.1)) -> None:
         self.name, self.density, self.probabilities = name, density, probabilities
         self.scan: dict[str, Any] = {}
 
-    def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, scan: Any, /) -> dict[str, Any]:
         self.scan = scan
         one = {"bmd_mg_cm3": self.density, "lower": self.density - 9, "upper": self.density + 9, "sd": 5.0}
         chances = {"normal": 0.2, "osteopenia": 0.7, "osteoporosis": 0.1}
@@ -48,14 +55,19 @@ class FakeOpinion:
     def setting(self, name: str) -> Any:
         return {"levels": ["L1", "L2"]}[name]
 
-    def class_activation(self, scan: dict[str, Any], layer: str, output: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def class_activation(self, scan: Mapping[str, Any], layer: str, output: int) -> tuple[torch.Tensor, torch.Tensor]:
         assert (layer, output) == ("layer4", int(np.argmax(self.probabilities)))
         return torch.rand(2, 8, 8), torch.rand(8, 8)
 
 
-def with_opinions(models: ScreeningModels, **changes: Any) -> ScreeningModels:
-    bundles = {"density_regression": FakeOpinion("fake_regression"), "classifier": FakeOpinion("fake_classifier")}
-    return replace(models, opinions=OpinionModels(bundles | changes))
+def with_opinions(
+    models: ScreeningModels, density_regression: FakeOpinion | None = None, classifier: FakeOpinion | None = None
+) -> ScreeningModels:
+    bundles: dict[OpinionName, Bundle] = {
+        "density_regression": density_regression or FakeOpinion("fake_regression"),
+        "classifier": classifier or FakeOpinion("fake_classifier"),
+    }
+    return replace(models, opinions=OpinionModels(bundles))
 
 
 # --- the rule of HU -----------------------------------------------------------------------------------------------
@@ -110,14 +122,17 @@ def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(
 ) -> None:
     models = with_opinions(make_models())
     _, images = screen_volume(make_volume(), models)
-    scan = models.opinions.bundles["density_regression"].scan
+    regression = models.opinions.bundles["density_regression"]
+    assert isinstance(regression, FakeOpinion)
+    assert images.bodies is not None
+    scan = regression.scan
     assert scan["kvp"] == 120.0
     assert scan["image"].shape == scan["label"].shape
     # L1 to L3 with their discs and 14 mm on either side
     assert scan["image"].shape[3] == pytest.approx(69, abs=2)
     torch.testing.assert_close(scan["image"].affine, scan["label"].affine)
     assert set(np.unique(scan["label"])) == {0, 20, 21, 22}
-    assert int((np.asarray(scan["label"]) > 0).sum()) == int((images.bodies > 0).sum())
+    assert int((np.asarray(scan["label"]) > 0).sum()) == int(np.count_nonzero(images.bodies))
     # L1 is centred at z = 8 mm
     where = np.argwhere(np.asarray(scan["label"][0]) == L1.label).mean(0)
     assert (where @ scan["label"].affine[:3, :3].numpy().T + scan["label"].affine[:3, 3].numpy())[2] == pytest.approx(
@@ -140,7 +155,7 @@ def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(
 
 def test_opinion_that_cannot_be_given_is_absent_with_a_reason(make_volume: MakeVolume, make_models: MakeModels) -> None:
     class Failing(FakeOpinion):
-        def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
+        def __call__(self, scan: Any, /) -> dict[str, Any]:
             raise ValueError("L2 is not in the label map")
 
     models = with_opinions(make_models(), density_regression=Failing("f"))

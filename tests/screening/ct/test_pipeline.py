@@ -25,6 +25,7 @@ from osteo_monai.screening import (
     screen,
     screen_volume,
 )
+from osteo_monai.screening.ct import measuring
 from osteo_monai.screening.ct.naming import MissedBody
 from osteo_monai.screening.gates.levels import CERTAINTY_MINIMUM
 from osteo_monai.screening.options import Calibration
@@ -101,10 +102,10 @@ def test_phantom_is_measured(make_volume: MakeVolume, make_models: MakeModels) -
     assert result.density.mg_cm3 == pytest.approx(slope * 155.0, abs=1.5)
     assert result.density.interval_low < result.density.mg_cm3 < result.density.interval_high
     assert result.status is DensityThresholds().status(result.density.mg_cm3, result.density.standard)
-    assert result.distance_to_thresholds == {
-        "osteoporosis_below": pytest.approx(result.density.mg_cm3 - 80),
-        "normal_above": pytest.approx(result.density.mg_cm3 - 120),
-    }
+    assert result.distance_to_thresholds is not None
+    assert dict(result.distance_to_thresholds) == pytest.approx(
+        {"osteoporosis_below": result.density.mg_cm3 - 80, "normal_above": result.density.mg_cm3 - 120}
+    )
     assert [m.bundle for m in result.models] == ["fake_localiser", "fake_column", "fake_segmenter"]
     assert set(result.seconds) == {"checking", "localising", "segmenting", "measuring", "comparing"}
     assert images.bodies is not None
@@ -123,12 +124,14 @@ def test_only_the_slices_of_the_level_and_its_neighbours_are_segmented(
     _, images = screen_volume(make_volume(), models, ScreeningOptions(levels=(L2,)))
     # L1 to L3 with their discs are 108 mm, and 12 mm on either side: 132 mm = 66 slices of the 90
     assert models.segmentation.slices == [pytest.approx(67, abs=2)]
+    assert images.bodies is not None
     assert set(np.unique(images.bodies)) == {0, L1.label, L2.label, L3.label}
 
 
 def test_a_neighbour_that_is_cut_is_not_outlined(make_volume: MakeVolume, make_models: MakeModels) -> None:
     models = make_models(located(L3={"complete": False}))
     _, images = screen_volume(make_volume(), models)
+    assert images.bodies is not None
     assert set(np.unique(images.bodies)) == {0, T12.label, L1.label, L2.label}
 
 
@@ -141,9 +144,9 @@ def test_a_neighbour_that_is_cut_is_not_outlined(make_volume: MakeVolume, make_m
     ],
 )
 def test_status_follows_the_thresholds(
-    make_volume: MakeVolume, make_models: MakeModels, thresholds: Any, status: Any
+    make_volume: MakeVolume, make_models: MakeModels, thresholds: tuple[float, float], status: BoneStatus
 ) -> None:
-    options = ScreeningOptions(thresholds=DensityThresholds(*thresholds, source="this test"))
+    options = ScreeningOptions(thresholds=DensityThresholds(thresholds[0], thresholds[1], source="this test"))
     result, _ = screen_volume(make_volume(), make_models(), options)
     assert result.status is status
     assert result.thresholds_source == "this test"
@@ -178,15 +181,22 @@ def test_invalid_calibrations_are_named(make: Callable[[], Calibration], text: s
         make()
 
 
-def test_internal_calibration_takes_the_tissues_of_the_patient(
-    make_volume: MakeVolume, make_models: MakeModels
+def test_internal_calibration_is_applied_or_refused_and_never_replaced(
+    make_volume: MakeVolume, make_models: MakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration=InternalCalibration()))
-    # the phantom has no muscle beside the spine, so that the fit may be refused; another method must not replace it
-    if result.calibration is None:
-        assert_refused(result, "calibration_not_possible")
-    else:
-        assert result.calibration.method == "internal"
+    options = ScreeningOptions(calibration=InternalCalibration())
+    calls: list[tuple[str, set[str]]] = []
+
+    def refuse(method: str, *, tissues: dict[str, Any], **rest: Any) -> None:
+        calls.append((method, set(tissues)))
+        raise ValueError("the fit is not plausible")
+
+    monkeypatch.setattr(measuring, "calibrate", refuse)
+    result, _ = screen_volume(make_volume(), make_models(), options)
+    assert_refused(result, "calibration_not_possible")
+    ((method, tissues),) = calls
+    assert method == "internal"
+    assert "air" in tissues
 
 
 @pytest.mark.parametrize("levels", [(), (L1, L1)])
@@ -759,7 +769,8 @@ def test_missing_models_are_reported_before_the_study_is_read(
 def test_results_are_immutable_and_hashable(make_volume: MakeVolume, make_models: MakeModels) -> None:
     """B7: a frozen model with a dictionary can be changed and has no hash."""
     result, _ = screen_volume(make_volume(), make_models())
-    for mapping in (result.seconds, result.distance_to_thresholds, result.opinions[0].level_densities):
+    mappings: tuple[Any, ...] = (result.seconds, result.distance_to_thresholds, result.opinions[0].level_densities)
+    for mapping in mappings:
         with pytest.raises(TypeError, match="cannot be changed"):
             mapping["reporting"] = 1.0
         with pytest.raises(TypeError, match="cannot be changed"):

@@ -47,7 +47,7 @@ def test_hounsfield_units_of_a_trunk_pass() -> None:
         pytest.param(trunk() + 1100, id="stored values without the intercept"),
         pytest.param(trunk() / 1000, id="normalised"),
         pytest.param(np.random.default_rng(0).gamma(2, 300, (10, 10, 10)).astype(np.float32), id="MR-like"),
-        pytest.param(np.tile(np.float32([-1000, 2000]), (20, 20, 10)), id="no soft tissue"),
+        pytest.param(np.tile(np.array([-1000, 2000], np.float32), (20, 20, 10)), id="no soft tissue"),
     ],
 )
 def test_values_that_are_not_hu_are_refused(values: NDArray[np.float32]) -> None:

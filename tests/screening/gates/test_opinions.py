@@ -31,9 +31,9 @@ def by_density(
 
 
 def by_probabilities(*probabilities: float) -> Opinion:
-    probabilities = dict(zip(BoneStatus, probabilities, strict=True))
-    status = max(probabilities, key=lambda name: probabilities[name])
-    return Opinion(name="classifier", status=status, probabilities=probabilities)
+    by_class = dict(zip(BoneStatus, probabilities, strict=True))
+    status = max(by_class, key=lambda name: by_class[name])
+    return Opinion(name="classifier", status=status, probabilities=by_class)
 
 
 CERTAIN = {"normal": (0.97, 0.02, 0.01), "osteopenia": (0.02, 0.96, 0.02), "osteoporosis": (0.01, 0.02, 0.97)}
