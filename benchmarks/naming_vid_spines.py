@@ -31,7 +31,8 @@ from rich.table import Table
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.landmarks import ROLES, Role
-from osteo_monai.screening.ct.naming import NAMED_LEVELS, BodyEvidence, Naming, NamingModel, name_column
+from osteo_monai.screening.ct.naming import BodyEvidence, Naming, NamingModel, name_column
+from osteo_monai.screening.ct.spines import NAMED_LEVELS
 from osteo_monai.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"

@@ -417,10 +417,11 @@ class Product:
 
     def __call__(self, name: str, path: Path, truth: Truth) -> tuple[Row, ScreeningResult, Path]:
         """Screen one scan, and return its row, its result and the folder with its files."""
-        from osteo_monai.screening import screen
+        from osteo_monai.screening import Study
+        from osteo_monai.screening_files import screen_to_folder
 
         output = self.folder / name.replace("/", "_")
-        result = screen(path, output, models=self.models, study=name)
+        result = screen_to_folder(Study("ct", path), output, models=self.models, name=name)
         row = evaluate_result(name, result, truth, output / "labels.nii.gz", sum(result.seconds.values()))
         return row, result, output
 

@@ -69,7 +69,8 @@ def run_once(study: Path, output: Path, device: str, models: Any) -> tuple[dict[
     started = time.perf_counter()
     with StageMemory() as memory:
         memory.begin("importing")
-        from osteo_monai.screening.ct.pipeline import load_models, screen
+        from osteo_monai.screening import Study, load_models
+        from osteo_monai.screening_files import screen_to_folder
 
         if models is None:
             import monai.bundle  # noqa: F401
@@ -81,7 +82,7 @@ def run_once(study: Path, output: Path, device: str, models: Any) -> tuple[dict[
             seconds = {"importing": importing, "loading the models": time.perf_counter() - before}
         else:
             seconds = {}
-        result = screen(study, output, models=models, on_stage=memory.begin)
+        result = screen_to_folder(Study("ct", study), output, models=models, on_stage=memory.begin)
     seconds |= result.seconds
     total = time.perf_counter() - started
     gib = {stage: round(peak / 2**30, 3) for stage, peak in memory.peak.items()}

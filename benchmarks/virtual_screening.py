@@ -44,7 +44,7 @@ def _start(device: str) -> None:
     global _MODELS
     import torch
 
-    from osteo_monai.screening.ct.pipeline import load_models
+    from osteo_monai.screening.models import load_models
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 HIGHEST_NAMED = VertebraLevel.T9
-"""Bodies above this level are not named (the first of ``screening.ct.naming.NAMED_LEVELS``)."""
+"""Bodies above this level are not named (the first of ``screening.ct.spines.NAMED_LEVELS``)."""
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 VIEW_NAMES = {"chest_frontal": "Frontal chest", "lumbar_ap": "Lumbar AP", "lumbar_lateral": "Lumbar lateral"}

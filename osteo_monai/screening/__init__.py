@@ -1,45 +1,71 @@
-"""Screen one study or many: options, models, results.
+"""Screen CT and radiographs: options, models, results. Files are written by ``osteo_monai.screening_files``.
 
-The names are imported on first use, so that the result model loads without torch.
+Names are imported on first use, so that the result model loads without torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from osteo_monai.screening.ct.pipeline import (
-        ScreeningModels,
+    from osteo_monai.screening.ct.pipeline import screen, screen_volume
+    from osteo_monai.screening.gates.limits import Limit, Limits
+    from osteo_monai.screening.images import RadiographImages, ReportImages, Screening
+    from osteo_monai.screening.many import screen_folder
+    from osteo_monai.screening.models import Bundle, RadiographModels, ScreeningModels, load_models
+    from osteo_monai.screening.options import (
+        InternalCalibration,
+        PhysicsCalibration,
+        RadiographOptions,
+        RegistryCalibration,
         ScreeningOptions,
-        load_models,
-        screen,
-        screen_volume,
+        UserCalibration,
     )
-    from osteo_monai.screening.radiographs.pipeline import RadiographModels, RadiographOptions, screen_radiographs
+    from osteo_monai.screening.radiographs.pipeline import screen_radiographs
     from osteo_monai.screening.result import ScreeningResult
-    from osteo_monai.screening.studies import Study, find_screenable, screen_folder
+    from osteo_monai.screening.studies import Study, find_screenable
 
 _MODULES = {
-    "RadiographModels": "radiographs.pipeline",
-    "RadiographOptions": "radiographs.pipeline",
-    "ScreeningModels": "ct.pipeline",
-    "ScreeningOptions": "ct.pipeline",
+    "Bundle": "models",
+    "InternalCalibration": "options",
+    "Limit": "gates.limits",
+    "Limits": "gates.limits",
+    "PhysicsCalibration": "options",
+    "RadiographImages": "images",
+    "RadiographModels": "models",
+    "RadiographOptions": "options",
+    "RegistryCalibration": "options",
+    "ReportImages": "images",
+    "Screening": "images",
+    "ScreeningModels": "models",
+    "ScreeningOptions": "options",
     "ScreeningResult": "result",
     "Study": "studies",
+    "UserCalibration": "options",
     "find_screenable": "studies",
-    "load_models": "ct.pipeline",
+    "load_models": "models",
     "screen": "ct.pipeline",
-    "screen_folder": "studies",
+    "screen_folder": "many",
     "screen_radiographs": "radiographs.pipeline",
     "screen_volume": "ct.pipeline",
 }
 
 __all__ = [
+    "Bundle",
+    "InternalCalibration",
+    "Limit",
+    "Limits",
+    "PhysicsCalibration",
+    "RadiographImages",
     "RadiographModels",
     "RadiographOptions",
+    "RegistryCalibration",
+    "ReportImages",
+    "Screening",
     "ScreeningModels",
     "ScreeningOptions",
     "ScreeningResult",
     "Study",
+    "UserCalibration",
     "find_screenable",
     "load_models",
     "screen",

@@ -1,26 +1,28 @@
-"""What the reports need to draw pictures: the volume or the radiographs, and what was found in them, on one grid."""
+"""Images of a screening for its report: the volume or the radiographs with masks and maps on the same grid."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import BoneStatus, VertebraLevel
-from osteo_monai.screening.result import LocatedLevel
+from osteo_monai.imaging.volume import CTVolume
+from osteo_monai.screening.result import LocatedLevel, ScreeningResult
 
 
 @dataclass(frozen=True)
 class ClassActivation:
-    """What a classifier saw and where it looked.
+    """Input of a classifier and its class activation map.
 
     Attributes:
-        slices: its input, float32 (levels, X, Y) from 0 to 1, RAS+.
-        heat: Grad-CAM (X, Y), 0 to 1, one for all slices, which the network sees on top of each other.
-        levels: those of ``slices``.
-        status: the class that was asked: the one it predicts.
+        slices: input, float32 (levels, X, Y) from 0 to 1, RAS+.
+        heat: Grad-CAM (X, Y), 0 to 1, one for all slices, which are the channels of the input.
+        levels: of ``slices``.
+        status: the class of the map: the predicted one.
 
     Raises:
-        ValueError: if the shapes do not agree.
+        ValueError: if the shapes differ.
     """
 
     slices: NDArray[np.float32]
@@ -38,19 +40,20 @@ class ClassActivation:
 
 @dataclass(frozen=True)
 class ReportImages:
-    """The pictures' raw material. Arrays are only read, never copied as a whole.
+    """A volume with its label map. Arrays are only read, never copied as a whole.
 
     Attributes:
         hu: float32 HU of shape (X, Y, Z), canonical RAS+ (x grows to the right, y anterior, z superior).
         affine: (4, 4) voxel index to RAS+ mm.
         bodies: integer label map of the vertebral bodies, shape of ``hu``, ids as ``VertebraLevel.label``;
-            ``None`` where segmentation was not reached.
-        regions: trabecular regions that were measured, shape of ``hu``, bool or the same ids; ``None`` if none.
-        levels: every vertebra found, with its centre in RAS+ mm; empty where localisation was not reached.
-        activation: where the classifier looked; ``None`` where it took no part.
+            ``None`` if segmentation was not reached.
+        regions: measured trabecular regions, shape of ``hu``, bool or the same ids; ``None`` if none.
+        levels: all located vertebrae, with centres in RAS+ mm; empty if localisation was not reached.
+        activation: class activation map of the classifier; ``None`` if it was not run.
+        source: the CT as read, on whose original grid label maps are written; ``None`` if unknown.
 
     Raises:
-        ValueError: if the shapes do not agree.
+        ValueError: if the shapes differ.
     """
 
     hu: NDArray[np.float32]
@@ -59,6 +62,7 @@ class ReportImages:
     regions: NDArray[np.integer] | NDArray[np.bool_] | None = None
     levels: tuple[LocatedLevel, ...] = ()
     activation: ClassActivation | None = None
+    source: CTVolume | None = None
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3 or min(self.hu.shape) < 1:
@@ -83,18 +87,18 @@ class ReportImages:
 
 @dataclass(frozen=True)
 class RadiographImage:
-    """One radiograph and where its network looked.
+    """One radiograph with the maps of its network.
 
     Attributes:
-        view: what it shows, such as ``chest_frontal``.
+        view: anatomy and projection, such as ``chest_frontal``.
         pixels: float32 (rows, columns), 0..1, bone bright; row 0 on top, column 0 at the viewer's left.
-        heat: Grad-CAM for osteoporosis, same shape, at least 0; ``None`` where there is none.
-        attention: what stems from each patch in a Transformer's answer, same shape, at least 0; ``None`` of another
-            network.
-        spacing_mm: height and width of a pixel; ``None`` where unknown, pixels are then square.
+        heat: Grad-CAM for osteoporosis, same shape, at least 0; ``None`` if there is none.
+        attention: contribution of each patch to the output of a Transformer, same shape, at least 0; ``None`` for other
+            networks.
+        spacing_mm: height and width of a pixel; ``None`` if unknown, pixels are then square.
 
     Raises:
-        ValueError: if the shapes do not agree.
+        ValueError: if the shapes differ.
     """
 
     view: str
@@ -106,24 +110,36 @@ class RadiographImage:
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2 or min(self.pixels.shape) < 1:
             raise ValueError(f"pixels must be of shape (rows, columns), got {self.pixels.shape}")
-        for name, one in (("heat", self.heat), ("attention", self.attention)):
-            if one is not None and one.shape != self.pixels.shape:
-                raise ValueError(f"{name} must have the shape of pixels {self.pixels.shape}, got {one.shape}")
+        for name, values in (("heat", self.heat), ("attention", self.attention)):
+            if values is not None and values.shape != self.pixels.shape:
+                raise ValueError(f"{name} must have the shape of pixels {self.pixels.shape}, got {values.shape}")
 
     @property
     def aspect(self) -> float:
-        """Height over width, as it is to be shown."""
+        """Displayed height over width."""
         rows, columns = self.pixels.shape
         high, wide = self.spacing_mm or (1.0, 1.0)
-        return rows * high / (columns * wide)
+        return float(rows * high / (columns * wide))
 
 
 @dataclass(frozen=True)
 class RadiographImages:
-    """The radiographs that were judged, in the order in which they are shown; at least one."""
+    """The evaluated radiographs in the order of the report; at least one."""
 
     images: tuple[RadiographImage, ...]
 
     def __post_init__(self) -> None:
         if not self.images:
             raise ValueError("images must hold at least one radiograph, got none")
+
+
+class Screening(NamedTuple):
+    """Result and images of one screened study.
+
+    Attributes:
+        result: refused or not.
+        images: ``None`` if the study could not be read.
+    """
+
+    result: ScreeningResult
+    images: ReportImages | RadiographImages | None

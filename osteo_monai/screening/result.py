@@ -1,19 +1,18 @@
-"""The product's word: one versioned result that JSON, HTML, SR and SEG are all written from."""
+"""The versioned screening result, from which JSON and reports are written."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from osteo_monai.domain import BoneStatus, Finding, Severity, Sex, VertebraLevel
+from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, Severity, Sex, VertebraLevel, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
+from osteo_monai.utils.files import write_text
 
-RESULT_VERSION = "1.3"
-"""1.1 added the opinions, 1.2 radiographs, 1.3 ``bodies_above``; older results read as such without them."""
+RESULT_VERSION = "1.4"
+"""1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``; older results lack them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -22,6 +21,7 @@ __all__ = [
     "AcquisitionFacts",
     "CalibrationUsed",
     "Density",
+    "FrozenDict",
     "HUStatistics",
     "LevelMeasurement",
     "LocatedLevel",
@@ -34,11 +34,39 @@ __all__ = [
     "RiskModelName",
     "RiskOpinion",
     "ScreeningResult",
-    "timed",
 ]
 
-RadiographView = Literal["chest_frontal", "lumbar_ap", "lumbar_lateral"]
 RiskModelName = Literal["chest_frontal", "lumbar_ap", "lumbar_lateral", "fused", "combined", "clinical"]
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V]):
+    """A dictionary that cannot be changed and has a hash, so that the models below have one, too.
+
+    Example:
+        >>> FrozenDict(reading=1.0)["reading"]
+        1.0
+        >>> FrozenDict(reading=1.0)["reading"] = 2.0
+        Traceback (most recent call last):
+        TypeError: this dictionary cannot be changed
+    """
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a dictionary has none
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+    def _refuse(self, *arguments: object, **named: object) -> NoReturn:
+        raise TypeError("this dictionary cannot be changed")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
+Frozen = Annotated[dict[K, V], AfterValidator(FrozenDict)]
 
 
 class _Model(BaseModel):
@@ -46,7 +74,7 @@ class _Model(BaseModel):
 
 
 class LocatedLevel(_Model):
-    """One vertebra found by the localiser (all of them, not only L1 and L2)."""
+    """One located vertebra; the result lists all of them, not only L1 and L2."""
 
     level: VertebraLevel
     certainty: float
@@ -57,14 +85,14 @@ class LocatedLevel(_Model):
 
 
 class LevelMeasurement(_Model):
-    """What was measured in one vertebral body."""
+    """Measurements of one vertebral body."""
 
     level: VertebraLevel
     certainty: float
     slice_index: int
     """Axial slice through the centre, counted in the canonical (RAS+) volume from its lowest slice."""
     instance_number: int | None
-    """DICOM InstanceNumber of that slice where the source was DICOM."""
+    """DICOM InstanceNumber of that slice, if the source was DICOM."""
     centre_mm: tuple[float, float, float]
     body_volume_cm3: float
     height_mm: float
@@ -79,7 +107,7 @@ class LevelMeasurement(_Model):
 
 
 class ModelUsed(_Model):
-    """A bundle that took part, by name, version and checksum of its weights."""
+    """A bundle that was run, by name, version and checksum of its weights."""
 
     bundle: str
     version: str
@@ -87,29 +115,29 @@ class ModelUsed(_Model):
 
 
 class Opinion(_Model):
-    """What one way of judging the bone says: a class, and what it has besides.
+    """Class, density or probabilities by one method.
 
-    ``hu_line`` is the measured density, the headline of the result; ``hu_rule`` reads published cut-offs off the HU of
-    L1; the two others are bundles that see the slices themselves.
+    ``hu_line`` is the measured density, the primary output; ``hu_rule`` applies published cut-offs to the HU of L1; the
+    two others are bundles with the slices as input.
     """
 
     name: OpinionName
     status: BoneStatus | None
-    """``None`` where it gives no class for this scan; ``note`` says why."""
+    """``None`` if the method gives no class for this scan; ``note`` has the reason."""
     density: Density | None = None
-    level_densities: dict[VertebraLevel, Density] = {}
+    level_densities: Frozen[VertebraLevel, Density] = FrozenDict()
     l1_hu: float | None = None
-    """Mean HU of L1, of the rule alone."""
-    probabilities: dict[BoneStatus, float] | None = None
+    """Mean HU of L1, only of the rule."""
+    probabilities: Frozen[BoneStatus, float] | None = None
     """Of the three classes; they sum to 1."""
     bundle: str | None = None
-    """Which of ``models`` it comes from."""
+    """The source among ``models``."""
     trained_on: str | None = None
     note: str = ""
 
 
 class AcquisitionFacts(_Model):
-    """The header facts that a reader needs beside the numbers."""
+    """Header values needed to interpret the measurements."""
 
     kvp: float | None
     kernel: str | None
@@ -125,54 +153,53 @@ class AcquisitionFacts(_Model):
 
 
 class RiskOpinion(_Model):
-    """What one model gives as the risk of osteoporosis (DXA, a T-score of -2.5 or less).
+    """Risk of osteoporosis (DXA, a T-score of -2.5 or less) by one model.
 
-    Probabilities hold at the prevalence of the people that the model was calibrated on; where osteoporosis is rarer,
-    the same picture means less.
+    Probabilities hold at the prevalence of the calibration sample; at a lower prevalence the risk is lower.
     """
 
     name: RiskModelName
     score: float
-    """What the model itself answers, 0 to 1; no probability until it is calibrated."""
+    """Output of the model, 0 to 1; not a probability until it is calibrated."""
     probability: float | None = None
-    """Calibrated; ``None`` where nobody calibrated the model, and so are all fields below."""
+    """Calibrated; ``None`` if the model is not calibrated, like all fields below."""
     low: float | None = None
     high: float | None = None
-    """90 % interval of the mean risk of people with the same picture; not of another centre, nor of one person."""
+    """90 % interval of the mean risk of people with the same image; not for another centre, nor for an individual."""
     cutoff: float | None = None
-    """Of the calibrated probability, at or above which the risk counts as raised."""
+    """Calibrated probability from which the risk counts as raised."""
     cutoff_rule: str | None = None
-    """How it was chosen, such as ``sensitivity_90``: 90 % sensitivity among the people of the calibration."""
+    """How it was chosen, such as ``sensitivity_90``: 90 % sensitivity in the calibration sample."""
     raised: bool | None = None
     prevalence: float | None = None
-    """Share of osteoporosis among the people of the calibration."""
+    """Share of osteoporosis in the calibration sample."""
     people: int | None = None
     with_osteoporosis: int | None = None
     virtual: bool | None = None
-    """Whether these people were simulated."""
+    """Whether the calibration sample was simulated."""
 
 
 class PersonFacts(_Model):
-    """What is known of the person beside the radiograph; ``None`` is unknown and never replaced by a default."""
+    """Facts about the patient; ``None`` is unknown and never replaced by a default."""
 
     age_years: float | None = None
     sex: Sex | None = None
     height_cm: float | None = None
     weight_kg: float | None = None
     given: tuple[Literal["age", "sex", "height", "weight"], ...] = ()
-    """Which of them the caller gave; the others come from the header."""
+    """Facts that were given by the caller; the others are from the header."""
 
 
 class RadiographAcquisition(_Model):
-    """How one radiograph was made and what was done to it, as far as its file says."""
+    """Acquisition of one radiograph according to its file."""
 
-    view: RadiographView
+    view: View
     source: str
     """Name of the file."""
     source_format: str
     rows: int
     columns: int
-    """As it was judged: upright and without empty borders."""
+    """Of the network input: upright and without empty borders."""
     spacing_mm: tuple[float, float] | None = None
     modality: str | None = None
     view_position: str | None = None
@@ -184,23 +211,23 @@ class RadiographAcquisition(_Model):
 
 
 class RadiographRisk(_Model):
-    """What was read out of the radiographs of one person: a risk, never a density and never a diagnosis."""
+    """Risk from the radiographs of one patient; not a density and not a diagnosis."""
 
     radiographs: tuple[RadiographAcquisition, ...]
     risk: RiskOpinion
-    """The headline: of the one view, or of AP and lateral fused (mean of their logits)."""
+    """Primary output: of one view, or of AP and lateral fused (mean of their logits)."""
     views: tuple[RiskOpinion, ...] = ()
-    """Of each view by itself, where two were fused."""
+    """Of each single view, if two were fused."""
     combined: RiskOpinion | None = None
-    """XGBoost on the network's answer and the person's facts (Li 2026)."""
+    """XGBoost on the network output and patient facts (Li 2026)."""
     combined_absent: str | None = None
-    """Why there is none, naming the facts that are missing."""
+    """Reason if there is none, with the missing facts."""
     clinical: RiskOpinion | None = None
-    """XGBoost on the person's facts alone."""
+    """XGBoost only on patient facts."""
     clinical_absent: str | None = None
     person: PersonFacts = PersonFacts()
     trained_on: str
-    """What the bundle says of the data behind its weights."""
+    """Training data according to the bundle's metadata."""
 
 
 class ScreeningResult(_Model):
@@ -209,29 +236,32 @@ class ScreeningResult(_Model):
     version: str = RESULT_VERSION
     modality: Literal["ct", "radiograph"] = "ct"
     study: str
-    """Name of the input folder or file (no patient identifier of ours is added)."""
+    """Name of the input folder or file; no patient identifier is added."""
     verdict: Literal["accepted", "accepted_with_warnings", "refused", "unusable"]
     findings: tuple[Finding, ...]
     levels_found: tuple[LocatedLevel, ...] = ()
     bodies_above: int = 0
-    """Vertebral bodies that were found above the highest one that is named."""
+    """Vertebral bodies detected above the highest named one."""
     levels: tuple[LevelMeasurement, ...] = ()
     density: Density | None = None
     """Mean over the measured levels."""
     status: BoneStatus | None = None
-    distance_to_thresholds: dict[str, float] | None = None
+    distance_to_thresholds: Frozen[str, float] | None = None
     """Density minus each cut-off in mg/cm3, keys ``osteoporosis_below`` and ``normal_above``."""
     thresholds_source: str | None = None
+    """Source of the thresholds, if a class was given."""
+    thresholds: DensityThresholds | None = None
+    """Thresholds of the classes in use; ``None`` for radiographs and results before version 1.4."""
     calibration: CalibrationUsed | None = None
     opinions: tuple[Opinion, ...] = ()
-    """Beside the density above, which they never change; none in a study that was refused."""
-    opinions_absent: dict[OpinionName, str] = {}
+    """By other methods; they never change the density. Empty for a refused study."""
+    opinions_absent: Frozen[OpinionName, str] = FrozenDict()
     """Opinions that a measured study lacks, with the reason."""
     acquisition: AcquisitionFacts | None = None
     radiograph: RadiographRisk | None = None
-    """Of radiographs alone, which have none of the fields from ``levels_found`` to ``acquisition``."""
+    """Only for radiographs, for which the fields from ``levels_found`` to ``acquisition`` are empty."""
     models: tuple[ModelUsed, ...] = ()
-    seconds: dict[str, float] = {}
+    seconds: Frozen[str, float] = FrozenDict()
     """Wall time of each stage."""
     research_use_notice: str = (
         "Research use only. A screening estimate, not a diagnosis: confirm by DXA or QCT. "
@@ -251,27 +281,26 @@ class ScreeningResult(_Model):
         cls,
         study: str,
         error: UnusableInputError | ScanRefusedError,
-        seconds: dict[str, float],
+        seconds: Mapping[str, float],
         modality: Literal["ct", "radiograph"] = "ct",
     ) -> Self:
-        """Return the result of a study that reading could not use, or refused."""
+        """Return the result of a study that could not be read or was refused while reading."""
+        times = FrozenDict(seconds)
         if isinstance(error, ScanRefusedError):
-            return cls(
-                study=study, modality=modality, verdict="refused", findings=tuple(error.findings), seconds=seconds
-            )
+            return cls(study=study, modality=modality, verdict="refused", findings=tuple(error.findings), seconds=times)
         finding = Finding(code="unusable_input", severity=Severity.REFUSAL, message=str(error))
-        return cls(study=study, modality=modality, verdict="unusable", findings=(finding,), seconds=seconds)
+        return cls(study=study, modality=modality, verdict="unusable", findings=(finding,), seconds=times)
+
+    def timed(self, seconds: Mapping[str, float]) -> Self:
+        """Return a copy with the wall time of further stages."""
+        return self.model_copy(update={"seconds": FrozenDict(self.seconds | dict(seconds))})
+
+    def warned(self, code: str, message: str) -> Self:
+        """Return a copy with one more warning."""
+        finding = Finding(code=code, severity=Severity.WARNING, message=message)
+        verdict = "accepted_with_warnings" if self.verdict == "accepted" else self.verdict
+        return self.model_copy(update={"findings": (*self.findings, finding), "verdict": verdict})
 
     def write(self, path: Path) -> None:
-        """Write the result as JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Put the wall time of a stage into ``seconds``, as a result keeps it."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[name] = round(time.perf_counter() - started, 3)
+        """Write the result as JSON, atomically."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")

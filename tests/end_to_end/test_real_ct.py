@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from osteo_monai.domain import Severity, VertebraLevel
-from osteo_monai.screening.ct.pipeline import ScreeningModels, load_models, screen
-from osteo_monai.screening.result import ScreeningResult
+from osteo_monai.screening import ScreeningModels, ScreeningResult, Study, load_models, screen_volume
+from osteo_monai.screening_files import screen_to_folder
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def screened(
     def run(name: str) -> ScreeningResult:
         if name not in results:
             output = tmp_path_factory.mktemp("screened")
-            result = screen(real_data / name, output, models=models)
+            result = screen_to_folder(Study("ct", real_data / name), output, models=models)
             assert ScreeningResult.model_validate_json((output / "result.json").read_text()) == result
             assert (output / "report.html").stat().st_size > 1000
             results[name] = result
@@ -179,7 +179,7 @@ def test_trabecular_median_lies_within_10_hu_of_the_eroded_reference(measured, r
 
 
 def test_outlines_agree_in_the_middle_third(real_data, reference, models, tmp_path):
-    screen(real_data / EXAMPLE / "full" / "example_ct.nii.gz", tmp_path, models=models)
+    screen_to_folder(Study("ct", real_data / EXAMPLE / "full" / "example_ct.nii.gz"), tmp_path, models=models)
     labels = np.asarray(nib.as_closest_canonical(nib.load(tmp_path / "labels.nii.gz")).dataobj)
     for level, label in ((L1, 1), (L2, 2)):
         slices = np.flatnonzero((reference == label).any(axis=(0, 1)))
@@ -191,7 +191,6 @@ def test_outlines_agree_in_the_middle_third(real_data, reference, models, tmp_pa
 
 def test_models_leave_the_scan_as_it_was(real_data, models):
     from osteo_monai.imaging import read_ct
-    from osteo_monai.screening.ct.pipeline import screen_volume
 
     volume = read_ct(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
     before = volume.hu.copy()
@@ -200,7 +199,7 @@ def test_models_leave_the_scan_as_it_was(real_data, models):
 
 
 def test_same_scan_gives_the_same_result(real_data, models, measured, tmp_path):
-    again = screen(real_data / EXAMPLE / "full" / "example_ct.nii.gz", tmp_path, models=models)
+    again = screen_to_folder(Study("ct", real_data / EXAMPLE / "full" / "example_ct.nii.gz"), tmp_path, models=models)
     assert again.levels == measured.levels
     assert again.density == measured.density
 
@@ -242,7 +241,7 @@ def test_orientation_changes_nothing(real_data, models, measured, tmp_path, axes
     image = nib.load(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
     path = tmp_path / "ct.nii.gz"
     nib.save(reoriented(image, axes), path)
-    result = screen(path, tmp_path / "out", models=models)
+    result = screen_to_folder(Study("ct", path), tmp_path / "out", models=models)
     same_measurement(result, measured, hu=0.01)
     assert nib.load(tmp_path / "out" / "labels.nii.gz").shape == nib.load(path).shape
 
@@ -259,4 +258,4 @@ def test_grid_changes_little(real_data, models, measured, tmp_path, change):
     image = nib.load(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
     path = tmp_path / "ct.nii.gz"
     nib.save(change(image), path)
-    same_measurement(screen(path, tmp_path / "out", models=models), measured, hu=3.0)
+    same_measurement(screen_to_folder(Study("ct", path), tmp_path / "out", models=models), measured, hu=3.0)

@@ -11,7 +11,7 @@ from osteo_monai.reporting.wording import (
     percent_words,
     percentile_words,
 )
-from osteo_monai.screening.ct.naming import NAMED_LEVELS
+from osteo_monai.screening.ct.spines import NAMED_LEVELS
 
 
 @pytest.mark.parametrize(

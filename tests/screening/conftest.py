@@ -1,7 +1,8 @@
-"""A small synthetic trunk with four bodies, and stand-ins for the three bundles that know where they are."""
+"""A small synthetic trunk with four bodies, and fakes of the three bundles that return their true positions."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.measurement.landmarks import BodyLandmarks, LateralBone, Side
+from osteo_monai.screening import ScreeningModels
 from osteo_monai.screening.ct import levels
 from osteo_monai.screening.ct.levels import Vertebra
 from osteo_monai.screening.ct.naming import BodyName, MissedBody, Naming
@@ -24,6 +26,9 @@ PITCH_MM = 36.0
 """Centre to centre of neighbouring bodies: 26 mm of bone and a disc of 10 mm."""
 LEVELS = (VertebraLevel.T12, VertebraLevel.L1, VertebraLevel.L2, VertebraLevel.L3)
 TRABECULAR_HU = {VertebraLevel.T12: 170.0, VertebraLevel.L1: 160.0, VertebraLevel.L2: 150.0, VertebraLevel.L3: 140.0}
+
+MakeVolume = Callable[..., CTVolume]
+"""Makes a volume of the phantom with other HU or another header."""
 
 
 def lateral_bone(side: Side, length_mm: float) -> LateralBone:
@@ -40,7 +45,8 @@ def vertebra(place: VertebraLevel, **changes: Any) -> Vertebra:
     z = 44.0 - PITCH_MM * LEVELS.index(place)
     centre, top, bottom = (0.0, 0.0, z), (0.0, 0.0, z + PITCH_MM / 2), (0.0, 0.0, z - PITCH_MM / 2)
     landmarks = LAST_RIBS if place is VertebraLevel.T12 else BARE
-    return replace(Vertebra(place, 0.99, None, centre, top, bottom, 0.9, 0.9, True, landmarks), **changes)
+    true = Vertebra(place, centre, top, bottom, 0.99, None, 0.9, 0.9, complete=True, landmarks=landmarks)
+    return replace(true, **changes)
 
 
 def grid(affine: NDArray[np.float64] | None = None, shape: tuple[int, ...] = SHAPE) -> tuple[NDArray[np.float64], ...]:
@@ -56,12 +62,12 @@ def phantom_affine() -> NDArray[np.float64]:
     return affine
 
 
-def inside_body(level: VertebraLevel, shrink: float = 0.0, grown: tuple[NDArray[np.float64], ...] | None = None):
+def inside_body(level: VertebraLevel, shrink: float = 0.0) -> NDArray[np.bool_]:
     """Return the mask of an elliptic cylinder of 44 x 34 x 26 mm, smaller by ``shrink`` mm on all sides."""
-    x, y, z = grid() if grown is None else grown
+    x, y, z = grid()
     zc = vertebra(level).centre_mm[2]
     section = (x / (22.0 - shrink)) ** 2 + (y / (17.0 - shrink)) ** 2 <= 1.0
-    return section & (np.abs(z - zc) <= 13.0 - shrink)
+    return np.asarray(section & (np.abs(z - zc) <= 13.0 - shrink))
 
 
 @pytest.fixture(scope="session")
@@ -83,14 +89,14 @@ def phantom_hu() -> NDArray[np.float32]:
 
 @pytest.fixture(scope="session")
 def phantom_mask() -> NDArray[np.bool_]:
-    return np.any([inside_body(level) for level in LEVELS], axis=0)
+    return np.asarray(np.any([inside_body(level) for level in LEVELS], axis=0))
 
 
 FULL_HEADER = Acquisition(kvp=120.0, kernel="STANDARD", slice_thickness_mm=2.0, age_years=60.0, sex=Sex.FEMALE)
 
 
 @pytest.fixture
-def make_volume(phantom_hu: NDArray[np.float32]) -> Callable[..., CTVolume]:
+def make_volume(phantom_hu: NDArray[np.float32]) -> MakeVolume:
     """Return a function that makes a volume of the phantom with other HU or another header."""
 
     def make(
@@ -103,15 +109,27 @@ def make_volume(phantom_hu: NDArray[np.float32]) -> Callable[..., CTVolume]:
     return make
 
 
-class FakeLocaliser:
-    """Answers with the centre line of the phantom, whatever the image."""
+class FakeBundle:
+    """What fakes of bundles for CT have in common."""
 
-    name, version, weights_sha256 = "fake_localiser", "0.0.1", "0" * 64
+    name, version, weights_sha256, trained_on = "fake", "0.0.1", "0" * 64, "no data"
+
+    def setting(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def class_activation(self, scan: Mapping[str, Any], layer: str, output: int) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+
+class FakeLocaliser(FakeBundle):
+    """Returns the centre line of the phantom for any image."""
+
+    name = "fake_localiser"
 
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, image: Any) -> dict[str, Any]:
+    def __call__(self, image: Any, /) -> dict[str, Any]:
         self.calls += 1
         assert image.ndim == 4
         assert image.affine.shape == (4, 4)
@@ -119,15 +137,15 @@ class FakeLocaliser:
         return {"line": np.stack([0 * z, 0 * z, z], axis=1)}
 
 
-class FakeColumn:
-    """Answers with bodies where it was told that they are, from the lowest up, and the line that it was given."""
+class FakeColumn(FakeBundle):
+    """Returns the given bodies from the lowest up, and the line of its input."""
 
-    name, version, weights_sha256 = "fake_column", "0.0.1", "2" * 64
+    name, weights_sha256 = "fake_column", "2" * 64
 
     def __init__(self, vertebrae: Sequence[Vertebra]) -> None:
         self.vertebrae = sorted(vertebrae, key=lambda v: v.centre_mm[2])
 
-    def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, scan: Any, /) -> dict[str, Any]:
         assert scan["image"].ndim == 4
         return {"bodies": [found_body(v) for v in self.vertebrae], "axis_mm": scan["line"]}
 
@@ -139,27 +157,40 @@ def found_body(v: Vertebra, role: tuple[float, float, float, float] = (-1.4,) * 
     )
 
 
-class FakeSegmenter:
-    """Answers with the part of a mask of the whole phantom that its slab covers, found by the affine it is given."""
+class FakeSegmenter(FakeBundle):
+    """Returns the part of a mask of the whole phantom that its slab covers, by the affine of its input."""
 
-    name, version, weights_sha256 = "fake_segmenter", "0.0.1", "1" * 64
+    name, weights_sha256 = "fake_segmenter", "1" * 64
 
     def __init__(self, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> None:
         self.mask, self.affine = mask, affine
         self.slices: list[int] = []
 
-    def __call__(self, image: Any) -> dict[str, Any]:
+    def __call__(self, image: Any, /) -> dict[str, Any]:
         first = round(float((image.affine[2, 3] - self.affine[2, 3]) / self.affine[2, 2]))
         count = image.shape[3]
         self.slices.append(count)
         return {"pred": torch.from_numpy(self.mask[None, :, :, first : first + count].astype(np.uint8))}
 
 
-def told_names(told: Sequence[Vertebra], above: int, missed: Sequence[MissedBody], **changes: Any) -> Naming:
+@dataclass(frozen=True)
+class FakeModels(ScreeningModels):
+    """Fakes of the three bundles, typed as such."""
+
+    localisation: FakeLocaliser
+    column: FakeColumn
+    segmentation: FakeSegmenter
+
+
+MakeModels = Callable[..., FakeModels]
+"""Makes fakes of the bundles."""
+
+
+def given_names(vertebrae: Sequence[Vertebra], above: int, missed: Sequence[MissedBody], **changes: Any) -> Naming:
     """Return the decision that gives the bodies, from the lowest up, their names; the highest ``above`` get none."""
     names = []
-    for n, v in enumerate(told):
-        unnamed = n >= len(told) - above
+    for n, v in enumerate(vertebrae):
+        unnamed = n >= len(vertebrae) - above
         level = None if unnamed else v.level
         other = v.runner_up if v.runner_up is not None and not unnamed else None
         names.append(
@@ -170,13 +201,11 @@ def told_names(told: Sequence[Vertebra], above: int, missed: Sequence[MissedBody
 
 
 @pytest.fixture
-def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch):
-    """Return a function that makes the three stand-ins; the truth where nothing else is given.
+def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch) -> MakeModels:
+    """Return a function that makes the three fakes; by default they return the truth.
 
-    What anatomy shows and what it is called are told as well, in place of the two steps that find them out
-    (test_levels.py tests these).
+    Landmarks and names are given as well, in place of the two steps that compute them (see test_levels.py).
     """
-    from osteo_monai.screening.ct.pipeline import ScreeningModels
 
     def make(
         vertebrae: Sequence[Vertebra] | None = None,
@@ -184,12 +213,26 @@ def make_models(phantom_mask: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch
         above: int = 0,
         missed: Sequence[MissedBody] = (),
         **naming: Any,
-    ) -> ScreeningModels:
+    ) -> FakeModels:
         column = FakeColumn([vertebra(level) for level in LEVELS] if vertebrae is None else vertebrae)
-        told = column.vertebrae
-        monkeypatch.setattr(levels, "trace_landmarks", lambda *_: [v.landmarks for v in told])
-        monkeypatch.setattr(levels, "name_column", lambda *_: told_names(told, above, missed, **naming))
+        given = column.vertebrae
+        monkeypatch.setattr(levels, "trace_landmarks", lambda *_: [v.landmarks for v in given])
+        monkeypatch.setattr(levels, "name_column", lambda *_: given_names(given, above, missed, **naming))
         segmenter = FakeSegmenter(phantom_mask if mask is None else mask, phantom_affine())
-        return ScreeningModels(FakeLocaliser(), column, segmenter)
+        return FakeModels(FakeLocaliser(), column, segmenter)
 
     return make
+
+
+@pytest.fixture
+def nifti(phantom_hu: NDArray[np.float32], tmp_path: Path) -> Path:
+    """Write the phantom as an LPS NIfTI, so that flips are at work, and return its path."""
+    import nibabel as nib
+
+    flipped = phantom_hu[::-1, ::-1].astype(np.int16)
+    affine = phantom_affine()
+    affine[0, 0] = affine[1, 1] = -2.0
+    affine[:2, 3] += (np.array(phantom_hu.shape[:2]) - 1) * 2.0
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(flipped, affine), path)
+    return path

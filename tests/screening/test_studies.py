@@ -1,7 +1,10 @@
-"""Many studies: a row for each, whatever happens to it."""
+"""Find studies, screen many of them, and write a row for each."""
 
 import csv
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -9,54 +12,39 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.screening.ct.pipeline import screen_volume
-from osteo_monai.screening.result import Density, Opinion, ScreeningResult
-from osteo_monai.screening.studies import (
-    SUMMARY_COLUMNS,
+from osteo_monai.screening import (
+    ScreeningResult,
     Study,
-    exit_code,
-    failed_result,
     find_screenable,
-    output_names,
     screen_folder,
-    summary_row,
+    screen_volume,
+    summary,
 )
+from osteo_monai.screening.many import failed_result, output_names
+from osteo_monai.screening.result import Density, Opinion
+from osteo_monai.screening.summary import SUMMARY_COLUMNS, summary_row
+from osteo_monai.utils.files import write_json, write_text
+
+from .conftest import MakeModels, MakeVolume
 
 
 def result(verdict: str, study: str = "a") -> ScreeningResult:
-    findings = ()
+    findings: tuple[Finding, ...] = ()
     if verdict in ("refused", "unusable"):
         findings = (Finding(code=f"why_{verdict}", severity=Severity.REFUSAL, message="Why."),)
     return ScreeningResult(study=study, verdict=verdict, findings=findings, seconds={"reading": 1.0, "measuring": 0.5})
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "code"),
-    [
-        (["accepted"], 0),
-        (["accepted", "accepted_with_warnings"], 0),
-        (["refused"], 3),
-        (["accepted", "refused"], 3),
-        (["accepted", "unusable", "refused"], 3),
-        (["unusable"], 2),
-        (["accepted", "unusable"], 2),
-        ([], 2),
-    ],
-)
-def test_exit_code(verdicts, code):
-    assert exit_code([result(v) for v in verdicts]) == code
-
-
-def test_output_names_are_unique_and_follow_the_path(tmp_path):
+def test_output_names_are_unique_and_follow_the_path(tmp_path: Path) -> None:
     studies = [tmp_path / "a" / "ct", tmp_path / "b" / "ct", tmp_path / "b__ct", tmp_path / "x.nii.gz", tmp_path]
     assert output_names(studies, tmp_path) == ["a__ct", "b__ct", "b__ct_2", "x.nii.gz", tmp_path.name]
 
 
-def test_names_of_studies_elsewhere_hold_no_path(tmp_path):
+def test_names_of_studies_elsewhere_hold_no_path(tmp_path: Path) -> None:
     assert output_names([tmp_path / "y"], tmp_path / "other") == ["y"]
 
 
-def test_row_of_a_measured_study(make_volume, make_models):
+def test_row_of_a_measured_study(make_volume: MakeVolume, make_models: MakeModels) -> None:
     measured, _ = screen_volume(make_volume(), make_models(), study="phantom")
     row = summary_row(measured, "folder")
     assert tuple(row) == SUMMARY_COLUMNS
@@ -68,7 +56,7 @@ def test_row_of_a_measured_study(make_volume, make_models):
     assert (row["status"], row["verdict"], row["folder"]) == (measured.status, "accepted", "folder")
 
 
-def test_row_holds_the_opinions(make_volume, make_models):
+def test_row_holds_the_opinions(make_volume: MakeVolume, make_models: MakeModels) -> None:
     measured, _ = screen_volume(make_volume(), make_models())
     row = summary_row(measured)
     rule = next(o for o in measured.opinions if o.name == "hu_rule")
@@ -80,8 +68,8 @@ def test_row_holds_the_opinions(make_volume, make_models):
         Opinion(name="density_regression", status=BoneStatus.OSTEOPENIA, density=density),
         Opinion(name="classifier", status=BoneStatus.OSTEOPENIA, probabilities=chances),
     )
-    told = Finding(code="opinions_agree", severity=Severity.INFO, message="They agree.")
-    row = summary_row(measured.model_copy(update={"opinions": measured.opinions + more, "findings": (told,)}))
+    reported = Finding(code="opinions_agree", severity=Severity.INFO, message="They agree.")
+    row = summary_row(measured.model_copy(update={"opinions": measured.opinions + more, "findings": (reported,)}))
     assert tuple(row) == SUMMARY_COLUMNS
     assert (row["opinions"], row["warnings"]) == ("agree", "")
     assert (row["regression_status"], row["regression_mg_cm3"], row["regression_interval_low"]) == (
@@ -96,7 +84,7 @@ def test_row_holds_the_opinions(make_volume, make_models):
     )
 
 
-def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():
+def test_row_of_a_refused_study_has_no_measurements() -> None:
     row = summary_row(result("refused"))
     assert row["refusals"] == "why_refused"
     assert row["seconds"] == 1.5
@@ -104,8 +92,8 @@ def test_row_of_a_refused_study_is_empty_where_nothing_was_measured():
         assert row[column] is None
 
 
-def test_a_radiograph_that_breaks_stays_one(tmp_path):
-    def screen_one(study, folder):
+def test_a_radiograph_that_breaks_stays_one(tmp_path: Path) -> None:
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         raise RuntimeError("broken")
 
     studies = [tmp_path / "ct", tmp_path / "chest.png"]
@@ -119,12 +107,12 @@ def test_a_radiograph_that_breaks_stays_one(tmp_path):
     ]
 
 
-def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
+def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path: Path) -> None:
     studies = [tmp_path / "in" / name for name in ("good", "bad", "refused")]
     output = tmp_path / "out"
-    told = []
+    reported = []
 
-    def screen_one(study, folder):
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "labels.nii.gz").write_bytes(b"x")
         if study.name == "bad":
@@ -132,7 +120,7 @@ def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
         return result("refused" if study.name == "refused" else "accepted", folder.name)
 
     results = screen_folder(
-        studies, tmp_path / "in", output, screen_one, lambda name, r: told.append((name, r and r.verdict))
+        studies, tmp_path / "in", output, screen_one, lambda name, r: reported.append((name, r and r.verdict))
     )
     assert [r.verdict for r in results] == ["accepted", "unusable", "refused"]
     with (output / "summary.csv").open() as file:
@@ -146,20 +134,20 @@ def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path):
     assert (output / "bad" / "labels.nii.gz").exists()
     broken = ScreeningResult.model_validate_json((output / "bad" / "result.json").read_text())
     assert "RuntimeError" in broken.findings[0].message
-    assert told == [
+    assert reported == [
         ("good", None), ("good", "accepted"), ("bad", None), ("bad", "unusable"), ("refused", None),
         ("refused", "refused"),
     ]  # fmt: skip
 
 
-def test_message_of_a_foreign_error_is_not_quoted(tmp_path):
+def test_message_of_a_foreign_error_is_not_quoted(tmp_path: Path) -> None:
     failed = failed_result("case", ValueError("PatientName DOE^JOHN is not valid"), 2.0)
     assert "DOE" not in failed.model_dump_json()
     assert "ValueError" in failed.findings[0].message
 
 
-def test_run_that_is_cut_short_leaves_its_rows(tmp_path):
-    def screen_one(study, folder):
+def test_run_that_is_cut_short_leaves_its_rows(tmp_path: Path) -> None:
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
         if study.name == "second":
             raise KeyboardInterrupt
         return result("accepted", folder.name)
@@ -170,7 +158,9 @@ def test_run_that_is_cut_short_leaves_its_rows(tmp_path):
         assert [r["study"] for r in csv.DictReader(file)] == ["first"]
 
 
-def _slices(folder, study, names, modality="CT", sop_class="1.2.840.10008.5.1.4.1.1.2"):
+def _slices(
+    folder: Any, study: Any, names: Any, modality: Any = "CT", sop_class: Any = "1.2.840.10008.5.1.4.1.1.2"
+) -> None:
     """Headers of DICOM files, which are all that finding studies looks at."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -184,11 +174,11 @@ def _slices(folder, study, names, modality="CT", sop_class="1.2.840.10008.5.1.4.
         ds.save_as(folder / name, enforce_file_format=True)
 
 
-def _found(root):
+def _found(root: Any) -> Any:
     return [(s.kind, s.path.relative_to(root).as_posix(), len(s.files)) for s in find_screenable(root)]
 
 
-def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_path):
+def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_path: Path) -> None:
     root = tmp_path / "in"
     _slices(root / "flat", "1.2.3", ["b1", "b2", "b3"])
     _slices(root / "flat", "1.2.4", ["a1", "a2", "a3"])
@@ -205,7 +195,7 @@ def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_pa
     assert len({row["folder"] for row in rows}) == 3
 
 
-def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path):
+def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path: Path) -> None:
     _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
     _slices(tmp_path, "1.2.3", ["b4"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
     _slices(tmp_path, "1.2.4", ["x1", "x2"], "DX", "1.2.840.10008.5.1.4.1.1.1.1")
@@ -213,14 +203,68 @@ def test_flat_folder_of_a_ct_and_the_radiographs_of_another_study(tmp_path):
     assert _found(tmp_path) == [("ct", "b1", 0), ("radiograph", "x1", 2)]
 
 
-def test_a_single_study_is_its_folder_whatever_lies_beside_its_images(tmp_path):
+def test_a_single_study_is_its_folder_with_any_other_files(tmp_path: Path) -> None:
     _slices(tmp_path, "1.2.3", ["b1", "b2", "b3"])
     _slices(tmp_path, "1.2.4", ["a"], "SEG", "1.2.840.10008.5.1.4.1.1.66.4")
     assert find_screenable(tmp_path) == [Study("ct", tmp_path)]
 
 
-def test_nothing_to_screen(tmp_path):
+def test_nothing_to_screen(tmp_path: Path) -> None:
     with pytest.raises(UnusableInputError, match="no file or folder"):
         find_screenable(tmp_path / "absent")
-    with pytest.raises(UnusableInputError, match="Nothing"):
+    with pytest.raises(UnusableInputError, match="no DICOM, NIfTI"):
         find_screenable(tmp_path)
+
+
+# --- the summary --------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_appended_and_the_table_is_written_once_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B27: rewriting the table after each of n studies writes n * n rows."""
+    written: list[str] = []
+
+    def counted(write: Callable[[Path, Any], None]) -> Callable[[Path, Any], None]:
+        def both(path: Path, content: Any) -> None:
+            written.append(path.name)
+            write(path, content)
+
+        return both
+
+    monkeypatch.setattr(summary, "write_text", counted(write_text))
+    monkeypatch.setattr(summary, "write_json", counted(write_json))
+    lines: list[int] = []
+
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
+        lines.append(len((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+        return result("accepted", folder.name)
+
+    screen_folder([tmp_path / f"{n}" for n in range(5)], tmp_path, tmp_path / "out", screen_one)
+    assert lines == [1, 2, 3, 4, 5]  # header, and one more row before each study
+    assert written == ["summary.csv", "summary.csv", "summary.json"]
+    with (tmp_path / "out" / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    stored = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [row["study"] for row in rows] == [row["study"] for row in stored] == ["0", "1", "2", "3", "4"]
+    assert list(stored[0]) == list(SUMMARY_COLUMNS)
+
+
+def test_no_studies_give_an_empty_table(tmp_path: Path) -> None:
+    assert screen_folder([], tmp_path, tmp_path / "out", lambda study, folder: result("accepted")) == []
+    assert (tmp_path / "out" / "summary.csv").read_text().splitlines() == [",".join(SUMMARY_COLUMNS)]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == []
+
+
+def test_an_unexpected_error_is_logged_without_name_and_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """B23: without a log at warning level it stays unknown; name and text may contain identifiers."""
+
+    def screen_one(study: Path, folder: Path) -> ScreeningResult:
+        raise RuntimeError("PatientName DOE^JOHN")
+
+    with caplog.at_level("WARNING"):
+        screen_folder([tmp_path / "DOE_JOHN"], tmp_path, tmp_path / "out", screen_one)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "RuntimeError" in record.getMessage()
+    assert "DOE" not in caplog.text

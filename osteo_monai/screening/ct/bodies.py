@@ -1,9 +1,9 @@
-"""From a mask of all vertebral bodies to one mask per level, by the planes through the discs."""
+"""Separation of a mask of all vertebral bodies into one mask per level, by planes through the discs."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,51 +12,47 @@ from scipy import ndimage
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.end_plates import EndPlates, find_end_plates
 
+Point: TypeAlias = tuple[float, float, float]
+
 DISC_GAP_MM = 2.5
-"""What is left out on both sides of a disc's middle: discs of adults are 3 to 14 mm high. Project custom, tried on
-seven real people."""
+"""Distance excluded on both sides of a disc's middle: discs of adults are 3 to 14 mm high. Project custom, tried on
+seven real scans."""
 HALF_PLATE_MM = 0.5
 """From the middle of an end plate, where it is brightest, to its outer surface. Project custom."""
 RIM_MM, RIM_CONTRAST, RIM_CONTRAST_TO_NOISE = 3.0, 1.0, 1.2
-"""How far the rim of a dished end plate goes beyond its middle at most, from which share of the plate's contrast to the
-disc on it counts as bone, and how many SD of the disc the contrast must be for a rim to be told from noise. Project
-custom."""
+"""Largest distance of the rim of a concave end plate from its middle, share of the plate's contrast to the disc from
+which it counts as bone, and contrast in SD of the disc that separates a rim from noise. Project custom."""
 SMOOTHING_MM = 1.2
 """SD of the Gaussian over HU before they are compared with bone. Project custom."""
 DISC_SEARCH_MM = 10.0
-"""How far from where it was found a disc is looked for in a mask; less than half the distance to the next disc."""
+"""Search distance for a disc in a mask from its located place; less than half the distance to the next disc."""
 SLAB_MARGIN_MM = 14.0
 """Slices kept beyond the disc planes: a body 35 mm deep, tilted by 30 degrees, reaches 9 mm beyond them."""
 CLEAR_DISC_SHARE = 0.6
-"""Where the mask nowhere falls below this share of its full area no disc shows in it clearly."""
+"""A mask whose section is never below this share of its full area shows no disc clearly."""
 COLUMN_RADIUS_MM = 32.0
-"""What lies farther from the axis is no vertebral body; the largest are 55 mm wide."""
+"""Voxels farther from the axis are not part of a vertebral body; the largest are 55 mm wide."""
 SPECK_FRACTION = 0.1
-"""A component smaller than this share of the largest one between the same planes is a speck, never the body."""
+"""A component smaller than this share of the largest one between the same planes is not the body."""
 
 
-class Located(Protocol):
-    """What is needed of a located vertebra (``osteo_monai.transforms.vertebra_decoding.LocatedVertebra``)."""
+@dataclass(frozen=True)
+class VertebraLocation:
+    """Where a vertebra is; points are RAS+ mm.
 
-    @property
-    def level(self) -> VertebraLevel:
-        """Name of the vertebra."""
+    Attributes:
+        centre_mm: centre of the body.
+        superior_mm, inferior_mm: points in the middle of the disc above and below.
+    """
 
-    @property
-    def centre_mm(self) -> tuple[float, float, float]:
-        """Centre of the body, RAS+ mm."""
-
-    @property
-    def superior_mm(self) -> tuple[float, float, float]:
-        """Point on the plane half-way to the body above, RAS+ mm."""
-
-    @property
-    def inferior_mm(self) -> tuple[float, float, float]:
-        """Point on the plane half-way to the body below, RAS+ mm."""
+    level: VertebraLevel
+    centre_mm: Point
+    superior_mm: Point
+    inferior_mm: Point
 
 
-def slab(vertebrae: Sequence[Located], affine: NDArray[np.float64], slices: int) -> slice:
-    """Return the axial slices that hold the given vertebrae and a margin, within ``0 .. slices``.
+def slab(vertebrae: Sequence[VertebraLocation], affine: NDArray[np.float64], slices: int) -> slice:
+    """Return the axial slices that contain the given vertebrae and a margin, within ``0 .. slices``.
 
     Raises:
         ValueError: if no vertebra is given.
@@ -81,25 +77,25 @@ def shifted(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.float64
 
 @dataclass(frozen=True)
 class Borders:
-    """Where a body ends above and below."""
+    """The upper and lower border of a body."""
 
     top: "Border"
     bottom: "Border"
 
     def inside(self, points: NDArray[np.float64], hu: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Say which of the points (N, 3) in RAS+ mm, with their HU (N,), lie between the borders."""
+        """Return which of the points (N, 3) in RAS+ mm, with their HU (N,), are between the borders."""
         return self.top.within(points, hu, -1.0) & self.bottom.within(points, hu, 1.0)
 
 
 @dataclass(frozen=True)
 class Border:
-    """A plane that a body ends at, and how far its bright rim may go beyond: end plates are dished.
+    """A plane at the end of a body, and how far its bright rim may extend beyond it: end plates are concave.
 
     Attributes:
         point_mm: (3,) RAS+ mm.
         normal: (3,) unit vector upwards.
-        rim_mm: as far as this beyond the plane what is as dense as bone still belongs to the body.
-        bone_hu: how dense that is.
+        rim_mm: within this distance beyond the plane, voxels of at least ``bone_hu`` belong to the body.
+        bone_hu: lowest HU of the rim.
     """
 
     point_mm: NDArray[np.float64]
@@ -108,24 +104,24 @@ class Border:
     bone_hu: float = math.inf
 
     def within(self, points: NDArray[np.float64], hu: NDArray[np.float32], side: float) -> NDArray[np.bool_]:
-        """Say which points lie on the body's side of the plane, above it for a ``side`` of 1 and below it for -1."""
+        """Return which points are on the body's side of the plane, above it for a ``side`` of 1 and below it for -1."""
         depth = side * ((points - self.point_mm) @ self.normal)
         return np.asarray((depth >= 0) | ((depth >= -self.rim_mm) & (hu >= self.bone_hu)))
 
 
-def disc_borders(vertebra: Located, gap_mm: float = 0.0) -> Borders:
+def disc_borders(vertebra: VertebraLocation, gap_mm: float = 0.0) -> Borders:
     """Return planes through the discs above and below a vertebra, perpendicular to the line that joins them.
 
     Args:
-        gap_mm: left out on the inner side of each plane.
+        gap_mm: distance excluded on the inner side of each plane.
     """
     axis = _axis(vertebra)
     superior, inferior = np.asarray(vertebra.superior_mm), np.asarray(vertebra.inferior_mm)
     return Borders(Border(superior - gap_mm * axis, axis), Border(inferior + gap_mm * axis, axis))
 
 
-def end_plate_borders(hu: NDArray[np.float32], affine: NDArray[np.float64], vertebra: Located) -> Borders:
-    """Return planes just outside of the end plates of a vertebra; where one does not show, its disc's.
+def end_plate_borders(hu: NDArray[np.float32], affine: NDArray[np.float64], vertebra: VertebraLocation) -> Borders:
+    """Return planes just outside the end plates of a vertebra; if an end plate is not visible, the plane of its disc.
 
     Args:
         hu: (X, Y, Z) in HU.
@@ -143,43 +139,43 @@ def end_plate_borders(hu: NDArray[np.float32], affine: NDArray[np.float64], vert
 
 
 def _beyond(plates: EndPlates, plate_mm: NDArray[np.float64]) -> Border:
-    """Return the border half a plate outside of the middle of one; its rim goes on to the middle of the disc."""
-    way = plates.disc_mm - plate_mm
-    length = float(np.linalg.norm(way))
+    """Return the border half a plate outside the middle of an end plate; its rim extends to the middle of the disc."""
+    to_disc = plates.disc_mm - plate_mm
+    length = float(np.linalg.norm(to_disc))
     outside = min(HALF_PLATE_MM, length)
-    point = plate_mm + way * (outside / max(length, 1e-6))
-    shows = plates.contrast_hu >= RIM_CONTRAST_TO_NOISE * plates.disc_sd
-    rim_mm = min(RIM_MM, length - outside) if shows else 0.0
+    point = plate_mm + to_disc * (outside / max(length, 1e-6))
+    visible = plates.contrast_hu >= RIM_CONTRAST_TO_NOISE * plates.disc_sd
+    rim_mm = min(RIM_MM, length - outside) if visible else 0.0
     return Border(point, plates.normal, rim_mm, plates.disc_hu + RIM_CONTRAST * plates.contrast_hu)
 
 
-def _axis(vertebra: Located) -> NDArray[np.float64]:
+def _axis(vertebra: VertebraLocation) -> NDArray[np.float64]:
     """Return the unit vector from the inferior to the superior point."""
-    way = np.asarray(vertebra.superior_mm) - np.asarray(vertebra.inferior_mm)
-    length = float(np.linalg.norm(way))
+    axis = np.asarray(vertebra.superior_mm) - np.asarray(vertebra.inferior_mm)
+    length = float(np.linalg.norm(axis))
     if length == 0:
-        raise ValueError(f"superior_mm and inferior_mm of {vertebra.level} are the same point")
-    return np.asarray(way / length)
+        raise ValueError(f"superior_mm and inferior_mm of {vertebra.level} must be different points")
+    return np.asarray(axis / length)
 
 
 def separate_bodies(
     mask: NDArray[np.bool_],
     affine: NDArray[np.float64],
     hu: NDArray[np.float32],
-    vertebrae: Sequence[Located],
+    vertebrae: Sequence[VertebraLocation],
     borders: Sequence[Borders],
 ) -> NDArray[np.uint8]:
     """Label each vertebra's body in a mask of bodies.
 
-    A voxel belongs to a vertebra when it lies between its borders; where those of two neighbours overlap the nearer
-    centre wins. So an outline that goes on over a disc, where osteophytes bridge it, ends at the disc all the same. Of
-    what is left near the axis the connected part (6 neighbours) nearest to the centre is the body, its holes filled.
+    A voxel belongs to a vertebra if it is between its borders; if those of two neighbours overlap, the nearer centre is
+    used. A mask that continues across a disc, where osteophytes bridge it, thus ends at the disc. Of the voxels near
+    the axis the connected component (6 neighbours) nearest to the centre is the body, its holes filled.
 
     Args:
-        mask: (X, Y, Z) all bodies, no matter which.
+        mask: (X, Y, Z) all bodies.
         affine: (4, 4) voxel index of ``mask`` to RAS+ mm.
         hu: (X, Y, Z) in HU.
-        vertebrae: those to label.
+        vertebrae: vertebrae to label.
         borders: of each of them.
 
     Returns:
@@ -199,24 +195,24 @@ def separate_bodies(
         take = planes.inside(points, values) & (across < COLUMN_RADIUS_MM) & (distance < nearest)
         owner[take], nearest[take] = n, distance[take]
     for n, vertebra in enumerate(vertebrae):
-        own = np.flatnonzero(owner == n)
-        if len(own):
-            kept = own[_component_nearest_centre(index[own], nearest[own])]
+        owned = np.flatnonzero(owner == n)
+        if len(owned):
+            kept = owned[_component_nearest_centre(index[owned], nearest[owned])]
             _fill(labels, index[kept], vertebra.level.label)
     return labels
 
 
 def disc_in_mask(
-    mask: NDArray[np.bool_], affine: NDArray[np.float64], vertebra: Located
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], vertebra: VertebraLocation
 ) -> tuple[float | None, float | None]:
-    """Return how far above its place a mask of bodies has the disc above and below a vertebra, in mm.
+    """Return how far a mask has the discs of a vertebra above their located places, in mm.
 
     Args:
-        mask: (X, Y, Z) all bodies, on slices that hold the vertebra.
+        mask: (X, Y, Z) all bodies, on slices that contain the vertebra.
         affine: (4, 4) voxel index to RAS+ mm.
 
     Returns:
-        For the superior and the inferior disc; ``None`` where the mask shows none clearly.
+        For the superior and the inferior disc; ``None`` if the mask shows none clearly.
     """
     step = float(np.linalg.norm(affine[:3, 2]))
     index = np.argwhere(mask)
@@ -232,7 +228,7 @@ def disc_in_mask(
 
 
 def _smoothed(hu: NDArray[np.float32], affine: NDArray[np.float64], index: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return the HU of voxels (N, 3) averaged over a millimetre or two, so that noise is not taken for bone."""
+    """Return the HU of voxels (N, 3) smoothed over one or two millimetres, so that noise is not classified as bone."""
     low, high = np.maximum(index.min(axis=0) - 3, 0), index.max(axis=0) + 4
     box = hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float32)
     sigma = SMOOTHING_MM / np.linalg.norm(affine[:3, :3], axis=0)
@@ -240,8 +236,8 @@ def _smoothed(hu: NDArray[np.float32], affine: NDArray[np.float64], index: NDArr
     return np.asarray(smooth[tuple((index - low).T)])
 
 
-def _along(points: NDArray[np.float64], vertebra: Located) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where points (N, 3) lie along the axis from its lower end, and how far beside it, in mm."""
+def _along(points: NDArray[np.float64], vertebra: VertebraLocation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the position of points (N, 3) along the axis from its lower end, and their distance from it, in mm."""
     axis = _axis(vertebra)
     offset = points - np.asarray(vertebra.inferior_mm)
     along = offset @ axis
@@ -249,7 +245,7 @@ def _along(points: NDArray[np.float64], vertebra: Located) -> tuple[NDArray[np.f
 
 
 def _fill(labels: NDArray[np.uint8], index: NDArray[np.intp], label: int) -> None:
-    """Write one body, its holes filled slice by slice."""
+    """Label one body, its holes filled slice by slice."""
     low, high = index.min(axis=0), index.max(axis=0) + 1
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     body = np.zeros(high - low, dtype=bool)
@@ -262,11 +258,11 @@ def _fill(labels: NDArray[np.uint8], index: NDArray[np.intp], label: int) -> Non
 def without_stray_slices(mask: NDArray[np.bool_], step: float) -> NDArray[np.bool_]:
     """Return a mask (X, Y, Z) in which each voxel follows the majority of its neighbours above and below.
 
-    Slices are outlined one by one, so one through a disc may be taken for bone; bone is thicker than 6 mm. Straight
-    edges stay where they are, as with any median.
+    Slices are segmented one by one, so a slice through a disc may be classified as bone; bone is thicker than 6 mm.
+    Straight edges do not move, as with any median.
 
     Args:
-        step: distance between slices in mm; those of more than 4 mm have no neighbours near enough to ask.
+        step: distance between slices in mm; above 4 mm no neighbour is near enough.
     """
     window = 2 * int(3.0 / step + 0.25) + 1
     if window == 1:
@@ -276,22 +272,22 @@ def without_stray_slices(mask: NDArray[np.bool_], step: float) -> NDArray[np.boo
 
 
 def thinnest(heights: NDArray[np.float64], at: float, step: float, seen: tuple[float, float]) -> float | None:
-    """Return how far from ``at`` a column has the smallest cross-section: the middle of a disc.
+    """Return how far from ``at`` a column has the smallest cross-section, which is the middle of a disc.
 
     Args:
         heights: position along the column of each of its voxels, mm.
-        at: where the disc is expected, mm.
-        step: distance between slices in mm, which the voxels' positions are scattered by.
-        seen: first and last height that is outlined, mm.
+        at: expected position of the disc, mm.
+        step: distance between slices in mm, the scatter of the voxels' positions.
+        seen: first and last segmented height, mm.
 
     Returns:
-        Millimetres, positive above ``at``; ``None`` where no disc shows clearly.
+        Millimetres, positive above ``at``; ``None`` if no disc is clearly visible.
     """
     sigma = max(1.5, 0.7 * step)
-    # where the outlines end, because the slab does, their area falls as in a disc
+    # at the ends of the slab the area of the masks decreases as in a disc
     if at - DISC_SEARCH_MM - 2 * sigma < seen[0] or at + DISC_SEARCH_MM + 2 * sigma > seen[1]:
         return None
-    # counted beyond the search, so that smoothing makes no dip at its ends
+    # counted beyond the search range, so that smoothing makes no minimum at its ends
     reach = DISC_SEARCH_MM + np.ceil(4.0 * sigma)
     wide = np.arange(-reach, reach + 0.25, 0.5)
     counts, _ = np.histogram(heights - at, np.append(wide - 0.25, wide[-1] + 0.25))
@@ -299,14 +295,14 @@ def thinnest(heights: NDArray[np.float64], at: float, step: float, seen: tuple[f
     searched = np.abs(wide) <= DISC_SEARCH_MM
     least = area[searched].min()
     lowest = np.flatnonzero(searched & (area == least))
-    # a dip has both sides: at the end of what is outlined there is none
+    # a minimum has two sides: at the end of the masks there is none
     if least >= CLEAR_DISC_SHARE * min(area[: lowest[0] + 1].max(), area[lowest[-1] :].max()):
         return None
-    return float(wide[lowest].mean())  # of an empty gap the middle
+    return float(wide[lowest].mean())  # the middle of an empty gap
 
 
 def _component_nearest_centre(index: NDArray[np.intp], distance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say which voxels belong to the connected component nearest to the centre, leaving specks aside."""
+    """Return which voxels belong to the connected component nearest to the centre, apart from very small ones."""
     low = index.min(axis=0)
     box = np.zeros(index.max(axis=0) - low + 1, dtype=bool)
     local = tuple((index - low).T)
@@ -322,11 +318,11 @@ STAND_IN_RADII_MM = (21.0, 16.0)
 """Half width and half depth of a lumbar body of 42 x 32 mm."""
 
 
-def stand_in(vertebra: Located, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return an elliptic cylinder (X, Y, Z) where a vertebra was located, to look around it before it is outlined."""
+def stand_in(vertebra: VertebraLocation, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return an elliptic cylinder (X, Y, Z) at a located vertebra, to examine its surroundings without segmentation."""
     mask = np.zeros(shape, dtype=bool)
     superior, inferior = np.asarray(vertebra.superior_mm), np.asarray(vertebra.inferior_mm)
-    half = 0.4 * float(np.linalg.norm(superior - inferior))  # the disc takes the other fifth
+    half = 0.4 * float(np.linalg.norm(superior - inferior))  # the disc has the remaining fifth
     axis = (superior - inferior) / max(float(np.linalg.norm(superior - inferior)), 1e-6)
     front = np.array([0.0, 1.0, 0.0]) - axis[1] * axis
     front /= np.linalg.norm(front)

@@ -1,9 +1,9 @@
-"""From a CT to its named vertebrae: the centre line of the column, its bodies, the anatomy beside them, their names."""
+"""Localisation of vertebrae in a CT: centre line of the column, bodies, anatomical landmarks beside them, names."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,62 +18,35 @@ from osteo_monai.measurement.landmarks import (
     role_log_likelihoods,
     trace_landmarks,
 )
+from osteo_monai.screening.ct.bodies import Point, VertebraLocation
 from osteo_monai.screening.ct.naming import BodyEvidence, BodyName, Naming, name_column
+from osteo_monai.screening.models import Bundle
 
-Point = tuple[float, float, float]
+if TYPE_CHECKING:
+    from osteo_monai.transforms.column_decoding import FoundBody
 
 NETWORK_SACRUM_TRUST, NETWORK_SACRUM_RANGE = 0.5, 3.0
-"""Weight of the column network's log-odds that the sacrum follows, beside what geometry shows, and their limit. Its
-other roles are not used: like names, they were wrong on real scans with short last ribs. Project custom."""
+"""Weight of the column network's log-odds that the sacrum follows, in addition to geometry, and their limit. Its other
+roles are not used: like names, they were wrong on real scans with short last ribs. Project custom."""
 LINE_OFF_MM = 4.0
-"""Where the column network puts the axis farther than this from the line it was given, it is asked again about its own
-line; project custom."""
-
-
-class Bundle(Protocol):
-    """A bundle ready to run: image (1, X, Y, Z) with an affine in, its postprocessed dictionary out."""
-
-    name: str
-    version: str
-    weights_sha256: str
-
-    def __call__(self, image: Any, /) -> Mapping[str, Any]:
-        """Run preprocessing, network and postprocessing of the bundle on ``image``."""
-
-
-class FoundBody(Protocol):
-    """What is needed of a body that was found (``osteo_monai.transforms.column_decoding.FoundBody``)."""
-
-    probability: float
-    centre_mm: Point
-    superior_mm: Point
-    inferior_mm: Point
-    superior_seen: float
-    inferior_seen: float
-    role: tuple[float, float, float, float]
-    complete: bool
+"""If the axis of the column network is farther than this from its input line, the network is run again on its own
+axis; project custom."""
 
 
 @dataclass(frozen=True)
-class Vertebra:
-    """A vertebral body that was found and named. Positions are RAS+ mm.
+class Vertebra(VertebraLocation):
+    """A vertebral body that was detected and named.
 
     Attributes:
-        level: its name.
         certainty: posterior probability of ``level``.
-        runner_up: the next best name, ``None`` where there is none among the levels that can be named.
-        superior_mm, inferior_mm: middle of the disc above and below.
-        superior_seen, inferior_seen: how surely that disc was seen, 0 to 1; 0 where its place is inferred.
+        runner_up: the next probable name; ``None`` if it is not among the levels that can be named.
+        superior_seen, inferior_seen: certainty of the disc above and below, 0 to 1; 0 if its place is inferred.
         complete: the body is not cut by the end of the scan.
-        landmarks: what anatomy shows beside it.
+        landmarks: ribs and processes beside it.
     """
 
-    level: VertebraLevel
     certainty: float
     runner_up: VertebraLevel | None
-    centre_mm: Point
-    superior_mm: Point
-    inferior_mm: Point
     superior_seen: float
     inferior_seen: float
     complete: bool
@@ -95,13 +68,13 @@ class Column:
     naming: Naming | None
 
     def vertebra(self, level: VertebraLevel) -> Vertebra | None:
-        """Return the vertebra of that name; ``None`` where there is none."""
+        """Return the vertebra of a level; ``None`` if there is none."""
         return next((v for v in self.vertebrae if v.level is level), None)
 
     def last_rib(self) -> str | None:
-        """Say in a sentence what ribs the last thoracic vertebra carries; ``None`` if it is not in view.
+        """Return a sentence on the ribs of the last thoracic vertebra; ``None`` if it is not in view.
 
-        A vertebra higher up is never named here: ribs of T11 beside a T12 without any say nothing of the last ones.
+        Vertebrae above it are not described: if T12 has no ribs, those of T11 are not the last ones.
         """
         last = next((v for v in reversed(self.vertebrae) if v.level.startswith("T")), None)
         return None if last is None else describe_last_rib(last.landmarks, last.level)
@@ -110,8 +83,8 @@ class Column:
 def locate_vertebrae(volume: CTVolume, localisation: Bundle, column: Bundle) -> Column:
     """Find and name the vertebral bodies of a CT.
 
-    The localisation bundle gives the column's centre line, the column bundle bodies and discs along it; ribs, processes
-    and sacrum are traced at the bodies, and all of it is named at once.
+    The localisation bundle gives the centre line of the column, the column bundle bodies and discs along it; ribs,
+    processes and sacrum are traced at the bodies, and all bodies are named in one decision.
 
     Args:
         volume: the checked CT.
@@ -126,22 +99,26 @@ def locate_vertebrae(volume: CTVolume, localisation: Bundle, column: Bundle) -> 
     landmarks = trace_landmarks(volume.hu, volume.affine, bodies, scale)
     evidence = [_evidence(b, role_log_likelihoods(seen)) for b, seen in zip(bodies, landmarks, strict=True)]
     naming = name_column(evidence, bottom)
-    found = list(zip(bodies, landmarks, naming.bodies, strict=True))[::-1]
-    named = [entry for entry in found if entry[2].level not in (None, VertebraLevel.SACRUM)]
-    above = tuple(body.centre_mm for body, _, name in found if name.kind == "above")
-    return Column(tuple(_vertebra(*entry) for entry in named), above, naming)
+    detected = list(zip(bodies, landmarks, naming.bodies, strict=True))[::-1]
+    vertebrae = tuple(
+        _vertebra(name.level, body, seen, name)
+        for body, seen, name in detected
+        if name.level is not None and name.level is not VertebraLevel.SACRUM
+    )
+    above = tuple(body.centre_mm for body, _, name in detected if name.kind == "above")
+    return Column(vertebrae, above, naming)
 
 
 def as_image(values: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> Any:
-    """Return a volume (X, Y, Z) as MONAI's bundles take it: a MetaTensor (1, X, Y, Z) with its affine."""
+    """Return a volume (X, Y, Z) as input of a bundle: a MetaTensor (1, X, Y, Z) with its affine."""
     import torch
     from monai.data import MetaTensor
 
     return MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(np.array(affine)))
 
 
-def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> Sequence[FoundBody]:
-    """Return the bodies from the lowest up; twice, where the first centre line was wrong."""
+def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> "Sequence[FoundBody]":
+    """Return the bodies from the lowest up; the column bundle is run again if the centre line was wrong."""
     line = np.asarray(localisation(image)["line"], dtype=np.float64)
     bodies: Sequence[FoundBody] = ()
     for _ in range(3):
@@ -149,26 +126,26 @@ def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> Sequence[F
             return ()
         answer = column({"image": image, "line": line})
         bodies = answer["bodies"]
-        found = np.array([b.centre_mm for b in bodies]).reshape(-1, 3)
-        if len(found) == 0 or _distance(found, np.asarray(answer["axis_mm"])) < LINE_OFF_MM:
+        centres = np.array([b.centre_mm for b in bodies]).reshape(-1, 3)
+        if len(centres) == 0 or _distance(centres, np.asarray(answer["axis_mm"])) < LINE_OFF_MM:
             break
-        line = found
+        line = centres
     return bodies
 
 
 def _distance(points: NDArray[np.float64], line: NDArray[np.float64]) -> float:
-    """Return the largest distance in mm of points (n, 3) from a line (m, 3) at their own height."""
+    """Return the largest distance in mm of points (n, 3) from a line (m, 3) at the same height."""
     at = [np.interp(points[:, 2], line[:, 2], line[:, axis]) for axis in (0, 1)]
     return float(np.hypot(points[:, 0] - at[0], points[:, 1] - at[1]).max())
 
 
-def _evidence(body: FoundBody, roles: Mapping[Role, float]) -> BodyEvidence:
-    """Join what is known of one body."""
+def _evidence(body: "FoundBody", roles: Mapping[Role, float]) -> BodyEvidence:
+    """Combine the evidence for one body."""
     last = ROLES.index("last_lumbar")
     odds = body.role[last] - math.log(max(1e-6, 1.0 - math.exp(body.role[last])))
     sacrum = 0.5 * NETWORK_SACRUM_TRUST * float(np.clip(odds, -NETWORK_SACRUM_RANGE, NETWORK_SACRUM_RANGE))
     joined = {role: roles.get(role, 0.0) + (sacrum if role == ROLES[last] else -sacrum) for role in ROLES}
-    # a cut body has its lower or upper part outside: which one follows from the disc that is seen
+    # an incomplete body has its lower or upper part outside, which follows from the visible disc
     return BodyEvidence(
         centre_mm=body.centre_mm,
         found=float(np.clip(body.probability, 0.05, 0.99)),
@@ -178,17 +155,16 @@ def _evidence(body: FoundBody, roles: Mapping[Role, float]) -> BodyEvidence:
     )
 
 
-def _vertebra(body: FoundBody, seen: BodyLandmarks, name: BodyName) -> Vertebra:
-    assert name.level is not None
+def _vertebra(level: VertebraLevel, body: "FoundBody", seen: BodyLandmarks, name: BodyName) -> Vertebra:
     return Vertebra(
-        name.level,
-        name.posterior,
-        name.runner_up if name.runner_up_posterior > 1e-4 else None,
-        body.centre_mm,
-        body.superior_mm,
-        body.inferior_mm,
-        body.superior_seen,
-        body.inferior_seen,
-        body.complete,
-        seen,
+        level=level,
+        centre_mm=body.centre_mm,
+        superior_mm=body.superior_mm,
+        inferior_mm=body.inferior_mm,
+        certainty=name.posterior,
+        runner_up=name.runner_up if name.runner_up_posterior > 1e-4 else None,
+        superior_seen=body.superior_seen,
+        inferior_seen=body.inferior_seen,
+        complete=body.complete,
+        landmarks=seen,
     )

@@ -1,20 +1,19 @@
 """Name the vertebral bodies of one column by a joint decision.
 
 A detector gives body centres, an anatomical tracer gives votes about ribs and sacrum, networks may give votes about
-names. One hidden Markov model over the found bodies weighs all of it: the states are the levels of one spine in their
+names. One hidden Markov model over the detected bodies combines them: the states are the levels of one spine in their
 fixed order, the observations are the distances between neighbouring centres and the votes at each body. The model sums
 over the variants of the spine (four, five or six lumbar bodies; eleven, twelve or thirteen pairs of ribs), over one
-scale per person, over bodies that the detector missed and over detections that are no body (forward-backward, Rabiner
-1989). The certainty of a name is the share of the whole weight that agrees with it.
+scale per patient, over bodies that the detector missed and over false detections (forward-backward, Rabiner 1989). The
+certainty of a name is its share of the total weight.
 
-Distances alone do not name (notes of the project: right in 43-59 % of windows). Without a vote that anchors the
-column the posterior stays flat, and no name may be used.
+Distances do not suffice for naming (notes of the project: right in 43-59 % of windows). Without a vote that anchors the
+column the posterior is flat, and no name may be used.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -23,74 +22,42 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.landmarks import ROLES, Role
+from osteo_monai.screening.ct.spines import MAX_STEP, NAMED_LEVELS, SpineTables, counted, spine_tables
 
-L = VertebraLevel
-NAMED_LEVELS: tuple[VertebraLevel, ...] = (
-    L.T9, L.T10, L.T11, L.T12, L.T13, L.L1, L.L2, L.L3, L.L4, L.L5, L.L6, L.SACRUM,
-)  # fmt: skip
-"""Levels that a body can be named; what lies higher is 'above'."""
-
-PITCH_MM: Mapping[tuple[str, str], tuple[float, float]] = {
-    ("L6", "sacrum"): (32.0, 3.0), ("L5", "sacrum"): (32.0, 3.0), ("L4", "sacrum"): (33.0, 3.0),
-    ("L5", "L6"): (36.6, 2.0), ("L4", "L5"): (36.3, 2.0), ("L3", "L4"): (36.5, 1.5), ("L2", "L3"): (35.8, 1.6),
-    ("L1", "L2"): (34.5, 1.5), ("T12", "L1"): (32.3, 1.5), ("T12", "T13"): (32.0, 2.0), ("T13", "L1"): (34.0, 2.0),
-    ("T11", "L1"): (29.7, 1.6), ("T11", "T12"): (29.7, 1.4), ("T10", "T11"): (27.4, 1.3), ("T9", "T10"): (25.4, 1.3),
-    ("T8", "T9"): (24.0, 1.3), ("T7", "T8"): (23.3, 1.0), ("T6", "T7"): (22.6, 1.1), ("T5", "T6"): (22.1, 0.9),
-    ("T4", "T5"): (21.6, 1.0), ("T3", "T4"): (21.0, 0.8), ("T2", "T3"): (21.0, 1.0), ("T1", "T2"): (21.0, 1.7),
-    ("C7", "T1"): (20.1, 1.6), ("C6", "C7"): (17.9, 2.1), ("C5", "C6"): (16.9, 1.4), ("C4", "C5"): (17.2, 0.9),
-    ("C3", "C4"): (17.8, 1.1), ("C2", "C3"): (24.7, 1.9),
-}  # fmt: skip
-"""Distance of neighbouring centres (upper, lower): mean and SD once the person's scale is removed, mm.
-
-Source: 1,245 people of the VID vertebra identification data (Buergin et al.; numbers only), mean and column "one scale
-per person removed". Pairs with T13 split the one gap of 63-70 mm seen between T12 and L1 in seven people. Pairs with
-the sacrum: detections 27-37 mm below the last lumbar body there; SD project custom."""
-
-SPINES: Mapping[tuple[int, int], float] = {
-    (12, 5): 0.915, (12, 6): 0.025, (12, 4): 0.02, (13, 5): 0.01, (11, 5): 0.01, (13, 4): 0.01, (11, 6): 0.01,
-}  # fmt: skip
-"""(pairs of ribs, lumbar bodies) and how often each is expected.
-
-Project custom: transitional lumbosacral anatomy is told of in 4-30 % of people, depending on what is counted, 11 or 13
-pairs of ribs in 1-8 %; counts above are those that change a name. Rarer combinations are left out."""
-
-_CERVICAL = tuple(f"C{n}" for n in range(7, 1, -1))
-_MAX_STEP = 4
-"""States from one found body to the next: up to three bodies in a row may be missed."""
 _MAX_SKIP = 3
-"""Found bodies from one true body to the next: up to two false detections in a row between them."""
+"""Detections from one true body to the next: up to two false detections in a row between them."""
 _DOUBLE_MM = 14.0
-"""Two centres nearer than this are one body seen twice (project custom: half the usual distance of lower bodies)."""
+"""Centres nearer than this are one body detected twice (project custom: half the usual distance of lower bodies)."""
 _MAX_BODIES = 60
-"""More detections than twice the bodies of a spine are no column (project custom); also keeps weights above 1e-300."""
+"""Largest number of detections, twice the bodies of a spine (project custom); also keeps weights above 1e-300."""
 
 
 @dataclass(frozen=True)
 class NamingModel:
-    """Constants of the model. Defaults fitted by ``benchmarks/naming_vid_spines.py --fit`` where it says "fitted".
+    """Constants of the model. Defaults fitted by ``benchmarks/naming_vid_spines.py --fit`` if marked "fitted".
 
     Attributes:
-        scale_sd: SD of the logarithm of a person's scale (VID data: 6.5 %).
-        centre_sd_mm: SD that the detector's place adds to a distance (fitted).
-        outlier: share of distances that follow no anatomy: fracture, misplaced centre (project custom; 12 of about
-            11,000 distances of the VID data lie over 5 SD off, and detections are worse than checked points).
+        scale_sd: SD of the logarithm of a patient's scale (VID data: 6.5 %).
+        centre_sd_mm: SD that the detector's error adds to a distance (fitted).
+        outlier: share of distances unrelated to anatomy: fracture, misplaced centre (project custom; 12 of about
+            11,000 distances of the VID data are over 5 SD off, and detections are worse than checked points).
         outlier_sd_mm: SD of such distances.
-        cut_sd_mm: SD that a body cut by the scan adds to the distance to its neighbour (project custom: a body of
-            28 mm that shows by half has its centre 7 mm off).
+        cut_sd_mm: SD that a body cut by the scan adds to the distance to its neighbour (project custom: the
+            centre of a body of 28 mm that is half in view is 7 mm off).
         missed: probability that the detector misses a body inside the column (VID detections: 1.0 %).
-        missed_at_end: the same below the lowest found body, where the scan goes on (project custom: there detectors
-            see the sacrum and cut bodies).
-        sacrum_found: probability that the first sacral body is found as a body (VID detections: about 200 of 1,900).
-        role_trust: exponent of the votes of anatomy. 1 takes them for the log-likelihoods that they say they are; the
-            fit on simulated votes would take 1.3 for 3 % less loss, which is not used.
-        role_noise: share of single votes that say nothing (fitted).
-        ribs_one_high: probability that the tracer calls the vertebra above the last rib the last one, because a short
-            rib was passed over. Project custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and
-            this and the next bound the certainty of a name that rests on ribs alone.
-        ribs_one_low: probability that it takes a process for a rib (project custom, simulated at 1.5 %).
-        name_trust: weight of the votes for names, shared by all bodies, for they err together (project custom: the
-            networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans rightly, each time with confidence).
-        name_range: votes for names below the best one by more than this count as this much below.
+        missed_at_end: the same below the lowest found body, if the scan continues (project custom: detectors
+            find the sacrum and incomplete bodies there).
+        sacrum_found: probability that the first sacral body is detected as a body (VID detections: about 200 of 1,900).
+        role_trust: exponent of the anatomical votes. 1 uses them as log-likelihoods; the fit on simulated votes gives
+            1.3 with 3 % less loss, which is not used.
+        role_noise: share of single votes without information (fitted).
+        ribs_one_high: probability that the tracer has the last rib one level too high, because it skipped a short rib.
+            Project custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and this and the next
+            bound the certainty of a name that is based on ribs only.
+        ribs_one_low: probability that it classifies a process as a rib (project custom, simulated at 1.5 %).
+        name_trust: weight of the votes for names, shared by all bodies, since their errors are correlated (project
+            custom: the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, each time with confidence).
+        name_range: votes for names below the best one by more than this count as this value below.
     """
 
     scale_sd: float = 0.065
@@ -111,14 +78,14 @@ class NamingModel:
 
 @dataclass(frozen=True)
 class BodyEvidence:
-    """What is known of one detection.
+    """Evidence for one detection.
 
     Attributes:
         centre_mm: RAS+ mm.
-        found: probability that it is a vertebral body at all, from the detector.
-        roles: log-likelihoods of what anatomy shows at it, for each of ``ROLES``; 0 for a role that is absent.
-        names: log-likelihoods of names from networks; empty where unknown. The lowest value stands for every level that
-            is absent, T8 for all levels above it.
+        found: probability that it is a vertebral body, from the detector.
+        roles: log-likelihoods of the anatomical landmarks, for each of ``ROLES``; 0 for a role that is absent.
+        names: log-likelihoods of names from networks; empty if unknown. The lowest value is used for every level that
+            is absent, that of T8 for all levels above it.
         cut_below, cut_above: the scan ends inside the body.
 
     Raises:
@@ -139,7 +106,7 @@ class BodyEvidence:
         if not 0.0 <= self.found <= 1.0:
             raise ValueError(f"found must be a probability, got {self.found}")
         if not np.isfinite([*self.centre_mm, *self.roles.values(), *self.names.values()]).all():
-            raise ValueError("centre_mm, roles and names must hold finite numbers")
+            raise ValueError("centre_mm, roles and names must be finite numbers")
 
 
 @dataclass(frozen=True)
@@ -149,9 +116,9 @@ class BodyName:
     Attributes:
         kind: ``named`` (``level`` is set), ``above`` (a body above the highest level of ``NAMED_LEVELS``) or
             ``spurious`` (no vertebral body).
-        posterior: probability of exactly this answer.
-        runner_up: the most probable other answer: a level, or ``None`` where that is 'above' or 'spurious'.
-        posteriors: of each level of ``NAMED_LEVELS``; what is missing to 1 is ``above`` and ``spurious``.
+        posterior: probability of this answer.
+        runner_up: the most probable other answer: a level, or ``None`` for 'above' or 'spurious'.
+        posteriors: of each level of ``NAMED_LEVELS``; the remainder to 1 is ``above`` and ``spurious``.
     """
 
     kind: Literal["named", "above", "spurious"]
@@ -166,13 +133,13 @@ class BodyName:
 
 @dataclass(frozen=True)
 class MissedBody:
-    """A body that the distances ask for and the detector did not find.
+    """A body that the distances suggest and the detector did not find.
 
     Attributes:
         position_mm: RAS+ mm, on the line between its neighbours.
-        below: index of the found body below it.
-        level: what it would be called; ``None`` above the named levels.
-        probability: that at least one body was missed in this gap.
+        below: index of the detected body below it.
+        level: its name; ``None`` above the named levels.
+        probability: of at least one missed body in this gap.
     """
 
     position_mm: tuple[float, float, float]
@@ -187,11 +154,11 @@ class Naming:
 
     Attributes:
         bodies: one entry per detection, in the order given (lowest first).
-        lumbar_count: probability of four, five and six lumbar bodies; the prior unless sacrum and last rib show.
+        lumbar_count: probability of four, five and six lumbar bodies; the prior unless sacrum and last rib are visible.
         ribbed_count: probability of 11, 12 and 13 pairs of ribs.
-        missed: bodies that were probably missed.
-        doubles: indices of spurious detections that lie nearer to a true body than two centres can be.
-        scale: this person's distances relative to the mean person's.
+        missed: probably missed bodies.
+        doubles: indices of spurious detections nearer to a true body than two centres can be.
+        scale: distances of this patient relative to the mean patient.
     """
 
     bodies: tuple[BodyName, ...]
@@ -202,35 +169,8 @@ class Naming:
     scale: float
 
     def index(self, level: VertebraLevel) -> int | None:
-        """Return which detection is called ``level``; ``None`` where none is."""
+        """Return the index of the detection named ``level``; ``None`` if there is none."""
         return next((i for i, body in enumerate(self.bodies) if body.level is level), None)
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """All readings of a spine as arrays; V readings, M states, the lowest first.
-
-    Attributes:
-        prior: (V,) probability of each reading.
-        counts: (ribs, lumbar bodies) of each reading.
-        levels: names of the states of each reading.
-        label: (V, M) index in ``NAMED_LEVELS``; one more for above, two more for no state.
-        role: (V, M) index in ``ROLES``; 4 for the sacrum.
-        pair: (_MAX_STEP, V, M) row of ``mean`` and ``variance`` for the step from a state k + 1 states up; the last row
-            stands for a step that leaves the spine.
-        mean, variance: (U,) mm and mm2 of each different step.
-        pitch: (V, M) mm from each state down to the one below it; 0 for the lowest.
-    """
-
-    prior: NDArray[np.float64]
-    counts: tuple[tuple[int, int], ...]
-    levels: tuple[tuple[str, ...], ...]
-    label: NDArray[np.intp]
-    role: NDArray[np.intp]
-    pair: NDArray[np.intp]
-    mean: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    pitch: NDArray[np.float64]
 
 
 def name_column(
@@ -242,10 +182,10 @@ def name_column(
 
     Args:
         bodies: from the lowest up.
-        bottom_mm: z of the lower end of the scan in RAS+ mm. Where a whole body would find room between the lowest
-            detection and this end, and none was found, the lowest one is probably the last above the sacrum. ``None``
-            where the detector did not look down to there.
-        model: constants; the calibrated ones where ``None``.
+        bottom_mm: z of the lower end of the scan in RAS+ mm. If a whole body would fit between the lowest
+            detection and this end, and none was detected, the lowest one is probably the last above the sacrum.
+            ``None`` if the detector was not run down to there.
+        model: constants; the calibrated ones if ``None``.
 
     Returns:
         The best joint answer that keeps the order of levels, with the posterior of each part of it.
@@ -259,78 +199,14 @@ def name_column(
         raise ValueError("bodies must be sorted from the lowest up")
     if len(bodies) > _MAX_BODIES:
         raise ValueError(f"bodies must be at most {_MAX_BODIES}, got {len(bodies)}")
-    tables = _tables(model)
+    tables = spine_tables(model.ribs_one_high, model.ribs_one_low)
     if not bodies:
-        return Naming((), _counted(tables, tables.prior, 1), _counted(tables, tables.prior, 0), (), (), 1.0)
+        return Naming((), counted(tables, tables.prior, 1), counted(tables, tables.prior, 0), (), (), 1.0)
     return _Column(bodies, points, bottom_mm, model, tables).naming()
 
 
-@lru_cache(maxsize=8)
-def _tables(model: NamingModel) -> _Tables:
-    """Write out the readings: each variant of ``SPINES``, and the usual one with the ribs traced one off."""
-    readings = [(prior, counts, 0) for counts, prior in SPINES.items()]
-    usual = SPINES[(12, 5)]
-    readings += [(usual * model.ribs_one_high, (12, 5), 1), (usual * model.ribs_one_low, (12, 5), -1)]
-    chains = [_chain(*counts) for _, counts, _ in readings]
-    m = max(len(chain) for chain in chains)
-    steps: dict[tuple[float, float], int] = {}
-    label = np.full((len(chains), m), len(NAMED_LEVELS) + 1)
-    role = np.zeros_like(label)
-    pair = np.full((_MAX_STEP, len(chains), m), -1)
-    pitch = np.zeros((len(chains), m))
-    names = [str(level) for level in NAMED_LEVELS]
-    for v, (chain, (_, counts, offset)) in enumerate(zip(chains, readings, strict=True)):
-        usual_steps = [PITCH_MM[(upper, lower)] for lower, upper in pairwise(chain)]
-        pitch[v, 1 : len(chain)] = [mean for mean, _ in usual_steps]
-        for s, name in enumerate(chain):
-            label[v, s] = names.index(name) if name in names else len(names)
-            role[v, s] = _role(s, counts, offset)
-            for k in range(1, min(_MAX_STEP, len(chain) - 1 - s) + 1):
-                part = usual_steps[s : s + k]
-                key = (sum(mean for mean, _ in part), sum(sd**2 for _, sd in part))
-                pair[k - 1, v, s] = steps.setdefault(key, len(steps))
-    prior = np.array([weight for weight, _, _ in readings])
-    mean, variance = np.array(list(steps)).T
-    return _Tables(
-        prior / prior.sum(), tuple(c for _, c, _ in readings), tuple(chains), label, role, pair, mean, variance, pitch
-    )
-
-
-def _chain(ribs: int, lumbar: int) -> tuple[str, ...]:
-    """Return the levels of a spine from the sacrum up to C2."""
-    thoracic = (f"T{n}" for n in range(ribs, 0, -1))
-    return ("sacrum", *(f"L{n}" for n in range(lumbar, 0, -1)), *thoracic, *_CERVICAL)
-
-
-def _role(state: int, counts: tuple[int, int], offset: int) -> int:
-    """Return what anatomy shows at a state: an index in ``ROLES``, 4 for the sacrum.
-
-    Args:
-        state: 0 is the sacrum.
-        counts: pairs of ribs and lumbar bodies.
-        offset: how many levels too high the tracer sees the last rib.
-    """
-    ribs, lumbar = counts
-    last_rib = lumbar + 1 + offset
-    if state == 0:
-        return 4
-    if state == last_rib:
-        return 1
-    if state < last_rib:
-        return 3 if state == 1 else 2
-    return 0 if state <= lumbar + ribs else 2  # the neck carries no ribs
-
-
-def _counted(tables: _Tables, weight: NDArray[np.float64], which: Literal[0, 1]) -> dict[int, float]:
-    """Sum the weight (V,) of the readings by their count of ribs (0) or lumbar bodies (1)."""
-    sums: dict[int, float] = {}
-    for counts, w in zip(tables.counts, weight, strict=True):
-        sums[counts[which]] = sums.get(counts[which], 0.0) + float(w)
-    return dict(sorted(sums.items()))
-
-
 def _flat_part(log_weights: NDArray[np.float64], noise: float) -> tuple[NDArray[np.float64], float]:
-    """Mix a vote with one that says nothing; return its weights and their mean, which a false detection gets."""
+    """Mix a vote with a flat one; return its weights and their mean, which is used for a false detection."""
     weights = np.exp(log_weights - log_weights.max())
     mean = float(weights.mean())
     return (1.0 - noise) * weights + noise * mean, mean
@@ -338,9 +214,9 @@ def _flat_part(log_weights: NDArray[np.float64], noise: float) -> tuple[NDArray[
 
 @dataclass(frozen=True)
 class _Edge:
-    """Weights of all steps from found body ``lower`` to found body ``upper``; those between them are false.
+    """Weights of all steps from detection ``lower`` to detection ``upper``; detections between them are false.
 
-    ``weights`` holds by step k (1 to ``_MAX_STEP``) an array (V, M - k, S): from state s to state s + k.
+    ``weights`` has for each step k (1 to ``MAX_STEP``) an array (V, M - k, S): from state s to state s + k.
     """
 
     lower: int
@@ -357,7 +233,7 @@ class _Column:
         points: NDArray[np.float64],
         bottom_mm: float | None,
         model: NamingModel,
-        tables: _Tables,
+        tables: SpineTables,
     ) -> None:
         self.bodies, self.points, self.model, self.tables = bodies, points, model, tables
         self.n = len(bodies)
@@ -371,7 +247,7 @@ class _Column:
         self.false = np.array([f for _, f in emitted])  # (n,)
         self.edges = [e for j in range(1, self.n) for i in range(max(0, j - _MAX_SKIP), j) if (e := self._edge(i, j))]
         self.start = np.stack([self._start(i, bottom_mm) for i in range(self.n)])  # (n, V, M)
-        # (n,) weight of calling everything above a body false
+        # (n,) weight of all detections above a body being false
         self.after = np.append(np.cumprod(self.false[::-1])[::-1], 1.0)[1:]
 
     # evidence
@@ -388,7 +264,7 @@ class _Column:
             emission = emission * by_level
             flat *= flat_name
         found = min(max(body.found, 0.02), 0.98)
-        # true bodies lie about one in 30 mm, false ones anywhere
+        # true bodies are about 30 mm apart, false detections are anywhere
         return emission, flat * (1.0 - found) / found / 30.0
 
     def _name_weights(
@@ -408,7 +284,7 @@ class _Column:
         return table, mean
 
     def _edge(self, i: int, j: int) -> _Edge | None:
-        """Return the weights of the steps from detection i to j; ``None`` where they are too far apart or too near."""
+        """Return the weights of the steps from detection i to j; ``None`` if they are too far apart or too near."""
         model, tables = self.model, self.tables
         distance = float(np.linalg.norm(self.points[j] - self.points[i]))
         extra = 2.0 * model.centre_sd_mm**2
@@ -421,7 +297,7 @@ class _Column:
         density *= float(np.prod(self.false[i + 1 : j]))
         density = np.vstack([density, np.zeros(len(self.scales))])  # the row of steps that leave the spine
         weights = {}
-        for k in range(1, _MAX_STEP + 1):
+        for k in range(1, MAX_STEP + 1):
             rows = tables.pair[k - 1][:, :-k]
             if density[np.unique(rows)].max() > 1e-40:
                 weights[k] = density[rows] * (1.0 - model.missed) * model.missed ** (k - 1)
@@ -436,11 +312,11 @@ class _Column:
         weight[:, 1] *= 1.0 - model.sacrum_found
         if bottom_mm is not None:
             # a whole body needs one and a half distances; a tilted column shortens them by a tenth
-            room = float(self.points[i, 2] - bottom_mm)
+            space = float(self.points[i, 2] - bottom_mm)
             for v, s in np.argwhere(exists):
                 below = np.cumsum(tables.pitch[v, s:1:-1])  # down to the last lumbar body
                 needed = 0.9 * (below + 0.5 * tables.pitch[v, s:1:-1])
-                weight[v, s] *= model.missed_at_end ** min(3, int((needed <= room).sum()))
+                weight[v, s] *= model.missed_at_end ** min(3, int((needed <= space).sum()))
         return np.asarray(weight * float(np.prod(self.false[:i])) / 30.0)
 
     # sums over all readings
@@ -467,11 +343,11 @@ class _Column:
         return beta
 
     def naming(self) -> Naming:
-        """Weigh everything and choose the answer."""
+        """Sum all weights and choose the answer."""
         alpha, beta = self._forward(), self._backward()
-        nothing = float(np.prod(self.false))  # the weight of no body at all
+        no_body = float(np.prod(self.false))  # the weight of the reading without any body
         by_reading = (alpha * self.after[:, None, None, None]).sum(axis=(0, 2))  # (V, S)
-        by_reading += nothing * np.outer(self.tables.prior, self.scale_prior)
+        by_reading += no_body * np.outer(self.tables.prior, self.scale_prior)
         total = float(by_reading.sum())
         labels = self._labels((alpha * beta).sum(axis=3) / total)
         reading, path = self._path(labels)
@@ -481,8 +357,8 @@ class _Column:
         weights = by_reading.sum(axis=1) / total
         return Naming(
             tuple(_name(labels[i], answers[i]) for i in range(self.n)),
-            _counted(self.tables, weights, 1),
-            _counted(self.tables, weights, 0),
+            counted(self.tables, weights, 1),
+            counted(self.tables, weights, 0),
             self._missed(reading, path, alpha, beta, total),
             self._doubles(path),
             float(by_reading.sum(axis=0) @ self.scales / total),
@@ -500,7 +376,7 @@ class _Column:
         """Return a reading and the (body, state) pairs of its true bodies, lowest first.
 
         Among the most probable paths (Viterbi) to each last state of each reading, the one whose answers have the
-        highest sum of posteriors is taken, so that a name that most of the weight agrees with wins over the single
+        highest sum of posteriors is taken, so that a name with most of the weight is preferred to that of the single
         most probable path.
         """
         best, origin = self._viterbi()
@@ -520,7 +396,7 @@ class _Column:
     def _viterbi(self) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
         """Return the weight (n, V, M, S) of the best path to each state, and the edge and step it arrived by.
 
-        The second array holds ``edge * _MAX_STEP + k - 1``; -1 where the path begins.
+        The second array holds ``edge * MAX_STEP + k - 1``; -1 where the path begins.
         """
         prior = self.tables.prior[:, None, None] * self.scale_prior
         best = self.start[..., None] * prior * self.emission[..., None]
@@ -531,18 +407,18 @@ class _Column:
                 at, source = best[edge.upper][:, k:], origin[edge.upper][:, k:]
                 better = step > at
                 np.copyto(at, step, where=better)
-                np.copyto(source, np.int16(e * _MAX_STEP + k - 1), where=better)
+                np.copyto(source, np.int16(e * MAX_STEP + k - 1), where=better)
         return best, origin
 
     def _backtrack(self, origin: NDArray[np.int16], i: int, v: int, s: int, scale: int) -> list[tuple[int, int]]:
         """Follow a path down from its last body."""
         path = [(i, s)]
         while (code := int(origin[i, v, s, scale])) >= 0:
-            i, s = self.edges[code // _MAX_STEP].lower, s - code % _MAX_STEP - 1
+            i, s = self.edges[code // MAX_STEP].lower, s - code % MAX_STEP - 1
             path.append((i, s))
         return path[::-1]
 
-    # what the answer leaves open
+    # missed and double bodies
 
     def _missed(
         self,
@@ -552,7 +428,7 @@ class _Column:
         beta: NDArray[np.float64],
         total: float,
     ) -> tuple[MissedBody, ...]:
-        """List the bodies that the best path steps over."""
+        """List the bodies that the best path skips."""
         by_ends = {(edge.lower, edge.upper): edge for edge in self.edges}
         missed = []
         for (i, s), (j, above) in pairwise(path):
@@ -573,7 +449,7 @@ class _Column:
         return tuple(missed)
 
     def _doubles(self, path: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-        """Return the false detections that lie too near to a true body for a neighbour."""
+        """Return the false detections too near to a true body for a neighbour."""
         true = [i for i, _ in path]
         nearest = {
             i: float(np.linalg.norm(self.points[true] - self.points[i], axis=1).min())
@@ -584,7 +460,7 @@ class _Column:
 
 
 def _name(labels: NDArray[np.float64], answer: int) -> BodyName:
-    """Put the posterior (levels + 2,) of one body and the answer given for it into words."""
+    """Put the posterior (levels + 2,) of one body and its answer into a name."""
     named = len(NAMED_LEVELS)
     others = labels.copy()
     others[answer] = -1.0

@@ -1,6 +1,6 @@
 """From a drawn trunk to named vertebrae: the centre line, the bodies, the ribs beside them, the names."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +13,10 @@ from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement.landmarks import BodyLandmarks
 from osteo_monai.screening.ct import levels
 from osteo_monai.screening.ct.levels import Column, locate_vertebrae
-from osteo_monai.screening.ct.naming import PITCH_MM
+from osteo_monai.screening.ct.spines import PITCH_MM
 from osteo_monai.transforms.column_decoding import FoundBody
 
-from ..conftest import BARE, LAST_RIBS, lateral_bone, vertebra
+from ..conftest import BARE, LAST_RIBS, FakeBundle, lateral_bone, vertebra
 
 Line = list[tuple[float, float, float]]
 
@@ -86,28 +86,25 @@ def body_at(name: str, **changes: Any) -> FoundBody:
     return replace(found, **changes)
 
 
-@dataclass
-class Localiser:
-    line: NDArray[np.float64]
-    name: str = "localiser"
-    version: str = "0"
-    weights_sha256: str = "0" * 64
+class Localiser(FakeBundle):
+    """Returns the given line."""
 
-    def __call__(self, image: Any) -> dict[str, Any]:
+    def __init__(self, line: NDArray[np.float64]) -> None:
+        self.line = line
+
+    def __call__(self, image: Any, /) -> dict[str, Any]:
         assert tuple(image.affine.shape) == (4, 4)
         return {"line": self.line}
 
 
-class ColumnNet:
-    """Answers with its bodies, and keeps the lines that it was given."""
-
-    name, version, weights_sha256 = "column", "0", "1" * 64
+class ColumnNet(FakeBundle):
+    """Returns the given bodies, and keeps the lines of its inputs."""
 
     def __init__(self, bodies: list[FoundBody]) -> None:
         self.bodies = bodies
         self.lines: list[NDArray[np.float64]] = []
 
-    def __call__(self, scan: Any) -> dict[str, Any]:
+    def __call__(self, scan: Any, /) -> dict[str, Any]:
         self.lines.append(scan["line"])
         return {"bodies": self.bodies, "axis_mm": scan["line"]}
 
@@ -133,7 +130,7 @@ def located(trunk: CTVolume) -> Column:
     return locate(trunk, [body_at(name) for name in NAMES])
 
 
-def test_ribs_name_the_bodies_from_the_top_down(located):
+def test_ribs_name_the_bodies_from_the_top_down(located: Any) -> None:
     assert named(located) == ["T10", "T11", "T12", "L1", "L2", "L3"]
     assert located.above == ()
     for v in located.vertebrae:
@@ -145,14 +142,14 @@ def test_ribs_name_the_bodies_from_the_top_down(located):
     assert located.naming.scale == pytest.approx(1.0, abs=0.03)
 
 
-def test_a_vertebra_is_had_by_its_name(located):
+def test_a_vertebra_is_had_by_its_name(located: Any) -> None:
     l1 = located.vertebra(VertebraLevel.L1)
     assert l1 is not None
     assert l1.centre_mm[2] == pytest.approx(0.0)
     assert located.vertebra(VertebraLevel.L5) is None
 
 
-def test_the_last_ribs_are_told_with_their_lengths(located):
+def test_the_last_ribs_are_reported_with_their_lengths(located: Any) -> None:
     # both are 27 + 54 mm long from 20 mm beside the axis on, measured from 18 mm on
     sentence = located.last_rib()
     assert sentence is not None
@@ -161,19 +158,19 @@ def test_the_last_ribs_are_told_with_their_lengths(located):
     assert [float(words[6]), float(words[8])] == pytest.approx([91.0, 91.0], abs=8)
 
 
-def test_without_a_body_there_is_no_column(trunk):
+def test_without_a_body_there_is_no_column(trunk: Any) -> None:
     empty = Column((), (), None)
     assert locate(trunk, []) == empty
     assert empty.last_rib() is None
 
 
-def test_without_a_centre_line_no_body_is_looked_for(trunk):
+def test_without_a_centre_line_no_body_is_looked_for(trunk: Any) -> None:
     column = ColumnNet([body_at("L1")])
     assert locate_vertebrae(trunk, Localiser(np.zeros((0, 3))), column) == Column((), (), None)
     assert column.lines == []
 
 
-def test_a_wrong_centre_line_is_replaced_by_that_of_the_bodies(trunk):
+def test_a_wrong_centre_line_is_replaced_by_that_of_the_bodies(trunk: Any) -> None:
     column = ColumnNet([body_at(name) for name in NAMES])
     found = locate_vertebrae(trunk, Localiser(straight(x=6.0)), column)
     assert len(column.lines) == 2
@@ -181,17 +178,17 @@ def test_a_wrong_centre_line_is_replaced_by_that_of_the_bodies(trunk):
     assert named(found) == ["T10", "T11", "T12", "L1", "L2", "L3"]
 
 
-def test_a_centre_line_that_is_nearly_right_is_kept(trunk):
+def test_a_centre_line_that_is_nearly_right_is_kept(trunk: Any) -> None:
     column = ColumnNet([body_at(name) for name in NAMES])
     locate_vertebrae(trunk, Localiser(straight(x=2.0, y=-2.0)), column)
     assert len(column.lines) == 1
 
 
-def test_asking_again_ends(trunk):
-    """A network that never finds the bodies on the line that it is given is asked three times at most."""
+def test_asking_again_ends(trunk: Any) -> Any:
+    """A network that never finds bodies on its input line is run at most three times."""
 
     class Drifting(ColumnNet):
-        def __call__(self, scan: Any) -> dict[str, Any]:
+        def __call__(self, scan: Any, /) -> dict[str, Any]:
             super().__call__(scan)
             return {"bodies": self.bodies, "axis_mm": scan["line"] + [10.0, 0.0, 0.0]}
 
@@ -210,12 +207,12 @@ def without_bones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "trace_landmarks", lambda hu, affine, bodies, scale: [nothing] * len(bodies))
 
 
-def test_without_any_witness_no_name_is_certain(trunk, without_bones):
+def test_without_any_witness_no_name_is_certain(trunk: Any, without_bones: Any) -> None:
     column = locate(trunk, [body_at(name) for name in NAMES])
     assert all(v.certainty < 0.85 for v in column.vertebrae)
 
 
-def test_bodies_above_the_named_levels_get_no_name(trunk, monkeypatch):
+def test_bodies_above_the_named_levels_get_no_name(trunk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve bodies from L1 up, of which T9 and what lies below it have names."""
     order = ["L1", *(f"T{n}" for n in range(12, 1, -1))]
     z = np.cumsum([-100.0, *(PITCH_MM[(b, a)][0] for a, b in pairwise(order))])
@@ -229,7 +226,7 @@ def test_bodies_above_the_named_levels_get_no_name(trunk, monkeypatch):
     assert column.last_rib() == "T12 carries the last ribs: right 98 mm, left 105 mm"
 
 
-def test_a_cut_body_may_lie_off_its_distance(trunk):
+def test_a_cut_body_may_lie_off_its_distance(trunk: Any) -> None:
     """Of L3 half is in view: its centre is that of the half, 7 mm too high."""
     z = float(Z["L3"]) + 7.0
     cut = body_at("L3", centre_mm=(0.0, 0.0, z), inferior_seen=0.0, complete=False)
@@ -240,7 +237,7 @@ def test_a_cut_body_may_lie_off_its_distance(trunk):
     assert not l3.complete
 
 
-def test_a_second_name_is_told_where_it_has_any_weight(trunk, without_bones):
+def test_a_second_name_is_reported_if_it_has_any_weight(trunk: Any, without_bones: Any) -> None:
     column = locate(trunk, [body_at(name) for name in NAMES])
     assert any(v.runner_up is not None for v in column.vertebrae)
     assert all(v.runner_up is not v.level for v in column.vertebrae)
@@ -249,7 +246,7 @@ def test_a_second_name_is_told_where_it_has_any_weight(trunk, without_bones):
 # --- the sentence -------------------------------------------------------------------------------------------------
 
 
-def test_ribs_of_a_higher_level_are_not_called_the_last_ones():
+def test_ribs_of_a_higher_level_are_not_called_the_last_ones() -> None:
     """T12 without any rib, below a T11 that has two."""
     t11 = vertebra(VertebraLevel.T12, level=VertebraLevel.T11)
     t12 = vertebra(VertebraLevel.T12, landmarks=BARE)
@@ -257,5 +254,5 @@ def test_ribs_of_a_higher_level_are_not_called_the_last_ones():
     assert column.last_rib() == "No rib was seen at T12: right none, left none"
 
 
-def test_without_a_thoracic_level_nothing_is_said_of_ribs():
+def test_without_a_thoracic_level_nothing_is_said_of_ribs() -> None:
     assert Column((vertebra(VertebraLevel.L1), vertebra(VertebraLevel.L2)), (), None).last_rib() is None

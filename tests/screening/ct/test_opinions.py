@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,18 @@ import torch
 from monai.bundle import ConfigParser
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Severity
-from osteo_monai.screening.ct.opinions import (
+from osteo_monai.screening import ScreeningModels, ScreeningOptions, ScreeningResult, UserCalibration, screen_volume
+from osteo_monai.screening.ct.opinions import hu_rule
+from osteo_monai.screening.models import (
     CLASSIFICATION_BUNDLE,
     REGRESSION_BUNDLE,
+    Bundle,
     OpinionModels,
-    hu_rule,
     load_opinion_models,
 )
-from osteo_monai.screening.ct.pipeline import ScreeningModels, ScreeningOptions, screen_volume
-from osteo_monai.screening.result import RESULT_VERSION, Opinion, ScreeningResult
+from osteo_monai.screening.result import RESULT_VERSION, Opinion, OpinionName
 
-from ..conftest import LEVELS
+from ..conftest import LEVELS, FakeBundle, MakeModels, MakeVolume
 
 T12, L1, L2, L3 = LEVELS
 NORMAL, OSTEOPENIA, OSTEOPOROSIS = BoneStatus
@@ -33,16 +35,16 @@ def by_name(result: ScreeningResult) -> dict[str, Opinion]:
     return {o.name: o for o in result.opinions}
 
 
-class FakeOpinion:
+class FakeOpinion(FakeBundle):
     """Answers as both bundles do, and keeps what it was given."""
 
-    version, weights_sha256, trained_on = "0.0.1", "2" * 64, "Nobody"
+    weights_sha256 = "2" * 64
 
     def __init__(self, name: str, density: float = 100.0, probabilities: tuple[float, ...] = (0.1, 0.8, 0.1)) -> None:
         self.name, self.density, self.probabilities = name, density, probabilities
         self.scan: dict[str, Any] = {}
 
-    def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, scan: Any, /) -> dict[str, Any]:
         self.scan = scan
         one = {"bmd_mg_cm3": self.density, "lower": self.density - 9, "upper": self.density + 9, "sd": 5.0}
         chances = {"normal": 0.2, "osteopenia": 0.7, "osteoporosis": 0.1}
@@ -53,25 +55,30 @@ class FakeOpinion:
     def setting(self, name: str) -> Any:
         return {"levels": ["L1", "L2"]}[name]
 
-    def class_activation(self, scan: dict[str, Any], layer: str, output: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def class_activation(self, scan: Mapping[str, Any], layer: str, output: int) -> tuple[torch.Tensor, torch.Tensor]:
         assert (layer, output) == ("layer4", int(np.argmax(self.probabilities)))
         return torch.rand(2, 8, 8), torch.rand(8, 8)
 
 
-def with_opinions(models: ScreeningModels, **changes: Any) -> ScreeningModels:
-    bundles = {"density_regression": FakeOpinion("fake_regression"), "classifier": FakeOpinion("fake_classifier")}
-    return replace(models, opinions=OpinionModels(bundles | changes))
+def with_opinions(
+    models: ScreeningModels, density_regression: FakeOpinion | None = None, classifier: FakeOpinion | None = None
+) -> ScreeningModels:
+    bundles: dict[OpinionName, Bundle] = {
+        "density_regression": density_regression or FakeOpinion("fake_regression"),
+        "classifier": classifier or FakeOpinion("fake_classifier"),
+    }
+    return replace(models, opinions=OpinionModels(bundles))
 
 
 # --- the rule of HU -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("hu", "status"), [(110.0, OSTEOPOROSIS), (111.0, OSTEOPENIA), (161.0, NORMAL)])
-def test_rule_at_its_own_voltage(hu, status):
+def test_rule_at_its_own_voltage(hu: Any, status: Any) -> None:
     assert (hu_rule(hu, 120.0).status, hu_rule(hu, 120.0).l1_hu) == (status, hu)
 
 
-def test_rule_gives_no_class_at_another_voltage_and_says_when_it_is_unknown():
+def test_rule_gives_no_class_at_another_voltage_and_notes_an_unknown_one() -> None:
     assert hu_rule(150.0, 100.0).status is None
     assert "not for 100" in hu_rule(150.0, 100.0).note
     assert hu_rule(150.0, None).status is OSTEOPENIA
@@ -82,11 +89,11 @@ def test_rule_gives_no_class_at_another_voltage_and_says_when_it_is_unknown():
 # --- in the pipeline, with stand-ins ------------------------------------------------------------------------------
 
 
-def test_opinions_stand_beside_the_density_and_change_nothing(make_volume, make_models):
-    alone, _ = screen_volume(make_volume(), make_models())
+def test_opinions_do_not_change_the_density(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    single, _ = screen_volume(make_volume(), make_models())
     models = with_opinions(make_models())
     result, images = screen_volume(make_volume(), models)
-    assert (result.density, result.status, result.levels) == (alone.density, alone.status, alone.levels)
+    assert (result.density, result.status, result.levels) == (single.density, single.status, single.levels)
     found = by_name(result)
     assert list(found) == ["hu_line", "hu_rule", "density_regression", "classifier"]
     assert (found["hu_line"].density, found["hu_line"].status) == (result.density, result.status)
@@ -110,17 +117,22 @@ def test_opinions_stand_beside_the_density_and_change_nothing(make_volume, make_
     assert (images.activation.levels, images.activation.status) == ((L1, L2), OSTEOPENIA)
 
 
-def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(make_volume, make_models):
+def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     models = with_opinions(make_models())
     _, images = screen_volume(make_volume(), models)
-    scan = models.opinions.bundles["density_regression"].scan
+    regression = models.opinions.bundles["density_regression"]
+    assert isinstance(regression, FakeOpinion)
+    assert images.bodies is not None
+    scan = regression.scan
     assert scan["kvp"] == 120.0
     assert scan["image"].shape == scan["label"].shape
     # L1 to L3 with their discs and 14 mm on either side
     assert scan["image"].shape[3] == pytest.approx(69, abs=2)
     torch.testing.assert_close(scan["image"].affine, scan["label"].affine)
     assert set(np.unique(scan["label"])) == {0, 20, 21, 22}
-    assert int((np.asarray(scan["label"]) > 0).sum()) == int((images.bodies > 0).sum())
+    assert int((np.asarray(scan["label"]) > 0).sum()) == int(np.count_nonzero(images.bodies))
     # L1 is centred at z = 8 mm
     where = np.argwhere(np.asarray(scan["label"][0]) == L1.label).mean(0)
     assert (where @ scan["label"].affine[:3, :3].numpy().T + scan["label"].affine[:3, 3].numpy())[2] == pytest.approx(
@@ -128,9 +140,11 @@ def test_bundles_get_the_slab_the_predicted_bodies_and_the_voltage(make_volume, 
     )
 
 
-def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(make_volume, make_models):
+def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     far = with_opinions(make_models(), classifier=FakeOpinion("c", probabilities=(0.01, 0.04, 0.95)))
-    options = ScreeningOptions(calibration="user:0.9,0")
+    options = ScreeningOptions(calibration=UserCalibration(0.9, 0.0))
     result, _ = screen_volume(make_volume(), far, options)
     assert result.status is NORMAL  # 0.9 * 155 = 139.5
     finding = next(f for f in result.findings if f.code == "opinions_differ")
@@ -139,9 +153,9 @@ def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(make_volume, make
     assert result.verdict == "accepted_with_warnings"
 
 
-def test_opinion_that_cannot_be_given_is_absent_with_a_reason(make_volume, make_models):
+def test_opinion_that_cannot_be_given_is_absent_with_a_reason(make_volume: MakeVolume, make_models: MakeModels) -> None:
     class Failing(FakeOpinion):
-        def __call__(self, scan: dict[str, Any]) -> dict[str, Any]:
+        def __call__(self, scan: Any, /) -> dict[str, Any]:
             raise ValueError("L2 is not in the label map")
 
     models = with_opinions(make_models(), density_regression=Failing("f"))
@@ -151,7 +165,7 @@ def test_opinion_that_cannot_be_given_is_absent_with_a_reason(make_volume, make_
     assert "f" not in {m.bundle for m in result.models}
 
 
-def test_networks_need_both_levels(make_volume, make_models):
+def test_networks_need_both_levels(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, images = screen_volume(make_volume(), with_opinions(make_models()), ScreeningOptions(levels=(L1,)))
     assert list(by_name(result)) == ["hu_line", "hu_rule"]
     assert all("L2 was not measured" in why for why in result.opinions_absent.values())
@@ -161,25 +175,25 @@ def test_networks_need_both_levels(make_volume, make_models):
     assert below.opinions_absent["hu_rule"] == "L1 was not measured."
 
 
-def test_learned_classes_are_not_given_for_other_thresholds(make_volume, make_models):
+def test_learned_classes_are_not_given_for_other_thresholds(make_volume: MakeVolume, make_models: MakeModels) -> None:
     options = ScreeningOptions(thresholds=DensityThresholds(90.0, 130.0, source="this test"))
     result, _ = screen_volume(make_volume(), with_opinions(make_models()), options)
-    assert "thresholds in use are others" in result.opinions_absent["classifier"]
+    assert "trained for the classes of the default thresholds" in result.opinions_absent["classifier"]
     regression = by_name(result)["density_regression"]
     assert (regression.status, regression.probabilities) == (OSTEOPENIA, None)
 
 
-def test_refused_study_has_no_opinions(make_volume, make_models):
+def test_refused_study_has_no_opinions(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, images = screen_volume(make_volume(kvp=70.0), with_opinions(make_models()))
     assert result.verdict == "refused"
     assert (result.opinions, result.opinions_absent, images.activation) == ((), {}, None)
 
 
-def test_result_round_trip_and_results_of_version_1_0(make_volume, make_models):
+def test_result_round_trip_and_results_of_version_1_0(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, _ = screen_volume(make_volume(), with_opinions(make_models()))
     text = result.model_dump_json()
     assert ScreeningResult.model_validate_json(text) == result
-    assert (result.version, RESULT_VERSION) == ("1.3", "1.3")
+    assert (result.version, RESULT_VERSION) == ("1.4", "1.4")
     old = json.loads(text)
     del old["opinions"], old["opinions_absent"], old["bodies_above"]
     old["version"] = "1.0"
@@ -215,8 +229,12 @@ def make_weights(zoo: Path, name: str) -> None:
 
 
 def test_bundles_without_weights_are_absent_and_with_weights_give_opinions(
-    zoo, monkeypatch, tmp_path, make_volume, make_models
-):
+    zoo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    make_volume: MakeVolume,
+    make_models: MakeModels,
+) -> None:
     monkeypatch.setattr(
         "osteo_monai.bundle.runner.find_bundle", lambda name: zoo / name
     )  # the checkout's bundles may have weights

@@ -1,23 +1,51 @@
-"""The pipeline with stand-ins for the bundles: what is measured, what is refused, what is written."""
+"""The pipeline for CT with fakes of the bundles: measurements, refusals, times, thresholds."""
 
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, Severity, VertebraLevel
-from osteo_monai.errors import UnusableInputError
+from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, MineralStandard, Severity, VertebraLevel
+from osteo_monai.errors import ModelMissingError
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3
+from osteo_monai.screening import (
+    InternalCalibration,
+    Limits,
+    RegistryCalibration,
+    ReportImages,
+    ScreeningModels,
+    ScreeningOptions,
+    ScreeningResult,
+    UserCalibration,
+    screen,
+    screen_volume,
+)
+from osteo_monai.screening.ct import measuring
 from osteo_monai.screening.ct.naming import MissedBody
-from osteo_monai.screening.ct.pipeline import ScreeningOptions, screen, screen_volume
-from osteo_monai.screening.gates.quality import LIMITS
-from osteo_monai.screening.result import ScreeningResult
+from osteo_monai.screening.gates.levels import CERTAINTY_MINIMUM
+from osteo_monai.screening.options import Calibration
 
-from ..conftest import BARE, LEVELS, TRABECULAR_HU, grid, inside_body, phantom_affine, vertebra
+from ..conftest import (
+    BARE,
+    LEVELS,
+    TRABECULAR_HU,
+    FakeSegmenter,
+    MakeModels,
+    MakeVolume,
+    grid,
+    inside_body,
+    phantom_affine,
+    vertebra,
+)
 
 T12, L1, L2, L3 = LEVELS
 BOTH = ScreeningOptions(levels=(L1, L2))
-"""Both levels are asked for, so that none may be left out."""
+"""Both levels are requested, so that none may be left out."""
 WITNESS = "T12 carries the last ribs: right 98 mm, left 105 mm"
 
 
@@ -29,16 +57,16 @@ def message(result: ScreeningResult, code: str) -> str:
     return next(f.message for f in result.findings if f.code == code)
 
 
-def assert_l1_alone(result: ScreeningResult, reason: str) -> None:
-    """L1 was measured and L2 left out, which is told with the reason."""
+def assert_only_l1(result: ScreeningResult, reason: str) -> None:
+    """L1 was measured and L2 left out, which is reported with the reason."""
     assert result.verdict == "accepted_with_warnings"
     assert [m.level for m in result.levels] == [L1]
     assert result.density is not None
     assert result.density.mg_cm3 == result.levels[0].density.mg_cm3
     assert {"level_left_out", "single_level"} <= codes(result, Severity.WARNING)
-    told = message(result, "level_left_out")
-    assert told.startswith("L2 was left out: ")
-    assert reason in told
+    reported = message(result, "level_left_out")
+    assert reported.startswith("L2 was left out: ")
+    assert reason in reported
 
 
 def assert_refused(result: ScreeningResult, code: str) -> None:
@@ -52,7 +80,7 @@ def assert_refused(result: ScreeningResult, code: str) -> None:
 # --- what is measured ---------------------------------------------------------------------------------------------
 
 
-def test_phantom_is_measured(make_volume, make_models):
+def test_phantom_is_measured(make_volume: MakeVolume, make_models: MakeModels) -> None:
     models = make_models()
     result, images = screen_volume(make_volume(), models, study="phantom")
     assert [(f.code, f.severity, f.message) for f in result.findings] == [("last_rib", Severity.INFO, WITNESS)]
@@ -74,10 +102,10 @@ def test_phantom_is_measured(make_volume, make_models):
     assert result.density.mg_cm3 == pytest.approx(slope * 155.0, abs=1.5)
     assert result.density.interval_low < result.density.mg_cm3 < result.density.interval_high
     assert result.status is DensityThresholds().status(result.density.mg_cm3, result.density.standard)
-    assert result.distance_to_thresholds == {
-        "osteoporosis_below": pytest.approx(result.density.mg_cm3 - 80),
-        "normal_above": pytest.approx(result.density.mg_cm3 - 120),
-    }
+    assert result.distance_to_thresholds is not None
+    assert dict(result.distance_to_thresholds) == pytest.approx(
+        {"osteoporosis_below": result.density.mg_cm3 - 80, "normal_above": result.density.mg_cm3 - 120}
+    )
     assert [m.bundle for m in result.models] == ["fake_localiser", "fake_column", "fake_segmenter"]
     assert set(result.seconds) == {"checking", "localising", "segmenting", "measuring", "comparing"}
     assert images.bodies is not None
@@ -89,17 +117,21 @@ def test_phantom_is_measured(make_volume, make_models):
     assert not images.regions[~np.isin(images.bodies, [L1.label, L2.label])].any()
 
 
-def test_only_the_slices_of_the_level_and_its_neighbours_are_segmented(make_volume, make_models):
+def test_only_the_slices_of_the_level_and_its_neighbours_are_segmented(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     models = make_models()
     _, images = screen_volume(make_volume(), models, ScreeningOptions(levels=(L2,)))
     # L1 to L3 with their discs are 108 mm, and 12 mm on either side: 132 mm = 66 slices of the 90
     assert models.segmentation.slices == [pytest.approx(67, abs=2)]
+    assert images.bodies is not None
     assert set(np.unique(images.bodies)) == {0, L1.label, L2.label, L3.label}
 
 
-def test_a_neighbour_that_is_cut_is_not_outlined(make_volume, make_models):
+def test_a_neighbour_that_is_cut_is_not_outlined(make_volume: MakeVolume, make_models: MakeModels) -> None:
     models = make_models(located(L3={"complete": False}))
     _, images = screen_volume(make_volume(), models)
+    assert images.bodies is not None
     assert set(np.unique(images.bodies)) == {0, T12.label, L1.label, L2.label}
 
 
@@ -111,22 +143,24 @@ def test_a_neighbour_that_is_cut_is_not_outlined(make_volume, make_models):
         ((300.0, 400.0), BoneStatus.OSTEOPOROSIS),
     ],
 )
-def test_status_follows_the_thresholds(make_volume, make_models, thresholds, status):
-    options = ScreeningOptions(thresholds=DensityThresholds(*thresholds, source="this test"))
+def test_status_follows_the_thresholds(
+    make_volume: MakeVolume, make_models: MakeModels, thresholds: tuple[float, float], status: BoneStatus
+) -> None:
+    options = ScreeningOptions(thresholds=DensityThresholds(thresholds[0], thresholds[1], source="this test"))
     result, _ = screen_volume(make_volume(), make_models(), options)
     assert result.status is status
     assert result.thresholds_source == "this test"
 
 
-def test_one_level_alone_is_warned(make_volume, make_models):
+def test_a_single_level_warns(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(levels=(L1,)))
     assert [m.level for m in result.levels] == [L1]
     assert codes(result, Severity.WARNING) == {"single_level"}
     assert result.density is not None
 
 
-def test_user_line_is_used(make_volume, make_models):
-    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration="user:0.8,-5"))
+def test_user_line_is_used(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration=UserCalibration(0.8, -5.0)))
     assert result.calibration is not None
     assert (result.calibration.method, result.calibration.slope, result.calibration.intercept) == ("user", 0.8, -5.0)
     for m in result.levels:
@@ -134,21 +168,47 @@ def test_user_line_is_used(make_volume, make_models):
 
 
 @pytest.mark.parametrize(
-    "text", ["physic", "physics:1", "registry", "registry:", "user", "user:1", "user:a,b", "user:nan,0"]
+    ("make", "text"),
+    [
+        (lambda: RegistryCalibration(""), "must not be empty"),
+        (lambda: UserCalibration(float("nan"), 0.0), "must be finite"),
+        (lambda: UserCalibration(1.0, float("inf")), "must be finite"),
+    ],
+    ids=["no name", "slope", "intercept"],
 )
-def test_calibration_that_cannot_be_understood(text):
-    with pytest.raises(ValueError, match="calibration must be"):
-        ScreeningOptions(calibration=text)
+def test_invalid_calibrations_are_named(make: Callable[[], Calibration], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+def test_internal_calibration_is_applied_or_refused_and_never_replaced(
+    make_volume: MakeVolume, make_models: MakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ScreeningOptions(calibration=InternalCalibration())
+    calls: list[tuple[str, set[str]]] = []
+
+    def refuse(method: str, *, tissues: dict[str, Any], **rest: Any) -> None:
+        calls.append((method, set(tissues)))
+        raise ValueError("the fit is not plausible")
+
+    monkeypatch.setattr(measuring, "calibrate", refuse)
+    result, _ = screen_volume(make_volume(), make_models(), options)
+    assert_refused(result, "calibration_not_possible")
+    ((method, tissues),) = calls
+    assert method == "internal"
+    assert "air" in tissues
 
 
 @pytest.mark.parametrize("levels", [(), (L1, L1)])
-def test_levels_that_cannot_be_understood(levels):
-    with pytest.raises(ValueError, match="levels must name"):
+def test_invalid_levels_are_named(levels: Any) -> None:
+    with pytest.raises(ValueError, match="levels must contain"):
         ScreeningOptions(levels=levels)
 
 
-@pytest.mark.parametrize("calibration", ["user:2,0", "registry:no such scanner"])
-def test_calibration_that_does_not_hold_is_refused(make_volume, make_models, calibration):
+@pytest.mark.parametrize("calibration", [UserCalibration(2.0, 0.0), RegistryCalibration("no such scanner")])
+def test_calibration_that_does_not_hold_is_refused(
+    make_volume: MakeVolume, make_models: MakeModels, calibration: Any
+) -> None:
     result, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(calibration=calibration))
     assert_refused(result, "calibration_not_possible")
 
@@ -156,7 +216,9 @@ def test_calibration_that_does_not_hold_is_refused(make_volume, make_models, cal
 # --- header and person --------------------------------------------------------------------------------------------
 
 
-def test_unknown_header_is_told_and_120_kvp_assumed_with_a_wider_interval(make_volume, make_models):
+def test_unknown_header_is_reported_and_120_kvp_assumed_with_a_wider_interval(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     known, _ = screen_volume(make_volume(), make_models())
     bare = make_volume(kvp=None, kernel=None, slice_thickness_mm=None, age_years=None, sex=None)
     result, _ = screen_volume(bare, make_models())
@@ -171,7 +233,9 @@ def test_unknown_header_is_told_and_120_kvp_assumed_with_a_wider_interval(make_v
     assert result.density.interval_high > known.density.interval_high + 5
 
 
-def test_kvp_may_be_given_where_the_file_is_silent_but_never_overrides(make_volume, make_models):
+def test_kvp_may_be_given_where_the_file_is_silent_but_never_overrides(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     given, _ = screen_volume(make_volume(kvp=None), make_models(), ScreeningOptions(kvp=120.0))
     assert given.verdict == "accepted"
     header, _ = screen_volume(make_volume(kvp=100.0), make_models(), ScreeningOptions(kvp=120.0))
@@ -180,7 +244,7 @@ def test_kvp_may_be_given_where_the_file_is_silent_but_never_overrides(make_volu
     assert header.acquisition.kvp == 100.0
 
 
-def test_kvp_moves_the_density_as_physics_does(make_volume, make_models):
+def test_kvp_moves_the_density_as_physics_does(make_volume: MakeVolume, make_models: MakeModels) -> None:
     at_120, _ = screen_volume(make_volume(), make_models())
     at_100, _ = screen_volume(make_volume(kvp=100.0), make_models())
     assert at_120.density is not None
@@ -198,7 +262,9 @@ def test_kvp_moves_the_density_as_physics_does(make_volume, make_models):
         ({"age_years": 12.0}, "age_below_18"),
     ],
 )
-def test_header_refuses_and_the_levels_are_named_all_the_same(make_volume, make_models, header, code):
+def test_header_refuses_and_the_levels_are_named_all_the_same(
+    make_volume: MakeVolume, make_models: MakeModels, header: Any, code: Any
+) -> None:
     models = make_models()
     result, images = screen_volume(make_volume(**header), models)
     assert_refused(result, code)
@@ -209,14 +275,18 @@ def test_header_refuses_and_the_levels_are_named_all_the_same(make_volume, make_
 
 
 @pytest.mark.parametrize("header", [{"kvp": 70.0}, {"age_years": 12.0}, {"kvp": 70.0, "age_years": 12.0}])
-def test_the_field_of_view_is_told_before_the_header(make_volume, make_models, header):
+def test_the_field_of_view_is_listed_before_the_header(
+    make_volume: MakeVolume, make_models: MakeModels, header: Any
+) -> None:
     result, _ = screen_volume(make_volume(**header), make_models([vertebra(T12)]))
     assert_refused(result, "levels_not_covered")
     assert result.findings[0].code == "levels_not_covered"
     assert len(codes(result, Severity.REFUSAL)) == 1 + len(header)
 
 
-def test_no_network_looks_at_values_that_are_not_hu(make_volume, make_models, phantom_hu):
+def test_no_network_looks_at_values_that_are_not_hu(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     models = make_models()
     result, _ = screen_volume(make_volume(phantom_hu + 1100), models)
     assert_refused(result, "not_hounsfield_units")
@@ -232,23 +302,29 @@ def test_no_network_looks_at_values_that_are_not_hu(make_volume, make_models, ph
         ({"slice_thickness_mm": 4.0}, "overlapping_slices", Severity.INFO),
     ],
 )
-def test_header_that_warns_is_still_measured(make_volume, make_models, header, code, severity):
+def test_header_that_warns_is_still_measured(
+    make_volume: MakeVolume,
+    make_models: MakeModels,
+    header: Any,
+    code: Any,
+    severity: Any,
+) -> None:
     result, _ = screen_volume(make_volume(**header), make_models())
     assert codes(result, severity) - {"last_rib"} == {code}
     assert result.density is not None
 
 
-def test_findings_of_reading_are_kept(make_volume, make_models):
-    told = Finding(code="series_chosen", severity=Severity.INFO, message="Series 2 of 3 was chosen.")
-    result, _ = screen_volume(replace(make_volume(), findings=(told,)), make_models())
-    assert told in result.findings
+def test_findings_of_reading_are_kept(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    reported = Finding(code="series_chosen", severity=Severity.INFO, message="Series 2 of 3 was chosen.")
+    result, _ = screen_volume(replace(make_volume(), findings=(reported,)), make_models())
+    assert reported in result.findings
     assert codes(result, Severity.INFO) == {"series_chosen", "last_rib"}
 
 
 # --- levels -------------------------------------------------------------------------------------------------------
 
 
-def located(**changes):
+def located(**changes: Any) -> Any:
     """Return the true column with changes to some levels, by name; ``None`` takes a level out."""
     column = []
     for level in LEVELS:
@@ -262,7 +338,7 @@ def located(**changes):
     ("changes", "code"),
     [
         pytest.param({"T12": None, "L1": None, "L2": None, "L3": None}, "levels_not_covered", id="nothing found"),
-        pytest.param({"L1": None, "L2": None, "L3": None}, "levels_not_covered", id="T12 alone"),
+        pytest.param({"L1": None, "L2": None, "L3": None}, "levels_not_covered", id="only T12"),
         pytest.param({"T12": None, "L1": None}, "levels_not_covered", id="L1 above the scan"),
         pytest.param({"L1": {"certainty": 0.5, "runner_up": L2}}, "level_uncertain", id="L1 may be L2"),
         pytest.param({"L2": {"certainty": 0.5, "runner_up": L1}}, "level_uncertain", id="L2 may be L1"),
@@ -274,7 +350,7 @@ def located(**changes):
         pytest.param({"L2": None}, "levels_not_consecutive", id="L3 below L1"),
     ],
 )
-def test_levels_that_are_refused(make_volume, make_models, changes, code):
+def test_levels_that_are_refused(make_volume: MakeVolume, make_models: MakeModels, changes: Any, code: Any) -> None:
     models = make_models(located(**changes))
     result, images = screen_volume(make_volume(), models)
     assert_refused(result, code)
@@ -291,20 +367,26 @@ def test_levels_that_are_refused(make_volume, make_models, changes, code):
         pytest.param({"L2": {"complete": False}, "L3": None}, "level_cut", id="L2 cut"),
     ],
 )
-def test_l1_alone_is_measured_where_l2_is_not_whole(make_volume, make_models, phantom_mask, changes, code):
+def test_only_l1_is_measured_if_l2_is_not_complete(
+    make_volume: MakeVolume,
+    make_models: MakeModels,
+    phantom_mask: NDArray[np.bool_],
+    changes: Any,
+    code: Any,
+) -> None:
     column, mask = located(**changes), phantom_mask & ~inside_body(L3)
     result, _ = screen_volume(make_volume(), make_models(column, mask))
-    assert_l1_alone(result, "not in view" if code == "levels_not_covered" else "cut by the end of the scan")
-    asked, _ = screen_volume(make_volume(), make_models(column, mask), BOTH)
-    assert_refused(asked, code)
+    assert_only_l1(result, "not in view" if code == "levels_not_covered" else "cut by the end of the scan")
+    requested, _ = screen_volume(make_volume(), make_models(column, mask), BOTH)
+    assert_refused(requested, code)
 
 
-def test_l2_alone_is_not_measured(make_volume, make_models):
+def test_only_l2_is_not_measured(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, _ = screen_volume(make_volume(), make_models(located(T12=None, L1={"complete": False})))
     assert_refused(result, "level_cut")
 
 
-def test_bodies_above_the_named_ones_are_counted(make_volume, make_models):
+def test_bodies_above_the_named_ones_are_counted(make_volume: MakeVolume, make_models: MakeModels) -> None:
     high = [vertebra(T12, centre_mm=(0.0, 0.0, 44.0 + 25.0 * n)) for n in (1, 2, 3)]
     result, _ = screen_volume(make_volume(), make_models([*located(), *high], above=3))
     assert result.bodies_above == 3
@@ -318,27 +400,27 @@ def missed(level: VertebraLevel | None, probability: float) -> MissedBody:
     return MissedBody((0.0, 0.0, -10.0), 1, level, probability)
 
 
-def test_a_body_that_was_missed_beside_a_level_is_refused(make_volume, make_models):
+def test_a_body_that_was_missed_beside_a_level_is_refused(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, _ = screen_volume(make_volume(), make_models(missed=[missed(L2, 0.7)]))
     assert_refused(result, "body_missed")
     far = [missed(VertebraLevel.L5, 0.9), missed(L2, 0.3), missed(None, 0.9)]
     assert screen_volume(make_volume(), make_models(missed=far))[0].verdict == "accepted"
 
 
-def test_another_number_of_ribs_or_lumbar_bodies_warns(make_volume, make_models):
+def test_another_number_of_ribs_or_lumbar_bodies_warns(make_volume: MakeVolume, make_models: MakeModels) -> None:
     models = make_models(lumbar_count={4: 0.8, 5: 0.2})
     result, _ = screen_volume(make_volume(), models)
     assert codes(result, Severity.WARNING) == {"transitional_spine"}
     assert "12 pairs of ribs and 4 lumbar bodies" in message(result, "transitional_spine")
 
 
-def test_distances_are_judged_by_the_scale_of_the_person(make_volume, make_models):
+def test_distances_are_relative_to_the_scale_of_the_patient(make_volume: MakeVolume, make_models: MakeModels) -> None:
     # 36 mm from T12 to L1, where a person of this size has 0.8 * 32.3 = 25.8 mm
     result, _ = screen_volume(make_volume(), make_models(scale=0.8))
     assert_refused(result, "pitch_off_range")
 
 
-def test_ribs_that_were_not_seen_are_told(make_volume, make_models):
+def test_missing_ribs_are_reported(make_volume: MakeVolume, make_models: MakeModels) -> None:
     above = vertebra(T12, level=VertebraLevel.T11, centre_mm=(0.0, 0.0, 74.0))  # with ribs, which are not the last ones
     result, _ = screen_volume(make_volume(), make_models([above, *located(T12={"landmarks": BARE})]))
     assert message(result, "last_rib") == "No rib was seen at T12: right none, left none"
@@ -346,18 +428,19 @@ def test_ribs_that_were_not_seen_are_told(make_volume, make_models):
     assert "last_rib" not in codes(lumbar, Severity.INFO)
 
 
-def test_supernumerary_level_warns(make_volume, make_models):
+def test_supernumerary_level_warns(make_volume: MakeVolume, make_models: MakeModels) -> None:
     column = [*located(), vertebra(L3, level=VertebraLevel.L6, centre_mm=(0.0, 0.0, -150.0))]
     result, _ = screen_volume(make_volume(), make_models(column))
     assert codes(result, Severity.WARNING) == {"transitional_spine"}
 
 
-def test_body_at_the_last_slice_is_refused(phantom_hu, phantom_mask, make_volume, make_models):
+def test_body_at_the_last_slice_is_refused(
+    phantom_hu: NDArray[np.float32],
+    phantom_mask: NDArray[np.bool_],
+    make_volume: MakeVolume,
+    make_models: MakeModels,
+) -> None:
     """The scan ends in the middle of L2 (z = -28 mm), although the localiser took it for complete."""
-    from osteo_monai.screening.ct.pipeline import ScreeningModels
-
-    from ..conftest import FakeSegmenter
-
     affine = phantom_affine()
     affine[2, 3] += 36 * 2.0
     volume = make_volume(np.ascontiguousarray(phantom_hu[:, :, 36:]), affine)
@@ -366,10 +449,10 @@ def test_body_at_the_last_slice_is_refused(phantom_hu, phantom_mask, make_volume
     result, images = screen_volume(volume, models, BOTH)
     assert_refused(result, "level_cut")
     assert images.bodies is not None
-    assert_l1_alone(screen_volume(volume, models)[0], "cut by the border of the field of view")
+    assert_only_l1(screen_volume(volume, models)[0], "cut by the border of the field of view")
 
 
-def test_body_over_padding_is_refused(make_volume, make_models):
+def test_body_over_padding_is_refused(make_volume: MakeVolume, make_models: MakeModels) -> None:
     valid = np.ones((120, 100, 90), bool)
     valid[:55] = False
     result, _ = screen_volume(replace(make_volume(), valid=valid), make_models())
@@ -379,15 +462,19 @@ def test_body_over_padding_is_refused(make_volume, make_models):
 # --- bodies -------------------------------------------------------------------------------------------------------
 
 
-def test_level_without_an_outline_is_refused(make_volume, make_models, phantom_mask):
+def test_level_without_an_outline_is_refused(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     models = make_models(mask=phantom_mask & ~inside_body(L2))
     assert_refused(screen_volume(make_volume(), models, BOTH)[0], "body_not_found")
-    assert_l1_alone(screen_volume(make_volume(), models)[0], "could not be outlined")
+    assert_only_l1(screen_volume(make_volume(), models)[0], "could not be segmented")
     absent = make_models(mask=phantom_mask & ~inside_body(L1))
     assert_refused(screen_volume(make_volume(), absent)[0], "body_not_found")
 
 
-def test_tiny_outline_is_refused(make_volume, make_models, phantom_mask):
+def test_tiny_outline_is_refused(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     mask = phantom_mask & ~inside_body(L1)
     mask |= inside_body(L1, 9.0)  # 26 x 16 x 8 mm
     result, _ = screen_volume(make_volume(), make_models(mask=mask))
@@ -396,7 +483,9 @@ def test_tiny_outline_is_refused(make_volume, make_models, phantom_mask):
     assert refusals & {"body_volume_off_range", "body_shape_off_range", "body_not_measurable"}
 
 
-def test_outline_much_wider_than_a_body_is_refused(make_volume, make_models, phantom_mask):
+def test_outline_much_wider_than_a_body_is_refused(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     x, y, z = grid()
     # 62 x 26 mm, and cut off 32 mm from the axis
     wide = ((x / 31.0) ** 2 + (y / 13.0) ** 2 <= 1.0) & (np.abs(z - 8.0) <= 13.0)
@@ -412,20 +501,31 @@ def section(level: VertebraLevel, width: float, depth: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("width", "depth"), [(33.0, 24.0), (56.0, 44.0)])
-def test_outline_unlike_its_neighbours_is_refused(make_volume, make_models, phantom_mask, width, depth):
+def test_outline_unlike_its_neighbours_is_refused(
+    make_volume: MakeVolume,
+    make_models: MakeModels,
+    phantom_mask: NDArray[np.bool_],
+    width: Any,
+    depth: Any,
+) -> None:
     """Half or one and two thirds of a body, both within what some person has."""
     of_l1 = (phantom_mask & ~inside_body(L1)) | section(L1, width, depth)
     result, _ = screen_volume(make_volume(), make_models(mask=of_l1))
     assert_refused(result, "outline_unlike_neighbours")
     assert codes(result, Severity.REFUSAL) == {"outline_unlike_neighbours"}
     of_l2 = (phantom_mask & ~inside_body(L2)) | section(L2, width, depth)
-    assert_l1_alone(screen_volume(make_volume(), make_models(mask=of_l2))[0], "those beside it")
+    assert_only_l1(screen_volume(make_volume(), make_models(mask=of_l2))[0], "its neighbours have")
     assert_refused(screen_volume(make_volume(), make_models(mask=of_l2), BOTH)[0], "outline_unlike_neighbours")
 
 
 @pytest.mark.parametrize("level", [L1, L2])
-def test_a_disc_elsewhere_in_the_outlines_is_refused(make_volume, make_models, phantom_mask, level):
-    """The outlines have the disc below the body 8 mm higher than the column network: neither can be believed."""
+def test_a_disc_elsewhere_in_the_outlines_is_refused(
+    make_volume: MakeVolume,
+    make_models: MakeModels,
+    phantom_mask: NDArray[np.bool_],
+    level: Any,
+) -> None:
+    """The segmentation has the disc below the body 8 mm higher than the column network."""
     x, y, z = grid()
     disc = vertebra(level).inferior_mm[2]
     inside = (x / 22.0) ** 2 + (y / 17.0) ** 2 <= 1.0
@@ -436,14 +536,16 @@ def test_a_disc_elsewhere_in_the_outlines_is_refused(make_volume, make_models, p
     assert "8 mm" in message(result, "disc_disagreement")
 
 
-def test_an_outline_away_from_its_place_is_refused(make_volume, make_models, phantom_mask):
+def test_an_outline_away_from_its_place_is_refused(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     """The column network has L1 in the right discs, but its centre 9.5 mm too high."""
     column = located(L1={"centre_mm": (0.0, 0.0, 17.5)}, L2={"centre_mm": (0.0, 0.0, -25.0)})
     result, _ = screen_volume(make_volume(), make_models(column, phantom_mask))
     assert_refused(result, "level_offset")
 
 
-def test_metal_is_refused(make_volume, make_models, phantom_hu):
+def test_metal_is_refused(make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]) -> None:
     x, y, z = grid()
     hu = phantom_hu.copy()
     hu[(np.abs(x - 12) <= 3) & (np.abs(y + 10) <= 30) & (np.abs(z - 8) <= 3)] = 3000.0
@@ -452,27 +554,31 @@ def test_metal_is_refused(make_volume, make_models, phantom_hu):
     assert "L1" in message(result, "metal")
 
 
-def test_metal_beside_l2_leaves_l1_alone(make_volume, make_models, phantom_hu):
+def test_metal_beside_l2_leaves_only_l1(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     x, y, z = grid()
     hu = phantom_hu.copy()
     hu[(np.abs(x - 12) <= 3) & (np.abs(y + 10) <= 30) & (np.abs(z + 34) <= 3)] = 3000.0
-    assert_l1_alone(screen_volume(make_volume(hu), make_models())[0], "Metal lies in or beside L2")
+    assert_only_l1(screen_volume(make_volume(hu), make_models())[0], "Metal in or beside L2")
     assert_refused(screen_volume(make_volume(hu), make_models(), BOTH)[0], "metal")
 
 
-def test_metal_far_from_the_levels_is_no_reason(make_volume, make_models, phantom_hu):
+def test_metal_far_from_the_levels_is_no_reason(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     hu = phantom_hu.copy()
     hu[20:24, 50:54, 2:6] = 3000.0
     result, _ = screen_volume(make_volume(hu), make_models())
     assert result.verdict == "accepted"
 
 
-def test_cement_is_refused(make_volume, make_models, phantom_hu):
+def test_cement_is_refused(make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]) -> None:
     x, y, z = grid()
     hu = phantom_hu.copy()
     hu[x**2 + y**2 + (z + 28.0) ** 2 <= 8.0**2] = 900.0
     assert_refused(screen_volume(make_volume(hu), make_models(), BOTH)[0], "cement_or_sclerosis")
-    assert_l1_alone(screen_volume(make_volume(hu), make_models())[0], "cement or sclerosis")
+    assert_only_l1(screen_volume(make_volume(hu), make_models())[0], "cement or sclerosis")
 
 
 def wedge(level: VertebraLevel, loss: float) -> np.ndarray:
@@ -483,7 +589,9 @@ def wedge(level: VertebraLevel, loss: float) -> np.ndarray:
     return (x**2 / 22.0**2 + y**2 / 17.0**2 <= 1.0) & (z - zc <= top) & (z - zc >= -13.0)
 
 
-def test_fractured_level_is_left_out(make_volume, make_models, phantom_mask):
+def test_fractured_level_is_left_out(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     mask = (phantom_mask & ~inside_body(L1)) | wedge(L1, 0.7)
     result, _ = screen_volume(make_volume(), make_models(mask=mask))
     assert codes(result, Severity.WARNING) == {"fracture", "single_level"}
@@ -492,7 +600,9 @@ def test_fractured_level_is_left_out(make_volume, make_models, phantom_mask):
     assert result.density.mg_cm3 == result.levels[0].density.mg_cm3
 
 
-def test_possible_fracture_is_measured_with_a_warning(make_volume, make_models, phantom_mask):
+def test_possible_fracture_is_measured_with_a_warning(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     """A loss of 37 % between the bands, of which slices of 2 mm can make 12 %: between grades 1 and 2."""
     mask = (phantom_mask & ~inside_body(L1)) | wedge(L1, 0.5)
     result, _ = screen_volume(make_volume(), make_models(mask=mask))
@@ -500,13 +610,17 @@ def test_possible_fracture_is_measured_with_a_warning(make_volume, make_models, 
     assert [m.level for m in result.levels] == [L1, L2]
 
 
-def test_two_fractured_levels_are_refused(make_volume, make_models, phantom_mask):
+def test_two_fractured_levels_are_refused(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     mask = (phantom_mask & ~inside_body(L1) & ~inside_body(L2)) | wedge(L1, 0.7) | wedge(L2, 0.7)
     result, _ = screen_volume(make_volume(), make_models(mask=mask))
     assert_refused(result, "no_level_left")
 
 
-def test_evenly_crushed_body_is_seen_beside_its_neighbours(make_volume, make_models, phantom_mask):
+def test_evenly_crushed_body_is_seen_beside_its_neighbours(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_mask: NDArray[np.bool_]
+) -> None:
     _, _, z = grid()
     mask = phantom_mask & ~(inside_body(L1) & (np.abs(z - 9.0) > 8.0))  # 16 mm instead of 26 mm, flat: 38 % lost
     result, _ = screen_volume(make_volume(), make_models(mask=mask))
@@ -514,15 +628,19 @@ def test_evenly_crushed_body_is_seen_beside_its_neighbours(make_volume, make_mod
     assert message(result, "possible_fracture").startswith("L1 has lost 3")
 
 
-def test_levels_that_differ_too_much_warn(make_volume, make_models, phantom_hu):
+def test_levels_that_differ_too_much_warn(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     hu = phantom_hu.copy()
     hu[inside_body(L2, 2.5)] += 70.0
     result, _ = screen_volume(make_volume(hu), make_models())
     assert codes(result, Severity.WARNING) == {"level_spread"}
 
 
-def test_a_level_far_denser_than_its_neighbour_is_left_out(make_volume, make_models, phantom_hu):
-    """L1 120 HU above L2: sclerosis. Told to measure both, both are measured, with a warning."""
+def test_a_level_far_denser_than_its_neighbour_is_left_out(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
+    """L1 120 HU above L2: sclerosis. If both are requested, both are measured, with a warning."""
     hu = phantom_hu.copy()
     hu[inside_body(L1)] += 120.0
     result, _ = screen_volume(make_volume(hu), make_models())
@@ -543,104 +661,123 @@ def enhanced(hu: np.ndarray, blood: float = 250.0) -> np.ndarray:
     return bright
 
 
-def test_enhanced_aorta_warns(make_volume, make_models, phantom_hu):
+def test_enhanced_aorta_warns(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     result, _ = screen_volume(make_volume(enhanced(phantom_hu)), make_models())
     assert codes(result, Severity.WARNING) == {"contrast_enhanced"}
     assert result.density is not None
 
 
-def test_enhanced_aorta_is_told_although_the_levels_are_absent(make_volume, make_models, phantom_hu):
+def test_enhanced_aorta_is_reported_without_the_levels(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     result, _ = screen_volume(make_volume(enhanced(phantom_hu)), make_models([vertebra(T12)]))
     assert_refused(result, "levels_not_covered")
     assert codes(result, Severity.WARNING) == {"contrast_enhanced"}
 
 
-def test_blood_too_bright_for_any_known_shift_is_refused(make_volume, make_models, phantom_hu):
+def test_blood_too_bright_for_any_known_shift_is_refused(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     result, _ = screen_volume(make_volume(enhanced(phantom_hu, 400.0)), make_models())
     assert_refused(result, "contrast_strong")
     assert result.findings[0].code == "contrast_strong"
 
 
-def test_native_aorta_is_silent_although_the_levels_are_absent(make_volume, make_models):
+def test_native_aorta_is_silent_although_the_levels_are_absent(
+    make_volume: MakeVolume, make_models: MakeModels
+) -> None:
     result, _ = screen_volume(make_volume(), make_models([vertebra(T12)]))
     assert codes(result, Severity.WARNING) == set()
 
 
-def test_shifted_scale_is_seen_in_air_and_fat(make_volume, make_models, phantom_hu):
+def test_shifted_scale_is_seen_in_air_and_fat(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
+) -> None:
     result, _ = screen_volume(make_volume(phantom_hu + 45), make_models())
     assert codes(result, Severity.WARNING) == {"air_off_range", "fat_off_range"}
 
 
-def test_certainty_limit_is_configurable(make_volume, make_models):
+def test_certainty_limit_is_configurable(make_volume: MakeVolume, make_models: MakeModels) -> None:
     models = make_models(located(L1={"certainty": 0.6, "runner_up": L2}))
     assert_refused(screen_volume(make_volume(), models)[0], "level_uncertain")
-    options = ScreeningOptions(limits=replace(LIMITS, certainty_minimum=0.55))
+    options = ScreeningOptions(limits=Limits().override({CERTAINTY_MINIMUM: 0.55}))
     assert screen_volume(make_volume(), models, options)[0].verdict == "accepted"
 
 
-# --- files --------------------------------------------------------------------------------------------------------
+# --- steps --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def nifti(phantom_hu, tmp_path):
-    """Write the phantom as an LPS NIfTI, so that flips are at work, and return its path."""
-    import nibabel as nib
+def test_the_result_has_the_thresholds_in_use(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    """B18: a report must not compute thresholds from distances, which exist only if a class was given."""
+    own = DensityThresholds(90.0, 130.0, source="this test")
+    measured, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(thresholds=own))
+    assert measured.thresholds == own
+    refused, _ = screen_volume(make_volume(kvp=70.0), make_models())
+    assert refused.thresholds == DensityThresholds()
+    other = DensityThresholds(standard=MineralStandard.HYDROXYAPATITE)
+    by_other, _ = screen_volume(make_volume(), make_models(), ScreeningOptions(thresholds=other))
+    assert by_other.thresholds == other
+    again = ScreeningResult.model_validate_json(measured.model_dump_json())
+    assert again.thresholds == own
 
-    flipped = phantom_hu[::-1, ::-1].astype(np.int16)
-    affine = phantom_affine()
-    affine[0, 0] = affine[1, 1] = -2.0
-    affine[:2, 3] += (np.array(phantom_hu.shape[:2]) - 1) * 2.0
-    path = tmp_path / "ct.nii.gz"
-    nib.save(nib.Nifti1Image(flipped, affine), path)
-    return path
 
-
-def test_screen_writes_result_labels_and_report(nifti, tmp_path, make_models, phantom_mask):
-    import nibabel as nib
-
-    output = tmp_path / "out"
-    seen: list[str] = []
-    result = screen(nifti, output, models=make_models(), on_stage=seen.append)
-    assert result.verdict == "accepted_with_warnings"
+def test_screening_reads_and_returns_result_and_images(nifti: Path, make_models: MakeModels) -> None:
+    stages: list[str] = []
+    result, images = screen(nifti, make_models(), on_stage=stages.append)
     assert result.study == "ct.nii.gz"
-    assert ScreeningResult.model_validate_json((output / "result.json").read_text()) == result
-    assert "mg/cm" in (output / "report.html").read_text()
-    labels = nib.load(output / "labels.nii.gz")
-    np.testing.assert_allclose(labels.affine, nib.load(nifti).affine)
-    bodies = np.asarray(labels.dataobj)[::-1, ::-1]
-    np.testing.assert_array_equal(bodies == L1.label, inside_body(L1))
-    assert seen[0] == "reading"
-    assert seen[-1] == "reporting"
-    assert {"reading", "localising", "segmenting", "measuring", "writing labels", "reporting"} <= set(result.seconds)
+    assert isinstance(images, ReportImages)
+    assert images.source is not None
+    assert stages == ["reading", "checking", "localising", "segmenting", "measuring", "comparing"]
+    assert list(result.seconds) == stages
+    assert [path.name for path in nifti.parent.iterdir()] == ["ct.nii.gz"]  # nothing was written
 
 
-def test_refused_study_has_a_result_and_a_report_and_no_stale_labels(nifti, tmp_path, make_models):
-    output = tmp_path / "out"
-    output.mkdir()
-    (output / "labels.nii.gz").write_bytes(b"of an earlier run")
-    (output / "notes.txt").write_text("kept")
-    result = screen(nifti, output, models=make_models([vertebra(T12)]), study="case 7")
-    assert_refused(result, "levels_not_covered")
-    assert ScreeningResult.model_validate_json((output / "result.json").read_text()).study == "case 7"
-    assert "does not show L1 and L2" in (output / "report.html").read_text()
-    assert not (output / "labels.nii.gz").exists()
-    assert (output / "notes.txt").exists()
-
-
-def test_unusable_input_has_a_result_with_the_reason(tmp_path, make_models):
+def test_unusable_input_has_a_result_with_the_reason(tmp_path: Path, make_models: MakeModels) -> None:
     path = tmp_path / "letter.txt"
     path.write_text("not an image")
-    result = screen(path, tmp_path / "out", models=make_models())
-    assert result.verdict == "unusable"
+    result, images = screen(path, make_models())
+    assert (result.verdict, images) == ("unusable", None)
     assert codes(result, Severity.REFUSAL) == {"unusable_input"}
-    assert (tmp_path / "out" / "result.json").exists()
-    assert (tmp_path / "out" / "report.html").exists()
+    assert list(result.seconds) == ["reading"]
 
 
-def test_nothing_is_loaded_for_an_input_that_cannot_be_read(tmp_path, monkeypatch):
+def test_no_model_is_loaded_for_unusable_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(device: str) -> None:
         raise AssertionError("the models were loaded")
 
     monkeypatch.setattr("osteo_monai.screening.ct.pipeline.load_models", explode)
-    assert screen(tmp_path / "nowhere", tmp_path / "out").verdict == "unusable"
-    assert issubclass(UnusableInputError, Exception)
+    assert screen(tmp_path / "nowhere").result.verdict == "unusable"
+
+
+def test_missing_models_are_reported_before_the_study_is_read(
+    nifti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B2: reading a study takes seconds, and the message must not contain folders of the machine."""
+
+    def explode(*arguments: object, **named: object) -> None:
+        raise AssertionError("the study was read")
+
+    monkeypatch.setattr("osteo_monai.screening.ct.pipeline.read_ct", explode)
+    monkeypatch.setattr("osteo_monai.bundle.find_bundle", lambda name: tmp_path / "nowhere" / name)
+    with pytest.raises(ModelMissingError, match="vertebra_localization_ct, vertebral_column_ct") as caught:
+        screen(nifti)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_results_are_immutable_and_hashable(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    """B7: a frozen model with a dictionary can be changed and has no hash."""
+    result, _ = screen_volume(make_volume(), make_models())
+    mappings: tuple[Any, ...] = (result.seconds, result.distance_to_thresholds, result.opinions[0].level_densities)
+    for mapping in mappings:
+        with pytest.raises(TypeError, match="cannot be changed"):
+            mapping["reporting"] = 1.0
+        with pytest.raises(TypeError, match="cannot be changed"):
+            mapping.update({"reporting": 1.0})
+    assert hash(result) == hash(ScreeningResult.model_validate_json(result.model_dump_json()))
+    timed = result.timed({"reporting": 2.0})
+    assert timed.seconds["reporting"] == 2.0
+    assert "reporting" not in result.seconds
+    assert hash(timed) != hash(result)
+    assert pickle.loads(pickle.dumps(result)) == result

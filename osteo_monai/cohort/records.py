@@ -1,0 +1,127 @@
+"""Reading of the images and label maps of records, their exclusion with a reason, and work on many records."""
+
+import csv
+import hashlib
+import io
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from osteo_monai.data import Record
+from osteo_monai.errors import OsteoError, ScanRefusedError, UnusableInputError
+from osteo_monai.imaging import read_label_map
+from osteo_monai.utils.files import write_text
+
+logger = logging.getLogger(__name__)
+
+Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
+
+LabelMap: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float64]]
+"""Labels (X, Y, Z) and their affine (4, 4) to RAS+ mm."""
+
+EXCLUDED_FILE = "excluded.csv"
+
+GRID_TOLERANCE = 0.1
+"""Largest distance in voxels of the corners of a label map from those of its image: rounding of DICOM headers."""
+
+
+class ExcludedRecordError(OsteoError):
+    """A record cannot be used; the message is the reason."""
+
+
+def exclusion_reason(record: Record, error: Exception) -> str:
+    """Return the reason for an exclusion; log an unexpected error without its text, which may quote a header."""
+    if isinstance(error, (ExcludedRecordError, UnusableInputError, ScanRefusedError)):
+        return str(error)
+    digest = hashlib.sha256(record.subject_id.encode()).hexdigest()[:8]
+    logger.warning("record of subject %s (hash): unexpected %s", digest, type(error).__name__)
+    logger.debug("traceback of subject %s", digest, exc_info=error)
+    return f"Unexpected error ({type(error).__name__})."
+
+
+def only_file(names: str | Sequence[str] | None, base: Path, kind: str) -> Path:
+    """Return the path of the only file of a record.
+
+    Raises:
+        ExcludedRecordError: if there is none or more than one.
+    """
+    files = (names,) if isinstance(names, str) else tuple(names or ())
+    if len(files) != 1:
+        raise ExcludedRecordError(f"The record must have one of {kind}, got {len(files)}.")
+    return base / files[0]
+
+
+def read_labels(path: Path) -> LabelMap:
+    """Read a label map.
+
+    Raises:
+        ExcludedRecordError: if it is not a label map.
+    """
+    try:
+        return read_label_map(path)
+    except ValueError as error:
+        raise ExcludedRecordError(f"The label map cannot be used: {error}.") from error
+
+
+def check_grid(labels: LabelMap, shape: tuple[int, ...], affine: NDArray[np.float64], name: str) -> None:
+    """Compare the grids of a label map and an image in canonical orientation.
+
+    Raises:
+        ExcludedRecordError: if they differ.
+    """
+    if labels[0].shape != shape:
+        raise ExcludedRecordError(f"Shape of the {name} must be that of the image {shape}, got {labels[0].shape}.")
+    corners = np.array([[i, j, k, 1.0] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])])
+    distance = float(np.abs(corners @ (np.linalg.inv(affine) @ labels[1] - np.eye(4)).T).max())
+    if distance > GRID_TOLERANCE:
+        raise ExcludedRecordError(f"The {name} is {distance:.1f} voxels from the image.")
+
+
+def image_name(record: Record) -> str:
+    """Return the image paths of a record as one text."""
+    return ";".join(record.images)
+
+
+def run_jobs(
+    work: Callable[[Job], Outcome],
+    jobs: Sequence[Job],
+    workers: int,
+    title: str,
+    prepare: Callable[[], None] | None = None,
+) -> list[Outcome]:
+    """Run ``work`` on each job in order, in this process for one worker.
+
+    Args:
+        workers: processes; at least 1.
+        title: of the progress bar.
+        prepare: called once in each new process.
+
+    Raises:
+        ValueError: if ``workers`` is less than 1.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers == 1 or not jobs:
+        return list(track(map(work, jobs), title, len(jobs)))
+    # children forked from a process that has used torch can hang in its thread pools
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, prepare) as pool:
+        outcomes: Iterator[Outcome] = pool.map(work, jobs, chunksize=4)
+        return list(track(outcomes, title, len(jobs)))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table atomically."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

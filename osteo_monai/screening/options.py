@@ -1,0 +1,125 @@
+"""Options of a screening as typed values; parsing of command line text is not done here."""
+
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Literal, TypeAlias
+
+from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
+from osteo_monai.screening.gates.limits import DEFAULT_LIMITS, Limits
+from osteo_monai.utils.text import listed
+
+__all__ = [
+    "Calibration",
+    "InternalCalibration",
+    "PhysicsCalibration",
+    "RadiographOptions",
+    "RegistryCalibration",
+    "ScreeningOptions",
+    "UserCalibration",
+]
+
+
+@dataclass(frozen=True)
+class PhysicsCalibration:
+    """The line computed for the tube voltage of the scan."""
+
+
+@dataclass(frozen=True)
+class InternalCalibration:
+    """The line fitted to tissues of the patient."""
+
+
+@dataclass(frozen=True)
+class RegistryCalibration:
+    """A published line by its name; an unverified one is used with a warning."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name of a registry calibration must not be empty")
+
+
+@dataclass(frozen=True)
+class UserCalibration:
+    """density = slope * HU + intercept, in mg/cm3 of the standard of the thresholds."""
+
+    slope: float
+    intercept: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.slope) and isfinite(self.intercept)):
+            raise ValueError(f"slope and intercept must be finite, got {self.slope:g} and {self.intercept:g}")
+
+
+Calibration: TypeAlias = PhysicsCalibration | InternalCalibration | RegistryCalibration | UserCalibration
+
+
+@dataclass(frozen=True)
+class ScreeningOptions:
+    """Options of the screening of a CT; every choice is recorded in the result.
+
+    Attributes:
+        levels: levels to measure; if one of them is not complete, the study is refused. ``None``: L1 and L2 if both are
+            complete, else only L1.
+        thresholds: density thresholds of the classes.
+        calibration: conversion from HU to mg/cm3.
+        kvp: tube voltage in kV if missing from the header; never overrides a header.
+        limits: limits of the quality gates.
+
+    Raises:
+        ValueError: if levels are empty or repeated.
+    """
+
+    levels: tuple[VertebraLevel, ...] | None = None
+    thresholds: DensityThresholds = field(default_factory=DensityThresholds)
+    calibration: Calibration = field(default_factory=PhysicsCalibration)
+    kvp: float | None = None
+    limits: Limits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):
+            names = [str(level) for level in self.levels]
+            raise ValueError(f"levels must contain at least one level and no duplicates, got {names}")
+
+
+Fact: TypeAlias = Literal["age", "sex", "height", "weight"]
+
+_FACTS: tuple[Fact, ...] = ("age", "sex", "height", "weight")
+_RANGES = {"age": (0.0, 120.0, "years"), "height": (30.0, 250.0, "cm"), "weight": (1.0, 400.0, "kg")}
+"""Lowest and highest value and unit, as in a data manifest."""
+
+SCREENED_VIEWS = (View.CHEST_FRONTAL, View.LUMBAR_AP, View.LUMBAR_LATERAL)
+"""Views with a model."""
+
+
+@dataclass(frozen=True)
+class RadiographOptions:
+    """Facts about the radiographs of one patient; they override the header.
+
+    Attributes:
+        view: view of the radiographs if neither header nor image identifies it; other views are refused.
+        age, sex, height, weight: of the patient, in years, cm and kg.
+
+    Raises:
+        ValueError: if the view has no model or a value is out of range.
+    """
+
+    view: View | None = None
+    age: float | None = None
+    sex: Sex | None = None
+    height: float | None = None
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.view is not None and self.view not in SCREENED_VIEWS:
+            raise ValueError(f"view must be {listed(SCREENED_VIEWS, 'or')}, got '{self.view}'")
+        for name, (low, high, unit) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # NaN is out of range, too
+                raise ValueError(f"{name} must be between {low:g} and {high:g} {unit}, got {value:g}")
+
+    @property
+    def given(self) -> tuple[Fact, ...]:
+        """Names of the patient facts that are set."""
+        return tuple(name for name in _FACTS if getattr(self, name) is not None)

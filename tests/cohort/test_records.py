@@ -1,0 +1,33 @@
+"""Work on many records and the reasons of exclusions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from osteo_monai.cohort.records import ExcludedRecordError, check_grid, only_file, run_jobs
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_run_in_order_in_any_number_of_processes(workers: int) -> None:
+    assert run_jobs(abs, [-1, 2, -3], workers, "Counting") == [1, 2, 3]
+    assert run_jobs(abs, [], workers, "Counting") == []
+
+
+@pytest.mark.parametrize(("names", "count"), [((), 0), (None, 0), (("a", "b"), 2)])
+def test_a_record_must_have_one_file(names: tuple[str, ...] | None, count: int) -> None:
+    with pytest.raises(ExcludedRecordError, match=rf"must have one of images, got {count}\."):
+        only_file(names, Path("x"), "images")
+    assert only_file("a", Path("x"), "images") == only_file(("a",), Path("x"), "images") == Path("x/a")
+
+
+def test_grids_may_differ_by_a_tenth_of_a_voxel() -> None:
+    labels, affine = np.zeros((3, 3, 3), np.uint8), np.eye(4)
+    moved = affine.copy()
+    moved[0, 3] = 0.09
+    check_grid((labels, affine), (3, 3, 3), moved, "label")
+    moved[0, 3] = 0.11
+    with pytest.raises(ExcludedRecordError, match=r"0\.1 voxels from the image"):
+        check_grid((labels, affine), (3, 3, 3), moved, "label")
+    with pytest.raises(ExcludedRecordError, match="must be that of the image"):
+        check_grid((labels, affine), (3, 3, 4), affine, "label")
