@@ -1,6 +1,5 @@
 """``osteo-monai bundle``: configs and weights of MONAI bundles."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +14,11 @@ from osteo_monai.cli.options import (
     OutputFolder,
     Overwrite,
     TrainingSettings,
-    bundle_folder,
     existing_file,
     parse_sizes,
+    source_folder,
 )
 from osteo_monai.cli.output import check_folder, check_products, show
-from osteo_monai.utils.files import write_text
 
 __all__ = ["export", "merge", "train_sizes"]
 
@@ -31,19 +29,18 @@ PAN_SIZES = (50, 100, 200, 300, 500, 1096)
 def merge(
     bundles: Annotated[
         list[Path],
-        typer.Argument(parser=bundle_folder, metavar="BUNDLE", help="Folders of bundles, such as bundles/NAME."),
+        typer.Argument(parser=source_folder, metavar="BUNDLE", help="Folders of bundles, such as bundles/NAME."),
     ],
 ) -> None:
-    """Write configs/inference.json of bundles from common.json and inference_overlay.json."""
+    """Write the configs of bundles that are merged from other configs: inference.json, and those of bundles/_shared."""
     overlays = [folder / "configs" / "inference_overlay.json" for folder in bundles]
     if missing := [path for path in overlays if not path.is_file()]:
         raise ArgumentError([f"BUNDLE must hold configs/{path.name}, got '{path.parents[1]}'" for path in missing])
-    from osteo_monai.bundle import merge_inference_config
+    from osteo_monai.bundle import write_merged_configs
 
     for folder in bundles:
-        target = folder / "configs" / "inference.json"
-        write_text(target, json.dumps(merge_inference_config(folder), indent=4) + "\n")
-        show(f"Config: {target}")
+        for target in write_merged_configs(folder):
+            show(f"Config: {target}")
 
 
 def export(
@@ -86,7 +83,7 @@ def train_sizes(
     Writes training_size.csv, training_size.png and one folder per size.
     """
     check_folder(output, (), overwrite=True)
-    from osteo_monai.evaluation import training_size_curve
+    from osteo_monai.experiments.training_size import training_size_curve
 
     with logger_level("osteo_monai", logging.INFO):
         rows = training_size_curve(bundle, sizes, output, settings)

@@ -54,7 +54,7 @@ def segment(
     if output.resolve() == path.resolve():
         raise ArgumentError([f"--output must be another file than MANIFEST, got '{output}'"])
     check_products([output], overwrite)
-    from osteo_monai.cohort.segment import segment_cohort
+    from osteo_monai.cohort import segment_cohort
 
     done = segment_cohort(
         path, output, folder=folder, device=device, levels=tuple(levels), workers=workers, overwrite=overwrite
@@ -86,7 +86,7 @@ def measure(
 
     Writes predictions tables for 'osteo-monai evaluate', hu_l1_pickhardt.csv and hu_line_bmd.csv, and excluded.csv.
     """
-    from osteo_monai.cohort.segment import MEASURE_FILES, measure_cohort
+    from osteo_monai.cohort.measure import MEASURE_FILES, measure_cohort
 
     check_folder(output, MEASURE_FILES, overwrite)
     done = measure_cohort(path, output, source=source, workers=workers)

@@ -20,8 +20,7 @@ from osteo_monai.cli.output import check_folder, progress, show, track_run
 from osteo_monai.utils.files import file_sha256
 
 if TYPE_CHECKING:
-    from osteo_monai.reporting.evidence import EvidenceOptions
-    from osteo_monai.reporting.evidence.evidence import Evidence
+    from osteo_monai.reporting.evidence import Evidence, EvidenceOptions
     from osteo_monai.statistics.proportions import Interval
 
 __all__ = ["evidence"]

@@ -20,9 +20,10 @@ from osteo_monai.cli.options import (
 )
 from osteo_monai.cli.output import check_folder, check_products, console, show
 from osteo_monai.domain import MineralStandard
+from osteo_monai.utils.files import file_sha256
 
 if TYPE_CHECKING:
-    from osteo_monai.data import Build, Manifest
+    from osteo_monai.data import Build, BuildProducts, Manifest
 
 __all__ = ["build", "describe", "join", "split", "validate"]
 
@@ -86,11 +87,12 @@ def build(
     For --output one.json it also writes one.exclusions.csv (one row per excluded subject, with the reason) and the flow
     diagram one.flow.png and one.flow.svg.
     """
-    from osteo_monai.data import BuildOptions, build_manifest, write_manifest
+    from osteo_monai.data import BuildOptions, build_manifest, build_products, write_manifest
 
+    products = build_products(output)
     checks = OptionChecks()
     with checks.collect():
-        check_products(build_products(output), overwrite)
+        check_products(products.files, overwrite)
     names: dict[str, str] = {}
     for text in columns or ():
         with checks.collect():
@@ -112,7 +114,7 @@ def build(
     checks.finish()
     built = build_manifest(options)
     checksum = write_manifest(built.manifest, output)
-    _write_losses(built, output)
+    _write_losses(built, products)
     for stage in built.stages:
         show(f"{stage.label}: {stage.count}")
         for reason, count in stage.excluded:
@@ -124,20 +126,13 @@ def build(
     show(f"Manifest: {output}, sha256 {checksum}")
 
 
-def build_products(manifest: Path) -> list[Path]:
-    """Return all files that ``build`` writes: the manifest, the exclusions, and the flow diagram as PNG and SVG."""
-    stem = manifest.name.removesuffix(".json")
-    return [manifest, *(manifest.with_name(f"{stem}.{end}") for end in ("exclusions.csv", "flow.png", "flow.svg"))]
-
-
-def _write_losses(built: "Build", manifest: Path) -> None:
+def _write_losses(built: "Build", products: "BuildProducts") -> None:
     from osteo_monai.reporting.cohort import write_flow
 
-    _, exclusions, png, svg = build_products(manifest)
-    built.write_exclusions(exclusions)
-    with TemporaryDirectory(dir=manifest.parent) as folder:
+    built.write_exclusions(products.exclusions)
+    with TemporaryDirectory(dir=products.manifest.parent) as folder:
         write_flow(built.stages, Path(folder), built.manifest.header.virtual)
-        for target in (png, svg):
+        for target in (products.flow_png, products.flow_svg):
             os.replace(Path(folder) / f"flow{target.suffix}", target)
 
 
@@ -212,11 +207,10 @@ def validate(
     Exit code 2 if there is a problem.
     """
     from osteo_monai.data import read_manifest
-    from osteo_monai.utils.files import manifest_sha256
 
     manifest = read_manifest(path, check_files=files, check_content=files)
     count = sum(len(records) for records in manifest.splits.values())
-    show(f"{path.name} is a valid manifest of {count} records, sha256 {manifest_sha256(path)}.")
+    show(f"{path.name} is a valid manifest of {count} records, sha256 {file_sha256(path)}.")
 
 
 def describe(

@@ -7,12 +7,16 @@ A parser raises ``typer.BadParameter`` with ``must be ..., got ...``; the name o
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel
+from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.text import listed
+
+if TYPE_CHECKING:
+    from osteo_monai.screening.options import Calibration
 
 T = TypeVar("T", bound=str)
 
@@ -68,6 +72,26 @@ def parse_thresholds(text: str | DensityThresholds) -> DensityThresholds:
             f"must be two rising positive numbers in mg/cm3 such as 80,120, got '{text}'"
         ) from None
     return default if (low, high) == (default.osteoporosis_below, default.normal_above) else thresholds
+
+
+def parse_calibration(text: str) -> "Calibration":
+    """Return a calibration: ``physics``, ``internal``, ``registry:NAME`` or ``user:SLOPE,INTERCEPT``."""
+    from osteo_monai.screening import options
+
+    method, _, value = text.partition(":")
+    try:
+        if method == "user":
+            slope, intercept = (float(part) for part in value.split(","))
+            return options.UserCalibration(slope, intercept)
+        if method == "registry":
+            return options.RegistryCalibration(value)
+    except ValueError:
+        pass  # the message below names all forms
+    if text == "physics":
+        return options.PhysicsCalibration()
+    if text == "internal":
+        return options.InternalCalibration()
+    raise ValueError(f"--calibration must be physics, internal, registry:NAME or user:SLOPE,INTERCEPT, got '{text}'")
 
 
 def parse_device(text: str) -> str:
@@ -133,12 +157,22 @@ def existing_folder(text: str | Path) -> Path:
     return path
 
 
-def bundle_folder(text: str | Path) -> Path:
-    """Return the folder of a bundle, which holds ``configs/common.json``."""
+def source_folder(text: str | Path) -> Path:
+    """Return the folder of a bundle whose configs are written, which holds ``configs/common.json``."""
     path = Path(text)
     if not (path / "configs" / "common.json").is_file():
         raise typer.BadParameter(f"must be the folder of a bundle with configs/common.json, got '{text}'")
     return path
+
+
+def bundle_folder(text: str | Path) -> Path:
+    """Return the folder of a bundle given its folder or name."""
+    from osteo_monai.bundle import find_bundle
+
+    try:
+        return find_bundle(text)
+    except ModelMissingError:
+        raise typer.BadParameter(f"must be the name or folder of a bundle, got '{text}'") from None
 
 
 def given(context: typer.Context, panel: str) -> list[str]:
@@ -163,7 +197,7 @@ ManifestFile = Annotated[
     Path, typer.Argument(parser=existing_file, metavar="MANIFEST", help="Data manifest, JSON (docs/manifests.md).")
 ]
 BundleFolder = Annotated[
-    Path, typer.Argument(parser=bundle_folder, metavar="BUNDLE", help="Folder of a bundle, such as bundles/NAME.")
+    Path, typer.Argument(parser=bundle_folder, metavar="BUNDLE", help="Name or folder of a bundle.")
 ]
 TrainingSettings = Annotated[
     Mapping[str, Any],

@@ -45,7 +45,7 @@ def cross_validate(
     """
     check_folder(output, (), overwrite=True)
     overlays = _overlays(bundle, overlay or [])
-    from osteo_monai.radiographs import cross_validate as train_folds
+    from osteo_monai.experiments.cross_validation import cross_validate as train_folds
 
     with logger_level("osteo_monai", logging.INFO):
         table = train_folds(bundle, output, str(data_source), folds, overlays, settings)
@@ -72,7 +72,7 @@ def fuse(
     check_products([output], overwrite)
     if len(files) < 2:
         raise ArgumentError([f"TABLE must be two or more tables, got {len(files)}"])
-    from osteo_monai.radiographs import fuse_views
+    from osteo_monai.statistics.fusion import fuse_views
 
     with _table_errors():
         count = fuse_views(files, output, model)
@@ -86,7 +86,7 @@ def heat(
     ],
 ) -> None:
     """Show which share of the heat maps lies on bone, by cohort."""
-    from osteo_monai.radiographs import heat_shares
+    from osteo_monai.statistics.heat_shares import heat_shares
 
     with _table_errors():
         rows = heat_shares(table)

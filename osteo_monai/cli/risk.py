@@ -38,8 +38,6 @@ def calibrate(
     overwrite: Overwrite = False,
 ) -> None:
     """Calibrate predicted risks on the cohort 'validation', which the models were not trained on."""
-    from osteo_monai.risk import calibration
-
     checks = OptionChecks()
     named: dict[str, Path] = {}
     for text in sources:
@@ -52,12 +50,9 @@ def calibrate(
     with checks.collect():
         check_products(products, overwrite)
     checks.finish()
-    fitted = {name: calibration.fit_risk(path) for name, path in named.items()}
-    if tables is not None:
-        for name, path in named.items():
-            calibration.calibrate_table(fitted[name], path, tables / f"{name}.csv")
-    calibration.write_risk(fitted, output)
-    for name, fit in fitted.items():
+    from osteo_monai.risk import calibrate_risks
+
+    for name, fit in calibrate_risks(named, output, tables).items():
         spread = "" if fit.network_sd is None else f", SD of the logit between networks {fit.network_sd:.2f}"
         cutoff = ", ".join(f"{rule} {value:.3f}" for rule, value in fit.thresholds.items())
         show(

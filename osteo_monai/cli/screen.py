@@ -14,6 +14,7 @@ from osteo_monai.cli.options import (
     Overwrite,
     choice,
     given,
+    parse_calibration,
     parse_levels,
     parse_sex,
     parse_thresholds,
@@ -24,9 +25,8 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
-    from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions
+    from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
     from osteo_monai.screening.result import RadiographRisk, RiskOpinion, ScreeningResult
-    from osteo_monai.screening.studies import Study
 
 __all__ = ["exit_code", "result_lines", "screen"]
 
@@ -123,11 +123,12 @@ def screen(
     Exit codes: 0 all measured, 1 unexpected error, 2 unusable input or wrong argument, 3 refused with a reason (of many
     studies: at least one), 4 model not installed.
     """
-    from osteo_monai.screening.studies import Study, find_screenable
+    from osteo_monai.screening import Study, find_screenable
+    from osteo_monai.screening_files import OUTPUT_FILES
 
     checks = OptionChecks()
     with checks.collect():
-        check_folder(output, ("result.json", "summary.csv"), overwrite)
+        check_folder(output, (*OUTPUT_FILES, "summary.csv", "summary.json"), overwrite)
     try:
         studies = find_screenable(path)
         kinds = {study.kind for study in studies}
@@ -168,7 +169,10 @@ def _ct_options(
     from osteo_monai.screening import ScreeningOptions
 
     return ScreeningOptions(
-        levels=None if levels is None else tuple(levels), thresholds=thresholds, calibration=calibration, kvp=kvp
+        levels=None if levels is None else tuple(levels),
+        thresholds=thresholds,
+        calibration=parse_calibration(calibration),
+        kvp=kvp,
     )
 
 
@@ -196,7 +200,7 @@ class _Screening:
     def load(self) -> None:
         """Load the CT models; those of radiographs are loaded when a view first needs them."""
         if self.ct is not None:
-            from osteo_monai.screening.ct.pipeline import load_models
+            from osteo_monai.screening import load_models
 
             self.models = load_models(self.device)
         if self.radiographs is not None:
@@ -207,27 +211,17 @@ class _Screening:
     def __call__(
         self, study: "Study", output: Path, name: str, on_stage: Callable[[str], None] = lambda stage: None
     ) -> "ScreeningResult":
-        if study.kind == "radiograph":
-            from osteo_monai.screening.radiographs.pipeline import screen_radiographs
+        from osteo_monai.screening_files import screen_to_folder
 
-            return screen_radiographs(
-                study.files,
-                output,
-                models=self.radiograph_models,
-                options=self.radiographs,
-                device=self.device,
-                study=name,
-                on_stage=on_stage,
-            )
-        from osteo_monai.screening.ct.pipeline import screen as screen_ct
-
-        return screen_ct(
-            study.path,
+        return screen_to_folder(
+            study,
             output,
-            models=self.models,
-            options=self.ct,
+            name=name,
             device=self.device,
-            study=name,
+            options=self.ct,
+            models=self.models,
+            radiograph_options=self.radiographs,
+            radiograph_models=self.radiograph_models,
             on_stage=on_stage,
         )
 
@@ -242,7 +236,7 @@ def _screen_one(study: "Study", path: Path, output: Path, screening: _Screening)
 def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, screening: _Screening) -> ExitCode:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from osteo_monai.screening.studies import screen_folder
+    from osteo_monai.screening import screen_folder
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     terminal = console()

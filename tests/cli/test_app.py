@@ -95,7 +95,7 @@ def test_group_without_verb_shows_its_help_and_exits_2(words: list[str], capsys:
         (["evidence", "gone.csv", "-o", "out"], "STUDIES must be an existing file, got 'gone.csv'"),
         (["radiograph", "heat", "gone.csv"], "TABLE must be an existing file, got 'gone.csv'"),
         (["bundle", "merge", "gone"], "BUNDLE must be the folder of a bundle with configs/common.json, got 'gone'"),
-        (["bundle", "train-sizes", "gone", "-o", "out"], "BUNDLE must be the folder of a bundle"),
+        (["bundle", "train-sizes", "gone", "-o", "out"], "BUNDLE must be the name or folder of a bundle, got 'gone'"),
         (["virtual", "ct", "-o", "out", "--sex", "x"], "--sex must be female, male, F or M, got 'x'"),
         (["virtual", "ct", "-o", "out", "--kvp", "abc"], "--kvp must be a valid number, got 'abc'"),
         (["virtual", "ct", "-o", "out", "--kvp", "20"], "--kvp must be greater than or equal to 70, got '20'"),

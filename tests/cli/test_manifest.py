@@ -147,7 +147,7 @@ def test_value_error_of_the_computation_is_unexpected(
         raise ValueError("cannot reshape array")
 
     monkeypatch.setattr("osteo_monai.cohort.segment.segment_cohort", fail)
-    monkeypatch.setattr("osteo_monai.cohort.segment.measure_cohort", fail)
+    monkeypatch.setattr("osteo_monai.cohort.measure.measure_cohort", fail)
     for words in (["manifest", "segment"], ["measure"]):
         assert run([*words, str(manifest), "-o", str(tmp_path / "new")]) == 1
         assert "An unexpected error stopped the command (ValueError)" in capsys.readouterr().err

@@ -38,6 +38,7 @@ def bundle(tmp_path: Path) -> Path:
     configs.mkdir(parents=True)
     (configs / "common.json").write_text('{"a": 1}')
     (configs / "inference_overlay.json").write_text('{"b": 2}')
+    (configs / "inference.json").write_text("{}")
     return configs.parent
 
 
@@ -83,7 +84,7 @@ def test_train_passes_its_options(tables: tuple[str, str], tmp_path: Path, monke
         calls.append(arguments)
         return People(), []
 
-    monkeypatch.setattr("osteo_monai.risk.clinical.train_and_predict", train_and_predict)
+    monkeypatch.setattr("osteo_monai.risk.train_and_predict", train_and_predict)
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{}")
     output = tmp_path / "out"
@@ -140,7 +141,7 @@ def test_cross_validate_passes_its_options(
         calls.append(arguments)
         return Path("predictions.csv")
 
-    monkeypatch.setattr("osteo_monai.radiographs.cross_validate", cross_validate)
+    monkeypatch.setattr("osteo_monai.experiments.cross_validation.cross_validate", cross_validate)
     manifest = tmp_path / "manifest.json"
     manifest.touch()
     output = tmp_path / "folds"
@@ -191,7 +192,7 @@ def test_train_sizes_passes_its_options(
         calls.append((sizes, settings))
         return [{"images": 50.0, "mean": 0.9, "std": 0.1}]
 
-    monkeypatch.setattr("osteo_monai.evaluation.training_size_curve", curve)
+    monkeypatch.setattr("osteo_monai.experiments.training_size.training_size_curve", curve)
     words = ["bundle", "train-sizes", str(bundle), "-o", str(tmp_path / "curve")]
     assert run(words) == 0
     assert "50 training images: Dice 0.9000 +- 0.1000" in capsys.readouterr().out

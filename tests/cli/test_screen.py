@@ -10,6 +10,7 @@ import pytest
 
 from osteo_monai.cli import run
 from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity, VertebraLevel
+from osteo_monai.screening import Study, UserCalibration
 from osteo_monai.screening.result import Density, HUStatistics, LevelMeasurement, ScreeningResult
 
 Capture = pytest.CaptureFixture[str]
@@ -50,7 +51,7 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load no network."""
-    monkeypatch.setattr("osteo_monai.screening.ct.pipeline.load_models", lambda device: None)
+    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device: None)
 
 
 def measured(study: str, count: int, **fields: Any) -> ScreeningResult:
@@ -92,20 +93,20 @@ def screening(monkeypatch: pytest.MonkeyPatch) -> "Screening":
 
 
 class Screening:
-    """Replaces the screening of CT."""
+    """Replaces the screening of one study."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Call] = []
         self.answer: Callable[[str], ScreeningResult] = lambda study: measured(study, 2)
 
-        def screen(path: Path, output: Path, **options: Any) -> ScreeningResult:
-            self.calls.append((path, output, options))
-            result = self.answer(path.name)
+        def screen(study: Study, output: Path, **options: Any) -> ScreeningResult:
+            self.calls.append((study.path, output, options))
+            result = self.answer(study.path.name)
             output.mkdir(parents=True, exist_ok=True)
             result.write(output / "result.json")
             return result
 
-        monkeypatch.setattr("osteo_monai.screening.ct.pipeline.screen", screen)
+        monkeypatch.setattr("osteo_monai.screening_files.screen_to_folder", screen)
 
 
 # --- options -----
@@ -133,7 +134,7 @@ def test_options_reach_the_pipeline(screening: Screening, ct: Path, tmp_path: Pa
     assert options.levels == ("L1",)
     assert (options.thresholds.osteoporosis_below, options.thresholds.normal_above) == (50, 110)
     assert options.thresholds.source == "given by the user"
-    assert (options.calibration, options.kvp) == ("user:0.8,-2", 100)
+    assert (options.calibration, options.kvp) == (UserCalibration(0.8, -2), 100)
 
 
 def test_defaults(screening: Screening, ct: Path, tmp_path: Path) -> None:
@@ -207,22 +208,19 @@ def test_an_existing_result_does_not_hide_a_wrong_age(picture: Path, tmp_path: P
 
 @pytest.mark.parametrize("word", ["female", "FEMALE", "f", "F"])
 def test_sex_has_one_form_for_all_commands(
-    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+    screening: Screening, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
+    screening.answer = refused
     values: list[object] = []
-
-    def screen_radiographs(files: object, output: Path, **options: Any) -> ScreeningResult:
-        values.append(options["options"].sex)
-        return refused("x")
 
     def write_virtual_study(output: Path, seed: int, **options: Any) -> Path:
         values.append(options["sex"])
         return output
 
-    monkeypatch.setattr("osteo_monai.screening.radiographs.pipeline.screen_radiographs", screen_radiographs)
     monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", write_virtual_study)
     assert run(["screen", str(picture), "-o", str(tmp_path / "out"), "--sex", word]) == 3
     assert run(["virtual", "ct", "-o", str(tmp_path / "ct"), "--sex", word]) == 0
+    values.append(screening.calls[0][2]["radiograph_options"].sex)
     assert values == ["F", "F"]
 
 
@@ -318,27 +316,13 @@ def test_facts_of_a_person_are_refused_for_many_studies(
 
 
 def test_radiographs_and_ct_of_one_folder(
-    screening: Screening,
-    nifti: Callable[[str], Path],
-    picture: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    no_models: None,
+    screening: Screening, nifti: Callable[[str], Path], picture: Path, tmp_path: Path, no_models: None
 ) -> None:
-    pictures: list[tuple[Any, Any]] = []
-
-    def screen_radiographs(files: Any, output: Path, **options: Any) -> ScreeningResult:
-        pictures.append((files, options["options"]))
-        return ScreeningResult(study=options["study"], modality="radiograph", verdict="refused", findings=())
-
-    monkeypatch.setattr("osteo_monai.screening.radiographs.pipeline.screen_radiographs", screen_radiographs)
+    screening.answer = refused
     nifti("ct.nii.gz")
-    output = tmp_path / "out"
-    words = ["screen", str(tmp_path), "-o", str(output), "--levels", "L1", "--view", "lumbar_ap"]
+    words = ["screen", str(tmp_path), "-o", str(tmp_path / "out"), "--levels", "L1", "--view", "lumbar_ap"]
     assert run(words) == 3
-    ((path, _, keywords),) = screening.calls
-    assert (path.name, keywords["options"].levels) == ("ct.nii.gz", ("L1",))
-    ((files, options),) = pictures
-    assert ([file.name for file in files], options.view) == (["spine.png"], "lumbar_ap")
-    rows = json.loads((output / "summary.json").read_text())
-    assert [(row["study"], row["modality"]) for row in rows] == [("ct.nii.gz", "ct"), ("spine.png", "radiograph")]
+    assert [path.name for path, _, _ in screening.calls] == ["ct.nii.gz", "spine.png"]
+    for _, _, keywords in screening.calls:
+        assert keywords["options"].levels == ("L1",)
+        assert keywords["radiograph_options"].view == "lumbar_ap"
