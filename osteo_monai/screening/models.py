@@ -14,8 +14,8 @@ from osteo_monai.utils.devices import torch_device
 if TYPE_CHECKING:
     import torch
 
+    from osteo_monai.risk import RiskModel
     from osteo_monai.risk.calibration import RiskCalibration
-    from osteo_monai.risk.clinical import RiskModel
 
 __all__ = [
     "Bundle",
@@ -212,7 +212,7 @@ class RadiographModels:
         Raises:
             UnusableInputError: if it is missing or damaged.
         """
-        from osteo_monai.risk.clinical import load_risk_model
+        from osteo_monai.risk import load_risk_model
 
         return _kept(self._risk_models, name, lambda: load_risk_model(_weights_folder(CHEST_BUNDLE), name))
 

@@ -22,8 +22,8 @@ from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, 
 from osteo_monai.bundle import find_bundle, load_bundle
 from osteo_monai.domain import Severity, Sex, View
 from osteo_monai.imaging.radiograph import read_radiograph
+from osteo_monai.risk import FEATURES, ModelFacts, RiskModel
 from osteo_monai.risk.calibration import RiskCalibration, read_risk, write_risk
-from osteo_monai.risk.clinical import FEATURES, ModelFacts, RiskModel
 from osteo_monai.screening import (
     RadiographImages,
     RadiographModels,
