@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, MineralStandard, VertebraLevel
+from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement import tissues
 from osteo_monai.measurement.calibration import TissueSample, calibrate, density, mean_density, widened
 from osteo_monai.measurement.frame import body_frame
@@ -247,7 +248,7 @@ def _calibration_used(
     assumed = checked.kvp is None and isinstance(options.calibration, PhysicsCalibration)
     kvp = options.limits[KVP_REFERENCE] if assumed else checked.kvp
     try:
-        used = line_of(options.calibration, kvp, options.thresholds.standard, samples)
+        used = line_of(options.calibration, checked.volume, kvp, options.thresholds.standard, samples)
     except ValueError as error:
         return None, [calibration_not_possible(str(error))]
     if assumed:
@@ -258,9 +259,20 @@ def _calibration_used(
 
 
 def line_of(
-    method: Calibration, kvp: float | None, standard: MineralStandard, samples: Mapping[str, TissueSample]
+    method: Calibration,
+    volume: CTVolume,
+    kvp: float | None,
+    standard: MineralStandard,
+    samples: Mapping[str, TissueSample],
 ) -> CalibrationUsed:
     """Return the line from HU to mg/cm3 by one method.
+
+    Args:
+        method: with its parameters.
+        volume: for methods that measure objects in the scan.
+        kvp: tube voltage in kV; ``None`` if unknown.
+        standard: mineral of the density.
+        samples: tissues of the patient.
 
     Raises:
         ValueError: if the method cannot be applied.

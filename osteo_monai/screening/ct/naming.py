@@ -56,7 +56,7 @@ class NamingModel:
             bound the certainty of a name that is based on ribs only.
         ribs_one_low: probability that it classifies a process as a rib (project custom, simulated at 1.5 %).
         name_trust: weight of the votes for names, shared by all bodies, since their errors are correlated (project
-            custom: the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, each time with confidence).
+            custom: the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, always with confidence).
         name_range: votes for names below the best one by more than this count as this value below.
     """
 

@@ -1,216 +1,29 @@
 """Radiographs from file to report: both bundles with random weights, their calibration, refusals, many studies."""
 
-import csv
-import json
 import math
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-import pydicom
 import pytest
 import torch
-import xgboost
-from monai.bundle import ConfigParser
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
-from osteo_monai.bundle import find_bundle, load_bundle
+from osteo_monai.bundle import load_bundle
 from osteo_monai.domain import Severity, Sex, View
 from osteo_monai.imaging.radiograph import read_radiograph
-from osteo_monai.risk import FEATURES, ModelFacts, RiskModel
-from osteo_monai.risk.calibration import RiskCalibration, read_risk, write_risk
+from osteo_monai.risk.calibration import write_risk
 from osteo_monai.screening import (
     RadiographImages,
     RadiographModels,
     RadiographOptions,
-    ScreeningResult,
-    find_screenable,
-    screen_folder,
     screen_radiographs,
 )
 from osteo_monai.screening.models import CHEST_BUNDLE, LUMBAR_BUNDLE
-from osteo_monai.screening.result import RadiographRisk, RiskOpinion
-from osteo_monai.screening_files import screen_to_folder
 
-SMALL: dict[str, dict[str, Any]] = {
-    CHEST_BUNDLE: {"patch_size": 16, "network": {"width": 16, "heads": 2, "layers": 1}, "views": [((), "model.pt")]},
-    LUMBAR_BUNDLE: {
-        "patch_size": [64, 32],
-        "network": {"width": 0.0625},
-        "views": [((), "model.pt"), (("lateral",), "model_lateral.pt")],
-    },
-}
-PATIENT = {"age": 70.0, "sex": Sex.FEMALE, "height": 160.0, "weight": 55.0}
-
-
-def calibration(name: str, intercept: float, network_sd: float | None, cutoff: float) -> RiskCalibration:
-    return RiskCalibration(
-        model=name,
-        virtual=True,
-        people=800,
-        with_osteoporosis=200,
-        intercept=intercept,
-        slope=0.8,
-        covariance=((0.01, 0.0), (0.0, 0.01)),
-        network_sd=network_sd,
-        thresholds={"sensitivity_90": cutoff},
-        source_sha256="0" * 64,
-    )
-
-
-CALIBRATIONS = {
-    CHEST_BUNDLE: {
-        "chest_frontal": calibration("chest", -1.0, 0.3, 0.01),
-        "combined": calibration("combined", 0.0, None, 0.99),
-        "clinical": calibration("clinical", 0.0, None, 0.5),
-    },
-    LUMBAR_BUNDLE: {
-        "lumbar_ap": calibration("ap", -1.0, 0.3, 0.2),
-        "lumbar_lateral": calibration("lateral", -1.2, 0.4, 0.2),
-        "fused": calibration("fused", -1.1, None, 0.2),
-    },
-}
-
-
-def risk_model(name: str) -> RiskModel:
-    """A few trees on made-up people, whose risk rises with the last feature."""
-    rng = np.random.default_rng(0)
-    features = FEATURES[name]  # type: ignore[index]
-    values = rng.uniform(0, 1, (200, len(features))) * [1, 90, 180, 80, 30, 1][: len(features)]
-    truth = values[:, -1] > np.median(values[:, -1])
-    data = xgboost.DMatrix(values, label=truth, feature_names=list(features))
-    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 2, "nthread": 1, "eta": 0.2}, data, 10)
-    facts = {"training_people": 200, "training_with_osteoporosis": 100, "training_lacking": {}, "parameters": {}}
-    return RiskModel(
-        booster,
-        ModelFacts(
-            model=name,
-            features=features,
-            virtual=True,
-            log_loss=0.5,
-            seed=0,
-            manifest_sha256="",
-            scores_sha256="",
-            **facts,
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Both bundles with small networks of random weights, their calibrations, and the models on facts."""
-    root = tmp_path_factory.mktemp("bundles")
-    torch.manual_seed(1)
-    for name, small in SMALL.items():
-        folder = root / name
-        shutil.copytree(find_bundle(name) / "configs", folder / "configs")
-        config = json.loads((folder / "configs" / "inference.json").read_text())
-        config["patch_size"], config["amp"] = small["patch_size"], False
-        config["network_def"] |= small["network"]
-        (folder / "configs" / "inference.json").write_text(json.dumps(config))
-        (folder / "models").mkdir()
-        for overlays, weights in small["views"]:
-            files = [folder / "configs" / f"{part}.json" for part in ("inference", *overlays)]
-            network = ConfigParser(ConfigParser.load_config_files(files)).get_parsed_content("network_def")
-            torch.save(network.state_dict(), folder / "models" / weights)
-        write_risk(CALIBRATIONS[name], folder / "models" / "risk.json")
-    for name in ("clinical", "combined"):
-        risk_model(name).save(root / CHEST_BUNDLE / "models")
-    return root
-
-
-@pytest.fixture
-def bundles(made: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("OSTEO_BUNDLES", str(made))
-    return made
-
-
-@pytest.fixture
-def copied(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The same bundles, to be spoilt."""
-    folder = tmp_path / "bundles"
-    shutil.copytree(made, folder)
-    monkeypatch.setenv("OSTEO_BUNDLES", str(folder))
-    return folder
-
-
-def pixels(seed: int = 0, shape: Any = (300, 280)) -> np.ndarray:
-    """Grey clouds of 12 bits around a bright band: enough grey values, nothing flat, no chest."""
-    rng = np.random.default_rng(seed)
-    cloud = np.asarray(Image.fromarray(rng.random((12, 10)).astype(np.float32)).resize(shape[::-1]), np.float32)
-    band = np.exp(-(((np.arange(shape[1]) - shape[1] / 2) / 40) ** 2))
-    values = 600 + 1500 * cloud + 1500 * band + rng.normal(0, 20, shape)
-    return np.asarray(np.clip(values, 0, 4095).astype(np.uint16))
-
-
-def dicom(
-    path: Any,
-    part: Any = "CHEST",
-    position: Any = "PA",
-    study: Any = None,
-    modality: Any = "DX",
-    seed: Any = 0,
-    **facts: Any,
-) -> Any:
-    header = Dataset()
-    header.SOPClassUID = CTImageStorage if modality == "CT" else DigitalXRayImageStorageForPresentation
-    header.SOPInstanceUID, header.SeriesInstanceUID = generate_uid(), generate_uid()
-    header.StudyInstanceUID = study or generate_uid()
-    header.Modality, header.BodyPartExamined, header.ViewPosition = modality, part, position
-    header.PatientName, header.PatientID = "DOE^JANE", "4711"
-    header.PresentationIntentType = "FOR PRESENTATION"
-    header.PhotometricInterpretation, header.SamplesPerPixel = "MONOCHROME2", 1
-    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 12, 11, 0
-    values = pixels(seed)
-    header.Rows, header.Columns = values.shape
-    header.PixelData = values.tobytes()
-    header.PixelData = bytes(header.PixelData)
-    for name, value in facts.items():
-        setattr(header, name, value)
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
-    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pydicom.dcmwrite(path, header, enforce_file_format=True)
-    return path
-
-
-def png(path: Any, seed: Any = 0) -> Any:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels(seed)).save(path)
-    return path
-
-
-def lumbar_pair(folder: Any, study: Any = None, **facts: Any) -> Any:
-    study = study or generate_uid()
-    dicom(folder / "ap.dcm", "LSPINE", "AP", study, seed=1, **facts)
-    dicom(folder / "lateral.dcm", "LSPINE", "LATERAL", study, seed=2, **facts)
-    return folder
-
-
-def run(path: Any, output: Any, **options: Any) -> Any:
-    """Screen the radiographs at a path; return the verdict without "with_warnings", and the result as written."""
-    (study,) = find_screenable(path)
-    result = screen_to_folder(
-        study, output, radiograph_options=RadiographOptions(**options), radiograph_models=RadiographModels("cpu")
-    )
-    assert ScreeningResult.model_validate_json((output / "result.json").read_text()) == result
-    return result.verdict.removesuffix("_with_warnings"), result
-
-
-def codes(result: Any, severity: Any = None) -> Any:
-    return {f.code for f in result.findings if severity is None or f.severity is severity}
-
-
-def logit(p: Any) -> Any:
-    return math.log(p / (1 - p))
-
+from .conftest import CALIBRATIONS, PATIENT, codes, dicom, logit, lumbar_pair, png, risk_model, run
 
 # --- one study ----------------------------------------------------------------------------------------------------
 
@@ -464,115 +277,3 @@ def test_maps_lie_on_the_grid_of_the_radiograph(tmp_path: Path, monkeypatch: pyt
     assert image.heat.shape == (rows, columns)
     assert image.heat[: rows // 5, : columns // 5].min() > 0.9
     assert image.heat[rows // 3 :].max() == image.heat[:, columns // 3 :].max() == 0
-
-
-# --- many studies -------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_of_mixed_studies_gives_a_row_each(bundles: Path, tmp_path: Path) -> Any:
-    root = tmp_path / "in"
-    dicom(root / "chest" / "a.dcm", PatientAge="071Y")
-    lumbar_pair(root / "lumbar")
-    png(root / "x.png")
-    dicom(root / "ct" / "1.dcm", modality="CT")
-    studies = {study.path: study for study in find_screenable(root)}
-    models = RadiographModels("cpu")
-
-    def screen_one(path: Any, folder: Any) -> Any:
-        if studies[path].kind == "ct":
-            return ScreeningResult(study=folder.name, verdict="accepted", findings=())
-        return screen_to_folder(studies[path], folder, name=folder.name, radiograph_models=models)
-
-    results = screen_folder(list(studies), root, tmp_path / "out", screen_one, kind=lambda path: studies[path].kind)
-    assert {r.verdict for r in results} == {"accepted", "accepted_with_warnings", "refused"}
-    with (tmp_path / "out" / "summary.csv").open() as file:
-        rows = {row["study"]: row for row in csv.DictReader(file)}
-    assert {name: (row["modality"], row["view"]) for name, row in rows.items()} == {
-        "chest": ("radiograph", "chest_frontal"),
-        "ct": ("ct", ""),
-        "lumbar": ("radiograph", "lumbar_ap+lumbar_lateral"),
-        "x.png": ("radiograph", ""),
-    }
-    chest = rows["chest"]
-    assert float(chest["risk_low"]) < float(chest["risk"]) < float(chest["risk_high"])
-    assert (chest["risk_raised"], chest["combined_risk"], chest["density_mg_cm3"]) == ("True", "", "")
-    assert float(chest["age"]) == 71
-    assert (rows["x.png"]["verdict"], rows["x.png"]["refusals"], rows["x.png"]["risk"]) == (
-        "refused",
-        "view_unknown",
-        "",
-    )
-    assert rows["ct"]["risk"] == ""
-    assert (tmp_path / "out" / "lumbar" / "heat_map.png").exists()
-
-
-def test_studies_are_distinguished_by_content(tmp_path: Path) -> None:
-    """Flat folders of radiographs by study, series in sub-folders together, previews beside slices skipped."""
-    one, two = generate_uid(), generate_uid()
-    lumbar_pair(tmp_path / "flat", one)
-    dicom(tmp_path / "flat" / "chest.dcm", study=two)
-    series = generate_uid()
-    dicom(tmp_path / "series" / "1" / "a", "LSPINE", "AP", series)
-    dicom(tmp_path / "series" / "2" / "b", "LSPINE", "LATERAL", series)
-    dicom(tmp_path / "ct" / "1.dcm", modality="CT")
-    png(tmp_path / "ct" / "preview.png")
-    found = [(s.kind, s.path.relative_to(tmp_path).as_posix(), len(s.files)) for s in find_screenable(tmp_path)]
-    assert found == [
-        ("ct", "ct", 0),
-        ("radiograph", "flat/ap.dcm", 2),
-        ("radiograph", "flat/chest.dcm", 1),
-        ("radiograph", "series", 2),
-    ]
-
-
-@pytest.mark.parametrize("ct", ["scan.nii.gz", "scan/1.dcm"])
-def test_a_single_ct_among_radiographs_is_given_by_itself(tmp_path: Path, ct: Any) -> None:
-    """And not by the folder that it shares with them, of which a reader of CT could make nothing."""
-    lumbar_pair(tmp_path / "lumbar")
-    png(tmp_path / "x.png")
-    if ct.endswith(".dcm"):
-        dicom(tmp_path / ct, modality="CT")
-    else:
-        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / ct)
-    found = [(s.kind, s.path.relative_to(tmp_path).as_posix()) for s in find_screenable(tmp_path)]
-    assert found == [("radiograph", "lumbar"), ("ct", ct.partition("/")[0]), ("radiograph", "x.png")]
-
-
-# --- options and the result ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"age": 150.0}, "age must be between 0 and 120 years, got 150"),
-        ({"height": 1.6}, "height must be between 30 and 250 cm, got 1.6"),
-        ({"weight": float("nan")}, "weight must be between 1 and 400 kg, got nan"),
-        ({"view": View.CHEST_LATERAL}, "view must be chest_frontal, lumbar_ap or lumbar_lateral, got 'chest_lateral'"),
-    ],
-)
-def test_invalid_options_are_named(options: Any, text: Any) -> None:
-    with pytest.raises(ValueError, match=re.escape(text)):
-        RadiographOptions(**options)
-
-
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_an_older_result_still_reads_as_one_of_a_ct(version: Any) -> None:
-    stored = {"version": version, "study": "a", "verdict": "refused", "findings": [], "seconds": {"reading": 1.0}}
-    if version == "1.1":
-        stored |= {"opinions": [], "opinions_absent": {"classifier": "It is not installed."}}
-    result = ScreeningResult.model_validate_json(json.dumps(stored))
-    assert (result.version, result.modality, result.radiograph) == (version, "ct", None)
-
-
-def test_a_ct_holds_no_risk_and_a_radiograph_no_class() -> None:
-    risk = RadiographRisk(radiographs=(), risk=RiskOpinion(name="fused", score=0.5), trained_on="no data")
-    with pytest.raises(ValueError, match="radiograph must be absent from the result of a CT"):
-        ScreeningResult(study="a", verdict="accepted", findings=(), radiograph=risk)
-    with pytest.raises(ValueError, match="density and status must be absent"):
-        ScreeningResult(study="a", modality="radiograph", verdict="accepted", findings=(), status="normal")
-
-
-def test_calibrations_are_those_of_the_bundle(bundles: Path) -> None:
-    models = RadiographModels("cpu")
-    assert models.calibrations(LUMBAR_BUNDLE) == read_risk(bundles / LUMBAR_BUNDLE / "models")
-    assert models.bundle(View.LUMBAR_AP) is models.bundle(View.LUMBAR_AP)
