@@ -1,6 +1,6 @@
-"""Each bundle, up the ladder: metadata, references, properties, a tracked epoch, evaluation, inference, export.
+"""Steps of each bundle: metadata, references, properties, a tracked epoch, evaluation, inference, export.
 
-One process, so that MONAI is imported once; only the distributed run starts others.
+One process, so that MONAI is imported once; only distributed runs start others.
 """
 
 import csv
@@ -29,7 +29,7 @@ BUNDLES = Path(__file__).parents[2] / "bundles"
 SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
 CLASSIFICATION, COLUMN = "osteoporosis_classification_ct", "vertebral_column_ct"
 NAMES = [SEGMENTATION, LOCALIZATION]
-"""Bundles that answer voxel by voxel and train on virtual patients; tests of their own have the others."""
+"""Voxelwise bundles that train on virtual patients; other files test the others."""
 ALL = [*NAMES, CLASSIFICATION, COLUMN]
 
 REQUIRED = {
@@ -71,7 +71,7 @@ METRICS = {
     },
     CLASSIFICATION: {"val_mean_auc", "val_accuracy"},
 }
-"""Of the others in their own tests."""
+"""Metrics of the other bundles are in their own tests."""
 SMALL: dict[str, dict[str, Any]] = {
     SEGMENTATION: {"image_size": 64, "network_def#widths": [2, 2, 2, 2, 2, 2, 2], "batch_size": 2},
     LOCALIZATION: {"volume_size": [32, 32, 32], "network_def#channels": [2, 2, 2, 2, 2], "batch_size": 1},
@@ -113,7 +113,7 @@ def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", params=NAMES)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One epoch of two steps on virtual patients; gives the bundle's name and the run's folder."""
+    """One epoch of two steps on virtual patients; returns name of the bundle and folder of the run."""
     folder = tmp_path_factory.mktemp("run")
     environment = pytest.MonkeyPatch()
     environment.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -274,7 +274,7 @@ def test_evaluation_writes_what_it_declares(trained: Any, tmp_path: Path) -> Non
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Any:
-    """A small scan whose axes are neither in order nor along the patient's."""
+    """A small scan with permuted and flipped axes."""
     turn = np.array([[0, 0, -1.0], [-1.0, 0, 0], [0, 1.0, 0]])
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag([2.5, 1.1, 1.3])

@@ -1,4 +1,4 @@
-"""The column's bundle: a tracked training on painted people, evaluation, and inference along a line that another
+"""Column bundle: a tracked training on virtual subjects, evaluation, and inference along a line that another
 bundle found.
 
 One process, so that MONAI is imported once; only the distributed run starts others.
@@ -187,7 +187,7 @@ def test_training_resumes(trained: Any, tmp_path: Path) -> None:
 
 
 def test_another_seed_paints_other_people(trained: Any, tmp_path: Path) -> None:
-    """The cache of one seed does not serve another."""
+    """Caches of different seeds are separate."""
     cache = trained / "columns"
     before = {path.name for path in cache.glob("*.pt")}
     start(tmp_path, seed=1, track=False, cache_dir=str(cache))
@@ -219,7 +219,7 @@ def test_evaluation_without_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_localiser_s_line_leads_the_shipped_weights_to_the_bodies(scan: Any, tmp_path: Path) -> None:
-    """Two bundles in a row, as the cards show: the file that the first writes is what the second reads."""
+    """Two bundles in sequence, as in the cards: the second reads the file of the first."""
     path, truth = scan
     infer(BUNDLES / LOCALIZATION, tmp_path, image=str(path))
     vertebrae = tmp_path / "person_vertebrae.json"
@@ -250,7 +250,7 @@ def test_the_localiser_s_line_leads_the_shipped_weights_to_the_bodies(scan: Any,
 
 @pytest.mark.parametrize("name", ["lidc0001", "lung_bases_5mm", "lidc0002_short_rib", "petct_abdomen_5mm"])
 def test_bodies_of_real_people_stand_where_a_reader_saw_them(name: str, real_data: Path) -> None:
-    """All that are whole, within 6 mm (the reader's own error is 3 mm); none where a body is cut."""
+    """All complete bodies within 6 mm (the reader's error is 3 mm), no cut bodies."""
     folder = real_data / "ct_real_dev"
     levels = json.loads((folder / "truth.json").read_text())[name]["levels"]
     volume = read_ct(folder / name, keep_doubts=True)

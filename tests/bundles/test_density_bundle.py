@@ -1,4 +1,4 @@
-"""The density regressor's bundle: a calibrated, tracked training on people of a manifest, evaluation, inference.
+"""Density bundle: a calibrated, tracked training on subjects of a manifest, evaluation, inference.
 
 One process, so that MONAI is imported once; only the distributed run starts others.
 """

@@ -1,4 +1,4 @@
-"""The classifier of bone status: training, evaluation, inference and refusals, on twelve people made of boxes."""
+"""Classifier of bone status: training, evaluation, inference and refusals, on twelve subjects made of boxes."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def _run(folder: Path, manifest: Any, *overlays: Any, **settings: Any) -> None:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Two people of each class to train on and one each in validation and test; bone is as bright as it is dense.
+    """Two subjects of each class in training, one each in validation and test; HU follow the density.
 
     The truth's label map holds no L2, so that reading it instead of the predicted one fails.
     """

@@ -1,4 +1,4 @@
-"""Both bundles for radiographs: training, folds, evaluation, inference, heat maps, refusals, on twelve pictures."""
+"""Both radiograph bundles: training, folds, evaluation, inference, heat maps, refusals, on twelve subjects."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def _table(file: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Every person has each view: a bright band, masked as bone, broad for a good T-score, narrow for a poor one."""
+    """Each subject has all views: a bright band, masked as bone, broad for a high T-score, narrow for a low one."""
     folder = tmp_path_factory.mktemp("cohort")
     content: dict[str, Any] = {"name": "bands", "description": "bands", "virtual": True}
     content |= {split: [] for split in ("training", "validation", "test")}

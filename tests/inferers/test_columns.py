@@ -1,4 +1,4 @@
-"""Averaging over views: what a mirror and a shift do to the answer is undone, and the rest is a mean."""
+"""Averaging over views: mirror and shift of the output are inverted before the mean."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ SHIFTS = ((0, 0), (2, 0), (-2, 1), (1, -2))
 
 
 class _FindsBrightness(nn.Module):
-    """Says in channels 7 and 8 where the brightness lies from the middle of its window, in 10 mm: known analytically.
+    """Gives in channels 7 and 8 the centroid of brightness from the middle of the window in 10 mm, known analytically.
 
     Channel 0 is the sum of the window, 1 the sum of its right half less that of its left: a mirror negates it.
     """
@@ -50,7 +50,7 @@ def spots() -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("shifts", [((0, 0),), ((2, 0),), ((0, -1),), SHIFTS])
 def test_mirror_and_shift_are_undone(shifts: tuple[tuple[int, int], ...]) -> None:
-    """Each view sees the spot elsewhere; all of them mean the same place, so that the mean is exact."""
+    """All views give the same position of the spot, so that the mean is exact."""
     column, x, y = spots()
     answer = ColumnInferer(MARGIN, shifts, STEP_MM)(column, _FindsBrightness())
     assert answer.shape == (1, 9, Z)
@@ -61,7 +61,7 @@ def test_mirror_and_shift_are_undone(shifts: tuple[tuple[int, int], ...]) -> Non
 
 
 def test_another_step() -> None:
-    """The network answers in its own steps; the inferer's own say how far a shift is."""
+    """The step of the inferer, not that of the network, scales the shift."""
     column, x, _ = spots()
     answer = ColumnInferer(MARGIN, ((2, 0),), 5.0)(column, _FindsBrightness())
     torch.testing.assert_close(answer[0, 7], x - 0.5 + 1.0)

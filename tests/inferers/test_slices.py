@@ -10,7 +10,7 @@ from osteo_monai.inferers import AutocastInferer, AxialSliceInferer, Localizatio
 
 
 class _Halving(nn.Module):
-    """Refuses what it cannot halve, like the real network; its answer depends on place and value."""
+    """Refuses sizes that it cannot halve, like the real network; its output depends on position and value."""
 
     def __init__(self, out_channels: int = 1, divisor: int = 64) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def test_autocast_inferer_pads_at_the_far_end_only() -> None:
 
 
 class _Seen(nn.Module):
-    """Keeps what it saw; answers with the input and its square."""
+    """Keeps its input; returns the input and its square."""
 
     def forward(self, x: Any) -> Any:
         self.input = x
@@ -129,7 +129,7 @@ class _Seen(nn.Module):
 
 @pytest.mark.parametrize("shape", [(30, 30, 20), (63, 48, 32), (33, 61, 32), (20, 90, 7)])
 def test_a_narrow_scan_is_set_into_water(shape: Any) -> None:
-    """Beside a crop the network sees neither air nor the emptiness of an oblique grid; the answer is the crop's own."""
+    """The padding of a crop is neither air nor empty; the output has the size of the crop."""
     volume = 0.3 + 0.4 * torch.rand(1, 1, *shape)
     volume[..., :3, :] = 0.0  # padding of the grid
     network = _Seen()

@@ -1,4 +1,4 @@
-"""The localiser's loss: least where the prediction is right, finite everywhere, each body of equal weight."""
+"""Losses: smallest for a correct prediction, finite everywhere, equal weight of all bodies."""
 
 import math
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def target() -> Tensor:
 
 
 def perfect(y: Tensor, sure: float = 12.0) -> Tensor:
-    """Logits that say what the target says; names as sure as label smoothing wants them."""
+    """Logits of the target; names with the probabilities of label smoothing."""
     x = torch.zeros(len(y), CHANNELS, *y.shape[2:])
     classes = y[:, 0].long()
     x[:, 0] = torch.where(y[:, 1] > 0.5, sure, -sure)
