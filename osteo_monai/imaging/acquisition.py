@@ -155,7 +155,7 @@ def _stated_age(age: str) -> float | None:
     if match is None:
         return None
     years = int(match.group(1)) * {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12}.get(match.group(2), 1.0)
-    return max(round(years, 2), 0.01) if 0 < years <= OLDEST_YEARS else None
+    return round(years, 2) if 0 < years <= OLDEST_YEARS else None
 
 
 def _age_by_dates(birth_date: str, study_date: str) -> float | None:

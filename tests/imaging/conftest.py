@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 ROWS, COLUMNS, SLICES = 40, 32, 12
 SPACING = (0.8, 0.9, 2.5)
@@ -31,7 +31,7 @@ def phantom() -> NDArray[np.int16]:
     hu[radius < 0.7] = 50
     hu[((x - 15) ** 2 + (y - 28) ** 2) < 20] = 180
     hu[:4, 5:9, 20:24] = 300  # a marker low, in front and to the patient's left
-    return hu + (z + 2 * (x % 3)).astype(np.int16)
+    return np.asarray(hu + (z + 2 * (x % 3)).astype(np.int16))
 
 
 def ct_slice(k: int, hu: NDArray[np.int16], uid: str = "1.2.826.0.1.3680043.8.498.1") -> Dataset:
@@ -40,7 +40,7 @@ def ct_slice(k: int, hu: NDArray[np.int16], uid: str = "1.2.826.0.1.3680043.8.49
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{uid}.{k + 1}"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"{uid}.{k + 1}")
     ds.SOPClassUID = CTImageStorage
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3", uid, "1.2.3.4"
     ds.Modality, ds.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]

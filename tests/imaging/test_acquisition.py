@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from osteo_monai.imaging import kernel_is_sharp
@@ -28,11 +30,11 @@ from osteo_monai.imaging.acquisition import clean_text, date_of, real_day, resol
         (None, None),
     ],
 )
-def test_kernels(kernel, sharp):
+def test_kernels(kernel: str | None, sharp: bool | None) -> None:
     assert kernel_is_sharp(kernel) is sharp
 
 
-def test_clean_text():
+def test_clean_text() -> None:
     assert clean_text(["a", "b"]) == "a b"
     assert clean_text("x\x1b]0;evil\x07\ny") == "x ]0;evil y"
     assert len(clean_text("a" * 500)) == 80
@@ -82,7 +84,7 @@ def test_clean_text():
         ("", "20100601", "20200601", 10, []),
     ],
 )
-def test_ages_that_cannot_be_are_unknown(age, born, seen, years, codes):
+def test_ages_that_cannot_be_are_unknown(age: str, born: str, seen: str, years: float | None, codes: list[Any]) -> None:
     resolved, findings = resolve_age(age, born, seen)
     assert resolved == years
     assert [f.code for f in findings] == codes
@@ -107,12 +109,12 @@ def test_ages_that_cannot_be_are_unknown(age, born, seen, years, codes):
         ("", None),
     ],
 )
-def test_days(text, iso):
+def test_days(text: str, iso: str | None) -> None:
     day = date_of(text)
     assert (None if day is None else day.isoformat()) == iso
 
 
-def test_a_day_that_stands_for_none_is_not_known():
+def test_a_day_that_stands_for_none_is_not_known() -> None:
     assert date_of("20000101") is not None
     assert real_day("20000101") is None
     assert real_day("20000102") is not None

@@ -16,5 +16,5 @@ COMMENT = b"\xff\xfe\x00\x04\xff\xc0"  # holds bytes that look like a start of f
         (b"\xff\xd8\xff\xd9", None),
     ],
 )
-def test_claimed_size(frame, size):
+def test_claimed_size(frame: bytes, size: tuple[int, int] | None) -> None:
     assert claimed_size(frame) == size

@@ -11,12 +11,14 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
+from numpy.typing import NDArray
 from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -77,14 +79,14 @@ def at(position: Callable[[int], tuple[float, float, float]]) -> Change:
 # --- a good series ------------------------------------------------------------------------------------------------
 
 
-def test_good_series(make_series, canonical_hu):
+def test_good_series(make_series: Callable[..., Any], canonical_hu: NDArray[np.int16]) -> None:
     scan = read_ct(make_series())
     np.testing.assert_array_equal(scan.hu, canonical_hu)
     assert scan.hu.dtype == np.float32
     assert all(stride > 0 for stride in scan.hu.strides)  # torch takes no negative stride
     # column 31 lies at x = -12 + 31 * 0.8 = 12.8 mm to the left, row 39 at y = -17 + 39 * 0.9 = 18.1 mm to the back
     np.testing.assert_allclose(
-        scan.affine, [[0.8, 0, 0, -12.8], [0, 0.9, 0, -18.1], [0, 0, 2.5, -100], [0, 0, 0, 1]], atol=1e-9
+        scan.affine, np.array([[0.8, 0, 0, -12.8], [0, 0.9, 0, -18.1], [0, 0, 2.5, -100], [0, 0, 0, 1]]), atol=1e-9
     )
     np.testing.assert_allclose(scan.spacing, (0.8, 0.9, 2.5))
     assert scan.original_shape == (32, 40, 12)
@@ -96,7 +98,9 @@ def test_good_series(make_series, canonical_hu):
     assert (facts.age_years, facts.sex, facts.manufacturer) == (55, Sex.FEMALE, "Philips")
 
 
-def test_subfolders_and_strangers_are_searched_and_passed_over(make_series, tmp_path, canonical_hu):
+def test_subfolders_and_strangers_are_searched_and_passed_over(
+    make_series: Callable[..., Any], tmp_path: Path, canonical_hu: NDArray[np.int16]
+) -> None:
     folder = make_series()
     (folder / "deep" / "er").mkdir(parents=True)
     for path in list(folder.iterdir())[:5]:
@@ -118,7 +122,9 @@ def test_subfolders_and_strangers_are_searched_and_passed_over(make_series, tmp_
         ([1, 0, 0, 0, 0, -1], lambda k: (-12, -100 + 2.5 * k, 18.1)),  # coronal
     ],
 )
-def test_every_orientation_keeps_each_value_at_its_place(make_series, phantom_hu, orientation, position):
+def test_every_orientation_keeps_each_value_at_its_place(
+    make_series: Callable[..., Any], phantom_hu: NDArray[np.int16], orientation: list[int], position: Callable[..., Any]
+) -> None:
     def change(ds: Dataset, k: int) -> None:
         ds.ImageOrientationPatient, ds.ImagePositionPatient = orientation, list(position(k))
 
@@ -137,14 +143,16 @@ def test_every_orientation_keeps_each_value_at_its_place(make_series, phantom_hu
     assert (scan.instance_numbers is None) is not axial
 
 
-def test_feet_first_series_numbers_its_slices_from_below(make_series):
+def test_feet_first_series_numbers_its_slices_from_below(make_series: Callable[..., Any]) -> None:
     scan = read_ct(make_series(at(lambda k: (-12, -17, -100 - 2.5 * k))))
     assert scan.instance_numbers == tuple(range(89, 101))
 
 
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, ImplicitVRLittleEndian])
-def test_byte_orders_and_signs(make_series, canonical_hu, signed, syntax):
+def test_byte_orders_and_signs(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16], signed: bool, syntax: UID
+) -> None:
     def change(ds: Dataset, k: int) -> None:
         values = np.frombuffer(ds.PixelData, "<i2").astype(np.int32)
         kind = "i2" if signed else "u2"
@@ -158,7 +166,9 @@ def test_byte_orders_and_signs(make_series, canonical_hu, signed, syntax):
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
 @pytest.mark.parametrize("signed", [True, False])
-def test_lossless_codecs_are_bit_exact(make_series, canonical_hu, syntax, signed):
+def test_lossless_codecs_are_bit_exact(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16], syntax: UID, signed: bool
+) -> None:
     def change(ds: Dataset, k: int) -> None:
         if signed:  # stored as HU itself, so that negative numbers go through the codec
             ds.PixelData = (np.frombuffer(ds.PixelData, "<i2") - 1024).astype("<i2").tobytes()
@@ -170,7 +180,7 @@ def test_lossless_codecs_are_bit_exact(make_series, canonical_hu, syntax, signed
     np.testing.assert_array_equal(read_ct(make_series(change)).hu, canonical_hu)
 
 
-def test_twelve_bit_data_with_dirty_high_bits(make_series, canonical_hu):
+def test_twelve_bit_data_with_dirty_high_bits(make_series: Callable[..., Any], canonical_hu: NDArray[np.int16]) -> None:
     def change(ds: Dataset, k: int) -> None:
         stored = np.frombuffer(ds.PixelData, "<u2") | 0x5000  # an overlay hidden in unused bits
         ds.PixelData, ds.PixelRepresentation = stored.astype("<u2").tobytes(), 0
@@ -179,7 +189,9 @@ def test_twelve_bit_data_with_dirty_high_bits(make_series, canonical_hu):
     np.testing.assert_array_equal(read_ct(make_series(change)).hu, canonical_hu)
 
 
-def test_slope_is_applied_and_may_differ_between_slices(make_series, canonical_hu):
+def test_slope_is_applied_and_may_differ_between_slices(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16]
+) -> None:
     def change(ds: Dataset, k: int) -> None:
         if k % 2:  # the same HU written with half the step
             ds.PixelData = (np.frombuffer(ds.PixelData, "<i2") * 2).astype("<i2").tobytes()
@@ -188,7 +200,9 @@ def test_slope_is_applied_and_may_differ_between_slices(make_series, canonical_h
     np.testing.assert_array_equal(read_ct(make_series(change)).hu, canonical_hu)
 
 
-def test_legacy_converted_multi_frame(make_series, tmp_path, canonical_hu):
+def test_legacy_converted_multi_frame(
+    make_series: Callable[..., Any], tmp_path: Path, canonical_hu: NDArray[np.int16]
+) -> None:
     singles = [pydicom.dcmread(p) for p in sorted(make_series().iterdir())]
     singles.sort(key=lambda ds: ds.InstanceNumber)
     converted = LegacyConvertedEnhancedCTImage(singles, "1.2.9", 7, "1.2.9.1", 1)
@@ -310,11 +324,11 @@ def _values(function: Callable[[Any], Any]) -> Change:
         ),
     ],
 )
-def test_refused(make_series, code, change):
+def test_refused(make_series: Callable[..., Any], code: str, change: Callable[..., Any]) -> None:
     assert refusals(make_series(change)) == {code}
 
 
-def _compressed(ds: Dataset, syntax: str, stream: bytes) -> None:
+def _compressed(ds: Dataset, syntax: UID, stream: bytes) -> None:
     ds.PixelData = encapsulate([stream])
     ds["PixelData"].VR = "OB"
     ds.file_meta.TransferSyntaxUID = syntax
@@ -331,12 +345,14 @@ def _jpeg_2000(ratio: float) -> Change:
 
 
 @pytest.fixture
-def large_hu(phantom_hu):
+def large_hu(phantom_hu: NDArray[np.int16]) -> NDArray[np.int16]:
     """The phantom with pixels five times as small: its slices compress as those of scanners do."""
     return phantom_hu.repeat(5, axis=1).repeat(5, axis=2)
 
 
-def test_lossy_jpeg_2000_is_read_with_a_warning_up_to_the_limit(make_series, large_hu):
+def test_lossy_jpeg_2000_is_read_with_a_warning_up_to_the_limit(
+    make_series: Callable[..., Any], large_hu: NDArray[np.int16]
+) -> None:
     scan = read_ct(make_series(_jpeg_2000(2), hu=large_hu))
     finding = {f.code: f for f in scan.findings}["lossy_compression"]
     assert finding.severity is Severity.WARNING
@@ -347,7 +363,9 @@ def test_lossy_jpeg_2000_is_read_with_a_warning_up_to_the_limit(make_series, lar
     assert abs(np.median(scan.hu[bone]) - 180) < 10
 
 
-def test_a_ratio_that_only_the_size_of_the_files_tells_refuses_too(make_series, large_hu):
+def test_a_ratio_that_only_the_size_of_the_files_tells_refuses_too(
+    make_series: Callable[..., Any], large_hu: NDArray[np.int16]
+) -> None:
     folder = make_series(_jpeg_2000(25), hu=large_hu)
     assert refusals(folder) == {"lossy_compression"}
     # a stated ratio below that of the files is not used
@@ -364,7 +382,7 @@ def _both(*changes: Change) -> Change:
     return change
 
 
-def test_eight_bits_bear_less_compression(make_series, phantom_hu):
+def test_eight_bits_bear_less_compression(make_series: Callable[..., Any], phantom_hu: NDArray[np.int16]) -> None:
     def change(ds: Dataset, k: int) -> None:
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
         ds.RescaleSlope, ds.RescaleIntercept = 8, -1024
@@ -379,7 +397,9 @@ def test_eight_bits_bear_less_compression(make_series, phantom_hu):
     assert refusals(make_series(stronger)) == {"lossy_compression"}
 
 
-def test_near_lossless_jpeg_ls_is_read_with_a_warning(make_series, canonical_hu):
+def test_near_lossless_jpeg_ls_is_read_with_a_warning(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16]
+) -> None:
     def change(ds: Dataset, k: int) -> None:
         ds.PixelRepresentation = 0
         ds.compress(JPEGLSNearLossless, jls_error=2, generate_instance_uid=False)
@@ -390,7 +410,9 @@ def test_near_lossless_jpeg_ls_is_read_with_a_warning(make_series, canonical_hu)
 
 
 @pytest.mark.parametrize("ratio", [None, "", 0, "0.17"])
-def test_a_lossy_mark_without_a_ratio_warns(make_series, canonical_hu, ratio):
+def test_a_lossy_mark_without_a_ratio_warns(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16], ratio: int | str | None
+) -> None:
     scan = read_ct(make_series(setting(LossyImageCompression="01", LossyImageCompressionRatio=ratio)))
     assert {f.code: f.severity for f in scan.findings} == {"lossy_compression": Severity.WARNING}
     assert "at an unknown ratio" in scan.findings[0].message
@@ -406,7 +428,9 @@ def test_a_lossy_mark_without_a_ratio_warns(make_series, canonical_hu, ratio):
         ("gantry_tilt", setting(GantryDetectorTilt=-15)),
     ],
 )
-def test_doubtful_values_can_be_kept_with_their_refusal(make_series, canonical_hu, code, change):
+def test_doubtful_values_can_be_kept_with_their_refusal(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16], code: str, change: Callable[..., Any]
+) -> None:
     """For a caller that looks for a better reason first; without asking, the scan is refused."""
     folder = make_series(change)
     assert refusals(folder) == {code}
@@ -415,18 +439,20 @@ def test_doubtful_values_can_be_kept_with_their_refusal(make_series, canonical_h
     np.testing.assert_array_equal(scan.hu, canonical_hu)
 
 
-def test_what_cannot_be_read_is_not_kept(make_series):
+def test_what_cannot_be_read_is_not_kept(make_series: Callable[..., Any]) -> None:
     with pytest.raises(ScanRefusedError) as caught:
         read_ct(make_series(_both(_tilted, setting(SeriesDescription="40 keV"))), keep_doubts=True)
     assert [f.code for f in caught.value.findings] == ["gantry_tilt", "not_plain_ct"]
 
 
 @pytest.mark.parametrize("description", ["Monophasic 2.0", "Kevin protocol", "ABDOMEN 2.0 MPR", "Kevlar vest 70"])
-def test_words_that_only_look_like_dual_energy_are_no_reason(make_series, description):
+def test_words_that_only_look_like_dual_energy_are_no_reason(make_series: Callable[..., Any], description: str) -> None:
     assert findings(make_series(setting(SeriesDescription=description))) == {}
 
 
-def test_irreversible_syntax_with_stated_losslessness_is_read(make_series, canonical_hu):
+def test_irreversible_syntax_with_stated_losslessness_is_read(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16]
+) -> None:
     def change(ds: Dataset, k: int) -> None:
         ds.compress(JPEG2000Lossless, generate_instance_uid=False)
         ds.file_meta.TransferSyntaxUID = JPEG2000  # as some archives label a reversible stream
@@ -435,12 +461,12 @@ def test_irreversible_syntax_with_stated_losslessness_is_read(make_series, canon
     np.testing.assert_array_equal(read_ct(make_series(change)).hu, canonical_hu)
 
 
-def test_position_rounding_is_no_uneven_spacing(make_series):
+def test_position_rounding_is_no_uneven_spacing(make_series: Callable[..., Any]) -> None:
     scan = read_ct(make_series(at(lambda k: (-12, -17, round(0.75 * k, 1)))))
     assert scan.spacing[2] == pytest.approx(0.75, abs=0.02)
 
 
-def test_small_obliquity_is_kept_in_the_affine(make_series):
+def test_small_obliquity_is_kept_in_the_affine(make_series: Callable[..., Any]) -> None:
     angle = np.deg2rad(2)
     cosines = [float(np.cos(angle)), float(np.sin(angle)), 0, float(-np.sin(angle)), float(np.cos(angle)), 0]
     scan = read_ct(make_series(setting(ImageOrientationPatient=cosines)))
@@ -477,7 +503,7 @@ def test_small_obliquity_is_kept_in_the_affine(make_series):
         pytest.param("padding_in_tissue_range", "warning", setting(PixelPaddingValue=1074), id="padding-in-tissue"),
     ],
 )
-def test_told(make_series, code, severity, change):
+def test_told(make_series: Callable[..., Any], code: str, severity: str, change: Callable[..., Any]) -> None:
     def with_position(ds: Dataset, k: int) -> None:
         change(ds, k)
         if ds.ImagePositionPatient is None:
@@ -487,7 +513,9 @@ def test_told(make_series, code, severity, change):
 
 
 @pytest.mark.parametrize("representation", ["US", "SS"])
-def test_padding_is_compared_after_the_sign_conversion(make_series, canonical_hu, representation):
+def test_padding_is_compared_after_the_sign_conversion(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16], representation: str
+) -> None:
     def change(ds: Dataset, k: int) -> None:
         stored = np.frombuffer(ds.PixelData, "<i2").reshape(ds.Rows, ds.Columns).copy()
         stored[:3, :] = -2000
@@ -504,7 +532,7 @@ def test_padding_is_compared_after_the_sign_conversion(make_series, canonical_hu
     np.testing.assert_array_equal(scan.hu[:, :-3], canonical_hu[:, :-3])
 
 
-def test_undeclared_padding_is_masked_too(make_series):
+def test_undeclared_padding_is_masked_too(make_series: Callable[..., Any]) -> None:
     def change(ds: Dataset, k: int) -> None:
         stored = np.frombuffer(ds.PixelData, "<i2").reshape(ds.Rows, ds.Columns).copy()
         stored[0, :] = -2000
@@ -517,14 +545,16 @@ def test_undeclared_padding_is_masked_too(make_series):
     assert np.count_nonzero(~scan.valid) == 32 * 12
 
 
-def test_empty_identifiers_are_recovered_and_flagged(make_series, canonical_hu):
+def test_empty_identifiers_are_recovered_and_flagged(
+    make_series: Callable[..., Any], canonical_hu: NDArray[np.int16]
+) -> None:
     scan = read_ct(make_series(setting(SOPClassUID="", SOPInstanceUID="", StudyInstanceUID="", SeriesInstanceUID="")))
     assert {f.code for f in scan.findings} == {"recovered_identifiers"}
     np.testing.assert_array_equal(scan.hu, canonical_hu)
     assert scan.acquisition.study_instance_uid is None
 
 
-def test_exact_copies_are_left_out_and_others_are_not(make_series):
+def test_exact_copies_are_left_out_and_others_are_not(make_series: Callable[..., Any]) -> None:
     folder = make_series()
     path = next(iter(folder.iterdir()))
     shutil.copy(path, folder / "copy")
@@ -548,12 +578,12 @@ def test_exact_copies_are_left_out_and_others_are_not(make_series):
         ({"PatientAge": "000Y", "PatientBirthDate": "19600601"}, 60),
     ],
 )
-def test_age(make_series, values, age):
+def test_age(make_series: Callable[..., Any], values: dict[str, str], age: float | None) -> None:
     assert read_ct(make_series(setting(**values))).acquisition.age_years == age
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
-def test_a_hash_in_place_of_age_date_or_sex_is_unknown_and_not_repeated(make_series):
+def test_a_hash_in_place_of_age_date_or_sex_is_unknown_and_not_repeated(make_series: Callable[..., Any]) -> None:
     secret = "3b19600601c0ffee"
     scan = read_ct(make_series(setting(PatientAge=secret, PatientBirthDate=secret, PatientSex=secret)))
     assert (scan.acquisition.age_years, scan.acquisition.sex) == (None, None)
@@ -561,7 +591,7 @@ def test_a_hash_in_place_of_age_date_or_sex_is_unknown_and_not_repeated(make_ser
     assert secret not in scan.findings[0].message
 
 
-def test_contrast_in_any_slice_counts(make_series):
+def test_contrast_in_any_slice_counts(make_series: Callable[..., Any]) -> None:
     scan = read_ct(make_series(lambda ds, k: setattr(ds, "ContrastBolusAgent", "ULTRAVIST" if k == 7 else "")))
     assert scan.acquisition.contrast == "agent: ULTRAVIST"
 
@@ -580,11 +610,11 @@ def test_contrast_in_any_slice_counts(make_series):
         ({"ContrastBolusVolume": 80}, "volume: 80 ml"),
     ],
 )
-def test_contrast(make_series, values, contrast):
+def test_contrast(make_series: Callable[..., Any], values: dict[str, Any], contrast: str | None) -> None:
     assert read_ct(make_series(setting(**values))).acquisition.contrast == contrast
 
 
-def test_text_is_cleaned_and_unknown_facts_stay_unknown(make_series):
+def test_text_is_cleaned_and_unknown_facts_stay_unknown(make_series: Callable[..., Any]) -> None:
     folder = make_series(setting(SeriesDescription="a\x1b[31m\r\nb", KVP=None, PatientSex="O", ConvolutionKernel=""))
     facts = read_ct(folder).acquisition
     assert facts.series_description == "a [31m b"
@@ -594,7 +624,7 @@ def test_text_is_cleaned_and_unknown_facts_stay_unknown(make_series):
 # --- the choice among several series ------------------------------------------------------------------------------
 
 
-def test_the_right_series_is_chosen_and_told(make_series, phantom_hu):
+def test_the_right_series_is_chosen_and_told(make_series: Callable[..., Any], phantom_hu: NDArray[np.int16]) -> None:
     make_series(setting(ConvolutionKernel="L", SeriesDescription="lung"), uid="1.2.826.0.1.11")
     make_series(setting(SeriesDescription="soft"), uid="1.2.826.0.1.12")
     make_series(setting(SliceThickness=5, SeriesDescription="thick"), uid="1.2.826.0.1.13")
@@ -615,7 +645,7 @@ def test_the_right_series_is_chosen_and_told(make_series, phantom_hu):
     assert "localizer" in message
 
 
-def test_a_broken_series_gives_way_to_a_whole_one(make_series):
+def test_a_broken_series_gives_way_to_a_whole_one(make_series: Callable[..., Any]) -> None:
     make_series(lambda ds, k: k != 5, uid="1.2.826.0.1.11")
     folder = make_series(setting(SeriesDescription="whole", ConvolutionKernel="L"), uid="1.2.826.0.1.12")
     scan = read_ct(folder)
@@ -623,7 +653,9 @@ def test_a_broken_series_gives_way_to_a_whole_one(make_series):
     assert "missing slice" in scan.findings[0].message
 
 
-def test_a_sharp_series_that_shows_more_is_preferred_to_a_short_soft_one(make_series, phantom_hu):
+def test_a_sharp_series_that_shows_more_is_preferred_to_a_short_soft_one(
+    make_series: Callable[..., Any], phantom_hu: NDArray[np.int16]
+) -> None:
     make_series(setting(SeriesDescription="short"), hu=phantom_hu[:5], uid="1.2.826.0.1.11")
     folder = make_series(setting(SeriesDescription="long", ConvolutionKernel="L"), uid="1.2.826.0.1.12")
     assert read_ct(folder).acquisition.series_description == "long"
@@ -632,7 +664,13 @@ def test_a_sharp_series_that_shows_more_is_preferred_to_a_short_soft_one(make_se
 @pytest.mark.parametrize(
     ("keyword", "values"), [("ConvolutionKernel", ("B", "L")), ("AcquisitionNumber", (1, 2))], ids=["kernel", "phase"]
 )
-def test_scans_at_the_same_places_in_one_series_are_told_apart(make_series, phantom_hu, canonical_hu, keyword, values):
+def test_scans_at_the_same_places_in_one_series_are_told_apart(
+    make_series: Callable[..., Any],
+    phantom_hu: NDArray[np.int16],
+    canonical_hu: NDArray[np.int16],
+    keyword: str,
+    values: tuple[Any, ...],
+) -> None:
     """Two kernels or phases under one SeriesInstanceUID: the first is read whole, not a mixture, and a finding reports
     it.
     """
@@ -641,7 +679,7 @@ def test_scans_at_the_same_places_in_one_series_are_told_apart(make_series, phan
         def change(ds: Dataset, k: int) -> None:
             setattr(ds, keyword, value)
             ds.RescaleIntercept = -1024 + offset
-            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{offset}.{k}"
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.{offset}.{k}")
             ds.SeriesInstanceUID = "1.2.3.99"
 
         return change
@@ -653,7 +691,7 @@ def test_scans_at_the_same_places_in_one_series_are_told_apart(make_series, phan
     assert [f.code for f in scan.findings] == ["series_chosen", "series_told_apart"]
 
 
-def test_two_halves_of_a_series_are_not_merged(make_series):
+def test_two_halves_of_a_series_are_not_merged(make_series: Callable[..., Any]) -> None:
     folder = make_series(lambda ds, k: setattr(ds, "SeriesInstanceUID", "1.2.7" if k < 9 else "1.2.8"))
     scan = read_ct(folder)
     assert scan.hu.shape[2] == 9
@@ -669,7 +707,7 @@ def unusable(path: Path) -> str:
     return str(caught.value)
 
 
-def test_nothing_to_read(tmp_path):
+def test_nothing_to_read(tmp_path: Path) -> None:
     assert "no file or folder" in unusable(tmp_path / "absent")
     assert "No DICOM file" in unusable(tmp_path)
     (tmp_path / "x.png").write_bytes(b"\x89PNG")
@@ -678,21 +716,21 @@ def test_nothing_to_read(tmp_path):
     assert "preamble" in unusable(tmp_path / "x.dcm")
 
 
-def test_a_file_cut_in_its_pixels_is_named_damaged(make_series):
+def test_a_file_cut_in_its_pixels_is_named_damaged(make_series: Callable[..., Any]) -> None:
     folder = make_series()
     path = next(iter(folder.iterdir()))
     path.write_bytes(path.read_bytes()[:-300])
     assert "damaged" in unusable(folder)
 
 
-def test_a_file_cut_in_its_header_is_left_out_and_told(make_series):
+def test_a_file_cut_in_its_header_is_left_out_and_told(make_series: Callable[..., Any]) -> None:
     folder = make_series()
     last = next(p for p in folder.iterdir() if pydicom.dcmread(p).InstanceNumber == 100)
     last.write_bytes(last.read_bytes()[:400])
     assert findings(folder) == {"damaged_files": "warning"}
 
 
-def test_a_damaged_file_inside_is_a_missing_slice_with_its_cause(make_series):
+def test_a_damaged_file_inside_is_a_missing_slice_with_its_cause(make_series: Callable[..., Any]) -> None:
     folder = make_series()
     inner = next(p for p in folder.iterdir() if pydicom.dcmread(p).InstanceNumber == 95)
     inner.write_bytes(inner.read_bytes()[:400])
@@ -701,7 +739,7 @@ def test_a_damaged_file_inside_is_a_missing_slice_with_its_cause(make_series):
     assert [f.code for f in caught.value.findings] == ["missing_slice", "damaged_files"]
 
 
-def test_deflated_files_are_refused_before_they_inflate(make_series):
+def test_deflated_files_are_refused_before_they_inflate(make_series: Callable[..., Any]) -> None:
     def change(ds: Dataset, k: int) -> None:
         ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
 
@@ -709,7 +747,9 @@ def test_deflated_files_are_refused_before_they_inflate(make_series):
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
-def test_mutated_codestreams_are_refused_or_change_their_slice_only(make_series, syntax):
+def test_mutated_codestreams_are_refused_or_change_their_slice_only(
+    make_series: Callable[..., Any], syntax: UID
+) -> None:
     generator = np.random.default_rng(7)
 
     def change(ds: Dataset, k: int) -> None:
@@ -742,7 +782,7 @@ def test_mutated_codestreams_are_refused_or_change_their_slice_only(make_series,
     assert np.array_equal(read_ct(folder).hu, sound.hu)
 
 
-def test_a_codestream_that_claims_another_size_is_not_decoded(make_series):
+def test_a_codestream_that_claims_another_size_is_not_decoded(make_series: Callable[..., Any]) -> None:
     def change(ds: Dataset, k: int) -> None:
         ds.PixelRepresentation = 0
         ds.compress(JPEG2000Lossless, generate_instance_uid=False)
@@ -751,7 +791,7 @@ def test_a_codestream_that_claims_another_size_is_not_decoded(make_series):
     assert "(65535, 65535)" in unusable(make_series(change))
 
 
-def test_deep_nesting_is_an_unusable_input(make_series):
+def test_deep_nesting_is_an_unusable_input(make_series: Callable[..., Any]) -> None:
     folder = make_series()
     path = next(iter(folder.iterdir()))
     # written by hand: 5000 undefined-length sequences, each the only item of the one before
@@ -764,7 +804,12 @@ def test_deep_nesting_is_an_unusable_input(make_series):
     assert "damaged" in unusable(folder)
 
 
-def test_no_patient_name_in_any_message(make_series, capfd, caplog, recwarn):
+def test_no_patient_name_in_any_message(
+    make_series: Callable[..., Path],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
     broken: list[Change] = [
         lambda ds, k: k != 6,
         setting(RescaleType="US"),

@@ -1,10 +1,13 @@
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.domain import Severity, Sex
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
@@ -17,7 +20,7 @@ def refusals(path: Path) -> set[str]:
     return {f.code for f in caught.value.findings if f.severity is Severity.REFUSAL}
 
 
-def test_good_file(make_nifti, canonical_hu):
+def test_good_file(make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16]) -> None:
     scan = read_ct(make_nifti())
     np.testing.assert_array_equal(scan.hu, canonical_hu)
     assert scan.hu.dtype == np.float32
@@ -27,7 +30,9 @@ def test_good_file(make_nifti, canonical_hu):
 
 
 @pytest.mark.parametrize("codes", ["LPS", "PIR", "SAR", "LAI", "AIL"])
-def test_any_orientation_becomes_ras(make_nifti, canonical_hu, codes):
+def test_any_orientation_becomes_ras(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16], codes: object
+) -> None:
     wanted = nib.orientations.axcodes2ornt(codes)
     image = nib.Nifti1Image(canonical_hu, np.diag([0.8, 0.9, 2.5, 1])).as_reoriented(
         nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), wanted)
@@ -38,12 +43,14 @@ def test_any_orientation_becomes_ras(make_nifti, canonical_hu, codes):
     assert all(stride > 0 for stride in scan.hu.strides)
 
 
-def test_one_volume_in_four_dimensions(make_nifti, canonical_hu):
+def test_one_volume_in_four_dimensions(make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16]) -> None:
     path = make_nifti(canonical_hu[..., None])
     np.testing.assert_array_equal(read_ct(path).hu, canonical_hu)
 
 
-def test_stored_slope_and_intercept_are_applied(make_nifti, canonical_hu, tmp_path):
+def test_stored_slope_and_intercept_are_applied(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16], tmp_path: Path
+) -> None:
     stored = (canonical_hu + 1024) * 2
     path = make_nifti(stored.astype(np.int16), name="plain.nii")
     data = bytearray(path.read_bytes())
@@ -72,7 +79,9 @@ def test_stored_slope_and_intercept_are_applied(make_nifti, canonical_hu, tmp_pa
         pytest.param("not_greyscale", lambda hu: hu.astype(np.complex64), id="complex"),
     ],
 )
-def test_values_refused(make_nifti, canonical_hu, code, change):
+def test_values_refused(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16], code: str, change: Callable[..., Any]
+) -> None:
     assert refusals(make_nifti(change(canonical_hu.astype(np.float64)))) == {code}
 
 
@@ -94,14 +103,16 @@ def _affine(**entries: float) -> np.ndarray:
         pytest.param("missing_geometry", {"affine": _affine(a11=0, a01=0.9)}, id="two axes alike"),
     ],
 )
-def test_geometry_refused(make_nifti, code, arguments):
+def test_geometry_refused(make_nifti: Callable[..., Path], code: str, arguments: dict[str, Any]) -> None:
     assert refusals(make_nifti(**arguments)) == {code}
 
 
 @pytest.mark.parametrize(
     ("degrees", "outcome"), [(2.5, "kept"), (3.5, "resampled"), (29.5, "resampled"), (30.5, "refused")]
 )
-def test_oblique_grid_is_kept_resampled_or_refused(make_nifti, degrees, outcome):
+def test_oblique_grid_is_kept_resampled_or_refused(
+    make_nifti: Callable[..., Path], degrees: float, outcome: str
+) -> None:
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     turned = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ np.diag([0.8, 0.9, 2.5, 1])
     path = make_nifti(affine=turned)
@@ -114,7 +125,9 @@ def test_oblique_grid_is_kept_resampled_or_refused(make_nifti, degrees, outcome)
     assert all(f"{degrees} degrees" in f.message for f in reported)
 
 
-def test_a_mask_on_an_oblique_grid_is_refused_for_being_a_mask_first(make_nifti, canonical_hu):
+def test_a_mask_on_an_oblique_grid_is_refused_for_being_a_mask_first(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16]
+) -> None:
     affine = np.diag([0.8, 0.9, 2.5, 1])
     affine[1, 0] = -0.7
     affine[0, 1] = 0.7
@@ -123,9 +136,9 @@ def test_a_mask_on_an_oblique_grid_is_refused_for_being_a_mask_first(make_nifti,
     assert caught.value.findings[0].code == "not_hounsfield_units"
 
 
-def test_two_forms_that_differ(make_nifti):
+def test_two_forms_that_differ(make_nifti: Callable[..., Path]) -> None:
     path = make_nifti(codes=(1, 1))
-    image = nib.load(path)
+    image = nib.Nifti1Image.from_filename(path)
     image.set_qform(np.diag([-0.8, -0.9, 2.5, 1]), 1)
     image.set_sform(np.diag([0.8, 0.9, 2.5, 1]), 1)
     nib.save(image, path)
@@ -139,7 +152,7 @@ def test_two_forms_that_differ(make_nifti):
     assert scan.affine[2, 3] == 0
 
 
-def test_padding_and_nan_are_masked(make_nifti, canonical_hu):
+def test_padding_and_nan_are_masked(make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16]) -> None:
     hu = canonical_hu.astype(np.float32)
     hu[0] = -3024
     hu[1, 0, 0] = np.nan
@@ -151,7 +164,7 @@ def test_padding_and_nan_are_masked(make_nifti, canonical_hu):
     assert (scan.hu[~scan.valid] == -1024).all()
 
 
-def test_sidecar_states_the_facts(make_nifti):
+def test_sidecar_states_the_facts(make_nifti: Callable[..., Path]) -> None:
     path = make_nifti()
     facts = {"Modality": "CT", "KVP": 100, "ConvolutionKernel": ["Br38f", "3"], "SliceThickness": 2.5}
     facts |= {"Manufacturer": "SIEMENS", "PatientAge": "061Y", "PatientSex": "M", "ContrastBolusAgent": "Ultravist"}
@@ -178,7 +191,9 @@ def test_sidecar_states_the_facts(make_nifti):
         ({"PatientAge": ""}, None, []),
     ],
 )
-def test_sidecar_ages_that_cannot_be_are_unknown(make_nifti, facts, age, codes):
+def test_sidecar_ages_that_cannot_be_are_unknown(
+    make_nifti: Callable[..., Path], facts: dict[str, Any], age: float | None, codes: list[str]
+) -> None:
     path = make_nifti()
     path.with_name("scan.json").write_text(json.dumps({"KVP": 120, **facts}))
     scan = read_ct(path)
@@ -187,27 +202,27 @@ def test_sidecar_ages_that_cannot_be_are_unknown(make_nifti, facts, age, codes):
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "{broken", "[" * 5000])
-def test_unreadable_sidecar_is_told(make_nifti, content):
+def test_unreadable_sidecar_is_reported(make_nifti: Callable[..., Path], content: str) -> None:
     path = make_nifti()
     path.with_name("scan.json").write_text(content)
     assert [f.code for f in read_ct(path).findings] == ["sidecar_unreadable", "acquisition_unknown"]
 
 
-def test_sidecar_of_another_modality_refuses(make_nifti):
+def test_sidecar_of_another_modality_refuses(make_nifti: Callable[..., Path]) -> None:
     path = make_nifti()
     path.with_name("scan.json").write_text('{"Modality": "MR"}')
     assert refusals(path) == {"not_ct"}
 
 
 @pytest.mark.parametrize("keep", [100, 400, 3000])
-def test_cut_files(make_nifti, keep):
+def test_cut_files(make_nifti: Callable[..., Path], keep: int) -> None:
     path = make_nifti()
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UnusableInputError, match="damaged"):
         read_ct(path)
 
 
-def test_garbage_and_size_bombs(make_nifti, tmp_path):
+def test_garbage_and_size_bombs(make_nifti: Callable[..., Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(gzip.compress(b"no nifti" * 100))
     with pytest.raises(UnusableInputError):
@@ -219,7 +234,9 @@ def test_garbage_and_size_bombs(make_nifti, tmp_path):
     assert refusals(path) == {"too_large"}
 
 
-def test_a_vouched_field_without_air_is_warned_of_and_a_mask_still_refused(make_nifti, canonical_hu):
+def test_a_vouched_field_without_air_is_warned_of_and_a_mask_still_refused(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16]
+) -> None:
     inside = make_nifti(canonical_hu.clip(-110), name="inside.nii.gz")
     assert refusals(inside) == {"not_hounsfield_units"}
     assert "no_air" in {f.code for f in read_ct(inside, declared_ct=True).findings}
@@ -227,7 +244,9 @@ def test_a_vouched_field_without_air_is_warned_of_and_a_mask_still_refused(make_
         read_ct(make_nifti((canonical_hu > 100).astype(np.uint8), name="mask.nii.gz"), declared_ct=True)
 
 
-def test_label_map_is_read_in_the_orientation_of_its_scan(make_nifti, canonical_hu):
+def test_label_map_is_read_in_the_orientation_of_its_scan(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16]
+) -> None:
     labels = (canonical_hu > 0).astype(np.int16) * 20
     image = nib.Nifti1Image(labels, np.diag([0.8, 0.9, 2.5, 1])).as_reoriented([[1, -1], [2, 1], [0, -1]])
     read, affine = read_label_map(make_nifti(np.asarray(image.dataobj), image.affine))
@@ -239,12 +258,16 @@ def test_label_map_is_read_in_the_orientation_of_its_scan(make_nifti, canonical_
 @pytest.mark.parametrize(
     "change", [lambda x: x * 0.5 + 0.25, lambda x: x.astype(np.int16) + 300], ids=["fractions", "too_large"]
 )
-def test_what_is_no_label_map(make_nifti, canonical_hu, change):
+def test_invalid_label_maps_are_refused(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16], change: Callable[..., Any]
+) -> None:
     with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
         read_label_map(make_nifti(change((canonical_hu > 0).astype(np.float32))))
 
 
-def test_label_map_of_several_volumes_or_damaged(make_nifti, canonical_hu):
+def test_label_map_of_several_volumes_or_damaged(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16]
+) -> None:
     path = make_nifti(np.stack([canonical_hu, canonical_hu], axis=3))
     with pytest.raises(ValueError, match="three-dimensional"):
         read_label_map(path)

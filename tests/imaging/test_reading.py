@@ -4,14 +4,17 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     ComprehensiveSRStorage,
     ExplicitVRLittleEndian,
     RTDoseStorage,
@@ -34,24 +37,26 @@ COMPANIONS = (
 )
 
 
-def study(uid):
+def study(uid: str) -> Callable[[Dataset, int], None]:
     return lambda ds, k: setattr(ds, "StudyInstanceUID", uid)
 
 
-def companion(path, modality, sop_class, uid="1.2.3"):
+def companion(path: Path, modality: str, sop_class: UID, uid: str = "1.2.3") -> None:
     """Write an object that goes with images, with no more than its identity."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = sop_class
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"1.2.9.{len(modality)}.{ord(modality[-1])}"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"1.2.9.{len(modality)}.{ord(modality[-1])}")
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality, ds.PatientID = uid, "1.2.8", modality, "patient"
     if modality in ("SEG", "RTDOSE"):
         ds.Rows, ds.Columns, ds.NumberOfFrames, ds.BitsAllocated = 40, 32, 12, 8
     ds.save_as(path, enforce_file_format=True)
 
 
-def test_one_study_is_its_own_path(make_series, make_nifti, tmp_path):
+def test_one_study_is_its_own_path(
+    make_series: Callable[..., Path], make_nifti: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = make_series()
     assert find_studies(folder) == [folder]
     assert find_studies(tmp_path) == [tmp_path]
@@ -59,7 +64,7 @@ def test_one_study_is_its_own_path(make_series, make_nifti, tmp_path):
     assert find_studies(one) == [one]
 
 
-def test_series_of_one_study_in_several_folders_are_one_entry(make_series, tmp_path):
+def test_series_of_one_study_in_several_folders_are_one_entry(make_series: Callable[..., Path], tmp_path: Path) -> None:
     for name in ("a/1", "a/2"):
         (tmp_path / name).mkdir(parents=True)
         make_series(study("1.2.3"), name=name)
@@ -68,14 +73,18 @@ def test_series_of_one_study_in_several_folders_are_one_entry(make_series, tmp_p
     assert find_studies(tmp_path) == [tmp_path / "a", tmp_path / "b"]
 
 
-def test_a_study_that_lies_around_another_is_not_given_by_a_folder_that_holds_both(make_series, tmp_path):
+def test_a_study_that_lies_around_another_is_not_given_by_a_folder_that_holds_both(
+    make_series: Callable[..., Path], tmp_path: Path
+) -> None:
     make_series(study("1.2.3"), name="outer")
     (tmp_path / "outer" / "inner").mkdir()
     make_series(study("1.2.4"), name="outer/inner")
     assert find_studies(tmp_path) == [tmp_path / "outer", tmp_path / "outer" / "inner"]
 
 
-def test_nifti_files_are_studies(make_series, make_nifti, tmp_path):
+def test_nifti_files_are_studies(
+    make_series: Callable[..., Path], make_nifti: Callable[..., Path], tmp_path: Path
+) -> None:
     first, second = make_nifti(name="x.nii.gz"), make_nifti(name="y.nii")
     (tmp_path / "x.json").write_text("{}")
     assert find_studies(tmp_path) == [first, second]
@@ -83,14 +92,16 @@ def test_nifti_files_are_studies(make_series, make_nifti, tmp_path):
     assert find_studies(tmp_path) == [folder, first, second]
 
 
-def test_nothing_found(tmp_path):
+def test_nothing_found(tmp_path: Path) -> None:
     with pytest.raises(UnusableInputError, match="no file or folder"):
         find_studies(tmp_path / "absent")
     with pytest.raises(UnusableInputError, match="Nothing"):
         find_studies(tmp_path)
 
 
-def test_folder_with_nifti(make_nifti, make_series, tmp_path, canonical_hu):
+def test_folder_with_nifti(
+    make_nifti: Callable[..., Path], make_series: Callable[..., Path], tmp_path: Path, canonical_hu: NDArray[np.int16]
+) -> None:
     make_nifti(name="x.nii.gz")
     assert read_ct(tmp_path).original_shape == canonical_hu.shape
     make_nifti(name="y.nii.gz")
@@ -105,7 +116,9 @@ def test_folder_with_nifti(make_nifti, make_series, tmp_path, canonical_hu):
 
 
 @pytest.mark.parametrize("uid", ["1.2.3", "1.2.77"], ids=["of-its-study", "of-another-study"])
-def test_objects_beside_a_ct_are_told_and_left_aside(make_series, canonical_hu, uid):
+def test_objects_beside_a_ct_are_reported_and_ignored(
+    make_series: Callable[..., Path], canonical_hu: NDArray[np.int16], uid: str
+) -> None:
     folder = make_series()
     for modality, sop_class in COMPANIONS:
         companion(folder / f"{modality}.dcm", modality, sop_class, uid)
@@ -117,7 +130,7 @@ def test_objects_beside_a_ct_are_told_and_left_aside(make_series, canonical_hu, 
         assert words in scan.findings[0].message
 
 
-def test_a_folder_of_companions_alone_is_refused_by_name(tmp_path):
+def test_a_folder_of_companions_alone_is_refused_by_name(tmp_path: Path) -> None:
     companion(tmp_path / "plan.dcm", "RTPLAN", RTPlanStorage)
     assert find_studies(tmp_path) == [tmp_path]
     with pytest.raises(ScanRefusedError, match="RT Plan Storage") as caught:
@@ -125,18 +138,20 @@ def test_a_folder_of_companions_alone_is_refused_by_name(tmp_path):
     assert caught.value.findings[0].code == "not_ct"
 
 
-def flat_pair(make_series):
+def flat_pair(make_series: Callable[..., Path]) -> Any:
     """Two studies in one folder, the second with other values, its files named before those of the first."""
     make_series(study("1.2.3"), uid="1.2.826.0.1.9", name="flat")
 
-    def other(ds, k):
+    def other(ds: Dataset, k: int) -> None:
         ds.StudyInstanceUID, ds.SeriesDescription = "1.2.4", "the other"
         ds.RescaleIntercept = -1034
 
     return make_series(other, uid="1.2.826.0.1.8", name="flat")
 
 
-def test_a_flat_folder_of_two_studies_gives_two(make_series, canonical_hu):
+def test_a_flat_folder_of_two_studies_gives_two(
+    make_series: Callable[..., Path], canonical_hu: NDArray[np.int16]
+) -> None:
     folder = flat_pair(make_series)
     companion(folder / "0_plan.dcm", "RTPLAN", RTPlanStorage, "1.2.5")
     found = find_studies(folder)
@@ -153,14 +168,14 @@ def test_a_flat_folder_of_two_studies_gives_two(make_series, canonical_hu):
         read_ct(folder)
 
 
-def test_a_study_of_its_own_beside_a_flat_folder(make_series, tmp_path):
+def test_a_study_of_its_own_beside_a_flat_folder(make_series: Callable[..., Path], tmp_path: Path) -> None:
     folder = flat_pair(make_series)
     (folder / "deep").mkdir()
     make_series(study("1.2.6"), name="flat/deep")
     assert find_studies(tmp_path) == [folder / "8_000", folder / "9_000", folder / "deep"]
 
 
-def test_two_people_with_one_study_identifier_are_two_studies(make_series, tmp_path):
+def test_two_people_with_one_study_identifier_are_two_studies(make_series: Callable[..., Path], tmp_path: Path) -> None:
     make_series(lambda ds, k: setattr(ds, "PatientID", "A"), name="a")
     make_series(lambda ds, k: setattr(ds, "PatientID", "B"), name="b")
     assert find_studies(tmp_path) == [tmp_path / "a", tmp_path / "b"]
@@ -169,14 +184,16 @@ def test_two_people_with_one_study_identifier_are_two_studies(make_series, tmp_p
     assert [f.code for f in caught.value.findings] == ["several_patients"]
 
 
-def test_identifiers_made_anew_for_each_file_make_no_studies(make_series):
+def test_identifiers_made_anew_for_each_file_make_no_studies(make_series: Callable[..., Path]) -> None:
     folder = make_series(lambda ds, k: setattr(ds, "StudyInstanceUID", f"1.2.3.{k}"))
     assert find_studies(folder) == [folder]
     with pytest.raises(ScanRefusedError, match="belong to one study, got 12"):
         read_ct(folder)
 
 
-def test_one_slice_stands_for_its_study_and_a_damaged_neighbour_is_told(make_series, canonical_hu):
+def test_one_slice_stands_for_its_study_and_a_damaged_neighbour_is_told(
+    make_series: Callable[..., Path], canonical_hu: NDArray[np.int16]
+) -> None:
     folder = make_series()
     files = sorted(folder.iterdir())
     last = next(p for p in files if pydicom.dcmread(p).InstanceNumber == 100)
@@ -186,7 +203,9 @@ def test_one_slice_stands_for_its_study_and_a_damaged_neighbour_is_told(make_ser
     assert [f.code for f in scan.findings] == ["damaged_files", "study_of_slice"]
 
 
-def test_slices_without_a_study_identifier_are_one_study(make_series, canonical_hu):
+def test_slices_without_a_study_identifier_are_one_study(
+    make_series: Callable[..., Path], canonical_hu: NDArray[np.int16]
+) -> None:
     """In a folder that they share with another study, as well."""
     make_series(study("1.2.4"), uid="1.2.826.0.1.9", name="flat")
     folder = make_series(study(""), uid="1.2.826.0.1.8", name="flat")
@@ -195,7 +214,9 @@ def test_slices_without_a_study_identifier_are_one_study(make_series, canonical_
     np.testing.assert_array_equal(read_ct(found[0]).hu, canonical_hu)
 
 
-def test_a_multi_frame_file_stands_for_itself(make_series, tmp_path, canonical_hu):
+def test_a_multi_frame_file_stands_for_itself(
+    make_series: Callable[..., Path], tmp_path: Path, canonical_hu: NDArray[np.int16]
+) -> None:
     singles = [pydicom.dcmread(p) for p in sorted(make_series().iterdir())]
     singles.sort(key=lambda ds: ds.InstanceNumber)
     (tmp_path / "multi").mkdir()
@@ -210,7 +231,7 @@ def test_a_multi_frame_file_stands_for_itself(make_series, tmp_path, canonical_h
     assert scan.findings == ()
 
 
-def test_a_pipe_in_the_folder_is_passed_over(make_series, canonical_hu):
+def test_a_pipe_in_the_folder_is_passed_over(make_series: Callable[..., Path], canonical_hu: NDArray[np.int16]) -> None:
     folder = make_series()
     os.mkfifo(folder / "pipe")
     assert find_studies(folder) == [folder]

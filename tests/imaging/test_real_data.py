@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import UID
 
 from osteo_monai.domain import Severity
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
@@ -88,11 +89,11 @@ def test_real_codec_pair_is_bit_exact(real_data: Path, lossless: str, tmp_path: 
         for k in range(3):
             ds = pydicom.dcmread(real_data / "dicom_odd" / "files" / name)
             ds.ImagePositionPatient = [0, 0, 5 * k]
-            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{k}"
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.{k}")
             ds.ImageOrientationPatient, ds.GantryDetectorTilt = [1, 0, 0, 0, 1, 0], 0
             ds.save_as(folder / str(k))
         volumes.append(read_ct(folder).hu)
-    np.testing.assert_array_equal(*volumes)
+    np.testing.assert_array_equal(volumes[0], volumes[1])
 
 
 @pytest.mark.parametrize(

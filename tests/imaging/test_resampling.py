@@ -1,6 +1,8 @@
 """An oblique grid is brought upright without moving anything, and labels find their way back."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +22,7 @@ SLOPE = np.array([3.0, -4.0, 5.0])
 """HU per mm along x, y and z: any interpolation must give a linear ramp back, a spline but for the rim."""
 
 
-def oblique_affine(*degrees: float) -> NDArray[np.float64]:
+def oblique_affine(*degrees: tuple[float, float, float]) -> NDArray[np.float64]:
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ np.diag(SPACING)
     affine[:3, 3] = (-15.0, 20.0, -700.0)
@@ -34,7 +36,7 @@ def world(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.flo
 
 def ramp(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
     places = world(affine, shape)
-    return ((places - (0.0, 30.0, -680.0)) @ SLOPE).astype(np.float32)
+    return np.asarray((places - (0.0, 30.0, -680.0)) @ SLOPE, dtype=np.float32)
 
 
 def inside(
@@ -49,7 +51,7 @@ def volume(affine: NDArray[np.float64], valid: NDArray[np.bool_] | None = None) 
 
 
 @pytest.mark.parametrize("degrees", [(8, 0, 0), (0, -12, 0), (0, 0, 20), (7, -9, 11)])
-def test_a_ramp_stays_where_it_is(degrees):
+def test_a_ramp_stays_where_it_is(degrees: tuple[float, float, float]) -> None:
     affine = oblique_affine(*degrees)
     scan = upright_volume(volume(affine))
     assert obliquity_deg(scan.affine) == 0
@@ -72,7 +74,7 @@ def test_a_ramp_stays_where_it_is(degrees):
     assert (corners < high + SPACING).all()
 
 
-def test_invalid_voxels_spoil_what_touches_them():
+def test_invalid_voxels_spoil_what_touches_them() -> None:
     affine = oblique_affine(0, 0, 10)
     valid = np.ones(SHAPE, dtype=bool)
     valid[15, 17, 13] = False
@@ -87,19 +89,19 @@ def test_invalid_voxels_spoil_what_touches_them():
 
 
 @pytest.mark.parametrize("degrees", [(0, 0, 0), (2, 0, 0), (0, 0, 31)])
-def test_other_grids_are_left_alone(degrees):
+def test_other_grids_are_left_alone(degrees: tuple[float, float, float]) -> None:
     scan = volume(oblique_affine(*degrees))
     assert upright_volume(scan) is scan
 
 
-def test_an_upright_grid_beyond_the_size_cap_is_refused(monkeypatch):
+def test_an_upright_grid_beyond_the_size_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "MAX_VOXELS", 30_000)
     with pytest.raises(ScanRefusedError, match="above 30000 voxels"):
         upright_volume(volume(oblique_affine(0, 0, 20)))
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIR", "LPS", "SAR"])
-def test_labels_come_back_on_the_oblique_grid(tmp_path, codes):
+def test_labels_come_back_on_the_oblique_grid(tmp_path: Path, codes: Any) -> None:
     affine = oblique_affine(7, -9, 11)
     stored = ramp(affine, SHAPE)
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes))
@@ -108,7 +110,7 @@ def test_labels_come_back_on_the_oblique_grid(tmp_path, codes):
     scan = read_ct(tmp_path / "ct.nii.gz")
     assert scan.original_shape == image.shape
     write_label_map((scan.hu > 0).astype(np.uint8) * 20, scan, tmp_path / "labels.nii.gz")
-    written = nib.load(tmp_path / "labels.nii.gz")
+    written = nib.Nifti1Image.from_filename(tmp_path / "labels.nii.gz")
     np.testing.assert_allclose(written.affine, image.affine, atol=1e-4)
     got, wanted = np.asarray(written.dataobj), (np.asarray(image.dataobj) > 0) * 20
     # nearest neighbour: within half a voxel of the border either label is right
@@ -120,7 +122,7 @@ def test_labels_come_back_on_the_oblique_grid(tmp_path, codes):
     assert np.mean(got == wanted) > 0.93
 
 
-def test_a_label_map_is_read_onto_the_grid_of_its_scan(tmp_path):
+def test_a_label_map_is_read_onto_the_grid_of_its_scan(tmp_path: Path) -> None:
     affine = oblique_affine(7, -9, 11)
     stored = ramp(affine, SHAPE)
     nib.save(nib.Nifti1Image(stored, affine), tmp_path / "ct.nii.gz")
@@ -132,11 +134,13 @@ def test_a_label_map_is_read_onto_the_grid_of_its_scan(tmp_path):
     np.testing.assert_array_equal(labels[sure] == 1, scan.hu[sure] > 0)
 
 
-def test_an_oblique_series_agrees_with_simpleitk(make_series, phantom_hu, tmp_path):
+def test_an_oblique_series_agrees_with_simpleitk(
+    make_series: Callable[..., Path], phantom_hu: NDArray[np.int16], tmp_path: Path
+) -> None:
     """Slices turned by 9 degrees about two axes, stacked along their normal, are no tilted gantry."""
     turn = Rotation.from_euler("zx", (9, 6), degrees=True).as_matrix()
 
-    def change(ds, k):
+    def change(ds: Any, k: Any) -> None:
         ds.ImageOrientationPatient = [float(v) for v in (*turn[:, 0], *turn[:, 1])]
         ds.ImagePositionPatient = [float(v) for v in np.array((-12.0, -17.0, -100.0)) + 2.5 * k * turn[:, 2]]
 
@@ -169,8 +173,8 @@ def test_a_real_oblique_scan_and_its_masks(real_data: Path, tmp_path: Path) -> N
     labels, affine = read_label_map(folder / "verse014_vertebrae.nii")
     np.testing.assert_allclose(affine, scan.affine, atol=1e-4)
     assert labels.shape == scan.hu.shape
-    original = np.asarray(nib.load(folder / "verse014_vertebrae.nii").dataobj)
-    stored = np.asarray(nib.load(folder / "verse014" / "ct.nii").dataobj)
+    original = np.asarray(nib.Nifti1Image.from_filename(folder / "verse014_vertebrae.nii").dataobj)
+    stored = np.asarray(nib.Nifti1Image.from_filename(folder / "verse014" / "ct.nii").dataobj)
     for level in (20, 21, 22):
         # the same bone before and after: the HU of its depth, and its volume
         deep, now = (
@@ -180,13 +184,13 @@ def test_a_real_oblique_scan_and_its_masks(real_data: Path, tmp_path: Path) -> N
         assert np.median(scan.hu[now]) == pytest.approx(np.median(stored[deep]), abs=4)
         assert np.count_nonzero(labels == level) == pytest.approx(np.count_nonzero(original == level), rel=0.02)
     write_label_map(labels, scan, tmp_path / "back.nii.gz")
-    back = np.asarray(nib.load(tmp_path / "back.nii.gz").dataobj)
+    back = np.asarray(nib.Nifti1Image.from_filename(tmp_path / "back.nii.gz").dataobj)
     for level in (20, 21, 22):
         both = np.count_nonzero((back == level) & (original == level))
         assert 2 * both / (np.count_nonzero(back == level) + np.count_nonzero(original == level)) > 0.93
 
 
-def test_upright_grid_keeps_the_middle():
+def test_upright_grid_keeps_the_middle() -> None:
     affine = oblique_affine(7, -9, 11)
     grid = upright_grid(affine, SHAPE)
     assert grid is not None

@@ -1,10 +1,13 @@
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+from numpy.typing import NDArray
 
 from osteo_monai.imaging import read_ct, write_label_map
 
@@ -15,7 +18,9 @@ def all_orientations() -> list[str]:
 
 
 @pytest.mark.parametrize("codes", all_orientations())
-def test_labels_come_back_on_the_original_grid(make_nifti, canonical_hu, tmp_path, codes):
+def test_labels_come_back_on_the_original_grid(
+    make_nifti: Callable[..., Path], canonical_hu: NDArray[np.int16], tmp_path: Path, codes: Any
+) -> None:
     """All 48 orientations: the label of each original voxel is that of its HU."""
     wanted = nib.orientations.axcodes2ornt(codes)
     ras = nib.Nifti1Image(canonical_hu, np.diag([0.8, 0.9, 2.5, 1]))
@@ -23,7 +28,7 @@ def test_labels_come_back_on_the_original_grid(make_nifti, canonical_hu, tmp_pat
     scan = read_ct(make_nifti(np.asarray(original.dataobj), original.affine))
     out = tmp_path / "deep" / "labels.nii.gz"
     write_label_map((scan.hu > 100).astype(np.int32) * 21, scan, out)
-    written = nib.load(out)
+    written = nib.Nifti1Image.from_filename(out)
     np.testing.assert_array_equal(np.asarray(written.dataobj), (np.asarray(original.dataobj) > 100) * 21)
     np.testing.assert_allclose(written.affine, original.affine, atol=1e-5)
     assert "".join(nib.aff2axcodes(written.affine)) == codes
@@ -31,7 +36,7 @@ def test_labels_come_back_on_the_original_grid(make_nifti, canonical_hu, tmp_pat
     assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (1, 1)
 
 
-def test_labels_overlay_the_dicom_series_in_another_reader(make_series, tmp_path):
+def test_labels_overlay_the_dicom_series_in_another_reader(make_series: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_series()
     scan = read_ct(folder)
     write_label_map(scan.hu > 100, scan, tmp_path / "labels.nii")
@@ -52,16 +57,16 @@ def test_labels_overlay_the_dicom_series_in_another_reader(make_series, tmp_path
         (np.zeros((32, 40, 12), np.uint8), "x.png", ".nii"),
     ],
 )
-def test_wrong_arguments(make_nifti, tmp_path, labels, name, said):
+def test_wrong_arguments(make_nifti: Callable[..., Path], tmp_path: Path, labels: Any, name: Any, said: Any) -> None:
     scan = read_ct(make_nifti())
     with pytest.raises(ValueError, match=said):
         write_label_map(labels, scan, tmp_path / name)
 
 
-def test_labels_above_255_keep_their_number(make_nifti, tmp_path):
+def test_labels_above_255_keep_their_number(make_nifti: Callable[..., Path], tmp_path: Path) -> None:
     scan = read_ct(make_nifti())
     write_label_map(np.full(scan.hu.shape, 300), scan, tmp_path / "x.nii.gz")
-    assert nib.load(tmp_path / "x.nii.gz").get_fdata().max() == 300
+    assert nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz").get_fdata().max() == 300
 
 
 def test_real_series_agrees_with_simpleitk(real_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from osteo_monai.measurement import body_frame
 from osteo_monai.measurement.tissues import dense_volume_cm3, find_aorta, metal_volume_mm3, surroundings

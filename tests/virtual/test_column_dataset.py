@@ -231,7 +231,7 @@ def views() -> list[dict[Hashable, Any]]:
     return [RandColumnViewd(slices=SLICES, seed=seed)(column) for seed in range(40)]
 
 
-def first_slice(view: dict[str, torch.Tensor]) -> int:
+def first_slice(view: dict[Hashable, Any]) -> int:
     return round(float(view["label"][2, 0]) * SIZE[2])
 
 
