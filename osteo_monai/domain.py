@@ -10,7 +10,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class VertebraLevel(StrEnum):
-    """A vertebral level, in cranio-caudal order. T13 and L6 are the two supernumerary levels."""
+    """A vertebral level, in cranio-caudal order. T13 and L6 are the two supernumerary levels.
+
+    Example:
+        >>> from osteo_monai import VertebraLevel
+        >>> VertebraLevel("L1").label
+        20
+    """
 
     T1 = "T1"
     T2 = "T2"
@@ -58,7 +64,13 @@ SCREENED_LEVELS: tuple[VertebraLevel, ...] = (VertebraLevel.L1, VertebraLevel.L2
 
 
 class View(StrEnum):
-    """Anatomy and projection of a radiograph; ``RadiographFacts.view_position`` distinguishes PA and AP."""
+    """Anatomy and projection of a radiograph; ``RadiographFacts.view_position`` distinguishes PA and AP.
+
+    Example:
+        >>> from osteo_monai import View
+        >>> View("lumbar_ap") is View.LUMBAR_AP
+        True
+    """
 
     CHEST_FRONTAL = "chest_frontal"
     CHEST_LATERAL = "chest_lateral"
@@ -82,14 +94,26 @@ KVP_TOLERANCE = 0.5
 
 
 class Sex(StrEnum):
-    """Sex as in the strata of the norms; ``None`` means unknown and is never replaced by a default."""
+    """Sex as in the strata of the norms; ``None`` means unknown and is never replaced by a default.
+
+    Example:
+        >>> from osteo_monai import Sex
+        >>> Sex("F").name
+        'FEMALE'
+    """
 
     FEMALE = "F"
     MALE = "M"
 
 
 class MineralStandard(StrEnum):
-    """Reference material of a volumetric density in mg/cm3."""
+    """Reference material of a volumetric density in mg/cm3.
+
+    Example:
+        >>> from osteo_monai import DensityThresholds, MineralStandard
+        >>> DensityThresholds().standard is MineralStandard.K2HPO4
+        True
+    """
 
     K2HPO4 = "K2HPO4"
     HYDROXYAPATITE = "hydroxyapatite"
@@ -100,7 +124,13 @@ OSTEOPOROSIS_T_SCORE = -2.5
 
 
 class BoneStatus(StrEnum):
-    """The three classes of volumetric QCT."""
+    """The three classes of volumetric QCT.
+
+    Example:
+        >>> from osteo_monai import BoneStatus
+        >>> [str(status) for status in BoneStatus]
+        ['normal', 'osteopenia', 'osteoporosis']
+    """
 
     NORMAL = "normal"
     OSTEOPENIA = "osteopenia"
@@ -109,7 +139,13 @@ class BoneStatus(StrEnum):
 
 @dataclass(frozen=True)
 class DensityThresholds:
-    """Cut-offs of trabecular density (mean of L1 and L2) in mg/cm3; both boundaries belong to osteopenia."""
+    """Cut-offs of trabecular density (mean of L1 and L2) in mg/cm3; both boundaries belong to osteopenia.
+
+    Example:
+        >>> from osteo_monai import DensityThresholds, MineralStandard
+        >>> str(DensityThresholds().status(75.0, MineralStandard.K2HPO4))
+        'osteoporosis'
+    """
 
     osteoporosis_below: float = 80.0
     normal_above: float = 120.0
@@ -135,7 +171,13 @@ class DensityThresholds:
 
 
 class Severity(StrEnum):
-    """Severity of a finding: information, to be considered, or the reason why there is no result."""
+    """Severity of a finding: information, to be considered, or the reason why there is no result.
+
+    Example:
+        >>> from osteo_monai import Severity
+        >>> Severity("refusal") is Severity.REFUSAL
+        True
+    """
 
     INFO = "info"
     WARNING = "warning"
@@ -146,6 +188,11 @@ class Finding(BaseModel):
     """A fact for readers of the result, as one sentence.
 
     ``code`` is a stable lower_snake_case name (``missing_slice``); ``message`` contains no patient identifier.
+
+    Example:
+        >>> from osteo_monai import Finding, Severity
+        >>> Finding(code="missing_slice", severity=Severity.REFUSAL, message="A slice is missing.").code
+        'missing_slice'
     """
 
     model_config = ConfigDict(frozen=True)

@@ -19,6 +19,15 @@ class OsteoError(Exception):
 
     Subclasses whose constructor takes something else than the message can be pickled too, so that they cross process
     borders in data loaders and worker pools.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import OsteoError, read_ct
+        >>> try:
+        ...     read_ct(Path("missing.nii.gz"))
+        ... except OsteoError as error:
+        ...     print(type(error).__name__)
+        UnusableInputError
     """
 
     _arguments: tuple[Any, ...] | None = None
@@ -28,23 +37,55 @@ class OsteoError(Exception):
 
 
 class UnusableInputError(OsteoError):  # exit code 2
-    """The input cannot be read: no such path, no images, a damaged file."""
+    """The input cannot be read: no such path, no images, a damaged file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import read_ct
+        >>> read_ct(Path("missing.nii.gz"))
+        Traceback (most recent call last):
+        osteo_monai.errors.UnusableInputError: There is no file or folder 'missing.nii.gz'.
+    """
 
 
 class ConfigError(OsteoError, ValueError):  # exit code 2
-    """A setting of a bundle's run is unknown, missing or out of range."""
+    """A setting of a bundle's run is unknown, missing or out of range.
+
+    Example:
+        >>> from osteo_monai import ConfigError
+        >>> issubclass(ConfigError, ValueError)
+        True
+    """
 
 
 class ModelMissingError(OsteoError, FileNotFoundError):  # exit code 4
-    """A bundle or its weights are not installed; the input may be sound."""
+    """A bundle or its weights are not installed; the input may be sound.
+
+    Example:
+        >>> from osteo_monai import ModelMissingError
+        >>> issubclass(ModelMissingError, FileNotFoundError)
+        True
+    """
 
 
 class NotEstimableError(OsteoError, ValueError):  # exit code 2
-    """A statistical model cannot be fitted to the data at hand."""
+    """A statistical model cannot be fitted to the data at hand.
+
+    Example:
+        >>> from osteo_monai import NotEstimableError
+        >>> issubclass(NotEstimableError, ValueError)
+        True
+    """
 
 
 class UnattainableError(OsteoError, ValueError):  # exit code 2
-    """No cut-off reaches the requested sensitivity or specificity."""
+    """No cut-off reaches the requested sensitivity or specificity.
+
+    Example:
+        >>> from osteo_monai import UnattainableError
+        >>> issubclass(UnattainableError, ValueError)
+        True
+    """
 
 
 class ScanRefusedError(OsteoError):  # exit code 3
@@ -52,6 +93,12 @@ class ScanRefusedError(OsteoError):  # exit code 3
 
     Args:
         findings: at least one finding of severity ``refusal``.
+
+    Example:
+        >>> from osteo_monai import Finding, ScanRefusedError, Severity
+        >>> refusal = Finding(code="missing_slice", severity=Severity.REFUSAL, message="A slice is missing.")
+        >>> str(ScanRefusedError(refusal))
+        'A slice is missing.'
     """
 
     def __init__(self, *findings: Finding) -> None:
@@ -70,6 +117,11 @@ class ManifestError(OsteoError, ValueError):  # exit code 2
     Args:
         manifest: name of the manifest.
         problems: one sentence for each fault.
+
+    Example:
+        >>> from osteo_monai import ManifestError
+        >>> ManifestError("manifest.json", ["there is no such file"]).problems
+        ('there is no such file',)
     """
 
     def __init__(self, manifest: str, problems: Sequence[str]) -> None:

@@ -83,6 +83,13 @@ def write_screening(screening: Screening, output: Path, on_stage: OnStage = no_p
 
     Raises:
         OSError: if the result cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import screen, write_screening
+        >>> result = write_screening(screen(Path("missing")), Path("result"))
+        >>> sorted(path.name for path in Path("result").iterdir())
+        ['report.html', 'result.json']
     """
     result, images = screening
     watch = Stopwatch(on_stage)

@@ -203,6 +203,11 @@ def load_bundle(
 
     Raises:
         ModelMissingError: when the bundle or its weights are missing.
+
+    Example:
+        >>> from osteo_monai import load_bundle
+        >>> load_bundle("vertebra_localization_ct", device="cpu").name
+        'vertebra_localization_ct'
     """
     return InferenceBundle(find_bundle(name_or_path), device, overlays)
 

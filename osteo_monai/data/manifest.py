@@ -41,7 +41,17 @@ class Header(BaseModel):
 
 
 class Manifest(BaseModel):
-    """A checked manifest: its header and the records of each split."""
+    """A checked manifest: its header and the records of each split.
+
+    Example:
+        >>> from osteo_monai import Manifest
+        >>> from osteo_monai.data import Header, Record
+        >>> record = Record(subject_id="a", image="a.nii.gz")
+        >>> header = Header(name="demo", description="one scan", virtual=False, source="none")
+        >>> manifest = Manifest(header=header, splits={"test": (record,)})
+        >>> manifest.splits["test"][0].subject_id
+        'a'
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,6 +122,16 @@ def read_manifest(
 
     Raises:
         ManifestError: listing all problems.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from osteo_monai import read_manifest
+        >>> header = {"name": "demo", "description": "one scan", "virtual": False, "source": "none"}
+        >>> content = header | {"test": [{"subject_id": "a", "image": "a.nii.gz"}]}
+        >>> _ = Path("manifest.json").write_text(json.dumps(content))
+        >>> len(read_manifest(Path("manifest.json"), check_files=False).splits["test"])
+        1
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_duplicate_keys)

@@ -37,6 +37,12 @@ def read_ct(path: Path, declared_ct: bool = False, keep_doubts: bool = False) ->
         UnusableInputError: nothing can be read: no such path, no images in it, damaged data.
         ScanRefusedError: images were read, but cannot be measured (not CT, missing slice, tilt, no rescale, values
             that are not HU, ...); its findings are the reasons.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_ct, read_ct
+        >>> read_ct(make_ct(Path("ct"), matrix=128)).acquisition.kvp
+        120.0
     """
     path = Path(path)
     if not path.exists():

@@ -47,6 +47,13 @@ class CTVolume:
         source: name of the file or folder that was read.
         instance_numbers: DICOM InstanceNumber of each axial slice ``hu[:, :, k]``; ``None`` if the images were not
             acquired axially, have no numbers, were resampled, or come from NIfTI.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_ct, read_ct
+        >>> volume = read_ct(make_ct(Path("ct"), matrix=128))
+        >>> volume.hu.shape
+        (128, 128, 150)
     """
 
     hu: NDArray[np.float32]

@@ -139,6 +139,13 @@ class Screening(NamedTuple):
     Attributes:
         result: refused or not.
         images: ``None`` if the study could not be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import screen
+        >>> screening = screen(Path("missing"))
+        >>> screening.images is None
+        True
     """
 
     result: ScreeningResult

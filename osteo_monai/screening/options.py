@@ -21,17 +21,35 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PhysicsCalibration:
-    """The line computed for the tube voltage of the scan."""
+    """The line computed for the tube voltage of the scan.
+
+    Example:
+        >>> from osteo_monai import ScreeningOptions, PhysicsCalibration
+        >>> type(ScreeningOptions(calibration=PhysicsCalibration()).calibration).__name__
+        'PhysicsCalibration'
+    """
 
 
 @dataclass(frozen=True)
 class InternalCalibration:
-    """The line fitted to tissues of the patient."""
+    """The line fitted to tissues of the patient.
+
+    Example:
+        >>> from osteo_monai import ScreeningOptions, InternalCalibration
+        >>> type(ScreeningOptions(calibration=InternalCalibration()).calibration).__name__
+        'InternalCalibration'
+    """
 
 
 @dataclass(frozen=True)
 class RegistryCalibration:
-    """A published line by its name; an unverified one is used with a warning."""
+    """A published line by its name; an unverified one is used with a warning.
+
+    Example:
+        >>> from osteo_monai import ScreeningOptions, RegistryCalibration
+        >>> type(ScreeningOptions(calibration=RegistryCalibration("NAME")).calibration).__name__
+        'RegistryCalibration'
+    """
 
     name: str
 
@@ -42,7 +60,13 @@ class RegistryCalibration:
 
 @dataclass(frozen=True)
 class UserCalibration:
-    """density = slope * HU + intercept, in mg/cm3 of the standard of the thresholds."""
+    """density = slope * HU + intercept, in mg/cm3 of the standard of the thresholds.
+
+    Example:
+        >>> from osteo_monai import ScreeningOptions, UserCalibration
+        >>> type(ScreeningOptions(calibration=UserCalibration(slope=0.8, intercept=-3.0)).calibration).__name__
+        'UserCalibration'
+    """
 
     slope: float
     intercept: float
@@ -69,6 +93,11 @@ class ScreeningOptions:
 
     Raises:
         ValueError: if levels are empty or repeated.
+
+    Example:
+        >>> from osteo_monai import ScreeningOptions, VertebraLevel
+        >>> str(ScreeningOptions(levels=(VertebraLevel.L1,)).levels[0])
+        'L1'
     """
 
     levels: tuple[VertebraLevel, ...] | None = None
@@ -103,6 +132,11 @@ class RadiographOptions:
 
     Raises:
         ValueError: if the view has no model or a value is out of range.
+
+    Example:
+        >>> from osteo_monai import RadiographOptions, Sex
+        >>> RadiographOptions(age=71.0, sex=Sex.FEMALE).given
+        ('age', 'sex')
     """
 
     view: View | None = None

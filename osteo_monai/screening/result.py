@@ -231,7 +231,15 @@ class RadiographRisk(_Model):
 
 
 class ScreeningResult(_Model):
-    """The result of one study. A refused study has a refusal among ``findings``, no status and no risk."""
+    """The result of one study. A refused study has a refusal among ``findings``, no status and no risk.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import ScreeningResult, screen, write_screening
+        >>> _ = write_screening(screen(Path("missing")), Path("result"))
+        >>> ScreeningResult.model_validate_json(Path("result", "result.json").read_text()).verdict
+        'unusable'
+    """
 
     version: str = RESULT_VERSION
     modality: Literal["ct", "radiograph"] = "ct"

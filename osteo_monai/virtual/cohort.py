@@ -168,7 +168,14 @@ def write_virtual_radiograph(
     variants: frozenset[Variant] = frozenset(),
     rows: int = 1024,
 ) -> Path:
-    """Write one virtual radiograph as DICOM and PNG with its truth and bone mask into ``output``; return the DICOM."""
+    """Write one virtual radiograph as DICOM and PNG with its truth and bone mask into ``output``; return the DICOM.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import View, make_radiograph
+        >>> make_radiograph(Path("radiograph"), view=View.LUMBAR_AP, rows=256).name
+        'lumbar_ap.dcm'
+    """
     with reserve_threads():
         person = draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants)
         anatomy = Anatomy(person)
@@ -196,6 +203,13 @@ def write_virtual_study(
     """Write one virtual chest CT as DICOM (``output``/dicom) with its truth and label map, and return that folder.
 
     150 slices of 2 mm, soft kernel, no contrast agent; facts of the person without a value are drawn from ``seed``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_ct
+        >>> study = make_ct(Path("ct"), seed=1, mean_density=75.0, matrix=64)
+        >>> len(list(study.iterdir()))
+        150
     """
     anatomy = Anatomy(draw_person(seed, sex=sex, age_years=age_years, mean_density=mean_density, variants=variants))
     plan = ScanPlan(
@@ -240,6 +254,21 @@ def write_cohort(
     Raises:
         ValueError: the recipe is invalid, ``output`` has a manifest or the start of another cohort, or there is no
             worker, or more than one with ``report``.
+
+    Example:
+        >>> import json
+        >>> from contextlib import redirect_stdout
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_cohort
+        >>> scan = {"name": "chest", "kvp": 120, "kernel": "soft", "matrix": 128}
+        >>> scan |= {"slice_thickness": 5.0, "slice_step": 5.0}
+        >>> recipe = {"name": "demo", "description": "one person", "seed": 1, "subjects": 1, "splits": {"test": 1.0}}
+        >>> recipe |= {"acquisitions": [scan], "formats": ["nifti"]}
+        >>> _ = Path("recipe.json").write_text(json.dumps(recipe))
+        >>> with redirect_stdout(None):  # without the progress bar
+        ...     manifest = make_cohort(Path("recipe.json"), Path("cohort"))
+        >>> manifest.name
+        'manifest.json'
     """
     from osteo_monai.data import Header, Manifest, Record, write_manifest
 

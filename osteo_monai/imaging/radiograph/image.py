@@ -93,6 +93,13 @@ class Radiograph:
         findings: of reading (never a refusal: that is raised).
         layout: from the stored grid to this one.
         source: name of the file or folder that was read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_radiograph, read_radiograph
+        >>> radiograph = read_radiograph(make_radiograph(Path("radiograph"), rows=512))
+        >>> radiograph.pixels.ndim
+        2
     """
 
     pixels: NDArray[np.float32]

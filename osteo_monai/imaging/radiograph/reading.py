@@ -35,6 +35,12 @@ def read_radiograph(path: Path, view: View | str | None = None, *, check: bool =
     Raises:
         UnusableInputError: nothing can be read: no such path, damaged data, neither DICOM nor PNG nor JPEG.
         ScanRefusedError: read, but not usable; its findings are the reasons.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_radiograph, read_radiograph
+        >>> str(read_radiograph(make_radiograph(Path("radiograph"), rows=512)).view)
+        'chest_frontal'
     """
     path = Path(path)
     try:

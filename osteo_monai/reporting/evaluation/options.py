@@ -41,6 +41,12 @@ class EvaluationOptions:
 
     Raises:
         ValueError: lists every option out of range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import EvaluationOptions
+        >>> EvaluationOptions((Path("predictions.csv"),)).interval
+        'wilson'
     """
 
     predictions: tuple[Path, ...]

@@ -59,6 +59,14 @@ def screen(
 
     Raises:
         ModelMissingError: if a bundle or its weights are not installed; before the study is read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_ct, screen
+        >>> study = make_ct(Path("ct"), seed=1, mean_density=75.0, matrix=128)
+        >>> result = screen(study, device="cpu").result
+        >>> result.verdict, str(result.status)
+        ('accepted', 'osteoporosis')
     """
     path = Path(path)
     study = study if study is not None else path.resolve().name

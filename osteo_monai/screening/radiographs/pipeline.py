@@ -48,6 +48,13 @@ def screen_radiographs(
 
     Raises:
         ValueError: if no file is given, or the device is not available.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import make_radiograph, screen_radiographs
+        >>> file = make_radiograph(Path("radiograph"), seed=1, rows=512)
+        >>> screen_radiographs([file], device="cpu").result.verdict
+        'accepted_with_warnings'
     """
     if not files:
         raise ValueError("files must name at least one radiograph, got none")
