@@ -47,7 +47,7 @@ def read_config(arguments: argparse.Namespace) -> ConfigParser:
 
 def noise_items(config: ConfigParser, count: int) -> tuple[list[int], list[dict[str, Any]]]:
     """Return the shape of an input and items of noise, as the data set of the bundle has them."""
-    if "patch_size" in config.config:  # a bundle for radiographs
+    if config.get("patch_size") is not None:  # a bundle for radiographs
         size = config["patch_size"]
         shape = [config["grid"][0] * config["grid"][1], *([size, size] if isinstance(size, int) else size)]
         return shape, [{"image": torch.randn(shape), "target": float(row % 2)} for row in range(count)]

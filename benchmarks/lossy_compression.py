@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from openjpeg import decode
-from openjpeg.utils import encode_array
+from openjpeg.utils import decode, encode_array
 from PIL import Image
 from rich.console import Console
 from rich.progress import track

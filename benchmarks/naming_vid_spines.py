@@ -139,7 +139,7 @@ def read_spines(folder: Path) -> list[Spine]:
 
 
 def _ras(rows: pd.DataFrame) -> NDArray[np.float64]:
-    return rows[["x_mm", "y_mm", "z_mm"]].to_numpy(float) * (-1.0, -1.0, 1.0)
+    return np.asarray(rows[["x_mm", "y_mm", "z_mm"]].to_numpy(float) * (-1.0, -1.0, 1.0))
 
 
 def in_first_half(person: str) -> bool:

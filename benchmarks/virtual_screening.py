@@ -27,7 +27,7 @@ from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan
 from osteo_monai.virtual.ct import VirtualCT
 from osteo_monai.virtual.person import STANDARD
-from osteo_monai.virtual.plan import SubjectPlan, plan_cohort
+from osteo_monai.virtual.plan import ScanPlan, SubjectPlan, plan_cohort
 from osteo_monai.virtual.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -61,12 +61,15 @@ def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
     from osteo_monai.screening.ct.pipeline import screen_volume
 
     started = time.perf_counter()
-    ct = scan(Anatomy(person_of(plan)), plan.scans[number])
+    planned = plan.scans[number]
+    if not isinstance(planned, ScanPlan):
+        raise ValueError(f"recipe must have CT acquisitions only, got {planned.acquisition}")
+    ct = scan(Anatomy(person_of(plan)), planned)
     made = time.perf_counter()
     result, images = screen_volume(ct.volume(), _MODELS, study=plan.subject_id)
     row: dict[str, Any] = {
         "subject": plan.subject_id,
-        "acquisition": plan.scans[number].acquisition,
+        "acquisition": planned.acquisition,
         "variants": sorted(plan.variants),
         "seconds_making": round(made - started, 2),
         "seconds_screening": round(time.perf_counter() - made, 2),
@@ -76,7 +79,7 @@ def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
         "screenable": set(SCREENED_LEVELS) <= set(ct.complete_levels),
     }
     row.update(_levels(ct, result))
-    if result.density is not None:
+    if result.density is not None and images.bodies is not None:
         person = ct.anatomy.person
         row["density_error_mg_cm3"] = round(result.density.mg_cm3 - person.mean_density, 2)
         row["inside_interval"] = result.density.interval_low <= person.mean_density <= result.density.interval_high

@@ -22,7 +22,7 @@ SLOPE = np.array([3.0, -4.0, 5.0])
 """HU per mm along x, y and z: any interpolation must give a linear ramp back, a spline but for the rim."""
 
 
-def oblique_affine(*degrees: tuple[float, float, float]) -> NDArray[np.float64]:
+def oblique_affine(*degrees: float) -> NDArray[np.float64]:
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ np.diag(SPACING)
     affine[:3, 3] = (-15.0, 20.0, -700.0)

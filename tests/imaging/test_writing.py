@@ -83,3 +83,22 @@ def test_real_series_agrees_with_simpleitk(real_data: Path) -> None:
         there = (511 - index[0], 511 - index[1], index[2])
         lps = np.array(image.TransformIndexToPhysicalPoint(there))
         np.testing.assert_allclose((scan.affine @ [*index, 1])[:3], lps * [-1, -1, 1], atol=1e-3)
+
+
+def test_a_write_that_fails_leaves_the_former_file(
+    make_nifti: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = read_ct(make_nifti())
+    path = tmp_path / "labels.nii.gz"
+    write_label_map(np.ones(volume.hu.shape, dtype=np.uint8), volume, path)
+    before = path.read_bytes()
+
+    def half(image: object, target: Path) -> None:
+        Path(target).write_bytes(b"half a file")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nib, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        write_label_map(np.zeros(volume.hu.shape, dtype=np.uint8), volume, path)
+    assert path.read_bytes() == before
+    assert {p.name for p in tmp_path.iterdir()} == {"labels.nii.gz", "scan.nii.gz"}

@@ -1,5 +1,7 @@
 """Parts in parallel, operations on one thread: order, results and the setting of PyTorch are kept."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -9,7 +11,7 @@ import torch
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.person import draw_person
 from osteo_monai.virtual.radiograph import project, usual_protocol
-from osteo_monai.virtual.threads import reserve_threads, run_parallel
+from osteo_monai.virtual.threads import one_thread, reserve_threads, run_parallel
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +50,17 @@ def test_a_radiograph_is_the_same_with_one_thread_and_with_two() -> None:
     two = project(anatomy, protocol, 1)
     torch.set_num_threads(1)
     assert (project(anatomy, protocol, 1).pixels == two.pixels).all()
+
+
+def test_one_thread_is_restored_after_an_error_and_imports_change_nothing() -> None:
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    with pytest.raises(ValueError, match="no"), one_thread():
+        raise ValueError("no")
+    assert torch.get_num_threads() == 2
+    script = (
+        "import torch; torch.set_num_threads(2); import osteo_monai.virtual.cohort, osteo_monai.virtual.radiograph; "
+        "print(torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2"
