@@ -1,4 +1,4 @@
-"""The benchmark on real scans judges what it is given: verdicts, names, places, outlines."""
+"""The benchmark on real scans evaluates what it is given: verdicts, names, places, outlines."""
 
 import importlib.util
 import json
@@ -62,7 +62,7 @@ def truth(real_ct: ModuleType, *expect: str, **more: Any) -> Any:
     return real_ct.Truth(expect or ("measured",), levels, **more)
 
 
-def judge(real_ct: ModuleType, outcome: Any, known: Any, labels: Path = Path("absent.nii.gz")) -> Any:
+def evaluate_result(real_ct: ModuleType, outcome: Any, known: Any, labels: Path = Path("absent.nii.gz")) -> Any:
     return real_ct.evaluate_result("s", outcome, known, labels, 1.0)
 
 
@@ -86,7 +86,7 @@ def test_expected_words_stand_for_codes(real_ct: ModuleType, said: str, allowed:
 
 
 def test_a_right_study_is_told_as_right(real_ct: ModuleType) -> None:
-    row = judge(
+    row = evaluate_result(
         real_ct, result(found={"T12": 31.0, "L1": 2.0, "L2": -30.0}, levels={"L1": 2.0, "L2": -30.0}), truth(real_ct)
     )
     assert row.verdict == "measured"
@@ -97,7 +97,7 @@ def test_a_right_study_is_told_as_right(real_ct: ModuleType) -> None:
 
 
 def test_a_measured_wrong_level_is_never_as_expected(real_ct: ModuleType) -> None:
-    row = judge(real_ct, result(levels={"L1": -31.0, "L2": -66.0}), truth(real_ct))
+    row = evaluate_result(real_ct, result(levels={"L1": -31.0, "L2": -66.0}), truth(real_ct))
     assert row.verdict == "measured"
     assert row.met == "no"
     assert row.wrong_measured == ("L1 is L2", "L2 is nothing named")
@@ -108,18 +108,18 @@ def test_a_measured_wrong_level_is_never_as_expected(real_ct: ModuleType) -> Non
 
 def test_the_first_refusal_counts(real_ct: ModuleType) -> None:
     known = truth(real_ct, "refused:contrast")
-    assert judge(real_ct, result("contrast_strong", "metal"), known).met == "yes"
-    late = judge(real_ct, result("metal", "contrast_strong"), known)
+    assert evaluate_result(real_ct, result("contrast_strong", "metal"), known).met == "yes"
+    late = evaluate_result(real_ct, result("metal", "contrast_strong"), known)
     assert (late.met, late.verdict) == ("late", "refused:metal")
-    assert judge(real_ct, result("metal"), known).met == "no"
+    assert evaluate_result(real_ct, result("metal"), known).met == "no"
 
 
 def test_damage_that_is_not_there_is_counted(real_ct: ModuleType) -> None:
     outcome = result("metal", "level_cut", "levels_not_covered")
-    assert judge(real_ct, outcome, truth(real_ct)).false_codes == ("metal L1", "level_cut L1")
-    assert judge(real_ct, outcome, truth(real_ct, true_findings=frozenset({"metal"}))).false_codes == ("level_cut L1",)
+    assert evaluate_result(real_ct, outcome, truth(real_ct)).false_codes == ("metal L1", "level_cut L1")
+    assert evaluate_result(real_ct, outcome, truth(real_ct, true_findings=frozenset({"metal"}))).false_codes == ("level_cut L1",)
     cut = real_ct.Truth(("measured",), {"L1": real_ct.TrueLevel(0.0, whole=False)})
-    assert judge(real_ct, outcome, cut).false_codes == ("metal L1",)
+    assert evaluate_result(real_ct, outcome, cut).false_codes == ("metal L1",)
 
 
 def test_outlines_are_looked_up_in_masks_on_another_grid(real_ct: ModuleType, tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_names_follow_from_masks_where_there_is_nothing_else(real_ct: ModuleType
     affine = np.eye(4)
     affine[:3, 3] = -5.0, -5.0, 0.0
     known = real_ct.Truth(("measured",), {}, mask=real_ct.Mask(mask, affine, real_ct.mask_names("expert.nii")))
-    row = judge(real_ct, result(levels={"L2": 15.0, "L1": 45.0}), known)
+    row = evaluate_result(real_ct, result(levels={"L2": 15.0, "L1": 45.0}), known)
     assert (row.names_right, row.names_wrong, row.met) == (2, (), "yes")
-    row = judge(real_ct, result(levels={"L1": 15.0, "T12": 45.0}), known)
+    row = evaluate_result(real_ct, result(levels={"L1": 15.0, "T12": 45.0}), known)
     assert row.wrong_measured == ("L1 is L2", "T12 is L1")
     assert row.met == "no"
 
@@ -161,8 +161,8 @@ def test_overlap_of_bodies_over_the_middle_third(real_ct: ModuleType) -> None:
 
 def test_table_and_sums(real_ct: ModuleType) -> None:
     rows = [
-        judge(real_ct, result(found={"T12": 31.0, "L1": 9.0}, levels={"L1": 9.0}), truth(real_ct, "measured:L1 only")),
-        judge(real_ct, result("metal"), truth(real_ct)),
+        evaluate_result(real_ct, result(found={"T12": 31.0, "L1": 9.0}, levels={"L1": 9.0}), truth(real_ct, "measured:L1 only")),
+        evaluate_result(real_ct, result("metal"), truth(real_ct)),
     ]
     total = real_ct.sums(rows)
     assert (total["scans"], total["expectation_met"], total["measured"]) == (2, 1, 1)

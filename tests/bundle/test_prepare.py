@@ -91,7 +91,7 @@ def test_a_file_is_required(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--data_source", "none.json"], "none.json has 1 problem:\n  - there is no such file"),
+        (["--data_source", "none.json"], "none.json has 1 problem:\n  - the file does not exist"),
         (["--epochz=1"], "unknown setting 'epochz': no config of this bundle has it; did you mean 'epochs'?"),
         (
             ["--bundle_root", "elsewhere"],

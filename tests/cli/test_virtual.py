@@ -32,9 +32,9 @@ def test_ct_passes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     ("words", "message"),
     [
         (["--variant", "horns"], "--variant must be lumbarised, sacralised, eleven_ribs, thirteen_ribs, osteophytes, "),
-        (["--variant", "lumbarised", "--variant", "sacralised"], "--variant must hold at most one of"),
-        (["--age", "12"], "--age must lie in 18 to 90"),
-        (["--density", "900"], "--density must lie in 5 to 300 mg/cm3"),
+        (["--variant", "lumbarised", "--variant", "sacralised"], "--variant must contain at most one of"),
+        (["--age", "12"], "--age must be from 18 to 90"),
+        (["--density", "900"], "--density must be from 5 to 300 mg/cm3"),
         (["--seed", "-1"], "--seed must be greater than or equal to 0, got '-1'"),
     ],
 )
@@ -49,7 +49,7 @@ def test_wrong_person(tmp_path: Path, capsys: Capture, verb: str, words: list[st
 def test_wrong_facts_of_a_person_are_reported_together(tmp_path: Path, capsys: Capture) -> None:
     assert run(["virtual", "ct", "-o", str(tmp_path / "out"), "--age", "12", "--variant", "horns"]) == 2
     error = capsys.readouterr().err
-    assert "--age must lie in" in error
+    assert "--age must be from" in error
     assert "got 'horns'" in error
 
 

@@ -204,7 +204,7 @@ def test_commands_report_their_results(
     assert cli.run(["measure", str(new), "--output", str(tmp_path / "out"), "--source", "guess"]) == 2
     assert cli.run(["manifest", "segment", str(path), "--output", str(tmp_path / "b.json"), "--levels", "T3"]) == 2
     errors = capsys.readouterr().err
-    assert "--overwrite replaces it" in errors
+    assert "--overwrite must be given" in errors
     assert "segmentation or label, got 'guess'" in errors
     assert "Traceback" not in errors
 

@@ -65,7 +65,7 @@ def test_settings_are_refused(data_source: str, splits: Any, sentence: str) -> N
 
 
 def test_a_missing_manifest_is_reported() -> None:
-    with pytest.raises(ManifestError, match="none.json has 1 problem:\n  - there is no such file"):
+    with pytest.raises(ManifestError, match="none.json has 1 problem:\n  - the file does not exist"):
         subject_items("none.json", ["test"])
 
 
