@@ -121,7 +121,7 @@ def test_files_keep_all_values(fitted: RiskCalibration, tmp_path: Path) -> None:
         ({"osteoporosis": ""}, "missing in 40 of 40"),
         ({"probability_osteoporosis": "1.4"}, "between 0 and 1"),
         ({"subject_id": ""}, "subject_id is empty"),
-        ({"probability_osteoporosis": "0.5"}, "every case has the same prediction"),
+        ({"probability_osteoporosis": "0.5"}, "all cases have the same prediction"),
         ({"osteoporosis": "1"}, "are positive"),
     ],
 )

@@ -66,7 +66,7 @@ def test_every_problem_of_a_table_is_in_one_message(tmp_path: Path) -> None:
     lines = str(error.value).splitlines()
     assert lines[0] == "'table.csv' has 10 problems:"
     assert [line.removeprefix("  - ") for line in lines[1:]] == [
-        "line 11: a quoted field runs on to line 12",
+        "line 11: a quoted field continues to line 12",
         "line 8: 7 fields for 6 columns",
         "line 3: TP is negative: -1",
         "line 4: FP is not a whole number: 'x'",
@@ -83,7 +83,7 @@ def test_every_problem_of_a_table_is_in_one_message(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("", "'table.csv' is empty; it needs the columns study, TP, FP, FN, TN"),
-        ("study;TP;FP;FN;TN\nA;1;2;3;4\n", "are the columns separated by commas?"),
+        ("study;TP;FP;FN;TN\nA;1;2;3;4\n", "columns must be separated by commas, got semicolons"),
         ("study,TP,FP\nA,1,2\n", "no column FN\n  - no column TN"),
         ("study,TP,TP,FP,FN,TN\n", "column TP "),
         (HEAD, "no study after the header"),
