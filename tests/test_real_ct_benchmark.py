@@ -117,7 +117,8 @@ def test_the_first_refusal_counts(real_ct: ModuleType) -> None:
 def test_damage_that_is_not_there_is_counted(real_ct: ModuleType) -> None:
     outcome = result("metal", "level_cut", "levels_not_covered")
     assert evaluate_result(real_ct, outcome, truth(real_ct)).false_codes == ("metal L1", "level_cut L1")
-    assert evaluate_result(real_ct, outcome, truth(real_ct, true_findings=frozenset({"metal"}))).false_codes == ("level_cut L1",)
+    with_metal = truth(real_ct, true_findings=frozenset({"metal"}))
+    assert evaluate_result(real_ct, outcome, with_metal).false_codes == ("level_cut L1",)
     cut = real_ct.Truth(("measured",), {"L1": real_ct.TrueLevel(0.0, whole=False)})
     assert evaluate_result(real_ct, outcome, cut).false_codes == ("metal L1",)
 
@@ -160,8 +161,9 @@ def test_overlap_of_bodies_over_the_middle_third(real_ct: ModuleType) -> None:
 
 
 def test_table_and_sums(real_ct: ModuleType) -> None:
+    measured = result(found={"T12": 31.0, "L1": 9.0}, levels={"L1": 9.0})
     rows = [
-        evaluate_result(real_ct, result(found={"T12": 31.0, "L1": 9.0}, levels={"L1": 9.0}), truth(real_ct, "measured:L1 only")),
+        evaluate_result(real_ct, measured, truth(real_ct, "measured:L1 only")),
         evaluate_result(real_ct, result("metal"), truth(real_ct)),
     ]
     total = real_ct.sums(rows)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -27,8 +28,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def truth(study: Path) -> dict:
-    return json.loads((study / "truth" / "truth.json").read_text())
+def truth(study: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((study / "truth" / "truth.json").read_text())
+    return facts
 
 
 @pytest.fixture(scope="module")
