@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fire.parser import DefaultParseValue
 from monai import bundle as monai_bundle
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from osteo_monai.bundle.find import find_bundle
 from osteo_monai.errors import ConfigError, OsteoError
@@ -50,9 +51,7 @@ class CheckedWorkflow(ConfigWorkflow):
     def initialize(self) -> Any:
         with _unwrapped_errors():
             self.parser.parse(reset=True)
-            if os.environ.get("RANK", "0") == "0":  # one process of a distributed run writes
-                config = json.dumps(self.parser.config, indent=2, default=str)
-                write_text(Path(self.parser.get_parsed_content("output_dir")) / "config.json", config + "\n")
+            _write_merged_config(self.parser)
             return super().initialize()
 
     def run(self) -> Any:
@@ -93,9 +92,10 @@ def run_bundle(
 def prepare_run(bundle_root: str | os.PathLike[str]) -> None:
     """Check the start of a run; the first initialise step of every config.
 
-    In a process that was started as ``python -m monai.bundle``, names of settings on the command line are checked, and
-    an error of this package ends the process with its message only: MONAI prints a page of traces. In any other process
-    errors are raised, and ``CheckedWorkflow`` does these checks.
+    In a process that was started as ``python -m monai.bundle``, names of settings on the command line are checked, the
+    merged config is written to ``<output_dir>/config.json``, and an error of this package ends the process with its
+    message only: MONAI prints a page of traces. In any other process errors are raised, and ``CheckedWorkflow`` does
+    these checks.
 
     Raises:
         ConfigError: when ``bundle_root`` has no configs, or a setting is unknown.
@@ -106,9 +106,14 @@ def prepare_run(bundle_root: str | os.PathLike[str]) -> None:
     if not (configs / "metadata.json").is_file():
         raise ConfigError(f"bundle_root must be the folder of the bundle, got {str(bundle_root)!r} without configs")
     if _is_monai_program():
-        names = (argument[2:].partition("=")[0] for argument in sys.argv if argument.startswith("--"))
+        settings = _command_line_settings(sys.argv)
+        files = settings.get("config_file", ())
         arguments = inspect.signature(monai_bundle.run).parameters
-        _refuse_unknown_settings((name for name in names if name not in arguments), configs)
+        overrides = {name: value for name, value in settings.items() if name not in arguments}
+        _refuse_unknown_settings(overrides, configs)
+        parser = ConfigParser(ConfigParser.load_config_files(files))
+        parser.update(overrides)
+        _write_merged_config(parser)
 
 
 def require_file(setting: str, path: str | os.PathLike[str]) -> None:
@@ -134,6 +139,25 @@ def _refuse_unknown_settings(names: Iterable[str], configs: Path) -> None:
         guesses = difflib.get_close_matches(unknown[0], choices, n=1)
         hint = f"; did you mean {guesses[0]!r}?" if guesses else ""
         raise ConfigError(f"unknown setting {', '.join(map(repr, unknown))}: no config of this bundle has it{hint}")
+
+
+def _command_line_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Return ``--name value`` and ``--name=value`` of a command line, with values read as MONAI's Fire reads them."""
+    settings: dict[str, Any] = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            if not equals:
+                value = "True" if not following or following.startswith("--") else following
+            settings[name] = DefaultParseValue(value)
+    return settings
+
+
+def _write_merged_config(parser: ConfigParser) -> None:
+    """Write ``<output_dir>/config.json``, which the runs log to MLflow; one process of a distributed run writes."""
+    if os.environ.get("RANK", "0") == "0":
+        config = json.dumps(parser.config, indent=2, default=str)
+        write_text(Path(parser.get_parsed_content("output_dir")) / "config.json", config + "\n")
 
 
 def _is_monai_program() -> bool:

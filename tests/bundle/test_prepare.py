@@ -105,3 +105,19 @@ def test_the_program_of_monai_prints_one_sentence(arguments: list[str], sentence
     assert done.returncode == 1
     assert f"error: {sentence}\n" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_program_of_monai_writes_its_merged_config(bundle: Path, tmp_path: Path) -> None:
+    """Runs log this file to MLflow."""
+    files = [
+        "--meta_file",
+        "configs/metadata.json",
+        "--config_file",
+        "['configs/common.json','configs/inference.json']",
+    ]
+    settings = ["--epochs", "5", f"--output_dir={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "monai.bundle", "run", *files, *settings]
+    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert (written["epochs"], written["data_source"]) == (5, "")
