@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from osteo_monai.reporting.evaluation import EvaluationOptions, evaluate
     from osteo_monai.screening import (
         InternalCalibration,
+        PhantomCalibration,
         PhysicsCalibration,
         RadiographOptions,
         RegistryCalibration,
@@ -70,6 +71,7 @@ __all__ = [
     "ModelMissingError",
     "NotEstimableError",
     "OsteoError",
+    "PhantomCalibration",
     "PhysicsCalibration",
     "Radiograph",
     "RadiographOptions",
@@ -134,6 +136,7 @@ if not TYPE_CHECKING:  # hidden from type checkers: they use the imports above a
         "reporting.evaluation": ("EvaluationOptions", "evaluate"),
         "screening": (
             "InternalCalibration",
+            "PhantomCalibration",
             "PhysicsCalibration",
             "RadiographOptions",
             "RegistryCalibration",

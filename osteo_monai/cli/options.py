@@ -75,7 +75,8 @@ def parse_thresholds(text: str | DensityThresholds) -> DensityThresholds:
 
 
 def parse_calibration(text: str) -> "Calibration":
-    """Return a calibration: ``physics``, ``internal``, ``registry:NAME`` or ``user:SLOPE,INTERCEPT``."""
+    """Return the calibration of ``physics``, ``internal``, ``registry:NAME``, ``user:A,B`` or ``phantom:FILE``."""
+    from osteo_monai.measurement.calibration.phantom import read_phantom
     from osteo_monai.screening import options
 
     method, _, value = text.partition(":")
@@ -87,11 +88,15 @@ def parse_calibration(text: str) -> "Calibration":
             return options.RegistryCalibration(value)
     except ValueError:
         pass  # the message below names all forms
+    if method == "phantom" and value:
+        read_phantom(Path(value))  # an invalid file is reported before a study is read
+        return options.PhantomCalibration(Path(value))
     if text == "physics":
         return options.PhysicsCalibration()
     if text == "internal":
         return options.InternalCalibration()
-    raise ValueError(f"--calibration must be physics, internal, registry:NAME or user:SLOPE,INTERCEPT, got '{text}'")
+    forms = "physics, internal, registry:NAME, user:SLOPE,INTERCEPT or phantom:FILE"
+    raise ValueError(f"--calibration must be {forms}, got '{text}'")
 
 
 def parse_device(text: str) -> str:

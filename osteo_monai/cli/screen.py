@@ -59,7 +59,7 @@ _Calibration = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="physics, internal, registry:NAME or user:SLOPE,INTERCEPT (mg/cm3 K2HPO4).",
+        help="physics, internal, registry:NAME, user:SLOPE,INTERCEPT (mg/cm3 K2HPO4) or phantom:FILE.",
         rich_help_panel=CT,
     ),
 ]

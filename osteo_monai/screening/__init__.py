@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from osteo_monai.screening.models import Bundle, RadiographModels, ScreeningModels, load_models
     from osteo_monai.screening.options import (
         InternalCalibration,
+        PhantomCalibration,
         PhysicsCalibration,
         RadiographOptions,
         RegistryCalibration,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Bundle": "models",
     "InternalCalibration": "options",
+    "PhantomCalibration": "options",
     "Limit": "gates.limits",
     "Limits": "gates.limits",
     "PhysicsCalibration": "options",
@@ -54,6 +56,7 @@ __all__ = [
     "InternalCalibration",
     "Limit",
     "Limits",
+    "PhantomCalibration",
     "PhysicsCalibration",
     "RadiographImages",
     "RadiographModels",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
@@ -11,6 +12,7 @@ from osteo_monai.utils.text import listed
 __all__ = [
     "Calibration",
     "InternalCalibration",
+    "PhantomCalibration",
     "PhysicsCalibration",
     "RadiographOptions",
     "RegistryCalibration",
@@ -76,7 +78,23 @@ class UserCalibration:
             raise ValueError(f"slope and intercept must be finite, got {self.slope:g} and {self.intercept:g}")
 
 
-Calibration: TypeAlias = PhysicsCalibration | InternalCalibration | RegistryCalibration | UserCalibration
+@dataclass(frozen=True)
+class PhantomCalibration:
+    """The line fitted to the rods of a phantom in the scan, which a JSON file describes (docs/calibration.md).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import ScreeningOptions, PhantomCalibration
+        >>> type(ScreeningOptions(calibration=PhantomCalibration(Path("phantom.json"))).calibration).__name__
+        'PhantomCalibration'
+    """
+
+    path: Path
+
+
+Calibration: TypeAlias = (
+    PhysicsCalibration | InternalCalibration | RegistryCalibration | UserCalibration | PhantomCalibration
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from osteo_monai.cli import run
 from osteo_monai.domain import BoneStatus, Finding, MineralStandard, Severity, VertebraLevel
-from osteo_monai.screening import Study, UserCalibration
+from osteo_monai.screening import PhantomCalibration, Study, UserCalibration
 from osteo_monai.screening.result import Density, HUStatistics, LevelMeasurement, ScreeningResult
 
 Capture = pytest.CaptureFixture[str]
@@ -135,6 +135,20 @@ def test_options_reach_the_pipeline(screening: Screening, ct: Path, tmp_path: Pa
     assert (options.thresholds.osteoporosis_below, options.thresholds.normal_above) == (50, 110)
     assert options.thresholds.source == "given by the user"
     assert (options.calibration, options.kvp) == (UserCalibration(0.8, -2), 100)
+
+
+def test_a_phantom_file_is_read_before_the_study(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ["screen", str(ct), "-o", str(tmp_path / "out"), "--calibration"]
+    assert run([*words, f"phantom:{tmp_path / 'absent.json'}"]) == 2
+    assert "absent.json" in capsys.readouterr().err
+    assert not screening.calls
+    rods = [{"density_mg_cm3": d, "centre_mm": [d, 0, 0], "radius_mm": 5} for d in (0, 100, 200)]
+    path = tmp_path / "phantom.json"
+    path.write_text(json.dumps({"standard": "K2HPO4", "rods": rods}))
+    assert run([*words, f"phantom:{path}"]) == 0
+    assert screening.calls[0][2]["options"].calibration == PhantomCalibration(path)
 
 
 def test_defaults(screening: Screening, ct: Path, tmp_path: Path) -> None:

@@ -8,9 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, MineralStandard, VertebraLevel
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement import tissues
-from osteo_monai.measurement.calibration import TissueSample, calibrate, density, mean_density, widened
+from osteo_monai.measurement.calibration import (
+    TissueSample,
+    calibrate,
+    density,
+    mean_density,
+    phantom_calibration,
+    widened,
+)
 from osteo_monai.measurement.frame import body_frame
 from osteo_monai.measurement.hu_statistics import hu_statistics
 from osteo_monai.measurement.region import Region, trabecular_region
@@ -41,6 +49,7 @@ from osteo_monai.screening.gates.study import (
 from osteo_monai.screening.options import (
     Calibration,
     InternalCalibration,
+    PhantomCalibration,
     PhysicsCalibration,
     RegistryCalibration,
     UserCalibration,
@@ -249,7 +258,7 @@ def _calibration_used(
     kvp = options.limits[KVP_REFERENCE] if assumed else checked.kvp
     try:
         used = line_of(options.calibration, checked.volume, kvp, options.thresholds.standard, samples)
-    except ValueError as error:
+    except (ValueError, UnusableInputError) as error:
         return None, [calibration_not_possible(str(error))]
     if assumed:
         relative = math.hypot(used.relative_sd, UNKNOWN_KVP_RELATIVE_SD)
@@ -275,13 +284,15 @@ def line_of(
         samples: tissues of the patient.
 
     Raises:
-        ValueError: if the method cannot be applied.
+        ValueError, UnusableInputError: if the method cannot be applied.
     """
     match method:
         case PhysicsCalibration():
             return calibrate("physics", kvp=kvp, standard=standard)
         case InternalCalibration():
             return calibrate("internal", kvp=kvp, standard=standard, tissues=samples)
+        case PhantomCalibration(path):
+            return phantom_calibration(volume, path)
         case RegistryCalibration(name):
             return calibrate("registry", kvp=kvp, standard=standard, registry_name=name, allow_unverified=True)
         case UserCalibration(slope, intercept):

@@ -1,5 +1,6 @@
 """The pipeline for CT with fakes of the bundles: measurements, refusals, times, thresholds."""
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from osteo_monai.errors import ModelMissingError
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3
 from osteo_monai.screening import (
     InternalCalibration,
+    PhantomCalibration,
     RegistryCalibration,
     ReportImages,
     ScreeningModels,
@@ -35,6 +37,7 @@ from ..conftest import (
     FakeSegmenter,
     MakeModels,
     MakeVolume,
+    grid,
     inside_body,
     phantom_affine,
     vertebra,
@@ -169,7 +172,28 @@ def test_invalid_levels_are_named(levels: Any) -> None:
         ScreeningOptions(levels=levels)
 
 
-@pytest.mark.parametrize("calibration", [UserCalibration(2.0, 0.0), RegistryCalibration("no such scanner")])
+def test_rods_in_the_scan_give_the_line(
+    phantom_hu: NDArray[np.float32], make_volume: MakeVolume, make_models: MakeModels, tmp_path: Path
+) -> None:
+    x, y, z = grid()
+    hu, rods = phantom_hu.copy(), []
+    for number, density in enumerate((0.0, 100.0, 200.0)):
+        centre = (float(x.min()) + 9.0 + 14.0 * number, float(y.min()) + 9.0)
+        hu[np.broadcast_to(np.hypot(x - centre[0], y - centre[1]) <= 6.0, hu.shape)] = 1.25 * density
+        rods.append({"density_mg_cm3": density, "centre_mm": [*centre, float(z.mean())], "radius_mm": 4.0})
+    path = tmp_path / "phantom.json"
+    path.write_text(json.dumps({"name": "rods", "standard": "K2HPO4", "rods": rods}))
+    result, _ = screen_volume(make_volume(hu), make_models(), ScreeningOptions(calibration=PhantomCalibration(path)))
+    assert result.calibration is not None, result.findings
+    assert result.calibration.method == "phantom"
+    for m in result.levels:
+        assert m.density.mg_cm3 == pytest.approx(m.hu.representative / 1.25, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [UserCalibration(2.0, 0.0), RegistryCalibration("no such scanner"), PhantomCalibration(Path("absent.json"))],
+)
 def test_calibration_that_does_not_hold_is_refused(
     make_volume: MakeVolume, make_models: MakeModels, calibration: Any
 ) -> None:
