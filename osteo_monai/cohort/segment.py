@@ -27,9 +27,9 @@ from osteo_monai.cohort.records import (
     only_file,
     read_labels,
     run_jobs,
-    write_csv,
 )
 from osteo_monai.data import Header, Manifest, Record, read_manifest, write_manifest
+from osteo_monai.data.csv_tables import write_table
 from osteo_monai.domain import SCREENED_LEVELS, Finding, Severity, VertebraLevel
 from osteo_monai.imaging import CTVolume, read_ct, read_label_map, write_label_map
 from osteo_monai.imaging.nifti import NIFTI_SUFFIXES
@@ -286,7 +286,7 @@ def _write_outputs(
         with_map = job.record.model_copy(update={"segmentation": str(job.target.absolute())})
         splits.setdefault(job.split, []).append(with_map.moved(manifest_path.parent, output_path.parent))
         scores += [(job, level, value) for level, value in outcome.dice.items()]
-    write_csv(folder / EXCLUDED_FILE, ("cohort", "subject_id", "image", "reason"), excluded)
+    write_table(folder / EXCLUDED_FILE, ("cohort", "subject_id", "image", "reason"), excluded)
     _write_dice(folder, scores)
     if not splits:
         first = f", such as: {excluded[0][3]}" if excluded else ""
@@ -318,7 +318,7 @@ def _write_dice(folder: Path, scores: Sequence[_Score]) -> None:
         (job.split, job.record.subject_id, image_name(job.record), level, f"{value:.4f}")
         for job, level, value in scores
     ]
-    write_csv(folder / DICE_BY_RECORD_FILE, ("cohort", "subject_id", "image", "level", "dice"), by_record)
+    write_table(folder / DICE_BY_RECORD_FILE, ("cohort", "subject_id", "image", "level", "dice"), by_record)
     groups: dict[tuple[str, str], list[float]] = {}
     for job, level, value in scores:
         for split in (job.split, "all"):
@@ -328,7 +328,7 @@ def _write_dice(folder: Path, scores: Sequence[_Score]) -> None:
     for (split, name), values in sorted(groups.items()):
         centre, sd, count = _mean_sd(values)
         summary.append((split, name, count, f"{centre:.4f}", f"{sd:.4f}" if count > 1 else "", f"{min(values):.4f}"))
-    write_csv(folder / DICE_FILE, ("cohort", "level", "bodies", "mean", "sd", "minimum"), summary)
+    write_table(folder / DICE_FILE, ("cohort", "level", "bodies", "mean", "sd", "minimum"), summary)
 
 
 def _mean_sd(values: Sequence[float]) -> tuple[float, float, int]:

@@ -9,9 +9,9 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from osteo_monai.bundle import find_bundle, run_bundle
-from osteo_monai.data import read_manifest
+from osteo_monai.data import read_manifest, read_prediction_rows, write_predictions
 from osteo_monai.data.radiograph_items import IN_FOLD
-from osteo_monai.statistics.fusion import mean_of_logits, read_risks, write_rows
+from osteo_monai.statistics.fusion import mean_of_logits
 from osteo_monai.tracking import sqlite_uri
 
 __all__ = ["cross_validate", "last_checkpoint"]
@@ -71,12 +71,12 @@ def cross_validate(
             run_bundle(folder, configs, common)
         evaluation = {"checkpoint": str(last_checkpoint(checkpoints)), "splits": [IN_FOLD, *external]}
         run_bundle(folder, [*configs, "evaluate"], common | evaluation)
-        tables.append(read_risks(fold_output / "predictions.csv"))
+        tables.append(read_prediction_rows(fold_output / "predictions.csv"))
         logger.info("fold %d of %d is complete", fold + 1, folds)
     rows: list[dict[str, Any]] = [row for table in tables for row in table if row.get("fold")]
     others = list(zip(*([row for row in table if not row.get("fold")] for table in tables), strict=True))
-    write_rows(output / "predictions.csv", rows + [predictions[0] for predictions in others])
-    write_rows(output / "ensemble.csv", rows + [mean_of_logits(predictions) for predictions in others])
+    write_predictions(output / "predictions.csv", rows + [predictions[0] for predictions in others])
+    write_predictions(output / "ensemble.csv", rows + [mean_of_logits(predictions) for predictions in others])
     return output / "predictions.csv"
 
 
