@@ -31,6 +31,7 @@ from osteo_monai.cohort.records import (
 from osteo_monai.data import Header, Manifest, Record, read_manifest, write_manifest
 from osteo_monai.data.csv_tables import write_table
 from osteo_monai.domain import SCREENED_LEVELS, Finding, Severity, VertebraLevel
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_ct, read_label_map, write_label_map
 from osteo_monai.imaging.nifti import NIFTI_SUFFIXES
 from osteo_monai.screening import ScreeningModels, ScreeningOptions, load_models, screen_volume
@@ -109,9 +110,9 @@ def segment_cohort(
 
     Raises:
         ManifestError: the manifest has problems.
-        ValueError: an argument is invalid, the output exists, the folder has label maps by other weights, or no record
-            could be used.
-        FileNotFoundError: a bundle or its weights are missing.
+        ConfigError: an argument is invalid, or the output exists.
+        UnusableInputError: the folder has label maps by other weights, or no record could be segmented.
+        ModelMissingError: a bundle or its weights are missing.
     """
     manifest_path, output_path = Path(manifest_path), Path(output_path)
     _check_arguments(manifest_path, output_path, levels, overwrite, workers)
@@ -139,13 +140,13 @@ def _check_arguments(
     manifest_path: Path, output_path: Path, levels: Sequence[VertebraLevel], overwrite: bool, workers: int
 ) -> None:
     if not levels or len(set(levels)) != len(levels):
-        raise ValueError(f"levels must contain at least one level and no duplicates, got {[str(v) for v in levels]}")
+        raise ConfigError(f"levels must contain at least one level and no duplicates, got {[str(v) for v in levels]}")
     if output_path.resolve() == manifest_path.resolve():
-        raise ValueError("the new manifest must be another file than the old one")
+        raise ConfigError(f"output_path must be another file than the manifest, got '{output_path.name}'")
     if output_path.exists() and not overwrite:
-        raise ValueError(f"the file '{output_path.name}' already exists: choose another name or allow overwriting")
+        raise ConfigError(f"output_path must be a new file unless overwriting is allowed, got '{output_path.name}'")
     if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+        raise ConfigError(f"workers must be at least 1, got {workers}")
 
 
 def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[VertebraLevel], overwrite: bool) -> None:
@@ -164,9 +165,9 @@ def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[Ve
         except ValueError:
             before = None
         if before != provenance:
-            raise ValueError(
-                f"the folder '{folder.name}' has label maps of other levels or by other weights: choose another folder "
-                "or allow overwriting"
+            raise UnusableInputError(
+                f"the folder '{folder.name}' must not have label maps of other levels or by other weights: choose "
+                "another folder or allow overwriting"
             )
     write_json(path, provenance)
 
@@ -290,7 +291,9 @@ def _write_outputs(
     _write_dice(folder, scores)
     if not splits:
         first = f", such as: {excluded[0][3]}" if excluded else ""
-        raise ValueError(f"none of the {len(jobs)} records could be segmented; reasons are in {EXCLUDED_FILE}{first}")
+        raise UnusableInputError(
+            f"none of the {len(jobs)} records could be segmented; reasons are in {EXCLUDED_FILE}{first}"
+        )
     header = Header(**dict(manifest.header) | {"source": _source(manifest.header.source, models)})
     output_path.parent.mkdir(parents=True, exist_ok=True)
     write_manifest(Manifest(header=header, splits=splits), output_path)

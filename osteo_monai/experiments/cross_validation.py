@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 from osteo_monai.bundle import find_bundle, run_bundle
 from osteo_monai.data import read_manifest, read_prediction_rows, write_predictions
 from osteo_monai.data.radiograph_items import IN_FOLD
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.statistics.fusion import mean_of_logits
 from osteo_monai.tracking import sqlite_uri
 
@@ -49,6 +50,7 @@ def cross_validate(
 
     Raises:
         ConfigError, ManifestError, ModelMissingError: see ``run_bundle``.
+        UnusableInputError: a fold has no checkpoint, or its predictions table is invalid.
     """
     folder = find_bundle(bundle)
     configs = ["common", "train", *overlays]
@@ -84,9 +86,9 @@ def last_checkpoint(folder: Path) -> Path:
     """Return the checkpoint of the last epoch, ``checkpoint_epoch=N.pt``.
 
     Raises:
-        ValueError: when there is none.
+        UnusableInputError: when there is none.
     """
     epochs = {int(file.stem.rpartition("=")[2]): file for file in folder.glob("checkpoint_epoch=*.pt")}
     if not epochs:
-        raise ValueError(f"{folder.name} must hold a checkpoint_epoch=N.pt, got none")
+        raise UnusableInputError(f"'{folder.name}' must hold a checkpoint_epoch=N.pt, got none")
     return epochs[max(epochs)]

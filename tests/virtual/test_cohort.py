@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from osteo_monai.data import read_manifest
 from osteo_monai.domain import VertebraLevel
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import read_ct
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.cohort import person_of, scan, write_cohort, write_virtual_study, z_range
@@ -139,7 +140,9 @@ def test_the_same_recipe_gives_the_same_bytes(cohort: tuple[Path, list[Any]], re
 
 def test_a_cohort_is_not_written_over_another(cohort: tuple[Path, list[Any]], recipe: Path) -> None:
     before = fingerprint(cohort[0].parent)
-    with pytest.raises(ValueError, match="must be a folder without a manifest: choose another folder or remove it"):
+    with pytest.raises(
+        UnusableInputError, match="must be a folder without a manifest: choose another folder or remove it"
+    ):
         write_cohort(recipe, cohort[0].parent)
     assert fingerprint(cohort[0].parent) == before
 
@@ -151,7 +154,7 @@ def test_workers_do_not_change_a_byte(slabs: tuple[Path, list[Any]], slab_recipe
 
 @pytest.mark.parametrize("fields", [{"workers": 0}, {"workers": 2, "report": lambda person, ct: None}])
 def test_wrong_workers_are_refused(slab_recipe: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="workers must be 1 or more, and 1 with report"):
+    with pytest.raises(ConfigError, match="workers must be 1 or more, and 1 with report"):
         write_cohort(slab_recipe, tmp_path / "out", **fields)
     assert not (tmp_path / "out").exists()
 
@@ -188,7 +191,9 @@ def test_the_beginning_of_another_cohort_is_not_continued(slab_recipe: Path, tmp
         write_cohort(slab_recipe, tmp_path / "out", report=stop)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**SLAB, "seed": 10}))
-    with pytest.raises(ValueError, match="out must not hold an unfinished cohort of another recipe or version"):
+    with pytest.raises(
+        UnusableInputError, match="'out' must not hold an unfinished cohort of another recipe or version"
+    ):
         write_cohort(other, tmp_path / "out")
 
 
