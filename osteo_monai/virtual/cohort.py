@@ -158,7 +158,7 @@ def radiograph_protocol(plan: RadiographPlan) -> RadiographProtocol:
     return draw_protocol(base, np.random.default_rng([plan.seed, 4]))
 
 
-def write_virtual_radiograph(
+def make_radiograph(
     output: Path,
     seed: int = 1,
     *,
@@ -190,7 +190,7 @@ def write_virtual_radiograph(
     return path
 
 
-def write_virtual_study(
+def make_ct(
     output: Path,
     seed: int = 1,
     *,
@@ -236,7 +236,7 @@ def write_virtual_study(
     return folder
 
 
-def write_cohort(
+def make_cohort(
     recipe_path: Path,
     output: Path,
     *,

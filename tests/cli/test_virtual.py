@@ -14,11 +14,11 @@ Capture = pytest.CaptureFixture[str]
 def test_ct_passes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
     calls: list[tuple[Path, int, dict[str, Any]]] = []
 
-    def write_virtual_study(output: Path, seed: int, **options: Any) -> Path:
+    def make_ct(output: Path, seed: int, **options: Any) -> Path:
         calls.append((output, seed, options))
         return output / "dicom"
 
-    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", write_virtual_study)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.make_ct", make_ct)
     words = ["--seed", "4", "--sex", "F", "--age", "70", "--density", "60", "--variant", "cement", "--kvp", "100"]
     assert run(["virtual", "ct", "-o", str(tmp_path), *words]) == 0
     ((output, seed, options),) = calls
@@ -62,9 +62,9 @@ def test_value_error_of_the_computation_is_unexpected(
 
     recipe = Path(__file__).parents[2] / "data_manifests" / "recipes" / "virtual_demo.json"
     for name, words in (
-        ("write_virtual_study", ["ct"]),
-        ("write_virtual_radiograph", ["radiograph"]),
-        ("write_cohort", ["cohort", str(recipe)]),
+        ("make_ct", ["ct"]),
+        ("make_radiograph", ["radiograph"]),
+        ("make_cohort", ["cohort", str(recipe)]),
     ):
         monkeypatch.setattr(f"osteo_monai.virtual.cohort.{name}", fail)
         assert run(["virtual", *words, "-o", str(tmp_path)]) == 1
