@@ -8,7 +8,6 @@ the heat maps, for looking at, into a folder outside the repository.
 """
 
 import argparse
-import csv
 import os
 import time
 from collections import Counter, defaultdict
@@ -23,6 +22,7 @@ from rich.progress import track
 from scipy.stats import spearmanr
 
 from osteo_monai.bundle import load_bundle
+from osteo_monai.data.csv_tables import read_table
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.radiograph import read_radiograph
 from osteo_monai.utils.files import write_json, writing
@@ -76,8 +76,7 @@ def main() -> None:
     risks: dict[str, list[float]] = defaultdict(list)
     facts: dict[str, tuple[float, str]] = {}
     seconds, shown = [], []
-    with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = [row for _, row in read_table(folder / "index.csv", ("file", "subject", "age", "sex")).rows]
     for row in track(rows, "radiographs"):
         started = time.perf_counter()
         try:

@@ -53,9 +53,7 @@ if TYPE_CHECKING:
     )
     from osteo_monai.screening_files import write_screening
     from osteo_monai.statistics.meta_analysis import pool_studies
-    from osteo_monai.virtual.cohort import write_cohort as make_cohort
-    from osteo_monai.virtual.cohort import write_virtual_radiograph as make_radiograph
-    from osteo_monai.virtual.cohort import write_virtual_study as make_ct
+    from osteo_monai.virtual.cohort import make_cohort, make_ct, make_radiograph
 
 __all__ = [
     "BoneStatus",
@@ -152,16 +150,11 @@ if not TYPE_CHECKING:  # hidden from type checkers: they use the imports above a
         "virtual.cohort": ("make_cohort", "make_ct", "make_radiograph"),
     }
     _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
-    _SOURCE_NAMES = {
-        "make_cohort": "write_cohort",
-        "make_ct": "write_virtual_study",
-        "make_radiograph": "write_virtual_radiograph",
-    }
 
     def __getattr__(name):
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), _SOURCE_NAMES.get(name, name))
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
         globals()[name] = value
         return value
 

@@ -138,3 +138,12 @@ def test_files_are_written_atomically(path: Path) -> None:
     if path == PACKAGE / "screening" / "summary.py":
         lines = lines[1:]  # rows are appended to a table that is written atomically at the end
     assert not lines, f"{path.name}, lines {lines}: use osteo_monai.utils.files"
+
+
+def test_there_is_one_protocol_of_bundles() -> None:
+    """B17: screening had a protocol of its own."""
+    nodes = {path: ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for path in PACKAGE.rglob("*.py")}
+    defining = [
+        path for path, of in nodes.items() if any(isinstance(n, ast.ClassDef) and n.name == "Bundle" for n in of)
+    ]
+    assert [str(path.relative_to(PACKAGE)) for path in defining] == ["bundle/runner.py"]

@@ -43,6 +43,12 @@ def test_every_name_resolves(name: str) -> None:
     assert name in dir(osteo_monai)
 
 
+@pytest.mark.parametrize("name", ITEMS)
+def test_every_item_has_the_name_of_its_definition(name: str) -> None:
+    """B17: ``make_ct`` and others were aliases of functions with other names."""
+    assert getattr(osteo_monai, name).__name__ == name
+
+
 def test_unknown_names_raise() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         getattr(osteo_monai, "no_such_name")  # noqa: B009  mypy would refuse the plain form

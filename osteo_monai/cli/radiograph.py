@@ -1,8 +1,7 @@
 """``osteo-monai radiograph``: cross-validation of radiograph bundles and their predictions tables."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,6 @@ from osteo_monai.cli.options import (
     existing_file,
 )
 from osteo_monai.cli.output import check_folder, check_products, show
-from osteo_monai.errors import UnusableInputError
 
 __all__ = ["cross_validate", "fuse", "heat"]
 
@@ -74,8 +72,7 @@ def fuse(
         raise ArgumentError([f"TABLE must be two or more tables, got {len(files)}"])
     from osteo_monai.statistics.fusion import fuse_views
 
-    with _table_errors():
-        count = fuse_views(files, output, model)
+    count = fuse_views(files, output, model)
     show(f"{count} subjects: {output}")
 
 
@@ -88,19 +85,9 @@ def heat(
     """Show which share of the heat maps lies on bone, by cohort."""
     from osteo_monai.statistics.heat_shares import heat_shares
 
-    with _table_errors():
-        rows = heat_shares(table)
+    rows = heat_shares(table)
     for row in rows:
         show(_heat_line(row))
-
-
-@contextmanager
-def _table_errors() -> Iterator[None]:
-    """Report a ``ValueError`` as unusable input; in the block it always is a sentence about the tables."""
-    try:
-        yield
-    except ValueError as error:
-        raise UnusableInputError(str(error)) from error
 
 
 def _heat_line(row: Mapping[str, Any]) -> str:

@@ -49,10 +49,10 @@ def ct(
 ) -> None:
     """Make one virtual chest CT as DICOM, with its ground truth and label map."""
     variants = _check(output, seed, sex, age, density, variant)
-    from osteo_monai.virtual.cohort import write_virtual_study
+    from osteo_monai.virtual.cohort import make_ct
 
     with progress("Making one virtual patient"):
-        folder = write_virtual_study(
+        folder = make_ct(
             output, seed, sex=sex, age_years=age, mean_density=density, variants=variants, kvp=kvp, matrix=matrix
         )
     show(f"Virtual study: {folder}")
@@ -73,10 +73,10 @@ def radiograph(
 ) -> None:
     """Make one virtual radiograph as DICOM and PNG, with its ground truth and bone mask."""
     variants = _check(output, seed, sex, age, density, variant)
-    from osteo_monai.virtual.cohort import write_virtual_radiograph
+    from osteo_monai.virtual.cohort import make_radiograph
 
     with progress("Making one virtual patient"):
-        path = write_virtual_radiograph(
+        path = make_radiograph(
             output, seed, view=view, sex=sex, age_years=age, mean_density=density, variants=variants, rows=rows
         )
     show(f"Virtual radiograph: {path}")
@@ -129,7 +129,7 @@ def cohort(
 
     An interrupted cohort continues where it stopped when the same command is given again.
     """
-    from osteo_monai.virtual.cohort import write_cohort
+    from osteo_monai.virtual.cohort import make_cohort
     from osteo_monai.virtual.recipe import read_recipe
 
     checks = OptionChecks()
@@ -141,5 +141,5 @@ def cohort(
     with checks.collect():
         read_recipe(recipe)
     checks.finish()
-    path = write_cohort(recipe, output, workers=workers)
+    path = make_cohort(recipe, output, workers=workers)
     show(f"Manifest: {path}")

@@ -18,10 +18,11 @@ from osteo_monai.cohort.records import (
     only_file,
     read_labels,
     run_jobs,
-    write_csv,
 )
-from osteo_monai.data import Manifest, Record, read_manifest
+from osteo_monai.data import Manifest, Record, read_manifest, record_columns, write_predictions
+from osteo_monai.data.csv_tables import write_table
 from osteo_monai.domain import KVP_TOLERANCE, SCREENED_LEVELS, DensityThresholds, MineralStandard, VertebraLevel
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging import CTVolume, read_ct
 from osteo_monai.measurement import calibrate, density, hu_statistics, mean_density, trabecular_region
 from osteo_monai.screening.ct.opinions import PICKHARDT_2013, HUCutoffs
@@ -30,13 +31,6 @@ HU_FILE, LINE_FILE = "hu_l1_pickhardt.csv", "hu_line_bmd.csv"
 MEASURE_FILES: tuple[str, ...] = (HU_FILE, LINE_FILE, EXCLUDED_FILE)
 
 LINE_MODEL = "HU line"
-
-_FACTS = (
-    "subject_id", "image", "model", "cohort", "virtual", "bone_status", "bmd_mg_cm3", "age", "sex", "kvp",
-    "contrast_phase", "acquisition", "hu_l1", "hu_l2",
-)  # fmt: skip
-HU_COLUMNS = (*_FACTS, "score_normal", "score_osteopenia", "score_osteoporosis", "predicted")
-LINE_COLUMNS = (*_FACTS, "predicted_bmd_mg_cm3", "predicted_bmd_lower", "predicted_bmd_upper")
 
 LabelSource: TypeAlias = Literal["segmentation", "label"]
 
@@ -80,29 +74,29 @@ def measure_cohort(
 
     Raises:
         ManifestError: the manifest has problems.
-        ValueError: records lack the label map, or a density is not in mg/cm3 K2HPO4; all problems are listed.
+        UnusableInputError: records lack the label map, or a density is not in mg/cm3 K2HPO4; all problems are listed.
+        ConfigError: ``workers`` is less than 1.
     """
     manifest_path, output_dir = Path(manifest_path), Path(output_dir)
     manifest = read_manifest(manifest_path)
     _check_measurable(manifest, manifest_path.name, source)
     jobs = [(split, record) for split, _, record in manifest.records()]
-    work = partial(_measure_record, base=manifest_path.parent, source=source, cutoffs=cutoffs)
+    virtual = manifest.header.virtual
+    work = partial(_measure_record, base=manifest_path.parent, source=source, cutoffs=cutoffs, virtual=virtual)
     outcomes = run_jobs(work, jobs, workers, "Measuring")
-    virtual = {"virtual": int(manifest.header.virtual)}
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}
-    tables = ((HU_FILE, cutoffs.name, HU_COLUMNS), (LINE_FILE, LINE_MODEL, LINE_COLUMNS))
-    for index, (name, model, columns) in enumerate(tables):
+    for index, (name, model) in enumerate(((HU_FILE, cutoffs.name), (LINE_FILE, LINE_MODEL))):
         table = []
         for (split, record), outcome in zip(jobs, outcomes, strict=True):
             row = outcome[index]
             if isinstance(row, str):
                 excluded.append((split, record.subject_id, image_name(record), model, row))
             else:
-                table.append(tuple((virtual | row).get(column) for column in columns))
-        write_csv(output_dir / name, columns, table)
+                table.append(row)
+        write_predictions(output_dir / name, table)
         rows[output_dir / name] = len(table)
-    write_csv(output_dir / EXCLUDED_FILE, ("cohort", "subject_id", "image", "model", "reason"), excluded)
+    write_table(output_dir / EXCLUDED_FILE, ("cohort", "subject_id", "image", "model", "reason"), excluded)
     return CohortMeasured(rows, tuple(excluded))
 
 
@@ -115,11 +109,11 @@ def _check_measurable(manifest: Manifest, name: str, source: LabelSource) -> Non
     if other := sum(record.bmd_standard not in (None, standard) for _, _, record in manifest.records()):
         problems.append(f"{other} records have densities that are not in mg/cm3 {standard}; convert them")
     if problems:
-        raise ValueError(f"{name} cannot be measured: " + "; ".join(problems))
+        raise UnusableInputError(f"'{name}' cannot be measured: " + "; ".join(problems))
 
 
 def _measure_record(
-    job: tuple[str, Record], base: Path, source: LabelSource, cutoffs: HUCutoffs
+    job: tuple[str, Record], base: Path, source: LabelSource, cutoffs: HUCutoffs, virtual: bool
 ) -> tuple[Row | str, Row | str]:
     """Return the rows by HU and by line; a reason in place of a row that cannot be computed."""
     split, record = job
@@ -133,18 +127,8 @@ def _measure_record(
         return reason, reason
     measured = {level: hu for level, hu in regions.items() if not isinstance(hu, str)}
     kvp = volume.acquisition.kvp if volume.acquisition.kvp is not None else record.kvp
-    facts: Row = {
-        "subject_id": record.subject_id,
-        "image": image_name(record),
-        "cohort": split,
-        "bone_status": record.bone_status,
-        "bmd_mg_cm3": record.bmd_mg_cm3,
-        "age": record.age,
-        "sex": record.sex,
-        "kvp": kvp,
-        "contrast_phase": record.contrast_phase,
-        "acquisition": record.acquisition,
-    }
+    facts: Row = {**record_columns(record, split, virtual), "image": image_name(record), "kvp": kvp}
+    facts |= {"bone_status": record.bone_status, "bmd_mg_cm3": record.bmd_mg_cm3}
     facts |= {f"hu_{level.lower()}": round(hu[0], 2) for level, hu in measured.items()}
     reasons = [hu for hu in regions.values() if isinstance(hu, str)]
     by_line = " ".join(reasons) or _by_line(facts, kvp, record.kvp, [hu[1] for hu in measured.values()])

@@ -1,11 +1,9 @@
 """Reading of the images and label maps of records, their exclusion with a reason, and work on many records."""
 
-import csv
 import hashlib
-import io
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -15,9 +13,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from osteo_monai.data import Record
-from osteo_monai.errors import OsteoError, ScanRefusedError, UnusableInputError
+from osteo_monai.errors import ConfigError, OsteoError, ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import read_label_map
-from osteo_monai.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ class ExcludedRecordError(OsteoError):
 def exclusion_reason(record: Record, error: Exception) -> str:
     """Return the reason for an exclusion; log an unexpected error without its text, which may quote a header."""
     if isinstance(error, (ExcludedRecordError, UnusableInputError, ScanRefusedError)):
-        return str(error)
+        return " ".join(str(error).split())  # one cell of a table
     digest = hashlib.sha256(record.subject_id.encode()).hexdigest()[:8]
     logger.warning("record of subject %s (hash): unexpected %s", digest, type(error).__name__)
     logger.debug("traceback of subject %s", digest, exc_info=error)
@@ -105,10 +102,10 @@ def run_jobs(
         prepare: called once in each new process.
 
     Raises:
-        ValueError: if ``workers`` is less than 1.
+        ConfigError: if ``workers`` is less than 1.
     """
     if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+        raise ConfigError(f"workers must be at least 1, got {workers}")
     if workers == 1 or not jobs:
         return list(track(map(work, jobs), title, len(jobs)))
     # children forked from a process that has used torch can hang in its thread pools
@@ -116,12 +113,3 @@ def run_jobs(
     with ProcessPoolExecutor(min(workers, len(jobs)), context, prepare) as pool:
         outcomes: Iterator[Outcome] = pool.map(work, jobs, chunksize=4)
         return list(track(outcomes, title, len(jobs)))
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

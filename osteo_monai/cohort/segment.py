@@ -27,10 +27,11 @@ from osteo_monai.cohort.records import (
     only_file,
     read_labels,
     run_jobs,
-    write_csv,
 )
 from osteo_monai.data import Header, Manifest, Record, read_manifest, write_manifest
+from osteo_monai.data.csv_tables import write_table
 from osteo_monai.domain import SCREENED_LEVELS, Finding, Severity, VertebraLevel
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_ct, read_label_map, write_label_map
 from osteo_monai.imaging.nifti import NIFTI_SUFFIXES
 from osteo_monai.screening import ScreeningModels, ScreeningOptions, load_models, screen_volume
@@ -109,9 +110,9 @@ def segment_cohort(
 
     Raises:
         ManifestError: the manifest has problems.
-        ValueError: an argument is invalid, the output exists, the folder has label maps by other weights, or no record
-            could be used.
-        FileNotFoundError: a bundle or its weights are missing.
+        ConfigError: an argument is invalid, or the output exists.
+        UnusableInputError: the folder has label maps by other weights, or no record could be segmented.
+        ModelMissingError: a bundle or its weights are missing.
     """
     manifest_path, output_path = Path(manifest_path), Path(output_path)
     _check_arguments(manifest_path, output_path, levels, overwrite, workers)
@@ -139,13 +140,13 @@ def _check_arguments(
     manifest_path: Path, output_path: Path, levels: Sequence[VertebraLevel], overwrite: bool, workers: int
 ) -> None:
     if not levels or len(set(levels)) != len(levels):
-        raise ValueError(f"levels must contain at least one level and no duplicates, got {[str(v) for v in levels]}")
+        raise ConfigError(f"levels must contain at least one level and no duplicates, got {[str(v) for v in levels]}")
     if output_path.resolve() == manifest_path.resolve():
-        raise ValueError("the new manifest must be another file than the old one")
+        raise ConfigError(f"output_path must be another file than the manifest, got '{output_path.name}'")
     if output_path.exists() and not overwrite:
-        raise ValueError(f"the file '{output_path.name}' already exists: choose another name or allow overwriting")
+        raise ConfigError(f"output_path must be a new file unless overwriting is allowed, got '{output_path.name}'")
     if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+        raise ConfigError(f"workers must be at least 1, got {workers}")
 
 
 def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[VertebraLevel], overwrite: bool) -> None:
@@ -164,9 +165,9 @@ def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[Ve
         except ValueError:
             before = None
         if before != provenance:
-            raise ValueError(
-                f"the folder '{folder.name}' has label maps of other levels or by other weights: choose another folder "
-                "or allow overwriting"
+            raise UnusableInputError(
+                f"the folder '{folder.name}' must not have label maps of other levels or by other weights: choose "
+                "another folder or allow overwriting"
             )
     write_json(path, provenance)
 
@@ -286,11 +287,13 @@ def _write_outputs(
         with_map = job.record.model_copy(update={"segmentation": str(job.target.absolute())})
         splits.setdefault(job.split, []).append(with_map.moved(manifest_path.parent, output_path.parent))
         scores += [(job, level, value) for level, value in outcome.dice.items()]
-    write_csv(folder / EXCLUDED_FILE, ("cohort", "subject_id", "image", "reason"), excluded)
+    write_table(folder / EXCLUDED_FILE, ("cohort", "subject_id", "image", "reason"), excluded)
     _write_dice(folder, scores)
     if not splits:
         first = f", such as: {excluded[0][3]}" if excluded else ""
-        raise ValueError(f"none of the {len(jobs)} records could be segmented; reasons are in {EXCLUDED_FILE}{first}")
+        raise UnusableInputError(
+            f"none of the {len(jobs)} records could be segmented; reasons are in {EXCLUDED_FILE}{first}"
+        )
     header = Header(**dict(manifest.header) | {"source": _source(manifest.header.source, models)})
     output_path.parent.mkdir(parents=True, exist_ok=True)
     write_manifest(Manifest(header=header, splits=splits), output_path)
@@ -318,7 +321,7 @@ def _write_dice(folder: Path, scores: Sequence[_Score]) -> None:
         (job.split, job.record.subject_id, image_name(job.record), level, f"{value:.4f}")
         for job, level, value in scores
     ]
-    write_csv(folder / DICE_BY_RECORD_FILE, ("cohort", "subject_id", "image", "level", "dice"), by_record)
+    write_table(folder / DICE_BY_RECORD_FILE, ("cohort", "subject_id", "image", "level", "dice"), by_record)
     groups: dict[tuple[str, str], list[float]] = {}
     for job, level, value in scores:
         for split in (job.split, "all"):
@@ -328,7 +331,7 @@ def _write_dice(folder: Path, scores: Sequence[_Score]) -> None:
     for (split, name), values in sorted(groups.items()):
         centre, sd, count = _mean_sd(values)
         summary.append((split, name, count, f"{centre:.4f}", f"{sd:.4f}" if count > 1 else "", f"{min(values):.4f}"))
-    write_csv(folder / DICE_FILE, ("cohort", "level", "bodies", "mean", "sd", "minimum"), summary)
+    write_table(folder / DICE_FILE, ("cohort", "level", "bodies", "mean", "sd", "minimum"), summary)
 
 
 def _mean_sd(values: Sequence[float]) -> tuple[float, float, int]:

@@ -10,7 +10,7 @@ from osteo_monai.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from osteo_monai.data.predictions_schema import BINARY_CLASSES, FACTS, STATUS_CLASSES, record_columns
+from osteo_monai.data.predictions_schema import BINARY_CLASSES, FACTS, HEAT_COLUMNS, STATUS_CLASSES, record_columns
 from osteo_monai.data.predictions_table import (
     Predictions,
     common_rows,
@@ -24,6 +24,7 @@ from osteo_monai.data.split import SplitPlan, split_by_subject, split_manifest
 __all__ = [
     "BINARY_CLASSES",
     "FACTS",
+    "HEAT_COLUMNS",
     "STATUS_CLASSES",
     "Build",
     "BuildOptions",

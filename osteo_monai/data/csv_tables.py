@@ -10,7 +10,7 @@ from typing import Any
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.utils.files import write_text
 
-__all__ = ["CSVTable", "read_rows", "read_table", "refuse", "write_table"]
+__all__ = ["CSVTable", "read_table", "refuse", "write_table"]
 
 _SHOWN_PROBLEMS = 50
 _SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -85,16 +85,6 @@ def read_table(
         padded = [*cells, *[""] * (len(header) - len(cells))]
         rows.append((line_number, {name: cell.strip() for name, cell in zip(header, padded, strict=True)}))
     return CSVTable(header, tuple(rows), tuple(problems), separator, comments=sum(x[1].startswith("#") for x in lines))
-
-
-def read_rows(path: Path, required: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[str]]:
-    """Read a CSV with commas; return header, rows with line numbers, and problems of single lines.
-
-    Raises:
-        UnusableInputError: see ``read_table``.
-    """
-    table = read_table(path, required)
-    return list(table.header), list(table.rows), list(table.problems)
 
 
 def _header(path: Path, cells: Sequence[str], required: Sequence[str], separator: str) -> tuple[str, ...]:

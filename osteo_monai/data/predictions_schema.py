@@ -15,6 +15,7 @@ __all__ = [
     "DENSITIES",
     "FACTS",
     "FALSE_WORDS",
+    "HEAT_COLUMNS",
     "NUMBERS",
     "PREDICTIONS",
     "PROBABILITIES",
@@ -155,6 +156,8 @@ TRUTHS = columns_of(ColumnRole.TRUTH)
 PREDICTIONS = columns_of(ColumnRole.PREDICTION)
 PROBABILITIES = tuple(f"probability_{name}" for name in STATUS_CLASSES)
 SCORES = tuple(f"score_{name}" for name in STATUS_CLASSES)
+HEAT_COLUMNS = ("heat_on_bone", "attention_on_bone", "bone_area")
+"""Columns about heat maps: shares of two maps on bone, and of bone in the image."""
 DENSITIES = ("predicted_bmd_mg_cm3", "predicted_bmd_lower", "predicted_bmd_upper")
 NUMBERS = (*PROBABILITIES, *SCORES, "bmd_mg_cm3", *DENSITIES)
 """Columns of truth and prediction whose values are numbers."""

@@ -8,18 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from osteo_monai.data import Manifest, Record
+from osteo_monai.data import Manifest, Record, record_columns
 from osteo_monai.data.subject_items import read_data_source
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
 from osteo_monai.errors import ConfigError, ManifestError
 
-__all__ = ["FACTS", "HEAT_COLUMNS", "IN_FOLD", "OTHER_FOLDS", "FoldPlan", "radiograph_items", "soft_target"]
-
-FACTS = ("age", "sex", "height_cm", "weight_kg", "t_score", "centre", "kvp", "acquisition")
-"""Fields of a record that a predictions table repeats."""
-
-HEAT_COLUMNS = ("heat_on_bone", "attention_on_bone", "bone_area")
-"""Columns of a predictions table about heat maps: shares of the map and of the image."""
+__all__ = ["IN_FOLD", "OTHER_FOLDS", "FoldPlan", "radiograph_items", "soft_target"]
 
 IN_FOLD, OTHER_FOLDS = "fold", "other_folds"
 """Names of the subjects of one fold and of all other folds, used like names of splits."""
@@ -168,8 +162,7 @@ def radiograph_items(
     has_masks = all(source.record.bone_mask for source, _ in chosen)
     items = []
     for row, (source, columns) in enumerate(chosen):
-        facts = source.record.model_dump(mode="json", include=set(FACTS), exclude_none=True)
-        facts |= {"subject_id": source.record.subject_id, **columns, "virtual": int(manifest.header.virtual)}
+        facts = record_columns(source.record, source.split, manifest.header.virtual) | columns
         if images[source.record.subject_id] > 1:
             facts["image_id"] = source.place
         item = _item(Path(data_source).parent, source, facts, target_sd, has_masks)
@@ -182,13 +175,13 @@ def _records(manifest: Manifest) -> Iterator[_Source]:
 
 
 def _item(folder: Path, source: _Source, facts: dict[str, Any], target_sd: float, has_masks: bool) -> dict[str, Any]:
-    record = source.record
+    record = source.record.absolute(folder)
     score = record.t_score
     if score is not None:
         facts["osteoporosis"] = int(score <= OSTEOPOROSIS_T_SCORE)
-    masks = {"bone": str(folder / str(record.bone_mask))} if has_masks else {}
+    masks = {"bone": record.bone_mask} if has_masks else {}
     return {
-        "image": str(folder / record.images[0]),
+        "image": record.images[0],
         **masks,
         "label": facts.get("osteoporosis", -1),
         "target": -1.0 if score is None else soft_target(score, target_sd),

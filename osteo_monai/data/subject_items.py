@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from osteo_monai.data import Manifest, Record, read_manifest
+from osteo_monai.data import Manifest, Record, read_manifest, record_columns
 from osteo_monai.domain import SCREENED_LEVELS, BoneStatus, DensityThresholds
 from osteo_monai.errors import ConfigError, ManifestError
 
 __all__ = [
     "CLASSES",
-    "FACTS",
     "class_shares",
     "density_items",
     "read_data_source",
@@ -25,9 +24,6 @@ Item = dict[str, Any]
 
 CLASSES: tuple[BoneStatus, ...] = tuple(BoneStatus)
 """Classes in the order of the classifier's channels: normal, osteopenia, osteoporosis."""
-
-FACTS = ("bmd_mg_cm3", "age", "sex", "kvp", "contrast_phase", "acquisition")
-"""Fields of a record that a predictions table repeats."""
 
 
 def read_data_source(data_source: str, splits: Sequence[str]) -> Manifest:
@@ -79,9 +75,7 @@ def subject_items(data_source: str, splits: Sequence[str], need_status: bool = T
                 item = _item(path.parent, record, status)
                 item["row"] = len(items)
                 item["place"] = f"{split}[{place}]"
-                item["facts"] |= {"cohort": split, "virtual": int(manifest.header.virtual)}
-                if status is not None:
-                    item["facts"]["bone_status"] = str(status)
+                item["facts"] = record_columns(record, split, manifest.header.virtual) | _truth(record, status)
                 items.append(item)
     if problems:
         raise ManifestError(path.name, problems)
@@ -153,14 +147,19 @@ def sampling_weights(items: Sequence[Mapping[str, Any]], balance: float = 0.0) -
 
 
 def _item(folder: Path, record: Record, status: BoneStatus | None) -> Item:
-    facts = record.model_dump(mode="json", include=set(FACTS), exclude_none=True)
+    found = record.absolute(folder)
     return {
-        "image": _below(folder, record.image),
-        "label": _below(folder, record.segmentation or ()),
+        "image": _loadable(found.image),
+        "label": _loadable(found.segmentation or ()),
         "status": -1 if status is None else CLASSES.index(status),
         "record": record,
-        "facts": facts | {"subject_id": record.subject_id},
     }
+
+
+def _truth(record: Record, status: BoneStatus | None) -> dict[str, str | float]:
+    """Return the known ones of the columns of truth in a predictions table."""
+    density: dict[str, str | float] = {} if record.bmd_mg_cm3 is None else {"bmd_mg_cm3": record.bmd_mg_cm3}
+    return density if status is None else density | {"bone_status": str(status)}
 
 
 def _split_problems(manifest: Manifest, split: str, statuses: Sequence[BoneStatus | None]) -> list[str]:
@@ -189,8 +188,9 @@ def _status(record: Record) -> BoneStatus | None:
     return record.bone_status
 
 
-def _below(folder: Path, paths: str | tuple[str, ...]) -> str | list[str]:
-    return str(folder / paths) if isinstance(paths, str) else [str(folder / path) for path in paths]
+def _loadable(paths: str | tuple[str, ...]) -> str | list[str]:
+    """Return paths as MONAI's ``LoadImaged`` takes them."""
+    return paths if isinstance(paths, str) else list(paths)
 
 
 def _class_counts(items: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -9,9 +9,10 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from osteo_monai.bundle import find_bundle, run_bundle
-from osteo_monai.data import read_manifest
+from osteo_monai.data import read_manifest, read_prediction_rows, write_predictions
 from osteo_monai.data.radiograph_items import IN_FOLD
-from osteo_monai.statistics.fusion import mean_of_logits, read_risks, write_rows
+from osteo_monai.errors import UnusableInputError
+from osteo_monai.statistics.fusion import mean_of_logits
 from osteo_monai.tracking import sqlite_uri
 
 __all__ = ["cross_validate", "last_checkpoint"]
@@ -49,6 +50,7 @@ def cross_validate(
 
     Raises:
         ConfigError, ManifestError, ModelMissingError: see ``run_bundle``.
+        UnusableInputError: a fold has no checkpoint, or its predictions table is invalid.
     """
     folder = find_bundle(bundle)
     configs = ["common", "train", *overlays]
@@ -71,12 +73,12 @@ def cross_validate(
             run_bundle(folder, configs, common)
         evaluation = {"checkpoint": str(last_checkpoint(checkpoints)), "splits": [IN_FOLD, *external]}
         run_bundle(folder, [*configs, "evaluate"], common | evaluation)
-        tables.append(read_risks(fold_output / "predictions.csv"))
+        tables.append(read_prediction_rows(fold_output / "predictions.csv"))
         logger.info("fold %d of %d is complete", fold + 1, folds)
     rows: list[dict[str, Any]] = [row for table in tables for row in table if row.get("fold")]
     others = list(zip(*([row for row in table if not row.get("fold")] for table in tables), strict=True))
-    write_rows(output / "predictions.csv", rows + [predictions[0] for predictions in others])
-    write_rows(output / "ensemble.csv", rows + [mean_of_logits(predictions) for predictions in others])
+    write_predictions(output / "predictions.csv", rows + [predictions[0] for predictions in others])
+    write_predictions(output / "ensemble.csv", rows + [mean_of_logits(predictions) for predictions in others])
     return output / "predictions.csv"
 
 
@@ -84,9 +86,9 @@ def last_checkpoint(folder: Path) -> Path:
     """Return the checkpoint of the last epoch, ``checkpoint_epoch=N.pt``.
 
     Raises:
-        ValueError: when there is none.
+        UnusableInputError: when there is none.
     """
     epochs = {int(file.stem.rpartition("=")[2]): file for file in folder.glob("checkpoint_epoch=*.pt")}
     if not epochs:
-        raise ValueError(f"{folder.name} must hold a checkpoint_epoch=N.pt, got none")
+        raise UnusableInputError(f"'{folder.name}' must hold a checkpoint_epoch=N.pt, got none")
     return epochs[max(epochs)]

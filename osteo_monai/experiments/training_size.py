@@ -1,6 +1,5 @@
 """Segmentation accuracy over the number of training images."""
 
-import csv
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from osteo_monai.bundle import find_bundle, run_bundle
+from osteo_monai.data.csv_tables import read_table, write_table
 from osteo_monai.errors import ConfigError
 from osteo_monai.handlers.figures import new_figure, save_figure
-from osteo_monai.utils.files import writing
 
 __all__ = ["training_size_curve"]
 
@@ -51,8 +50,7 @@ def training_size_curve(
         run_bundle(folder, ["common", "train"], common)
         checkpoint = {"checkpoint": str(output / "checkpoints" / "model.pt")}
         run_bundle(folder, ["common", "train", "evaluate"], common | checkpoint)
-        with (output / "val_mean_dice_summary.csv").open(encoding="utf-8") as file:
-            summary = list(csv.DictReader(file))[-1]
+        _, summary = read_table(output / "val_mean_dice_summary.csv", ("mean", "std")).rows[-1]
         rows.append({"images": float(size), "mean": float(summary["mean"]), "std": float(summary["std"])})
         logger.info("%d training images: Dice %.4f +- %.4f", size, rows[-1]["mean"], rows[-1]["std"])
     _write(output_dir, rows)
@@ -60,16 +58,11 @@ def training_size_curve(
 
 
 def _write(folder: Path, rows: Sequence[Row]) -> None:
-    with (
-        writing(folder / "training_size.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.DictWriter(file, ["images", "mean", "std"], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    columns = ("images", "mean", "std")
+    write_table(folder / "training_size.csv", columns, ([row[name] for name in columns] for row in rows))
     figure = new_figure(5, 3.5)
     axis = figure.subplots()
-    images, mean, sd = ([row[name] for row in rows] for name in ("images", "mean", "std"))
+    images, mean, sd = ([row[name] for row in rows] for name in columns)
     axis.errorbar(images, mean, sd, marker="o", capsize=3)
     axis.set_xlabel("training images (virtual patients)")
     axis.set_ylabel("Dice coefficient, mean and SD over test slices")

@@ -1,6 +1,5 @@
 """Handler that scores located and named vertebrae."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine
 
+from osteo_monai.data.csv_tables import write_table
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.handlers.epoch import EpochHandler
 from osteo_monai.handlers.figures import new_figure, save_figure
 from osteo_monai.metrics import match_levels, true_centres
 from osteo_monai.transforms import LocatedVertebra
-from osteo_monai.utils.files import writing
 
 __all__ = ["LevelReport"]
 
@@ -58,15 +57,12 @@ class LevelReport(EpochHandler):
 
     def finish(self, engine: Engine) -> None:
         engine.state.metrics.update(self._metrics())
-        with (
-            writing(self.save_dir / "levels.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(["scan", "level", "found_level", "certainty", "distance_mm"])
-            for scan, level, v, distance in self._rows:
-                located = [v.level.value, f"{v.certainty:.4f}", f"{distance:.2f}"] if v else ["", "", ""]
-                table.writerow([scan, level.value, *located])
+        columns = ("scan", "level", "found_level", "certainty", "distance_mm")
+        rows = [
+            (scan, level, *((v.level, f"{v.certainty:.4f}", f"{distance:.2f}") if v else (None, None, None)))
+            for scan, level, v, distance in self._rows
+        ]
+        write_table(self.save_dir / "levels.csv", columns, rows)
         self._draw()
 
     def _metrics(self) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Handler that writes a predictions table, and the columns of the different bundles."""
 
-import csv
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +8,9 @@ from typing import Any
 
 from ignite.engine import Engine
 
-from osteo_monai.data.radiograph_items import HEAT_COLUMNS
+from osteo_monai.data import HEAT_COLUMNS, write_predictions
 from osteo_monai.data.subject_items import CLASSES
 from osteo_monai.handlers.epoch import EpochHandler
-from osteo_monai.utils.files import writing
 
 __all__ = ["PredictionsSaver", "class_columns", "density_columns", "risk_columns"]
 
@@ -94,11 +92,5 @@ class PredictionsSaver(EpochHandler):
             {**self.items[row]["facts"], "model": self.model, **prediction}
             for row, prediction in sorted(self._predictions.items())
         ]
-        first = ["subject_id", "model", "cohort", "virtual", "bone_status"]
-        columns = dict.fromkeys(key for row in rows for key in row)
-        header = [key for key in first if key in columns] + [key for key in columns if key not in first]
-        with writing(self.file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, header, restval="", lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+        write_predictions(self.file, rows)
         logger.info("%d predictions: %s", len(rows), self.file)

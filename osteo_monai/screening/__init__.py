@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from osteo_monai.screening.gates.limits import Limit, Limits
     from osteo_monai.screening.images import RadiographImages, ReportImages, Screening
     from osteo_monai.screening.many import screen_folder
-    from osteo_monai.screening.models import Bundle, RadiographModels, ScreeningModels, load_models
+    from osteo_monai.screening.models import RadiographModels, ScreeningModels, load_models
     from osteo_monai.screening.options import (
         InternalCalibration,
         PhantomCalibration,
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from osteo_monai.screening.studies import Study, find_screenable
 
 _MODULES = {
-    "Bundle": "models",
     "InternalCalibration": "options",
     "PhantomCalibration": "options",
     "Limit": "gates.limits",
@@ -52,7 +51,6 @@ _MODULES = {
 }
 
 __all__ = [
-    "Bundle",
     "InternalCalibration",
     "Limit",
     "Limits",

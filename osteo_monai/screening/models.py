@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from osteo_monai.domain import View
 from osteo_monai.errors import ModelMissingError, UnusableInputError
@@ -14,11 +14,11 @@ from osteo_monai.utils.devices import torch_device
 if TYPE_CHECKING:
     import torch
 
+    from osteo_monai.bundle import Bundle
     from osteo_monai.risk import RiskModel
     from osteo_monai.risk.calibration import RiskCalibration
 
 __all__ = [
-    "Bundle",
     "OpinionModels",
     "RadiographModels",
     "ScreeningModels",
@@ -53,25 +53,7 @@ RADIOGRAPH_BUNDLES: Mapping[View, tuple[str, tuple[str, ...]]] = {
 """Bundle and config overlays of each view."""
 
 
-class Bundle(Protocol):
-    """A bundle ready to run (``osteo_monai.bundle.InferenceBundle``)."""
-
-    name: str
-    version: str
-    weights_sha256: str
-    trained_on: str
-
-    def __call__(self, scan: Any, /) -> Mapping[str, Any]:
-        """Run preprocessing, network and postprocessing on an image or a mapping of inputs."""
-
-    def setting(self, name: str) -> Any:
-        """Return a setting of the bundle's config."""
-
-    def class_activation(self, scan: Mapping[str, Any], layer: str, output: int) -> tuple[Any, Any]:
-        """Return the network's input (C, X, Y) and the Grad-CAM (X, Y) of an output."""
-
-
-def models_used(*bundles: Bundle) -> tuple[ModelUsed, ...]:
+def models_used(*bundles: "Bundle") -> tuple[ModelUsed, ...]:
     """Return name, version and checksum of bundles for the result."""
     return tuple(ModelUsed(bundle=b.name, version=b.version, weights_sha256=b.weights_sha256) for b in bundles)
 
@@ -103,7 +85,7 @@ def _is_installed(bundle: str) -> bool:
 class OpinionModels:
     """The bundles of ``OPINION_BUNDLES`` that can be run, and why the others cannot."""
 
-    bundles: Mapping[OpinionName, Bundle] = field(default_factory=dict)
+    bundles: "Mapping[OpinionName, Bundle]" = field(default_factory=dict)
     absent: Mapping[OpinionName, str] = field(default_factory=dict)
 
 
@@ -111,9 +93,9 @@ class OpinionModels:
 class ScreeningModels:
     """The three bundles that the screening of a CT needs, and the optional comparison models."""
 
-    localisation: Bundle
-    column: Bundle
-    segmentation: Bundle
+    localisation: "Bundle"
+    column: "Bundle"
+    segmentation: "Bundle"
     opinions: OpinionModels = field(default_factory=OpinionModels)
 
 
@@ -182,7 +164,7 @@ class RadiographModels:
         self._calibrations: dict[str, Mapping[str, RiskCalibration] | UnusableInputError] = {}
         self._risk_models: dict[str, RiskModel | UnusableInputError] = {}
 
-    def bundle(self, view: View) -> Bundle:
+    def bundle(self, view: View) -> "Bundle":
         """Return the bundle for a view.
 
         Raises:

@@ -7,8 +7,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from osteo_monai.data.radiograph_items import HEAT_COLUMNS
-from osteo_monai.statistics.fusion import read_risks
+from osteo_monai.data import HEAT_COLUMNS, read_prediction_rows
+from osteo_monai.errors import UnusableInputError
 
 __all__ = ["HeatShare", "heat_shares"]
 
@@ -43,20 +43,35 @@ def heat_shares(file: Path) -> list[HeatShare]:
         file: predictions table with the columns ``heat_on_bone``, ``attention_on_bone`` and ``bone_area``.
 
     Raises:
-        ValueError: when the table has no such columns.
+        UnusableInputError: when the table cannot be read, has no such columns, or has values in them that are not
+            shares.
     """
-    rows = [row for row in read_risks(file) if row.get("bone_area")]
+    rows = [row for row in read_prediction_rows(file) if row.get("bone_area")]
+    _check_shares(file, rows)
     shares = []
-    for cohort in dict.fromkeys(row.get("cohort", "test") for row in rows):
-        cohort_rows = [row for row in rows if row.get("cohort", "test") == cohort]
+    for cohort in dict.fromkeys(row["cohort"] for row in rows):
+        cohort_rows = [row for row in rows if row["cohort"] == cohort]
         for column in HEAT_COLUMNS[:2]:
             if any(row.get(column) for row in cohort_rows):
                 shares.append(_share(cohort, column, cohort_rows))
     if not shares:
-        raise ValueError(
-            f"{file.name} must have the columns {', '.join(HEAT_COLUMNS)}; evaluate the bundle with --heat_maps True"
+        raise UnusableInputError(
+            f"'{file.name}' must have the columns {', '.join(HEAT_COLUMNS)}; evaluate the bundle with --heat_maps True"
         )
     return shares
+
+
+def _check_shares(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    wrong = [name for name in HEAT_COLUMNS if not all(_is_share(row[name]) for row in rows if row.get(name))]
+    if wrong:
+        raise UnusableInputError(f"{', '.join(wrong)} must be numbers between 0 and 1 in each row of '{file.name}'")
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def _share(cohort: str, column: str, rows: Sequence[Mapping[str, str]]) -> HeatShare:

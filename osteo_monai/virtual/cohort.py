@@ -18,6 +18,7 @@ from rich.progress import track
 
 from osteo_monai import __version__
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, ContrastPhase, Sex, VertebraLevel, View
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.utils.files import write_json, write_text
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import CTProtocol, VirtualCT, acquire
@@ -113,7 +114,7 @@ def grow(plan: SubjectPlan, dxa: bool = True) -> tuple[Anatomy, ArealDensity | N
     """Generate the anatomy of the planned person and its areal density; redraw until the T-score is as planned.
 
     Raises:
-        ValueError: people of this age and sex do not reach the planned T-score.
+        ConfigError: people of this age and sex do not reach the planned T-score.
     """
     for attempt in range(_MOST_ATTEMPTS):
         person = _redrawn(plan, attempt)
@@ -132,7 +133,7 @@ def grow(plan: SubjectPlan, dxa: bool = True) -> tuple[Anatomy, ArealDensity | N
         if plan.osteoporosis is None or (areal is not None and areal.osteoporosis == plan.osteoporosis):
             return anatomy, areal
     wanted = "at most" if plan.osteoporosis else "above"
-    raise ValueError(
+    raise ConfigError(
         f"osteoporosis must be possible: of {_MOST_ATTEMPTS} people ({plan.sex}, {plan.age_years:g} years) none has a "
         f"T-score {wanted} {OSTEOPOROSIS_T_SCORE}"
     )
@@ -157,7 +158,7 @@ def radiograph_protocol(plan: RadiographPlan) -> RadiographProtocol:
     return draw_protocol(base, np.random.default_rng([plan.seed, 4]))
 
 
-def write_virtual_radiograph(
+def make_radiograph(
     output: Path,
     seed: int = 1,
     *,
@@ -189,7 +190,7 @@ def write_virtual_radiograph(
     return path
 
 
-def write_virtual_study(
+def make_ct(
     output: Path,
     seed: int = 1,
     *,
@@ -235,7 +236,7 @@ def write_virtual_study(
     return folder
 
 
-def write_cohort(
+def make_cohort(
     recipe_path: Path,
     output: Path,
     *,
@@ -252,8 +253,10 @@ def write_cohort(
         report: called with each person and scan while it is in memory.
 
     Raises:
-        ValueError: the recipe is invalid, ``output`` has a manifest or the start of another cohort, or there is no
-            worker, or more than one with ``report``.
+        ConfigError: the recipe is invalid or its classes are impossible, or ``workers`` is less than 1, or more than 1
+            with ``report``.
+        UnusableInputError: the recipe cannot be read, or ``output`` has a manifest or an unfinished cohort of another
+            recipe.
 
     Example:
         >>> import json
@@ -273,11 +276,13 @@ def write_cohort(
     from osteo_monai.data import Header, Manifest, Record, write_manifest
 
     if workers < 1 or (workers > 1 and report is not None):
-        raise ValueError(f"workers must be 1 or more, and 1 with report, got {workers}")
+        raise ConfigError(f"workers must be 1 or more, and 1 with report, got {workers}")
     recipe = read_recipe(recipe_path)
     manifest_path = output / "manifest.json"
     if manifest_path.exists():
-        raise ValueError(f"{output.name} must be a folder without a manifest: choose another folder or remove it")
+        raise UnusableInputError(
+            f"'{output.name}' must be a folder without a manifest: choose another folder or remove it"
+        )
     plans = plan_cohort(recipe)
     marker, begun = _mark(output, recipe)
     make = partial(_make_person, output=output, formats=recipe.formats, dxa=recipe.dxa, keep=begun, report=report)
@@ -302,8 +307,8 @@ def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
     content = json.dumps({"version": __version__, "recipe": fields}, sort_keys=True)
     if marker.exists():
         if marker.read_text(encoding="utf-8") != content:
-            raise ValueError(
-                f"{output.name} must not hold an unfinished cohort of another recipe or version: remove it"
+            raise UnusableInputError(
+                f"'{output.name}' must not hold an unfinished cohort of another recipe or version: remove it"
             )
         return marker, True
     write_text(marker, content)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Sex
+from osteo_monai.errors import ConfigError
 from osteo_monai.virtual.person import STANDARD, Variant, draw_person
 from osteo_monai.virtual.recipe import (
     EXCLUSIVE_VARIANTS,
@@ -100,7 +101,7 @@ def plan_cohort(recipe: CohortRecipe) -> tuple[SubjectPlan, ...]:
     """Draw the people of a cohort; equal recipes give equal plans on every machine.
 
     Raises:
-        ValueError: people of these ages and sexes do not reach ``class_counts``.
+        ConfigError: people of these ages and sexes do not reach ``class_counts``.
     """
     n = recipe.subjects
     draws = np.random.Generator(np.random.PCG64(recipe.seed))
@@ -203,7 +204,7 @@ def _people(recipe: CohortRecipe, sexes: Sequence[Sex], ages: Sequence[float]) -
                 excess[old] -= 1
                 excess[new] += 1
     lacking = ", ".join(f"{-n} of status {name}" for name, n in sorted(excess.items()) if n < 0)
-    raise ValueError(
+    raise ConfigError(
         f"class_counts must be possible for people of these ages and sexes, got {lacking} missing "
         f"after {_MOST_ATTEMPTS} draws"
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from osteo_monai.domain import SPLIT_PATTERN, BoneStatus
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.virtual.person import MALE_FRACTION, MEAN_AGE, SD_AGE, Variant
 
 Range = tuple[float, float]
@@ -313,13 +314,18 @@ def read_recipe(path: Path) -> CohortRecipe:
     """Read and validate a recipe file.
 
     Raises:
-        ValueError: the message has the file name and every invalid field.
+        UnusableInputError: the file cannot be read.
+        ConfigError: the message has the file name and every invalid field.
     """
     try:
-        return CohortRecipe.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UnusableInputError(f"'{path.name}' cannot be read as text (UTF-8)") from None
+    try:
+        return CohortRecipe.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(_field_path(e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path.name} must be a valid cohort recipe: {problems}") from error
+        raise ConfigError(f"'{path.name}' must be a valid cohort recipe: {problems}") from error
 
 
 def _field_path(location: tuple[int | str, ...]) -> list[str]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from osteo_monai.bundle import export_weights, find_bundle, load_bundle, merge_configs, run_bundle
 from osteo_monai.data.predictions_table import read_predictions
-from osteo_monai.errors import ConfigError, ManifestError, ModelMissingError
+from osteo_monai.errors import ConfigError, ManifestError, ModelMissingError, UnusableInputError
 from osteo_monai.experiments import cross_validate, last_checkpoint
 from osteo_monai.transforms import LoadRadiographd
 
@@ -199,7 +199,7 @@ def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_pers
     assert _table(cross_validate(find_bundle(CHEST), tmp_path, str(manifest), folds=3, settings=settings)) == rows
     assert weights.stat().st_mtime_ns == written
     weights.unlink()
-    with pytest.raises(ValueError, match="must hold a checkpoint"):
+    with pytest.raises(UnusableInputError, match="must hold a checkpoint"):
         last_checkpoint(weights.parent)
 
 

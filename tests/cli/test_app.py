@@ -162,7 +162,7 @@ def test_each_error_has_one_exit_code_and_one_sentence(
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", fail)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.make_ct", fail)
     assert run(["virtual", "ct", "-o", str(tmp_path)]) == code
     text = capsys.readouterr().err
     assert message in text
@@ -180,7 +180,7 @@ def test_debug_is_an_option_of_every_command(
     def fail(*arguments: object, **options: object) -> None:
         raise OwnError
 
-    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", fail)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.make_ct", fail)
     assert run([*words, "-o", str(tmp_path)]) == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -216,7 +216,7 @@ def states(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool, int]]:
         seen.append((pydicom.isEnabledFor(logging.ERROR), own.isEnabledFor(logging.DEBUG), len(warnings.filters)))
         return Path("dicom")
 
-    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", write)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.make_ct", write)
     return seen
 
 

@@ -227,11 +227,11 @@ def test_sex_has_one_form_for_all_commands(
     screening.answer = refused
     values: list[object] = []
 
-    def write_virtual_study(output: Path, seed: int, **options: Any) -> Path:
+    def make_ct(output: Path, seed: int, **options: Any) -> Path:
         values.append(options["sex"])
         return output
 
-    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", write_virtual_study)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.make_ct", make_ct)
     assert run(["screen", str(picture), "-o", str(tmp_path / "out"), "--sex", word]) == 3
     assert run(["virtual", "ct", "-o", str(tmp_path / "ct"), "--sex", word]) == 0
     values.append(screening.calls[0][2]["radiograph_options"].sex)

@@ -1,5 +1,6 @@
 """The verbs ``virtual ct``, ``virtual radiograph`` and ``virtual cohort``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ Capture = pytest.CaptureFixture[str]
 def test_ct_passes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
     calls: list[tuple[Path, int, dict[str, Any]]] = []
 
-    def write_virtual_study(output: Path, seed: int, **options: Any) -> Path:
+    def make_ct(output: Path, seed: int, **options: Any) -> Path:
         calls.append((output, seed, options))
         return output / "dicom"
 
-    monkeypatch.setattr("osteo_monai.virtual.cohort.write_virtual_study", write_virtual_study)
+    monkeypatch.setattr("osteo_monai.virtual.cohort.make_ct", make_ct)
     words = ["--seed", "4", "--sex", "F", "--age", "70", "--density", "60", "--variant", "cement", "--kvp", "100"]
     assert run(["virtual", "ct", "-o", str(tmp_path), *words]) == 0
     ((output, seed, options),) = calls
@@ -61,9 +62,9 @@ def test_value_error_of_the_computation_is_unexpected(
 
     recipe = Path(__file__).parents[2] / "data_manifests" / "recipes" / "virtual_demo.json"
     for name, words in (
-        ("write_virtual_study", ["ct"]),
-        ("write_virtual_radiograph", ["radiograph"]),
-        ("write_cohort", ["cohort", str(recipe)]),
+        ("make_ct", ["ct"]),
+        ("make_radiograph", ["radiograph"]),
+        ("make_cohort", ["cohort", str(recipe)]),
     ):
         monkeypatch.setattr(f"osteo_monai.virtual.cohort.{name}", fail)
         assert run(["virtual", *words, "-o", str(tmp_path)]) == 1
@@ -86,3 +87,35 @@ def test_cohort_keeps_an_existing_manifest(tmp_path: Path, capsys: Capture) -> N
     error = capsys.readouterr().err
     assert "--output must be a folder without a manifest.json" in error
     assert "cohort recipe" in error
+
+
+CHEST = {"modality": "radiograph", "name": "chest", "rows": 64}
+YOUNG_WOMEN = {"age_distribution": "uniform", "age_min": 20, "age_max": 25, "female_fraction": 1}
+
+
+def _recipe(folder: Path, **fields: Any) -> str:
+    basic = {"name": "n", "description": "d", "seed": 1, "subjects": 1, "splits": {"test": 1.0}, "formats": ["png"]}
+    path = folder / "recipe.json"
+    path.write_text(json.dumps({**basic, "acquisitions": [CHEST], **fields}))
+    return str(path)
+
+
+def test_impossible_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("osteo_monai.virtual.cohort._MOST_ATTEMPTS", 3)
+    share = {"share": 1.0, "population": YOUNG_WOMEN}
+    for fields, message in (
+        ({"population": YOUNG_WOMEN, "class_counts": {"osteoporosis": 1}}, "class_counts must be possible"),
+        ({"osteoporosis": share}, "osteoporosis must be possible: of 3 people"),
+    ):
+        recipe = _recipe(tmp_path, **fields)
+        assert run(["virtual", "cohort", recipe, "-o", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
+
+
+def test_unfinished_cohort_of_another_recipe(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".unfinished.json").write_text("{}")
+    assert run(["virtual", "cohort", _recipe(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    assert "'out' must not hold an unfinished cohort of another recipe or version" in capsys.readouterr().err

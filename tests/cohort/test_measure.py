@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from osteo_monai.cohort import measure_cohort, segment_cohort
+from osteo_monai.data import FACTS, read_predictions
 from osteo_monai.domain import BoneStatus, VertebraLevel
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.measurement import calibrate
 from osteo_monai.screening.ct.opinions import PICKHARDT_2013
 
@@ -79,7 +81,7 @@ def test_a_record_may_be_missing_in_one_table_with_its_reason(
 
 def test_all_obstacles_to_measuring_are_listed_together(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
     path = make_cohort({}, {"bmd_standard": "hydroxyapatite"})
-    with pytest.raises(ValueError, match="2 records have no segmentation.*; 1 records have densities .* K2HPO4"):
+    with pytest.raises(UnusableInputError, match="2 records have no segmentation.*; 1 records have densities"):
         measure_cohort(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -93,3 +95,13 @@ def test_measuring_the_segmentation_reads_that_map(
     row = read_csv(tmp_path / "out" / "hu_l1_pickhardt.csv")[0]
     assert float(row["hu_l1"]) == pytest.approx(TRABECULAR_HU[L1], abs=2.0)
     assert BoneStatus(row["predicted"])
+
+
+def test_tables_have_the_facts_of_the_schema(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
+    """B10: the tables of measurements had a list of columns of their own, without height, weight and centre."""
+    facts = {"height_cm": 160.0, "weight_kg": 60.0, "t_score": -1.0, "centre": "A"}
+    done = measure_cohort(make_cohort(facts, facts), tmp_path / "out", source="label")
+    for predictions in read_predictions(list(done.rows)):
+        known = {name: values[0] for name, values in predictions.facts.items()}
+        assert set(known) == set(FACTS) - {"level"}
+        assert {name: known[name] for name in facts} == {name: str(value) for name, value in facts.items()}

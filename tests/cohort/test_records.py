@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from osteo_monai.cohort.records import ExcludedRecordError, check_grid, only_file, run_jobs
+from osteo_monai.cohort.records import ExcludedRecordError, check_grid, exclusion_reason, only_file, run_jobs
+from osteo_monai.data import Record
+from osteo_monai.errors import UnusableInputError
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -31,3 +33,9 @@ def test_grids_may_differ_by_a_tenth_of_a_voxel() -> None:
         check_grid((labels, affine), (3, 3, 3), moved, "label")
     with pytest.raises(ExcludedRecordError, match="must be that of the image"):
         check_grid((labels, affine), (3, 3, 4), affine, "label")
+
+
+def test_a_reason_is_one_line() -> None:
+    error = UnusableInputError("'a.nii' has 2 problems:\n  - one\n  - two")
+    reason = exclusion_reason(Record(image="a.nii", subject_id="p1"), error)
+    assert reason == "'a.nii' has 2 problems: - one - two"

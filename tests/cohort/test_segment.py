@@ -15,6 +15,7 @@ from osteo_monai.cohort import segment, segment_cohort
 from osteo_monai.cohort.records import EXCLUDED_FILE
 from osteo_monai.data import Header, Manifest, Record, read_manifest
 from osteo_monai.domain import VertebraLevel
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import read_label_map
 from osteo_monai.screening import ScreeningModels
 
@@ -114,7 +115,7 @@ def test_a_body_that_the_bundle_does_not_find_is_excluded(
     phantom_mask: NDArray[np.bool_],
 ) -> None:
     mask = phantom_mask & ~inside_body(L2)
-    with pytest.raises(ValueError, match="none of the 1 records .* body of L2 could not be segmented"):
+    with pytest.raises(UnusableInputError, match="none of the 1 records .* body of L2 could not be segmented"):
         segment_cohort(make_cohort(), tmp_path / "prepared.json", models=make_models(mask=mask))
 
 
@@ -130,7 +131,7 @@ def test_without_a_label_the_whole_chain_runs_with_its_refusals(
     labels, _ = read_label_map(done.folder / "p0__ct.nii.gz")
     assert set(np.unique(labels)) == {0, L1.label, L2.label}  # neighbours were outlined to compare, and are not kept
     unsure = [replace(v, certainty=0.4) for v in models.column.vertebrae]
-    with pytest.raises(ValueError, match="none of the 1 records"):
+    with pytest.raises(UnusableInputError, match="none of the 1 records"):
         segment_cohort(path, tmp_path / "again.json", folder=tmp_path / "other", models=make_models(unsure))
     assert "L1" in read_csv(tmp_path / "other" / EXCLUDED_FILE)[0]["reason"]
 
@@ -156,19 +157,19 @@ def test_outlines_by_other_weights_are_not_mixed(
     segment_cohort(path, tmp_path / "prepared.json", models=make_models())
     other = make_models()
     other.segmentation.weights_sha256 = "2" * 64
-    with pytest.raises(ValueError, match="by other weights"):
+    with pytest.raises(UnusableInputError, match="by other weights"):
         segment_cohort(path, tmp_path / "second.json", models=other)
     assert segment_cohort(path, tmp_path / "second.json", models=other, overwrite=True).reused == 0
 
 
 def test_wrong_arguments_of_segment(tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels) -> None:
     path = make_cohort()
-    with pytest.raises(ValueError, match="another file"):
+    with pytest.raises(ConfigError, match="another file"):
         segment_cohort(path, path, models=make_models())
-    with pytest.raises(ValueError, match="at least one level"):
+    with pytest.raises(ConfigError, match="at least one level"):
         segment_cohort(path, tmp_path / "x.json", models=make_models(), levels=())
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(ValueError, match="already exists"):
+    with pytest.raises(ConfigError, match="must be a new file"):
         segment_cohort(path, tmp_path / "x.json", models=make_models())
 
 
@@ -207,6 +208,28 @@ def test_commands_report_their_results(
     assert "--overwrite must be given" in errors
     assert "segmentation or label, got 'guess'" in errors
     assert "Traceback" not in errors
+
+
+def test_commands_report_unusable_cohorts(
+    tmp_path: Path,
+    make_cohort: Callable[..., Path],
+    make_models: MakeModels,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = make_models()
+    monkeypatch.setattr(segment, "load_models", lambda device, opinions: models)
+    path, new = make_cohort(), tmp_path / "new.json"
+    words = ["manifest", "segment", str(path), "--output"]
+    assert cli.run(["measure", str(path), "--output", str(tmp_path / "out")]) == 2
+    assert "1 records have no segmentation" in capsys.readouterr().err
+    assert cli.run([*words, str(new)]) == 0
+    models.segmentation.weights_sha256 = "2" * 64
+    assert cli.run([*words, str(tmp_path / "b.json")]) == 2
+    assert "'segmentations' must not have label maps of other levels or by other weights" in capsys.readouterr().err
+    (path.parent / "p0" / "ct.nii.gz").write_bytes(b"damaged")
+    assert cli.run([*words, str(tmp_path / "c.json"), "--folder", str(tmp_path / "c")]) == 2
+    assert "none of the 1 records could be segmented; reasons are in excluded.csv" in capsys.readouterr().err
 
 
 # --- defects ------------------------------------------------------------------------------------------------------
@@ -258,7 +281,10 @@ def test_an_unexpected_error_is_logged_without_subject_and_text(
         raise RuntimeError("PatientName DOE^JANE")
 
     monkeypatch.setattr(segment, "outline_bodies", explode)
-    with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match=r"Unexpected error \(RuntimeError\)"):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(UnusableInputError, match=r"Unexpected error \(RuntimeError\)"),
+    ):
         segment_cohort(make_cohort({"subject_id": "DOE"}), tmp_path / "prepared.json", models=make_models())
     assert "unexpected RuntimeError" in caplog.text
     assert "DOE" not in caplog.text
@@ -277,7 +303,7 @@ def test_a_label_map_that_fails_leaves_no_file(
         raise OSError("no space left")
 
     monkeypatch.setattr(segment, "write_label_map", half)
-    with pytest.raises(ValueError, match="none of the 1 records"):
+    with pytest.raises(UnusableInputError, match="none of the 1 records"):
         segment_cohort(make_cohort(), tmp_path / "prepared.json", models=make_models())
     assert sorted(path.suffix for path in (tmp_path / "segmentations").iterdir()) == [".csv", ".csv", ".csv", ".json"]
 
@@ -286,5 +312,5 @@ def test_a_label_map_that_fails_leaves_no_file(
 def test_workers_are_checked_before_anything_is_loaded(
     tmp_path: Path, make_cohort: Callable[..., Path], workers: Any
 ) -> None:
-    with pytest.raises(ValueError, match="workers must be at least 1, got"):
+    with pytest.raises(ConfigError, match="workers must be at least 1, got"):
         segment_cohort(make_cohort(), tmp_path / "prepared.json", workers=workers)

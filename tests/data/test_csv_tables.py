@@ -1,5 +1,6 @@
 """CSV tables: separators, byte order mark, comments, quotes, and atomic writing."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,20 @@ def test_a_failed_write_keeps_the_old_table(tmp_path: Path) -> None:
             write_table(path, ("name",), [("c",), row])
     assert path.read_text() == "name\na\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+ROOT = Path(__file__).parents[2]
+CSV_MODULES = {"osteo_monai/data/csv_tables.py", "osteo_monai/screening/summary.py"}
+"""``summary`` appends a row after each study, so that an interrupted run keeps them."""
+
+
+def _imports_csv(path: Path) -> bool:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return "csv" in names | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_only_one_module_reads_and_writes_csv() -> None:
+    """B9: four readers and two writers of one table disagreed."""
+    files = (path for folder in ("osteo_monai", "benchmarks", "tools") for path in (ROOT / folder).rglob("*.py"))
+    assert {path.relative_to(ROOT).as_posix() for path in files if _imports_csv(path)} == CSV_MODULES

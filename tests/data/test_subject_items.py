@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from osteo_monai.data.radiograph_items import radiograph_items
 from osteo_monai.data.subject_items import class_shares, density_items, sampling_weights, subject_items
 from osteo_monai.errors import ConfigError, ManifestError
 
@@ -35,7 +36,32 @@ def test_items_of_the_classifiers(tmp_path: Path) -> None:
     assert (first["image"], first["label"]) == (str(tmp_path / "1.nii.gz"), str(tmp_path / "1_body.nii.gz"))
     facts = {"age": 60, "subject_id": "p1", "cohort": "test", "virtual": 1, "bone_status": "normal"}
     assert first["facts"] == facts
-    assert list(second["facts"]) == ["bmd_mg_cm3", "subject_id", "cohort", "virtual", "bone_status"]
+    truth = {"bmd_mg_cm3": 70.0, "bone_status": "osteoporosis"}
+    assert second["facts"] == {"subject_id": "p2", "cohort": "test", "virtual": 1, **truth}
+
+
+FACT_VALUES = {
+    "age": 70.0, "sex": "F", "height_cm": 160.0, "weight_kg": 60.0, "t_score": -3.0, "centre": "A", "kvp": 120.0,
+    "contrast_phase": "native", "acquisition": "scout",
+}  # fmt: skip
+
+
+def test_both_kinds_of_items_have_the_same_facts(tmp_path: Path) -> None:
+    """B10: each kind of item repeated other fields of a record."""
+    record = _record(1, bone_status="normal", view="chest_frontal", **FACT_VALUES)
+    path = _manifest(tmp_path, test=[record])
+    (ct,), (radiograph,) = subject_items(path, ["test"]), radiograph_items(path, ["test"], "chest_frontal")
+    expected = {"subject_id": "p1", "cohort": "test", "virtual": 1, **FACT_VALUES}
+    assert ct["facts"] == expected | {"bone_status": "normal"}
+    assert radiograph["facts"] == expected | {"osteoporosis": 1}
+
+
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B11: paths of a relative manifest were relative, and wrong after a change of the working folder."""
+    _manifest(tmp_path, test=[_record(1, bone_status="normal")])
+    monkeypatch.chdir(tmp_path)
+    (item,) = subject_items("manifest.json", ["test"])
+    assert (item["image"], item["label"]) == (str(tmp_path / "1.nii.gz"), str(tmp_path / "1_body.nii.gz"))
 
 
 def test_all_problems_are_listed_together(tmp_path: Path) -> None:

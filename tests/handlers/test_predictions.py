@@ -55,6 +55,6 @@ def test_a_table_is_written_anew_in_each_epoch_in_the_order_of_the_items(tmp_pat
     content = (tmp_path / "eval" / "predictions.csv").read_bytes()
     assert b"\r" not in content
     rows = list(csv.DictReader(content.decode().splitlines()))
-    assert list(rows[0]) == ["subject_id", "model", "cohort", "age", "probability_osteoporosis"]
+    assert list(rows[0]) == ["subject_id", "model", "cohort", "probability_osteoporosis", "age"]  # schema
     assert [(row["subject_id"], row["probability_osteoporosis"]) for row in rows] == [("a", "0.25"), ("b", "0.5")]
     assert [file.name for file in (tmp_path / "eval").iterdir()] == ["predictions.csv"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.statistics.fusion import fuse_views
 
 
@@ -49,11 +50,12 @@ def test_fusion_lists_the_problems_of_the_tables(tmp_path: Path) -> None:
     other = _table(tmp_path / "other.csv", [{**one[0], "osteoporosis": 0}])
     disjoint = _table(tmp_path / "disjoint.csv", [{**one[0], "subject_id": "z"}])
     bad = _table(tmp_path / "bad.csv", [{**one[0], "probability_osteoporosis": 5}])
+    with pytest.raises(ConfigError, match="at least 2 views, got 1"):
+        fuse_views([ap], tmp_path / "fused.csv")
     for files, sentence in (
-        ([ap], "at least 2 views, got 1"),
         ([ap, other], "osteoporosis of a subject of the cohort test must be the same"),
         ([ap, disjoint], "at least one subject must have a prediction in every table"),
-        ([ap, bad, tmp_path / "none.csv"], r"bad.csv must have .*; none.csv cannot be read"),
+        ([ap, bad, tmp_path / "none.csv"], r"(?s)bad.csv' has 1 problem:.*\nthere is no file '.*none.csv'"),
     ):
-        with pytest.raises(ValueError, match=sentence):
+        with pytest.raises(UnusableInputError, match=sentence):
             fuse_views(files, tmp_path / "fused.csv")

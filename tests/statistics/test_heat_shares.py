@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.statistics.heat_shares import heat_shares
 
 
@@ -34,5 +35,12 @@ def test_heat_on_bone_is_averaged_by_cohort_and_empty_maps_are_counted(tmp_path:
     assert [attention["images"], attention["on_bone"]] == pytest.approx([3, 0.3])
     assert (away["cohort"], away["on_bone"], math.isnan(away["low"])) == ("external_1", 0.6, True)
     bare = [{"subject_id": "a", "probability_osteoporosis": 0.5}]
-    with pytest.raises(ValueError, match="evaluate the bundle with --heat_maps True"):
+    with pytest.raises(UnusableInputError, match="evaluate the bundle with --heat_maps True"):
         heat_shares(_table(tmp_path / "bare.csv", bare))
+
+
+@pytest.mark.parametrize("value", ["half", "1.5", "nan"])
+def test_shares_must_be_numbers_between_0_and_1(tmp_path: Path, value: str) -> None:
+    row = {"subject_id": "a", "probability_osteoporosis": 0.5, "heat_on_bone": value, "bone_area": 0.3}
+    with pytest.raises(UnusableInputError, match="heat_on_bone must be numbers between 0 and 1 in each row of 'p.csv'"):
+        heat_shares(_table(tmp_path / "p.csv", [row]))

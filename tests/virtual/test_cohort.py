@@ -11,9 +11,10 @@ from scipy import ndimage
 
 from osteo_monai.data import read_manifest
 from osteo_monai.domain import VertebraLevel
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import read_ct
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.cohort import person_of, scan, write_cohort, write_virtual_study, z_range
+from osteo_monai.virtual.cohort import make_cohort, make_ct, person_of, scan, z_range
 from osteo_monai.virtual.ct import VirtualCT
 from osteo_monai.virtual.person import Person
 from osteo_monai.virtual.plan import ScanPlan, plan_cohort
@@ -62,7 +63,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cohort(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Person, VirtualCT]]]:
     """The manifest and the calls of ``report``."""
     seen: list[tuple[Person, VirtualCT]] = []
-    manifest = write_cohort(
+    manifest = make_cohort(
         recipe, tmp_path_factory.mktemp("cohort"), report=lambda person, ct: seen.append((person, ct))
     )
     return manifest, seen
@@ -80,7 +81,7 @@ def slabs(slab_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """The manifest of targeted slabs, made in one go by one process, and the scans."""
     seen: list[VirtualCT] = []
     folder = tmp_path_factory.mktemp("slabs")
-    return write_cohort(slab_recipe, folder, report=lambda person, ct: seen.append(ct)), seen
+    return make_cohort(slab_recipe, folder, report=lambda person, ct: seen.append(ct)), seen
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -133,26 +134,28 @@ def test_dicom_and_nifti_are_the_same_scan(cohort: tuple[Path, list[Any]]) -> No
 
 
 def test_the_same_recipe_gives_the_same_bytes(cohort: tuple[Path, list[Any]], recipe: Path, tmp_path: Path) -> None:
-    again = write_cohort(recipe, tmp_path)
+    again = make_cohort(recipe, tmp_path)
     assert fingerprint(again.parent) == fingerprint(cohort[0].parent)
 
 
 def test_a_cohort_is_not_written_over_another(cohort: tuple[Path, list[Any]], recipe: Path) -> None:
     before = fingerprint(cohort[0].parent)
-    with pytest.raises(ValueError, match="must be a folder without a manifest: choose another folder or remove it"):
-        write_cohort(recipe, cohort[0].parent)
+    with pytest.raises(
+        UnusableInputError, match="must be a folder without a manifest: choose another folder or remove it"
+    ):
+        make_cohort(recipe, cohort[0].parent)
     assert fingerprint(cohort[0].parent) == before
 
 
 def test_workers_do_not_change_a_byte(slabs: tuple[Path, list[Any]], slab_recipe: Path, tmp_path: Path) -> None:
-    made = write_cohort(slab_recipe, tmp_path, workers=2)
+    made = make_cohort(slab_recipe, tmp_path, workers=2)
     assert fingerprint(made.parent) == fingerprint(slabs[0].parent)
 
 
 @pytest.mark.parametrize("fields", [{"workers": 0}, {"workers": 2, "report": lambda person, ct: None}])
 def test_wrong_workers_are_refused(slab_recipe: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="workers must be 1 or more, and 1 with report"):
-        write_cohort(slab_recipe, tmp_path / "out", **fields)
+    with pytest.raises(ConfigError, match="workers must be 1 or more, and 1 with report"):
+        make_cohort(slab_recipe, tmp_path / "out", **fields)
     assert not (tmp_path / "out").exists()
 
 
@@ -169,12 +172,12 @@ def test_an_interrupted_cohort_is_continued(slabs: tuple[Path, list[Any]], slab_
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        write_cohort(slab_recipe, tmp_path, report=stop)
+        make_cohort(slab_recipe, tmp_path, report=stop)
     assert not (tmp_path / "manifest.json").exists()
     (tmp_path / "slab_002" / "slab_truth.json").unlink()
     (tmp_path / "slab_002" / "slab.nii.gz").write_bytes(b"half a file")
     again: list[int] = []
-    write_cohort(slab_recipe, tmp_path, report=lambda person, ct: again.append(person.seed))
+    make_cohort(slab_recipe, tmp_path, report=lambda person, ct: again.append(person.seed))
     assert len(again) == 2
     assert len(set(again)) == 1
     assert fingerprint(tmp_path) == fingerprint(slabs[0].parent)
@@ -185,11 +188,13 @@ def test_the_beginning_of_another_cohort_is_not_continued(slab_recipe: Path, tmp
         raise StoppedError
 
     with pytest.raises(StoppedError):
-        write_cohort(slab_recipe, tmp_path / "out", report=stop)
+        make_cohort(slab_recipe, tmp_path / "out", report=stop)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**SLAB, "seed": 10}))
-    with pytest.raises(ValueError, match="out must not hold an unfinished cohort of another recipe or version"):
-        write_cohort(other, tmp_path / "out")
+    with pytest.raises(
+        UnusableInputError, match="'out' must not hold an unfinished cohort of another recipe or version"
+    ):
+        make_cohort(other, tmp_path / "out")
 
 
 def test_files_that_were_there_before_are_not_trusted(
@@ -198,7 +203,7 @@ def test_files_that_were_there_before_are_not_trusted(
     (tmp_path / "slab_001").mkdir()
     for name in ("slab_truth.json", "slab_2_truth.json"):
         (tmp_path / "slab_001" / name).write_text("{}")
-    assert fingerprint(write_cohort(slab_recipe, tmp_path).parent) == fingerprint(slabs[0].parent)
+    assert fingerprint(make_cohort(slab_recipe, tmp_path).parent) == fingerprint(slabs[0].parent)
 
 
 def test_a_targeted_slab_holds_both_bodies_and_little_else(slabs: tuple[Path, list[VirtualCT]]) -> None:
@@ -248,7 +253,7 @@ def test_every_coverage_holds_l1_and_l2(man: Anatomy, coverage: str) -> None:
 
 
 def test_one_study_with_its_truth(tmp_path: Path) -> None:
-    folder = write_virtual_study(tmp_path, seed=2, mean_density=70.0, matrix=128)
+    folder = make_ct(tmp_path, seed=2, mean_density=70.0, matrix=128)
     assert folder == tmp_path / "dicom"
     scan = read_ct(folder)
     assert scan.hu.shape == (128, 128, 150)

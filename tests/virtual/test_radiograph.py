@@ -17,7 +17,7 @@ from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.virtual.anatomy import Anatomy, Shape
 from osteo_monai.virtual.anatomy.thorax import Thorax, Vessel
 from osteo_monai.virtual.canvas import capsule, ellipsoid
-from osteo_monai.virtual.cohort import write_cohort
+from osteo_monai.virtual.cohort import make_cohort
 from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.files import radiograph_truth, write_bone_mask, write_radiograph_dicom, write_radiograph_png
 from osteo_monai.virtual.person import draw_person
@@ -334,7 +334,7 @@ def recipe(tmp_path: Path, **fields: object) -> Path:
 
 
 def test_cohort_has_the_share_of_osteoporosis_asked_for(tmp_path: Path) -> None:
-    manifest = json.loads(write_cohort(recipe(tmp_path), tmp_path / "out").read_text(encoding="utf-8"))
+    manifest = json.loads(make_cohort(recipe(tmp_path), tmp_path / "out").read_text(encoding="utf-8"))
     records = manifest["test"]
     assert len(records) == 4
     ill = {r["subject_id"] for r in records if r["t_score"] <= -2.5}
@@ -362,4 +362,4 @@ def test_cohort_has_the_share_of_osteoporosis_asked_for(tmp_path: Path) -> None:
 )
 def test_recipes_that_make_no_sense_are_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_cohort(recipe(tmp_path, **fields), tmp_path / "out")
+        make_cohort(recipe(tmp_path, **fields), tmp_path / "out")

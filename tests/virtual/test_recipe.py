@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Sex
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.virtual.cohort import person_of
 from osteo_monai.virtual.person import STANDARD, Variant
 from osteo_monai.virtual.plan import ScanPlan, SubjectPlan, plan_cohort
@@ -157,7 +158,7 @@ def test_classes_are_divided_as_in_the_recipe() -> None:
 
 def test_impossible_classes_are_refused() -> None:
     young = {"age_distribution": "uniform", "age_min": 20, "age_max": 25, "female_fraction": 1}
-    with pytest.raises(ValueError, match="class_counts must be possible .* got 2 of status osteoporosis missing"):
+    with pytest.raises(ConfigError, match="class_counts must be possible .* got 2 of status osteoporosis missing"):
         plan_cohort(recipe(subjects=2, population=young, class_counts={"osteoporosis": 2}))
 
 
@@ -293,10 +294,19 @@ def test_wrong_recipes_are_refused(tmp_path: Path, fields: dict[str, Any], messa
     content = {"name": "r", "description": "d", "seed": 5, "subjects": 20, "acquisitions": [{"name": "a"}], **fields}
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"recipe\.json must be a valid cohort recipe") as caught:
+    with pytest.raises(ConfigError, match=r"recipe\.json' must be a valid cohort recipe") as caught:
         read_recipe(path)
     assert message in str(caught.value)
 
 
 def test_the_population_is_pans_by_default() -> None:
     assert Population().female_fraction == pytest.approx(0.4227, abs=1e-4)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["missing", "not UTF-8"])
+def test_a_file_that_is_no_text_is_unusable(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "recipe.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UnusableInputError, match=r"'recipe\.json' cannot be read as text"):
+        read_recipe(path)

@@ -20,9 +20,9 @@ from osteo_monai.measurement.landmarks import (
 )
 from osteo_monai.screening.ct.bodies import Point, VertebraLocation
 from osteo_monai.screening.ct.naming import BodyEvidence, BodyName, Naming, name_column
-from osteo_monai.screening.models import Bundle
 
 if TYPE_CHECKING:
+    from osteo_monai.bundle import Bundle
     from osteo_monai.transforms.column_decoding import FoundBody
 
 NETWORK_SACRUM_TRUST, NETWORK_SACRUM_RANGE = 0.5, 3.0
@@ -80,7 +80,7 @@ class Column:
         return None if last is None else describe_last_rib(last.landmarks, last.level)
 
 
-def locate_vertebrae(volume: CTVolume, localisation: Bundle, column: Bundle) -> Column:
+def locate_vertebrae(volume: CTVolume, localisation: "Bundle", column: "Bundle") -> Column:
     """Find and name the vertebral bodies of a CT.
 
     The localisation bundle gives the centre line of the column, the column bundle bodies and discs along it; ribs,
@@ -117,7 +117,7 @@ def as_image(values: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np
     return MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(np.array(affine)))
 
 
-def _find_bodies(image: Any, localisation: Bundle, column: Bundle) -> "Sequence[FoundBody]":
+def _find_bodies(image: Any, localisation: "Bundle", column: "Bundle") -> "Sequence[FoundBody]":
     """Return the bodies from the lowest up; the column bundle is run again if the centre line was wrong."""
     line = np.asarray(localisation(image)["line"], dtype=np.float64)
     bodies: Sequence[FoundBody] = ()

@@ -5,7 +5,7 @@ They never change the density or the class of a result; ``gates.opinions`` repor
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,12 @@ from osteo_monai.domain import (
     VertebraLevel,
 )
 from osteo_monai.screening.images import ClassActivation
-from osteo_monai.screening.models import Bundle, OpinionModels
+from osteo_monai.screening.models import OpinionModels
 from osteo_monai.screening.result import Density, LevelMeasurement, Opinion, OpinionName
 from osteo_monai.utils.text import listed
+
+if TYPE_CHECKING:
+    from osteo_monai.bundle import Bundle
 
 INTERVAL_NOTE = "Its interval is valid for scans like its calibration data; for other scans it may be too narrow."
 LAST_STAGE = "layer4"
@@ -87,7 +90,7 @@ class Opinions:
 
     given: tuple[Opinion, ...] = ()
     absent: Mapping[OpinionName, str] = field(default_factory=dict)
-    used: tuple[Bundle, ...] = ()
+    used: "tuple[Bundle, ...]" = ()
     activation: ClassActivation | None = None
 
 
@@ -148,7 +151,7 @@ def hu_rule(l1_hu: float, kvp: float | None, cutoffs: HUCutoffs = PICKHARDT_2013
     return Opinion(name="hu_rule", status=status, l1_hu=l1_hu, note=note)
 
 
-def _regressed(bundle: Bundle, scan: Mapping[str, Any], kvp: float | None, thresholds: DensityThresholds) -> Opinion:
+def _regressed(bundle: "Bundle", scan: Mapping[str, Any], kvp: float | None, thresholds: DensityThresholds) -> Opinion:
     output = bundle({**scan, "kvp": kvp})["density"]
     standard = MineralStandard(output["standard"])
 
@@ -179,7 +182,7 @@ def _regressed(bundle: Bundle, scan: Mapping[str, Any], kvp: float | None, thres
 
 
 def _classified(
-    bundle: Bundle, scan: Mapping[str, Any], thresholds: DensityThresholds
+    bundle: "Bundle", scan: Mapping[str, Any], thresholds: DensityThresholds
 ) -> tuple[Opinion, ClassActivation]:
     if not _are_default(thresholds):
         raise ValueError("it was trained for the classes of the default thresholds")

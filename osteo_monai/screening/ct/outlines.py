@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ from osteo_monai.screening.ct.levels import as_image
 from osteo_monai.screening.gates.bodies import OUTLINE_GATES, OutlineFacts, body_not_found
 from osteo_monai.screening.gates.gate import run_gates
 from osteo_monai.screening.gates.limits import DEFAULT_LIMITS, Limits
-from osteo_monai.screening.models import Bundle
+
+if TYPE_CHECKING:
+    from osteo_monai.bundle import Bundle
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class Outlines:
 def outline_bodies(
     volume: CTVolume,
     vertebrae: Sequence[VertebraLocation],
-    bundle: Bundle,
+    bundle: "Bundle",
     limits: Limits = DEFAULT_LIMITS,
     planes_are_exact: bool = False,
 ) -> Outlines:

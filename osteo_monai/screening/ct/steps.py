@@ -7,6 +7,7 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,12 @@ from osteo_monai.screening.gates.levels import (
 )
 from osteo_monai.screening.gates.opinions import OPINION_GATES, OpinionFacts
 from osteo_monai.screening.gates.person import PATIENT_GATES, PatientFacts
-from osteo_monai.screening.models import Bundle, OpinionModels, ScreeningModels
+from osteo_monai.screening.models import OpinionModels, ScreeningModels
 from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions
 from osteo_monai.screening.result import CalibrationUsed, Density, LevelMeasurement, Opinion
+
+if TYPE_CHECKING:
+    from osteo_monai.bundle import Bundle
 
 AORTA_LEVELS = (VertebraLevel.T11, VertebraLevel.T12, VertebraLevel.T13, *(VertebraLevel(f"L{n}") for n in (1, 2, 3)))
 """Levels with the aorta in front of the column, above its bifurcation at L4."""
@@ -242,7 +246,7 @@ class Outlined:
     findings: tuple[Finding, ...]
 
 
-def outline(checked: Checked, located: Located, segmentation: Bundle) -> Outlined:
+def outline(checked: Checked, located: Located, segmentation: "Bundle") -> Outlined:
     """Segment the selected bodies and their neighbours, and separate them."""
     volume, selected = checked.volume, located.selected
     around = _with_neighbours(located)

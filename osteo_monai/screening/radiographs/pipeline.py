@@ -7,6 +7,7 @@ if all four are known (Li et al. 2026).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osteo_monai.domain import Finding, Severity, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
@@ -14,12 +15,15 @@ from osteo_monai.imaging.radiograph import Radiograph
 from osteo_monai.screening.gates.gate import refusal, warning
 from osteo_monai.screening.gates.study import verdict
 from osteo_monai.screening.images import RadiographImage, RadiographImages, Screening
-from osteo_monai.screening.models import RADIOGRAPH_BUNDLES, Bundle, RadiographModels, models_used
+from osteo_monai.screening.models import RADIOGRAPH_BUNDLES, RadiographModels, models_used
 from osteo_monai.screening.options import RadiographOptions
 from osteo_monai.screening.radiographs.risk import estimate_risks, run_network
 from osteo_monai.screening.radiographs.select import patient_facts, select_radiographs, view_label
 from osteo_monai.screening.result import RadiographAcquisition, RadiographRisk, ScreeningResult
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
+
+if TYPE_CHECKING:
+    from osteo_monai.bundle import Bundle
 
 
 def screen_radiographs(
@@ -113,7 +117,9 @@ def _refused(
     return Screening(result, RadiographImages(images))
 
 
-def _load_bundles(models: RadiographModels, views: Sequence[View]) -> tuple[Mapping[View, Bundle], tuple[Finding, ...]]:
+def _load_bundles(
+    models: RadiographModels, views: Sequence[View]
+) -> "tuple[Mapping[View, Bundle], tuple[Finding, ...]]":
     """Load the bundle of each view; a view without an installed model is left out if another view remains."""
     bundles: dict[View, Bundle] = {}
     for view in views:

@@ -14,12 +14,13 @@ from osteo_monai.domain import Finding, View
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.screening.gates.gate import warning
 from osteo_monai.screening.images import RadiographImage
-from osteo_monai.screening.models import RADIOGRAPH_BUNDLES, Bundle, RadiographModels
+from osteo_monai.screening.models import RADIOGRAPH_BUNDLES, RadiographModels
 from osteo_monai.screening.result import PersonFacts, RiskModelName, RiskOpinion
 from osteo_monai.utils.probability import logit
 from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
+    from osteo_monai.bundle import Bundle
     from osteo_monai.risk.calibration import RiskCalibration
 
 CUTOFF_RULE = "sensitivity_90"
@@ -56,7 +57,7 @@ class Risks:
     findings: tuple[Finding, ...]
 
 
-def run_network(bundle: Bundle, image: RadiographImage) -> tuple[float, RadiographImage]:
+def run_network(bundle: "Bundle", image: RadiographImage) -> tuple[float, RadiographImage]:
     """Return the output of a network, 0 to 1, and the image with its maps on the grid of the radiograph."""
     import torch
     from torch.nn import functional

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.data.csv_tables import read_rows, refuse
+from osteo_monai.data.csv_tables import read_table, refuse
 from osteo_monai.data.predictions_table import Predictions, read_predictions
 from osteo_monai.domain import BoneStatus
 from osteo_monai.errors import UnusableInputError
@@ -119,7 +119,8 @@ def read_studies(path: Path) -> StudyTable:
     Raises:
         UnusableInputError: lists everything wrong, line by line.
     """
-    header, rows, problems = read_rows(path, ("study", *COUNT_COLUMNS))
+    table = read_table(path, ("study", *COUNT_COLUMNS))
+    header, rows, problems = table.header, table.rows, list(table.problems)
     first_lines: dict[tuple[str, str, str], int] = {}
     keys, tables = [], []
     for line, row in rows:
@@ -277,7 +278,8 @@ def read_quadas(path: Path) -> QuadasTable:
         UnusableInputError: lists everything wrong, line by line.
     """
     concerns = tuple(f"applicability_{name}" for name in QUADAS_CONCERNS)
-    _, rows, problems = read_rows(path, ("study", *QUADAS_DOMAINS, *concerns))
+    table = read_table(path, ("study", *QUADAS_DOMAINS, *concerns))
+    rows, problems = table.rows, list(table.problems)
     for line, row in rows:
         problems += [
             f"line {line}: {name} must be low, unclear, high or empty, got '{row[name][:40]}'"

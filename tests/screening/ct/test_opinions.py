@@ -12,13 +12,13 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from osteo_monai.bundle import Bundle
 from osteo_monai.domain import BoneStatus, DensityThresholds, Severity
 from osteo_monai.screening import ScreeningModels, ScreeningOptions, ScreeningResult, UserCalibration, screen_volume
 from osteo_monai.screening.ct.opinions import hu_rule
 from osteo_monai.screening.models import (
     CLASSIFICATION_BUNDLE,
     REGRESSION_BUNDLE,
-    Bundle,
     OpinionModels,
     load_opinion_models,
 )

@@ -10,17 +10,22 @@ import pytest
 
 from osteo_monai.data import read_prediction_rows, read_predictions
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.experiments import cross_validate
+from osteo_monai.reporting.evaluation import EvaluationOptions, evaluate
 from osteo_monai.risk import calibrate_table, fit_risk, read_people
+from osteo_monai.statistics.fusion import fuse_views
+from osteo_monai.statistics.heat_shares import heat_shares
+from osteo_monai.statistics.meta_analysis.studies import count_predictions
 
 PEOPLE = 60
 
 
 def _plain() -> str:
     """Make out-of-fold predictions with two decimals that increase with the risk, not perfectly."""
-    lines = ["subject_id,cohort,fold,osteoporosis,probability_osteoporosis,virtual"]
+    lines = ["subject_id,cohort,fold,osteoporosis,probability_osteoporosis,virtual,heat_on_bone,bone_area"]
     for n in range(PEOPLE):
         osteoporosis = int(n % 10 < n / 6)
-        lines.append(f"p{n},validation,{n % 2},{osteoporosis},{(n + 1) / (PEOPLE + 2):.2f},1")
+        lines.append(f"p{n},validation,{n % 2},{osteoporosis},{(n + 1) / (PEOPLE + 2):.2f},1,0.6,0.3")
     return "\n".join(lines) + "\n"
 
 
@@ -54,11 +59,17 @@ def _results(path: Path) -> dict[str, object]:
     (predictions,) = read_predictions([path])
     calibration = fit_risk(path)
     calibrate_table(calibration, path, path.with_name("calibrated.csv"))
+    fused = path.with_name("fused.csv")
+    fuse_views([path, path], fused)
+    counted = count_predictions(path)
     return {
         "predictions": (predictions.truth.tolist(), predictions.scores["osteoporosis"].tolist(), predictions.virtual),
         "calibration": calibration.model_dump(exclude={"source_sha256"}),
         "calibrated": read_prediction_rows(path.with_name("calibrated.csv")),
         "people": read_people(manifest, path).people,
+        "fused": read_prediction_rows(fused),
+        "heat": heat_shares(path),
+        "counts": ({name: cells.tolist() for name, cells in counted.counts.items()}, counted.remarks),
     }
 
 
@@ -73,12 +84,33 @@ def test_all_readers_accept_the_same_files(tmp_path: Path, change: Callable[[str
     assert plain["calibration"]["people"] == PEOPLE  # type: ignore[index]
 
 
+def _cross_validated(path: Path) -> Path:
+    """Cross-validate with trainings and evaluations that leave ``path`` as the table of each fold."""
+
+    def run(folder: Path, configs: object, settings: dict[str, str]) -> None:
+        output = Path(settings["output_dir"])
+        (output / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (output / "checkpoints" / "checkpoint_epoch=1.pt").touch()
+        (output / "predictions.csv").write_bytes(path.read_bytes())
+
+    bundle = Path(__file__).parents[2] / "bundles" / "osteoporosis_classification_chest_xray"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("osteo_monai.experiments.cross_validation.run_bundle", run)
+        manifest = str(path.with_name("manifest.json"))
+        return cross_validate(bundle, path.with_name("folds"), manifest, folds=2, settings={"epochs": 1})
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "read_predictions": lambda path: read_predictions([path]),
     "read_prediction_rows": read_prediction_rows,
     "fit_risk": fit_risk,
     "calibrate_table": lambda path: calibrate_table(None, path, path.with_name("out.csv")),  # type: ignore[arg-type]
     "read_people": lambda path: read_people(path.with_name("manifest.json"), path),
+    "fuse_views": lambda path: fuse_views([path, path], path.with_name("out.csv")),
+    "heat_shares": heat_shares,
+    "count_predictions": count_predictions,
+    "evaluate": lambda path: evaluate(EvaluationOptions((path,))),
+    "cross_validate": _cross_validated,
 }
 
 
@@ -101,6 +133,7 @@ def test_all_readers_refuse_the_same_files(
     assert old in _plain()
     path.write_text(_plain().replace(old, new))
     manifest = {"name": "n", "description": "d", "virtual": True, "test": [{"image": "a", "subject_id": "p0"}]}
+    path.with_name("a").touch()
     path.with_name("manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UnusableInputError) as caught:
         reader(path)
