@@ -38,7 +38,7 @@ from osteo_monai.screening.gates.opinions import OPINION_GATES, OpinionFacts
 from osteo_monai.screening.gates.person import PATIENT_GATES, PatientFacts
 from osteo_monai.screening.models import Bundle, OpinionModels, ScreeningModels
 from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions
-from osteo_monai.screening.result import CalibrationUsed, Density, LevelMeasurement, Opinion
+from osteo_monai.screening.result import CalibrationUsed, Density, LevelMeasurement, Opinion, TextureMeasurement
 
 AORTA_LEVELS = (VertebraLevel.T11, VertebraLevel.T12, VertebraLevel.T13, *(VertebraLevel(f"L{n}") for n in (1, 2, 3)))
 """Levels with the aorta in front of the column, above its bifurcation at L4."""
@@ -284,6 +284,7 @@ class Measured:
         regions: (X, Y, Z) trabecular regions; ``None`` if none was measured.
         calibration: ``None`` if not possible or not reached.
         density: mean over the levels; ``None`` if there is none.
+        texture: of the levels; empty if not requested.
     """
 
     levels: tuple[LevelMeasurement, ...]
@@ -291,6 +292,7 @@ class Measured:
     calibration: CalibrationUsed | None
     density: Density | None
     findings: tuple[Finding, ...]
+    texture: tuple[TextureMeasurement, ...] = ()
 
 
 # --- compare ------------------------------------------------------------------------------------------------------
