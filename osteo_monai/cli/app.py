@@ -127,7 +127,7 @@ def _application() -> typer.Typer:
         "virtual": _group("Make virtual patients: one CT, one radiograph, or a cohort from a recipe."),
         "manifest": _group("Build, check, split and describe data manifests."),
         "radiograph": _group("Cross-validate radiograph bundles, fuse views, summarise heat maps."),
-        "risk": _group("Calibrate risks, and train models that combine a risk with age, sex, height and weight."),
+        "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
     }
     verbs: dict[str, Sequence[Any]] = {
@@ -142,7 +142,7 @@ def _application() -> typer.Typer:
             cohort.segment,
         ),
         "radiograph": (radiograph.cross_validate, radiograph.fuse, radiograph.heat),
-        "risk": (risk.calibrate, risk.train),
+        "risk": (risk.calibrate, risk.train, risk.radiomics),
         "bundle": (bundle.merge, bundle.export, bundle.train_sizes),
     }
     for name, functions in verbs.items():

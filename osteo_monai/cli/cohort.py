@@ -79,6 +79,10 @@ def measure(
             help="Label map to measure in: segmentation (predicted) or label (ground truth).",
         ),
     ] = "segmentation",
+    texture: Annotated[
+        bool,
+        typer.Option("--texture", help="Also write texture.csv, texture of the trabecular regions (extra 'texture')."),
+    ] = False,
     workers: Workers = 1,
     overwrite: Overwrite = False,
 ) -> None:
@@ -87,10 +91,16 @@ def measure(
     Writes predictions tables for 'osteo-monai evaluate', hu_l1_pickhardt.csv and hu_line_bmd.csv, and excluded.csv.
     """
     from osteo_monai.cohort.measure import MEASURE_FILES, measure_cohort
+    from osteo_monai.cohort.texture import TEXTURE_FILE, measure_texture
+    from osteo_monai.measurement import check_texture_installed
 
-    check_folder(output, MEASURE_FILES, overwrite)
+    check_folder(output, (*MEASURE_FILES, TEXTURE_FILE) if texture else MEASURE_FILES, overwrite)
+    if texture:
+        check_texture_installed()
     done = measure_cohort(path, output, source=source, workers=workers)
     for table, count in done.rows.items():
         show(f"{table}: {count} records")
     if done.excluded:
         show(f"{len(done.excluded)} excluded, reasons: {output / 'excluded.csv'}")
+    if texture:
+        show(f"Texture: {measure_texture(path, output, source=source, workers=workers)}")

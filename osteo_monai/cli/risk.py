@@ -1,4 +1,4 @@
-"""``osteo-monai risk``: calibration of risks, and models that combine a risk with facts of the person."""
+"""``osteo-monai risk``: calibration of risks, models that combine a risk with facts of the person, radiomics."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from osteo_monai.cli.errors import OptionChecks
 from osteo_monai.cli.options import ManifestFile, OutputFolder, Overwrite, existing_file
 from osteo_monai.cli.output import check_folder, check_products, show
 
-__all__ = ["calibrate", "train"]
+__all__ = ["calibrate", "radiomics", "train"]
 
 
 def _source(text: str) -> tuple[str, Path]:
@@ -59,6 +59,32 @@ def calibrate(
             f"{name}: {fit.people} subjects, {fit.with_osteoporosis} with osteoporosis; intercept {fit.intercept:.2f}, "
             f"slope {fit.slope:.2f}{spread}; cut-off {cutoff}"
         )
+
+
+def radiomics(
+    texture: Annotated[
+        Path,
+        typer.Argument(
+            parser=existing_file, metavar="TEXTURE", help="Table texture.csv of 'osteo-monai measure --texture'."
+        ),
+    ],
+    path: ManifestFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="TABLE", help="Predictions table to write (CSV).")],
+    folds: Annotated[int, typer.Option(min=2, metavar="N", help="Number of cross-validation folds.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the folds.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict osteoporosis from CT texture by logistic regression, as a baseline for 'osteo-monai evaluate'.
+
+    Every subject is predicted by a model that was fitted without it (cross-validation by subject over all cohorts).
+    """
+    check_products([output], overwrite)
+    from osteo_monai.cohort import predict_from_texture
+
+    for reason, count in predict_from_texture(texture, path, output, folds=folds, seed=seed).items():
+        if count:
+            show(f"Left out: {count} subjects {reason}")
+    show(f"Predictions: {output}")
 
 
 def train(

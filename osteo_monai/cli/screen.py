@@ -67,6 +67,12 @@ _Kvp = Annotated[
     float | None,
     typer.Option(metavar="KV", help="Tube voltage if missing from the header; never overrides it.", rich_help_panel=CT),
 ]
+_Texture = Annotated[
+    bool,
+    typer.Option(
+        "--texture", help="Also compute texture of the trabecular regions (extra 'texture').", rich_help_panel=CT
+    ),
+]
 _View = Annotated[
     View | None,
     typer.Option(
@@ -104,6 +110,7 @@ def screen(
     thresholds: _Thresholds = DensityThresholds(),  # noqa: B008  # frozen
     calibration: _Calibration = "physics",
     kvp: _Kvp = None,
+    texture: _Texture = False,
     view: _View = None,
     age: _Age = None,
     sex: _Sex = None,
@@ -144,11 +151,15 @@ def screen(
     ct = radiographs = None
     with checks.collect(levels="--levels", calibration="--calibration", kvp="--kvp"):
         if "ct" in kinds:
-            ct = _ct_options(levels, thresholds, calibration, kvp)
+            ct = _ct_options(levels, thresholds, calibration, kvp, texture)
     with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
         if "radiograph" in kinds:
             radiographs = _radiograph_options(view, age, sex, height, weight)
     checks.finish()
+    if ct is not None and ct.texture:
+        from osteo_monai.measurement import check_texture_installed
+
+        check_texture_installed()
     screening = _Screening(device, ct, radiographs)
     if len(studies) > 1:
         raise typer.Exit(_screen_many(studies, path, output, screening))
@@ -164,7 +175,11 @@ def _check_kinds(context: typer.Context, kinds: Collection[str]) -> None:
 
 
 def _ct_options(
-    levels: Sequence[VertebraLevel] | None, thresholds: DensityThresholds, calibration: str, kvp: float | None
+    levels: Sequence[VertebraLevel] | None,
+    thresholds: DensityThresholds,
+    calibration: str,
+    kvp: float | None,
+    texture: bool,
 ) -> "ScreeningOptions":
     from osteo_monai.screening import ScreeningOptions
 
@@ -173,6 +188,7 @@ def _ct_options(
         thresholds=thresholds,
         calibration=parse_calibration(calibration),
         kvp=kvp,
+        texture=texture,
     )
 
 

@@ -6,16 +6,27 @@ if TYPE_CHECKING:
     from osteo_monai.cohort.levels import locate_labelled
     from osteo_monai.cohort.measure import CohortMeasured, measure_cohort
     from osteo_monai.cohort.segment import CohortSegmented, segment_cohort
+    from osteo_monai.cohort.texture import measure_texture, predict_from_texture
 
 _MODULES = {
     "CohortMeasured": "measure",
     "CohortSegmented": "segment",
     "locate_labelled": "levels",
     "measure_cohort": "measure",
+    "measure_texture": "texture",
+    "predict_from_texture": "texture",
     "segment_cohort": "segment",
 }
 
-__all__ = ["CohortMeasured", "CohortSegmented", "locate_labelled", "measure_cohort", "segment_cohort"]
+__all__ = [
+    "CohortMeasured",
+    "CohortSegmented",
+    "locate_labelled",
+    "measure_cohort",
+    "measure_texture",
+    "predict_from_texture",
+    "segment_cohort",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -5,7 +5,7 @@ from osteo_monai.measurement.frame import BodyFrame, body_frame
 from osteo_monai.measurement.hu_statistics import hu_statistics
 from osteo_monai.measurement.radiomics import cross_validated_predictions, feature_table
 from osteo_monai.measurement.region import Region, trabecular_region
-from osteo_monai.measurement.texture import UNITS, LevelTexture, level_texture, texture_rows
+from osteo_monai.measurement.texture import UNITS, LevelTexture, check_texture_installed, level_texture, texture_rows
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Region",
     "body_frame",
     "calibrate",
+    "check_texture_installed",
     "cross_validated_predictions",
     "density",
     "feature_table",

@@ -20,6 +20,8 @@ from osteo_monai.utils.optional import import_optional
 
 EXTRA = "texture"
 """Extra of this package that installs the ITK modules."""
+_COOCCURRENCE = "itk.itkCoocurrenceTextureFeaturesImageFilterPython"
+_MORPHOMETRY = "itk.itkBoneMorphometryFeaturesFilterPython"
 
 BONE_HU = 150.0
 """HU from which a voxel counts as bone (project custom): no published value fits all scanners."""
@@ -48,6 +50,9 @@ COOCCURRENCE_NAMES = (
 )
 """Order of the components of ITK's co-occurrence filter."""
 
+GROUPS = ("first_order", "glcm", "microarchitecture")
+"""Groups of features, each computed or not as a whole."""
+
 UNITS: Mapping[str, str] = {
     "first_order_mean": "HU",
     "first_order_sd": "HU",
@@ -72,7 +77,7 @@ class LevelTexture:
     Attributes:
         level: of the body.
         features: values by the names of :data:`UNITS`; those that are undefined or not computed are missing.
-        not_computed: reason by group of features (``first_order``, ``glcm``, ``microarchitecture``).
+        not_computed: reason by group of features, see :data:`GROUPS`.
         voxel_mm: spacing of the scan along x, y and z.
     """
 
@@ -89,6 +94,16 @@ class _Cubes:
     hu: NDArray[np.float32]
     mask: NDArray[np.bool_]
     edge: float
+
+
+def check_texture_installed() -> None:
+    """Check that the extra ``texture`` is installed, before work starts; this imports ITK.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    for module in ("itk", _COOCCURRENCE, _MORPHOMETRY):
+        import_optional(module, EXTRA, "Texture analysis")
 
 
 def level_texture(
@@ -215,7 +230,7 @@ def first_order(cubes: _Cubes) -> dict[str, float]:
 def cooccurrence(cubes: _Cubes) -> dict[str, float]:
     """Return the mean of ITK's co-occurrence features in windows of 5 x 5 x 5 cubes about each cube of the region."""
     itk = import_optional("itk", EXTRA, "Texture analysis")
-    module = import_optional("itk.itkCoocurrenceTextureFeaturesImageFilterPython", EXTRA, "Texture analysis")
+    module = import_optional(_COOCCURRENCE, EXTRA, "Texture analysis")
     features = module.itkCoocurrenceTextureFeaturesImageFilterIF3VIF3.New()
     features.SetInput(_as_itk(itk, cubes.hu, cubes.edge))
     features.SetMaskImage(_as_itk(itk, cubes.mask.astype(np.uint8), cubes.edge))
@@ -234,7 +249,7 @@ def microarchitecture(cubes: _Cubes, bone_hu: float = BONE_HU) -> dict[str, floa
     Tb.N counts boundaries along the three axes; Tb.Th = BV/TV / Tb.N and Tb.Sp = (1 - BV/TV) / Tb.N.
     """
     itk = import_optional("itk", EXTRA, "Trabecular morphometry")
-    module = import_optional("itk.itkBoneMorphometryFeaturesFilterPython", EXTRA, "Trabecular morphometry")
+    module = import_optional(_MORPHOMETRY, EXTRA, "Trabecular morphometry")
     measure = module.itkBoneMorphometryFeaturesFilterIF3.New()
     measure.SetInput(_as_itk(itk, cubes.hu, cubes.edge))
     measure.SetMaskImage(_as_itk(itk, cubes.mask.astype(np.uint8), cubes.edge))

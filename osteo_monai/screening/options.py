@@ -108,6 +108,7 @@ class ScreeningOptions:
         calibration: conversion from HU to mg/cm3.
         kvp: tube voltage in kV if missing from the header; never overrides a header.
         limits: limits of the quality gates.
+        texture: also compute texture of the trabecular regions (extra ``texture``).
 
     Raises:
         ValueError: if levels are empty or repeated.
@@ -123,6 +124,7 @@ class ScreeningOptions:
     calibration: Calibration = field(default_factory=PhysicsCalibration)
     kvp: float | None = None
     limits: Limits = DEFAULT_LIMITS
+    texture: bool = False
 
     def __post_init__(self) -> None:
         if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):

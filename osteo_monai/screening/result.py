@@ -11,8 +11,9 @@ from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 from osteo_monai.utils.files import write_text
 
-RESULT_VERSION = "1.4"
-"""1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``; older results lack them."""
+RESULT_VERSION = "1.5"
+"""1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``, 1.5 ``texture``; older results lack
+them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -34,6 +35,8 @@ __all__ = [
     "RiskModelName",
     "RiskOpinion",
     "ScreeningResult",
+    "TextureFeature",
+    "TextureMeasurement",
 ]
 
 RiskModelName = Literal["chest_frontal", "lumbar_ap", "lumbar_lateral", "fused", "combined", "clinical"]
@@ -104,6 +107,24 @@ class LevelMeasurement(_Model):
     region_volume_cm3: float
     hu: HUStatistics
     density: Density
+
+
+class TextureFeature(_Model):
+    """One feature of a trabecular region (docs/texture.md)."""
+
+    name: str
+    value: float
+    unit: str
+    """``1`` for a feature without a unit."""
+
+
+class TextureMeasurement(_Model):
+    """Texture of the trabecular region of one body."""
+
+    level: VertebraLevel
+    features: tuple[TextureFeature, ...]
+    not_computed: Frozen[str, str] = FrozenDict()
+    """Groups of features that are missing, with the reason."""
 
 
 class ModelUsed(_Model):
@@ -261,6 +282,8 @@ class ScreeningResult(_Model):
     thresholds: DensityThresholds | None = None
     """Thresholds of the classes in use; ``None`` for radiographs and results before version 1.4."""
     calibration: CalibrationUsed | None = None
+    texture: tuple[TextureMeasurement, ...] = ()
+    """Of the measured levels, if it was requested."""
     opinions: tuple[Opinion, ...] = ()
     """By other methods; they never change the density. Empty for a refused study."""
     opinions_absent: Frozen[OpinionName, str] = FrozenDict()

@@ -1,6 +1,7 @@
 """The verb ``screen``: options, exit codes, what it prints."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,10 +152,27 @@ def test_a_phantom_file_is_read_before_the_study(
     assert screening.calls[0][2]["options"].calibration == PhantomCalibration(path)
 
 
+def test_texture_is_an_option_of_ct(screening: Screening, ct: Path, picture: Path, tmp_path: Path) -> None:
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), "--texture"]) == 0
+    assert screening.calls[0][2]["options"].texture
+    assert run(["screen", str(picture), "-o", str(tmp_path / "other"), "--texture"]) == 2
+
+
+def test_a_missing_texture_extra_is_one_sentence_before_the_study_is_read(
+    screening: Screening, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, "itk", None)
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), "--texture"]) == 2
+    assert capsys.readouterr().err == "osteo-monai: Texture analysis needs itk: pip install 'osteo-monai[texture]'\n"
+    assert not screening.calls
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out")]) == 0
+
+
 def test_defaults(screening: Screening, ct: Path, tmp_path: Path) -> None:
     run(["screen", str(ct), "-o", str(tmp_path / "out")])
     options = screening.calls[0][2]["options"]
     assert "Pan" in options.thresholds.source
+    assert not options.texture
     assert options.levels is None  # L1 and L2, or L1 only if L2 is not whole
 
 

@@ -1,6 +1,6 @@
 """Report of a CT: one module a section, in the order of ``SECTIONS``."""
 
-from osteo_monai.reporting.ct import axial, column, found, measurements, methods, norms, opinions, summary
+from osteo_monai.reporting.ct import axial, column, found, measurements, methods, norms, opinions, summary, texture
 from osteo_monai.reporting.ct.acquisition import acquisition
 from osteo_monai.reporting.ct.study import CTStudy
 from osteo_monai.reporting.page import Page
@@ -18,6 +18,7 @@ SECTIONS: tuple[Section[CTStudy], ...] = (
     column.SECTION,
     found.SECTION,
     measurements.SECTION,
+    texture.SECTION,
     methods.SECTION,
 )
 """Sections of the report from top to bottom; a new section is a module of this package, listed here."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from osteo_monai.measurement.frame import body_frame
 from osteo_monai.measurement.hu_statistics import hu_statistics
 from osteo_monai.measurement.region import Region, trabecular_region
 from osteo_monai.measurement.shape import BodyShape, body_shape
+from osteo_monai.measurement.texture import UNITS, LevelTexture, level_texture
 from osteo_monai.measurement.tissues import Surroundings
 from osteo_monai.screening.ct.bodies import shifted
 from osteo_monai.screening.ct.steps import Checked, Located, Measured, Outlined, Selection, is_refused
@@ -54,7 +55,15 @@ from osteo_monai.screening.options import (
     RegistryCalibration,
     UserCalibration,
 )
-from osteo_monai.screening.result import CalibrationUsed, Density, HUStatistics, LevelMeasurement
+from osteo_monai.screening.result import (
+    CalibrationUsed,
+    Density,
+    FrozenDict,
+    HUStatistics,
+    LevelMeasurement,
+    TextureFeature,
+    TextureMeasurement,
+)
 
 SINGLE_LEVEL_SD_MG_CM3 = 4.0
 """SD of one level against the mean of L1 and L2; project custom: in adults they differ by about 8 mg/cm3 (SD)."""
@@ -330,4 +339,32 @@ def _level_measurement(
         region_volume_cm3=body.region.volume_cm3,
         hu=body.hu,
         density=density(body.hu.representative, calibration),
+    )
+
+
+# --- texture ------------------------------------------------------------------------------------------------------
+
+
+def with_texture(checked: Checked, outlined: Outlined, measured: Measured) -> Measured:
+    """Add the texture of the trabecular regions to the measured levels.
+
+    Raises:
+        MissingExtraError: the extra ``texture`` is not installed.
+    """
+    if measured.regions is None:
+        return measured
+    texture = []
+    for level in (m.level for m in measured.levels):
+        region = measured.regions & (outlined.bodies == level.label)
+        texture += [_texture_measurement(of_level) for of_level in level_texture(checked.volume, {level: region})]
+    return replace(measured, texture=tuple(texture))
+
+
+def _texture_measurement(texture: LevelTexture) -> TextureMeasurement:
+    return TextureMeasurement(
+        level=texture.level,
+        features=tuple(
+            TextureFeature(name=name, value=value, unit=UNITS[name]) for name, value in texture.features.items()
+        ),
+        not_computed=FrozenDict(texture.not_computed),
     )

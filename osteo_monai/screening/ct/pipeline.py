@@ -11,8 +11,9 @@ from osteo_monai.domain import Finding
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import read_ct
 from osteo_monai.imaging.volume import CTVolume
+from osteo_monai.measurement.texture import check_texture_installed
 from osteo_monai.screening.ct.levels import Column
-from osteo_monai.screening.ct.measuring import measure
+from osteo_monai.screening.ct.measuring import measure, with_texture
 from osteo_monai.screening.ct.opinions import Opinions
 from osteo_monai.screening.ct.steps import (
     Checked,
@@ -59,6 +60,7 @@ def screen(
 
     Raises:
         ModelMissingError: if a bundle or its weights are not installed; before the study is read.
+        MissingExtraError: if texture is requested and its extra is not installed; before the study is read.
 
     Example:
         >>> from pathlib import Path
@@ -71,6 +73,9 @@ def screen(
     path = Path(path)
     study = study if study is not None else path.resolve().name
     watch = Stopwatch(on_stage)
+    options = options or ScreeningOptions()
+    if options.texture:
+        check_texture_installed()
     if models is None:
         check_installed()
     try:
@@ -153,6 +158,9 @@ def _run(volume: CTVolume, models: ScreeningModels, options: ScreeningOptions, w
     steps = Steps(checked, located, outlined, measured)
     if steps.refused:
         return steps
+    if options.texture:
+        with watch.stage("computing texture"):
+            measured = with_texture(checked, outlined, measured)
     with watch.stage("comparing"):
         compared = compare(checked, outlined, measured, steps.findings, models.opinions)
     return Steps(checked, located, outlined, measured, compared)
@@ -184,6 +192,7 @@ def _result(steps: Steps, models: ScreeningModels, study: str, watch: Stopwatch)
         "levels": measured.levels,
         "density": measured.density,
         "calibration": measured.calibration,
+        "texture": measured.texture,
     }
     if standard == thresholds.standard:
         update["status"] = thresholds.status(value, standard)

@@ -39,7 +39,7 @@ from osteo_monai.screening.gates.opinions import OPINION_GATES, OpinionFacts
 from osteo_monai.screening.gates.person import PATIENT_GATES, PatientFacts
 from osteo_monai.screening.models import OpinionModels, ScreeningModels
 from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions
-from osteo_monai.screening.result import CalibrationUsed, Density, LevelMeasurement, Opinion
+from osteo_monai.screening.result import CalibrationUsed, Density, LevelMeasurement, Opinion, TextureMeasurement
 
 if TYPE_CHECKING:
     from osteo_monai.bundle import Bundle
@@ -288,6 +288,7 @@ class Measured:
         regions: (X, Y, Z) trabecular regions; ``None`` if none was measured.
         calibration: ``None`` if not possible or not reached.
         density: mean over the levels; ``None`` if there is none.
+        texture: of the levels; empty if not requested.
     """
 
     levels: tuple[LevelMeasurement, ...]
@@ -295,6 +296,7 @@ class Measured:
     calibration: CalibrationUsed | None
     density: Density | None
     findings: tuple[Finding, ...]
+    texture: tuple[TextureMeasurement, ...] = ()
 
 
 # --- compare ------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from PIL import Image
 from osteo_monai.domain import DensityThresholds, Finding, MineralStandard, Severity, Sex, VertebraLevel
 from osteo_monai.reporting import write_report
 from osteo_monai.screening.images import ClassActivation, ReportImages
-from osteo_monai.screening.result import HUStatistics, ScreeningResult
+from osteo_monai.screening.result import HUStatistics, ScreeningResult, TextureFeature, TextureMeasurement
 
+L1, L2 = VertebraLevel.L1, VertebraLevel.L2
 Make = Callable[..., ScreeningResult]
 VOID = {"meta", "img", "br", "link", "input", "hr", "source", "base", "embed"}
 WARNING = Finding(code="thick_slices", severity=Severity.WARNING, message="Slices of 6 mm blur the end plates.")
@@ -418,3 +419,44 @@ def test_a_browser_shows_all_four_pictures(make_result: Make, images: ReportImag
     assert len(rows) > 100
     dark = (page.max(axis=2) < 40).mean(axis=1)  # the gutter between the column views takes a seventh of the width
     assert (dark > 0.1).sum() > 300
+
+
+# --- texture ---
+
+
+def test_texture_is_printed_with_units_and_each_reason_once(
+    report: Report, make_result: Make, images: ReportImages
+) -> None:
+    plain = make_result()
+    coarse = "Voxels must be at most 0.25 mm in plane and 0.5 mm between slices, got 0.7 and 1.2 mm."
+    features = [
+        TextureFeature(name="first_order_mean", value=999.94, unit="HU"),
+        TextureFeature(name="first_order_skewness", value=-0.5123, unit="1"),
+        TextureFeature(name="glcm_cluster_shade", value=12.345, unit="1"),
+    ]
+    texture = (
+        TextureMeasurement(level=L1, features=tuple(features), not_computed={"microarchitecture": coarse}),
+        TextureMeasurement(
+            level=L2,
+            features=tuple(features[:1]),
+            not_computed={"microarchitecture": coarse, "glcm": "The region must have at least 100 cubes of 1 mm."},
+        ),
+    )
+    text = report(plain.model_copy(update={"texture": texture}), images).text
+    for statement in (
+        "Texture of the trabecular region Feature L1 L2 Mean (HU) 1000 1000",
+        "Skewness \N{MINUS SIGN}0.512",
+        "Co-occurrence, cluster shade 12.3",
+        f"Microarchitecture (L1 and L2): not computed. {coarse}",
+        "Co-occurrence (L2): not computed. The region must have at least 100 cubes of 1 mm.",
+    ):
+        assert statement in text, statement
+    assert text.count(coarse) == 1
+
+
+def test_texture_is_absent_if_not_requested_or_refused(report: Report, make_result: Make, images: ReportImages) -> None:
+    assert "Texture" not in report(make_result(), images).text
+    texture = (TextureMeasurement(level=L1, features=(), not_computed={"glcm": "Too coarse."}),)
+    accepted = make_result(texture=texture)
+    assert "Co-occurrence (L1): not computed. Too coarse." in report(accepted, images).text
+    assert "Texture" not in report(accepted.model_copy(update={"verdict": "refused"}), images).text
