@@ -49,7 +49,7 @@ class UnusableInputError(OsteoError):  # exit code 2
 
 
 class ConfigError(OsteoError, ValueError):  # exit code 2
-    """A setting of a bundle's run is unknown, missing or out of range.
+    """A setting of a command, a recipe or a bundle's run is unknown, missing or out of range.
 
     Example:
         >>> from osteo_monai import ConfigError

@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
@@ -18,13 +17,14 @@ from osteo_monai.cohort.records import (
     only_file,
     read_labels,
     run_jobs,
+    trabecular_region_of,
 )
 from osteo_monai.data import Manifest, Record, read_manifest, record_columns, write_predictions
 from osteo_monai.data.csv_tables import write_table
 from osteo_monai.domain import KVP_TOLERANCE, SCREENED_LEVELS, DensityThresholds, MineralStandard, VertebraLevel
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging import CTVolume, read_ct
-from osteo_monai.measurement import calibrate, density, hu_statistics, mean_density, trabecular_region
+from osteo_monai.measurement import calibrate, density, hu_statistics, mean_density
 from osteo_monai.screening.ct.opinions import PICKHARDT_2013, HUCutoffs
 
 HU_FILE, LINE_FILE = "hu_l1_pickhardt.csv", "hu_line_bmd.csv"
@@ -162,16 +162,9 @@ def _by_line(facts: Row, kvp: float | None, in_manifest: float | None, hu: Seque
 
 def _region_hu(volume: CTVolume, labels: NDArray[np.uint8], level: VertebraLevel) -> tuple[float, float] | str:
     """Return mean and representative (median) HU of the trabecular region of a level, or why there is none."""
-    boxes = ndimage.find_objects(labels, max_label=level.label)
-    box = boxes[level.label - 1] if len(boxes) >= level.label else None
-    if box is None:
-        return f"{level} is not in the label map."
-    part = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in box)
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [side.start for side in part]
-    valid = None if volume.valid is None else volume.valid[part]
-    region = trabecular_region(labels[part] == level.label, volume.hu[part], affine, valid)
-    if region.reason is not None:
-        return f"{level}: {region.reason}"
-    statistics = hu_statistics(volume.hu[part], region.mask)
+    region = trabecular_region_of(volume, labels, level)
+    if isinstance(region, str):
+        return region
+    part, mask = region
+    statistics = hu_statistics(volume.hu[part], mask)
     return statistics.mean, statistics.representative

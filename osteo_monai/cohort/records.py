@@ -11,10 +11,13 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
+from scipy import ndimage
 
 from osteo_monai.data import Record
+from osteo_monai.domain import VertebraLevel
 from osteo_monai.errors import ConfigError, OsteoError, ScanRefusedError, UnusableInputError
-from osteo_monai.imaging import read_label_map
+from osteo_monai.imaging import CTVolume, read_label_map
+from osteo_monai.measurement import trabecular_region
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +83,22 @@ def check_grid(labels: LabelMap, shape: tuple[int, ...], affine: NDArray[np.floa
     distance = float(np.abs(corners @ (np.linalg.inv(affine) @ labels[1] - np.eye(4)).T).max())
     if distance > GRID_TOLERANCE:
         raise ExcludedRecordError(f"The {name} is {distance:.1f} voxels from the image.")
+
+
+def trabecular_region_of(
+    volume: CTVolume, labels: NDArray[np.uint8], level: VertebraLevel
+) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | str:
+    """Return the box of a body with a margin of 2 voxels and the trabecular mask in it, or why there is none."""
+    boxes = ndimage.find_objects(labels, max_label=level.label)
+    box = boxes[level.label - 1] if len(boxes) >= level.label else None
+    if box is None:
+        return f"{level} is not in the label map."
+    part = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in box)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [side.start for side in part]
+    valid = None if volume.valid is None else volume.valid[part]
+    region = trabecular_region(labels[part] == level.label, volume.hu[part], affine, valid)
+    return (part, region.mask) if region.reason is None else f"{level}: {region.reason}"
 
 
 def image_name(record: Record) -> str:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from osteo_monai.cohort.records import check_grid, exclusion_reason, image_name, only_file, read_labels, run_jobs
+from osteo_monai.cohort.records import (
+    check_grid,
+    exclusion_reason,
+    image_name,
+    only_file,
+    read_labels,
+    run_jobs,
+    trabecular_region_of,
+)
 from osteo_monai.data import Record, read_manifest, record_columns, write_predictions
 from osteo_monai.data.csv_tables import read_table, refuse, write_table
 from osteo_monai.domain import SCREENED_LEVELS, BoneStatus, DensityThresholds, VertebraLevel
@@ -22,7 +29,6 @@ from osteo_monai.measurement import (
     feature_table,
     level_texture,
     texture_rows,
-    trabecular_region,
 )
 from osteo_monai.measurement.radiomics import FOLDS
 from osteo_monai.measurement.texture import GROUPS
@@ -86,19 +92,12 @@ def _measure_record(job: tuple[str, Record], base: Path, source: str) -> tuple[L
 
 
 def _measure_level(volume: CTVolume, labels: NDArray[np.uint8], level: VertebraLevel) -> LevelTexture:
-    boxes = ndimage.find_objects(labels, max_label=level.label)
-    box = boxes[level.label - 1] if len(boxes) >= level.label else None
-    if box is None:
-        return _not_computed(level, f"{level} is not in the label map.")
-    part = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in box)
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [side.start for side in part]
-    valid = None if volume.valid is None else volume.valid[part]
-    region = trabecular_region(labels[part] == level.label, volume.hu[part], affine, valid)
-    if region.reason is not None:
-        return _not_computed(level, f"{level}: {region.reason}")
+    region = trabecular_region_of(volume, labels, level)
+    if isinstance(region, str):
+        return _not_computed(level, region)
+    part, trabecular = region
     mask = np.zeros(volume.hu.shape, dtype=bool)  # texture also reads the surroundings of the body
-    mask[part] = region.mask
+    mask[part] = trabecular
     return level_texture(volume, {level: mask})[0]
 
 
