@@ -95,18 +95,19 @@ def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
     # what lies above T9 is found but not named
     named = [v for v in ct.anatomy.vertebrae if v.level not in list(VertebraLevel)[:8]]
     true = {v.level: v.centre for v in named if low + 5 < v.centre[2] < high - 5}
-    anything = np.array([v.centre for v in ct.anatomy.vertebrae])
+    every = {v.level: v.centre for v in ct.anatomy.vertebrae}
     right = wrong = spurious = certain = certain_right = 0
     distances, found = [], set()
     for located in result.levels_found:
-        gaps = {level: float(np.linalg.norm(c - located.centre_mm)) for level, c in true.items()}
-        nearest = min(gaps, key=gaps.__getitem__) if gaps else None
-        if nearest is None or gaps[nearest] > SAME_BODY_MM:
-            away = np.linalg.norm(anything - np.array(located.centre_mm), axis=1).min()
-            spurious, wrong = spurious + int(away > SAME_BODY_MM), wrong + int(away <= SAME_BODY_MM)
+        # also bodies that the scan cuts, which need not be found but must not have a wrong name
+        gaps = {level: float(np.linalg.norm(c - located.centre_mm)) for level, c in every.items()}
+        nearest = min(gaps, key=gaps.__getitem__)
+        if gaps[nearest] > SAME_BODY_MM:
+            spurious += 1
             continue
-        found.add(nearest)
-        distances.append(gaps[nearest])
+        if nearest in true:
+            found.add(nearest)
+            distances.append(gaps[nearest])
         is_right = located.level == nearest
         right, wrong = right + int(is_right), wrong + int(not is_right)
         if located.certainty >= CERTAIN:
@@ -117,7 +118,10 @@ def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
         else False
         for m in result.levels
     )
+    l1 = next((b for b in result.levels_found if b.level == VertebraLevel.L1), None)
+    l1_gap = None if l1 is None else float(np.linalg.norm(every[VertebraLevel.L1] - np.array(l1.centre_mm)))
     return {
+        "l1_right": None if l1_gap is None else l1_gap <= SAME_BODY_MM,
         "bodies": len(true),
         "found": len(found),
         "named_right": right,
@@ -172,6 +176,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "measured_though_level_wrong": sum(r["measured_levels_right"] is False for r in rows),
         "bodies_found": mean([r["found"] / r["bodies"] for r in rows if r["bodies"]]),
         "level_accuracy": round(sum(r["named_right"] for r in rows) / named, 4) if named else None,
+        "l1_accuracy": mean([float(r["l1_right"]) for r in rows if r["l1_right"] is not None]),
         "names_called_95_percent": round(certain / named, 4) if named else None,
         "right_of_these": round(sum(r["certain_right"] for r in rows) / certain, 4) if certain else None,
         "spurious_bodies": sum(r["spurious"] for r in rows),
@@ -225,6 +230,7 @@ def main() -> None:
         "measured",
         "measured_though_level_wrong",
         "level_accuracy",
+        "l1_accuracy",
         "dice",
         "dice_middle_third",
         "hu_bias",

@@ -78,7 +78,9 @@ def warned(result: ScreeningResult) -> set[str]:
         ),
     ],
 )
-def test_scans_without_whole_l1_and_l2_are_refused(screened, name, codes, warnings):
+def test_scans_without_whole_l1_and_l2_are_refused(
+    screened: Callable[[str], ScreeningResult], name: str, codes: set[str], warnings: set[str]
+) -> None:
     result = screened(name)
     assert result.verdict == "refused"
     assert refusals(result) & codes, refusals(result)
@@ -87,7 +89,9 @@ def test_scans_without_whole_l1_and_l2_are_refused(screened, name, codes, warnin
     assert result.levels == ()
 
 
-def test_l1_alone_is_measured_where_l2_is_cut(screened, measured):
+def test_l1_alone_is_measured_where_l2_is_cut(
+    screened: Callable[[str], ScreeningResult], measured: ScreeningResult
+) -> None:
     result = screened(f"{EXAMPLE}/partial_l2_cut/example_ct_sm.nii.gz")
     assert [m.level for m in result.levels] == [L1]
     assert {"level_left_out", "single_level"} <= warned(result)
@@ -98,7 +102,7 @@ def test_l1_alone_is_measured_where_l2_is_cut(screened, measured):
     assert wide > narrow
 
 
-def test_contrast_crop_is_refused(screened):
+def test_contrast_crop_is_refused(screened: Callable[[str], ScreeningResult]) -> None:
     """Arterial phase, T12 cut, no header: no body can be named, so no aorta is looked for beside one."""
     result = screened(f"{EXAMPLE}/contrast_crop_t12/ct_cropped.nii.gz")
     assert result.verdict == "refused"
@@ -107,14 +111,14 @@ def test_contrast_crop_is_refused(screened):
 
 
 @pytest.mark.parametrize("name", ["not_ct/mr_brain", "not_ct/seg_named_like_ct"])
-def test_what_is_not_ct_is_refused(screened, name):
+def test_what_is_not_ct_is_refused(screened: Callable[[str], ScreeningResult], name: str) -> None:
     result = screened(name)
     assert result.verdict == "refused"
     assert refusals(result) == {"not_ct"}
 
 
 @pytest.mark.parametrize("name", ["693_J2KI", "693_J2KR", "693_UNCI", "693_UNCR"])
-def test_head_ct_of_one_slice_is_refused(screened, name):
+def test_head_ct_of_one_slice_is_refused(screened: Callable[[str], ScreeningResult], name: str) -> None:
     """One slice, or one four times: all files of the study in the folder are read, and these are the same slice."""
     result = screened(f"dicom_odd/files/{name}.dcm")
     assert result.verdict == "refused"
@@ -130,13 +134,13 @@ def test_head_ct_of_one_slice_is_refused(screened, name):
         "ct_tptbox_l3/sub-ct_seg-vert_label-22_msk.nii.gz",
     ],
 )
-def test_masks_are_not_scans(screened, name):
+def test_masks_are_not_scans(screened: Callable[[str], ScreeningResult], name: str) -> None:
     result = screened(name)
     assert result.verdict == "refused"
     assert "not_hounsfield_units" in refusals(result)
 
 
-def test_a_table_is_unusable(screened):
+def test_a_table_is_unusable(screened: Callable[[str], ScreeningResult]) -> None:
     assert screened("cxr_frontal/index.csv").verdict == "unusable"
 
 
@@ -156,7 +160,7 @@ def reference(real_data: Path) -> NDArray[np.integer]:
     return np.asarray(image.dataobj)
 
 
-def test_l1_and_l2_are_found_and_measured(measured):
+def test_l1_and_l2_are_found_and_measured(measured: ScreeningResult) -> None:
     assert measured.verdict == "accepted_with_warnings"
     assert [m.level for m in measured.levels] == [L1, L2]
     assert measured.density is not None
@@ -164,13 +168,17 @@ def test_l1_and_l2_are_found_and_measured(measured):
     assert warned(measured) >= {"kvp_unknown"}
 
 
-def test_centre_slices_lie_within_one_slice_of_the_reference(measured, reference):
+def test_centre_slices_lie_within_one_slice_of_the_reference(
+    measured: ScreeningResult, reference: NDArray[np.integer]
+) -> None:
     for m, label in zip(measured.levels, (1, 2), strict=True):
         centre = float(np.argwhere(reference == label)[:, 2].mean())
         assert abs(m.slice_index - centre) <= 1.5  # one slice, and the rounding of both
 
 
-def test_trabecular_median_lies_within_10_hu_of_the_eroded_reference(measured, reference, real_data):
+def test_trabecular_median_lies_within_10_hu_of_the_eroded_reference(
+    measured: ScreeningResult, reference: NDArray[np.integer], real_data: Path
+) -> None:
     scan = nib.as_closest_canonical(nib.load(real_data / EXAMPLE / "full" / "example_ct.nii.gz"))
     hu = np.asarray(scan.dataobj)
     for m, label in zip(measured.levels, (1, 2), strict=True):
@@ -178,7 +186,9 @@ def test_trabecular_median_lies_within_10_hu_of_the_eroded_reference(measured, r
         assert m.hu.median == pytest.approx(np.median(hu[eroded]), abs=10)
 
 
-def test_outlines_agree_in_the_middle_third(real_data, reference, models, tmp_path):
+def test_outlines_agree_in_the_middle_third(
+    real_data: Path, reference: NDArray[np.integer], models: ScreeningModels, tmp_path: Path
+) -> None:
     screen_to_folder(Study("ct", real_data / EXAMPLE / "full" / "example_ct.nii.gz"), tmp_path, models=models)
     labels = np.asarray(nib.as_closest_canonical(nib.load(tmp_path / "labels.nii.gz")).dataobj)
     for level, label in ((L1, 1), (L2, 2)):
@@ -189,7 +199,7 @@ def test_outlines_agree_in_the_middle_third(real_data, reference, models, tmp_pa
         assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) >= 0.9
 
 
-def test_models_leave_the_scan_as_it_was(real_data, models):
+def test_models_leave_the_scan_as_it_was(real_data: Path, models: ScreeningModels) -> None:
     from osteo_monai.imaging import read_ct
 
     volume = read_ct(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
@@ -198,7 +208,9 @@ def test_models_leave_the_scan_as_it_was(real_data, models):
     np.testing.assert_array_equal(volume.hu, before)
 
 
-def test_same_scan_gives_the_same_result(real_data, models, measured, tmp_path):
+def test_same_scan_gives_the_same_result(
+    real_data: Path, models: ScreeningModels, measured: ScreeningResult, tmp_path: Path
+) -> None:
     again = screen_to_folder(Study("ct", real_data / EXAMPLE / "full" / "example_ct.nii.gz"), tmp_path, models=models)
     assert again.levels == measured.levels
     assert again.density == measured.density
@@ -239,7 +251,9 @@ def same_measurement(result: ScreeningResult, expected: ScreeningResult, hu: flo
 
 
 @pytest.mark.parametrize("axes", ["LPS", "LAS", "PIR", "ASR", "SPL", "IRA"])
-def test_orientation_changes_nothing(real_data, models, measured, tmp_path, axes):
+def test_orientation_changes_nothing(
+    real_data: Path, models: ScreeningModels, measured: ScreeningResult, tmp_path: Path, axes: str
+) -> None:
     image = nib.Nifti1Image.from_filename(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
     path = tmp_path / "ct.nii.gz"
     nib.save(reoriented(image, axes), path)
@@ -256,8 +270,14 @@ def test_orientation_changes_nothing(real_data, models, measured, tmp_path, axes
         pytest.param(cropped, id="109 x 92 matrix"),
     ],
 )
-def test_grid_changes_little(real_data, models, measured, tmp_path, change):
-    image = nib.load(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
+def test_grid_changes_little(
+    real_data: Path,
+    models: ScreeningModels,
+    measured: ScreeningResult,
+    tmp_path: Path,
+    change: Callable[[nib.Nifti1Image], nib.Nifti1Image],
+) -> None:
+    image = nib.Nifti1Image.from_filename(real_data / EXAMPLE / "full" / "example_ct.nii.gz")
     path = tmp_path / "ct.nii.gz"
     nib.save(change(image), path)
     same_measurement(screen_to_folder(Study("ct", path), tmp_path / "out", models=models), measured, hu=3.0)
