@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from osteo_monai import cli
 
 ROOT = Path(__file__).parents[1]
 RECIPE = "data_manifests/recipes/virtual_demo.json"
@@ -83,9 +86,60 @@ def test_first_steps_begin_with_twenty_lines() -> None:
     assert len(blocks("docs/first_steps.md", "python")[0].splitlines()) <= 20
 
 
-@pytest.mark.parametrize("section", ["Screening", "Virtual patients", "Your own data"])
-def test_commands_exist(section: str, tmp_path: Path) -> None:
-    verbs = {" ".join(words[:2]) if words[0] in ("virtual", "manifest") else words[0] for words in commands(section)}
-    for verb in verbs:
-        done = run([*verb.split(), "--help"], tmp_path)
-        assert done.returncode == 0, f"{verb}: {done.stderr}"
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/*.md")]
+    if path.name != "CHANGELOG.md"  # has names of former releases
+)
+
+
+def mentioned_commands(document: str) -> Iterator[list[str]]:
+    """Yield the words of each ``osteo-monai`` command in code of a document, lines in shell blocks joined."""
+    text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
+    shell = [
+        line for block in re.findall(r"^```(?:sh|bash)?\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()
+    ]
+    inline = re.findall(r"`(osteo-monai [^`]+)`", text)
+    for line in [*(line.strip() for line in shell), *inline]:
+        if line.startswith("osteo-monai "):
+            yield line.split("#")[0].split()[1:]
+
+
+def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
+    """Return the help of a command, ``None`` if there is no such command."""
+    status = cli.run([*words, "--help"])
+    text = capsys.readouterr().out
+    return text if status == 0 else None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_options_exist(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = []
+    for words in mentioned_commands(document):
+        if not words or words[0].startswith("-"):
+            continue
+        group = help_of(words[:1], capsys)
+        verb = words[: 2 if group and "COMMAND" in group and len(words) > 1 else 1]
+        text = help_of(verb, capsys)
+        options = re.findall(r"(?<=\s)--?[a-z][\w-]*", " ".join(words))
+        if text is None:
+            wrong.append(" ".join(verb))
+        else:
+            wrong += [f"{' '.join(verb)} {o}" for o in options if not re.search(rf"{o}(?![\w-])", text)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_names_of_the_package_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name in sorted(set(re.findall(r"\bosteo_monai(?:\.[A-Za-z_]\w*)+", text))):
+        assert exists(name), name
+
+
+def exists(name: str) -> bool:
+    """Return whether a dotted name is a module, or an attribute of one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
