@@ -147,3 +147,14 @@ def test_there_is_one_protocol_of_bundles() -> None:
         path for path, of in nodes.items() if any(isinstance(n, ast.ClassDef) and n.name == "Bundle" for n in of)
     ]
     assert [str(path.relative_to(PACKAGE)) for path in defining] == ["bundle/runner.py"]
+
+
+def test_no_target_of_a_bundle_has_the_name_of_a_module() -> None:
+    # from Python 3.12 on, the name lookup that MONAI uses returns the module in place of the function
+    targets = {
+        target
+        for path in (PACKAGE.parent / "bundles").glob("*/configs/*.json")
+        for target in re.findall(r'"_target_": "(osteo_monai\.[\w.]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert len(targets) > 20
+    assert [t for t in sorted(targets) if (PACKAGE.parent / t.replace(".", "/")).with_suffix(".py").exists()] == []

@@ -5,8 +5,8 @@ from osteo_monai.networks.column_network import COLUMN_CHANNELS, ColumnNetwork
 from osteo_monai.networks.darknet import DarkNet19
 from osteo_monai.networks.density_regressor import DensityRegressor
 from osteo_monai.networks.patch_transformer import PatchTransformer, load_imagenet_resnet18
-from osteo_monai.networks.radiograph_classifier import radiograph_classifier
-from osteo_monai.networks.slice_classifier import slice_classifier
+from osteo_monai.networks.radiograph_classification import radiograph_classifier
+from osteo_monai.networks.slice_classification import slice_classifier
 
 __all__ = [
     "COLUMN_CHANNELS",

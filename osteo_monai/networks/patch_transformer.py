@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from osteo_monai.networks.slice_classifier import slice_classifier
+from osteo_monai.networks.slice_classification import slice_classifier
 
 __all__ = ["PatchTransformer", "load_imagenet_resnet18"]
 

@@ -1,6 +1,7 @@
 """Runs in MLflow."""
 
 import hashlib
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_a_run_records_what_was_run(store: Any, tmp_path: Path) -> None:
         "learning_rate": "0.01",
         "data_source": str(manifest),
         "manifest_sha256": hashlib.sha256(b"{}").hexdigest(),
-        "version_torch": torch.__version__,
+        "version_torch": importlib.metadata.version("torch"),
         "max_epochs": "2",
     }
     assert {key: run.data.params.get(key) for key in expected} == expected

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from osteo_monai.networks import DarkNet19, radiograph_classifier
-from osteo_monai.networks.radiograph_classifier import LAST_MAPS
+from osteo_monai.networks.radiograph_classification import LAST_MAPS
 
 
 def test_convolutions_of_redmon_s_table() -> None:

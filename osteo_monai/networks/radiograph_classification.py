@@ -8,7 +8,7 @@ from torch import nn
 
 from osteo_monai.networks.darknet import DarkNet19
 from osteo_monai.networks.patch_transformer import load_imagenet_resnet18
-from osteo_monai.networks.slice_classifier import slice_classifier
+from osteo_monai.networks.slice_classification import slice_classifier
 
 __all__ = ["LAST_MAPS", "radiograph_classifier"]
 
