@@ -80,7 +80,7 @@ def main(folder: Path) -> None:
     settings = [word for name, value in TRAINING.items() for word in (f"--{name}", str(value))]
     output = ["--output_dir", f"$'{training}'", "--tracking_uri", f"sqlite:///{database}"]
     train = [*python, "monai.bundle", "run", "--meta_file", "configs/metadata.json", "--config_file", configs]
-    step("3/3 Train the segmentation network on", [*train, *output, *settings], log, BUNDLE)
+    step("3/3 Train the segmentation network further", [*train, *output, *settings], log, BUNDLE)
     print(f"    {dice_curve(database)}")
     print(f"\nReport:      {result / 'report.html'} (result.json and labels.nii.gz beside it)")
     print(f"Runs:        {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri sqlite:///{database}")

@@ -55,7 +55,7 @@ def parse_levels(text: str) -> Sequence[VertebraLevel]:
     lumbar = [level for level in VertebraLevel if level.startswith("L")]
     names = [name.strip().upper() for name in text.split(",")] if isinstance(text, str) else list(text)
     if not set(names) <= set(lumbar) or len(set(names)) < len(names):
-        raise typer.BadParameter(f"must be different lumbar levels such as L1,L2, got '{text}'")
+        raise typer.BadParameter(f"must be levels from L1 to L5, each once, such as L1,L2, got '{text}'")
     return tuple(VertebraLevel(name) for name in names)
 
 

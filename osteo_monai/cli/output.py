@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 __all__ = ["check_folder", "check_products", "console", "progress", "show", "track_run"]
 
 
-def check_folder(folder: Path, products: Iterable[str], overwrite: bool) -> None:
+def check_folder(folder: Path, products: Iterable[str], overwrite: bool, folders: Iterable[str] = ()) -> None:
     """Check that results can be written to a folder.
 
     Args:
         folder: need not exist yet.
         products: names of the files in it that a command would write.
         overwrite: whether these may exist.
+        folders: names of the folders in it that a command would write.
 
     Raises:
-        ConfigError: naming the option ``--output``.
+        ConfigError: naming the option ``--output`` or ``--overwrite``.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output must be a folder, got the file '{folder}'")
     _check_writable(folder)
     check_products([folder / name for name in products], overwrite)
+    _check_absent([folder / name for name in folders], overwrite)
 
 
 def check_products(products: Iterable[Path], overwrite: bool) -> None:
@@ -45,6 +47,10 @@ def check_products(products: Iterable[Path], overwrite: bool) -> None:
         _check_writable(folder)
     if folders := [path for path in paths if path.is_dir()]:
         raise ConfigError(f"--output must be a file, got the folder '{folders[0]}'")
+    _check_absent(paths, overwrite)
+
+
+def _check_absent(paths: Iterable[Path], overwrite: bool) -> None:
     existing = [str(path) for path in paths if path.exists()]
     if existing and not overwrite:
         files = listed(f"'{path}'" for path in existing)

@@ -355,7 +355,7 @@ def _risk_lines(risk: "RadiographRisk", start: str) -> list[str]:
         ("With age, sex, height and weight", risk.combined, risk.combined_absent),
         ("From age, sex, height and weight only", risk.clinical, risk.clinical_absent),
     ):
-        lines.append(f"{model}: {f'no risk. {absent}' if opinion is None else _risk_words(opinion) + '.'}")
+        lines.append(f"{model}: {f'not computed. {absent}' if opinion is None else _risk_words(opinion) + '.'}")
     return lines
 
 

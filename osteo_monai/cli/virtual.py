@@ -1,5 +1,6 @@
 """``osteo-monai virtual``: one virtual CT or radiograph, or a cohort."""
 
+import shutil
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from osteo_monai.cli.errors import OptionChecks
-from osteo_monai.cli.options import OutputFolder, Workers, choice, existing_file, parse_sex
+from osteo_monai.cli.options import OutputFolder, Overwrite, Workers, choice, existing_file, parse_sex
 from osteo_monai.cli.output import check_folder, progress, show
 from osteo_monai.domain import Sex, View
 from osteo_monai.utils.text import listed
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["cohort", "ct", "radiograph"]
 
+CT_FOLDERS = ("dicom", "truth")
+RADIOGRAPH_FILES = (".dcm", ".png", "_bone.png", "_truth.json")
+"""Ends of the names of the files of one radiograph, after its view."""
 VIEWS = (View.CHEST_FRONTAL, View.LUMBAR_AP, View.LUMBAR_LATERAL)
 
 _E = TypeVar("_E", bound=StrEnum)
@@ -46,12 +50,18 @@ def ct(
     variant: _Variants = None,
     kvp: Annotated[float, typer.Option(min=70, max=150, metavar="KV", help="Tube voltage, 70 to 150.")] = 120.0,
     matrix: Annotated[int, typer.Option(min=64, max=1024, metavar="N", help="Rows and columns of a slice.")] = 512,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make one virtual chest CT as DICOM, with its ground truth and label map."""
-    variants = _check(output, seed, sex, age, density, variant)
+    checks = OptionChecks()
+    with checks.collect():
+        check_folder(output, (), overwrite, folders=CT_FOLDERS)
+    variants = _check(checks, seed, sex, age, density, variant)
     from osteo_monai.virtual.cohort import make_ct
 
     with progress("Making one virtual patient"):
+        for name in CT_FOLDERS:  # slices of a longer scan must not stay
+            shutil.rmtree(output / name, ignore_errors=True)
         folder = make_ct(
             output, seed, sex=sex, age_years=age, mean_density=density, variants=variants, kvp=kvp, matrix=matrix
         )
@@ -70,9 +80,13 @@ def radiograph(
     density: _Density = None,
     variant: _Variants = None,
     rows: Annotated[int, typer.Option(min=64, max=4096, metavar="N", help="Rows of the image.")] = 1024,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make one virtual radiograph as DICOM and PNG, with its ground truth and bone mask."""
-    variants = _check(output, seed, sex, age, density, variant)
+    checks = OptionChecks()
+    with checks.collect():
+        check_folder(output, (f"{view}{end}" for end in RADIOGRAPH_FILES), overwrite)
+    variants = _check(checks, seed, sex, age, density, variant)
     from osteo_monai.virtual.cohort import make_radiograph
 
     with progress("Making one virtual patient"):
@@ -83,19 +97,16 @@ def radiograph(
 
 
 def _check(
-    output: Path,
+    checks: OptionChecks,
     seed: int,
     sex: Sex | None,
     age: float | None,
     density: float | None,
     names: Sequence[str] | None,
 ) -> "frozenset[Variant]":
-    """Check the options of one person and return the variants."""
+    """Check the options of one person, report all problems, and return the variants."""
     from osteo_monai.virtual.person import Variant, draw_person
 
-    checks = OptionChecks()
-    with checks.collect():
-        check_folder(output, (), overwrite=True)
     variants: frozenset[Variant] = frozenset()
     with checks.collect():
         variants = frozenset(_member(name, Variant, "--variant") for name in names or ())

@@ -148,7 +148,7 @@ def predict_from_texture(
     positive = {key: statuses[subject] == BoneStatus.OSTEOPOROSIS for key, subject in keys.items()}
     rarer = min(sum(positive.values()), len(positive) - sum(positive.values()))
     if rarer < folds:
-        refuse(texture_path, [f"each outcome must have at least {folds} subjects, one a fold, got {rarer}"])
+        refuse(texture_path, [f"each outcome must have at least {folds} subjects, one per fold, got {rarer}"])
     table = cross_validated_predictions(
         feature_table({key: levels[subject] for key, subject in keys.items()}), positive, folds, seed
     )

@@ -38,7 +38,7 @@ MIN_REGION_VOXELS = 100
 BINS, RANGE_HU, RADIUS_CUBES = 16, (-100.0, 400.0), 2
 """Histogram of the co-occurrence and of the entropy, and half-width of the co-occurrence window in cubes."""
 
-COOCCURRENCE_NAMES = (
+_ITK_COOCCURRENCE = (
     "energy",
     "entropy",
     "correlation",
@@ -49,6 +49,9 @@ COOCCURRENCE_NAMES = (
     "haralick_correlation",
 )
 """Order of the components of ITK's co-occurrence filter."""
+COOCCURRENCE_NAMES = tuple(name for name in _ITK_COOCCURRENCE if "correlation" not in name)
+"""Those that are used. ITK divides the covariance of both its correlations by the squared variance, so that they depend
+on the unit and exceed 1."""
 
 GROUPS = ("first_order", "glcm", "microarchitecture")
 """Groups of features, each computed or not as a whole."""
@@ -240,7 +243,8 @@ def cooccurrence(cubes: _Cubes) -> dict[str, float]:
     features.SetHistogramMaximum(RANGE_HU[1])
     features.Update()
     values = itk.array_from_image(features.GetOutput()).transpose(2, 1, 0, 3)[cubes.mask].mean(axis=0)
-    return {f"glcm_{name}": float(v) for name, v in zip(COOCCURRENCE_NAMES, values, strict=True)}
+    by_name = dict(zip(_ITK_COOCCURRENCE, values, strict=True))
+    return {f"glcm_{name}": float(by_name[name]) for name in COOCCURRENCE_NAMES}
 
 
 def microarchitecture(cubes: _Cubes, bone_hu: float = BONE_HU) -> dict[str, float]:

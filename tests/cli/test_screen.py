@@ -184,9 +184,9 @@ def test_levels_may_be_those_of_the_default(screening: Screening, ct: Path, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--levels", "T12"], "--levels must be different lumbar levels"),
-        (["--levels", ""], "--levels must be different lumbar levels"),
-        (["--levels", "L1,L1"], "--levels must be different lumbar levels"),
+        (["--levels", "T12"], "--levels must be levels from L1 to L5, each once"),
+        (["--levels", ""], "--levels must be levels from L1 to L5, each once"),
+        (["--levels", "L1,L1"], "--levels must be levels from L1 to L5, each once"),
         (["--thresholds", "80"], "--thresholds must be two rising positive numbers"),
         (["--thresholds", "120,80"], "--thresholds must be two rising positive numbers"),
         (["--thresholds", "a,b"], "--thresholds must be two rising positive numbers"),

@@ -28,6 +28,21 @@ def test_ct_passes_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     assert f"Virtual study: {tmp_path / 'dicom'}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("verb", "product"), [("ct", "dicom/old.dcm"), ("radiograph", "chest_frontal.png")])
+def test_existing_studies_are_replaced_only_on_request(
+    tmp_path: Path, capsys: Capture, verb: str, product: str
+) -> None:
+    former = tmp_path / product
+    former.parent.mkdir(exist_ok=True)
+    former.write_text("former")
+    words = ["virtual", verb, "-o", str(tmp_path), *(["--matrix", "64"] if verb == "ct" else ["--rows", "64"])]
+    assert run(words) == 2
+    assert "--overwrite must be given to replace" in capsys.readouterr().err
+    assert former.read_text() == "former"
+    assert run([*words, "--overwrite"]) == 0
+    assert not former.exists() or former.read_bytes() != b"former"
+
+
 @pytest.mark.parametrize("verb", ["ct", "radiograph"])
 @pytest.mark.parametrize(
     ("words", "message"),

@@ -186,7 +186,7 @@ def test_outcomes_in_another_standard_are_left_out(tmp_path: Path) -> None:
     values = people(8)
     table = texture_table(tmp_path / "texture.csv", values)
     path = outcomes(tmp_path / "manifest.json", values, bmd_standard="hydroxyapatite")
-    with pytest.raises(UnusableInputError, match="each outcome must have at least 2 subjects, one a fold, got 0"):
+    with pytest.raises(UnusableInputError, match="each outcome must have at least 2 subjects, one per fold, got 0"):
         predict_from_texture(table, path, tmp_path / "out.csv", folds=2)
     assert not (tmp_path / "out.csv").exists()
 

@@ -176,7 +176,7 @@ def with_opinions() -> Callable[..., ScreeningResult]:
             ),
         )
         comparison = Finding(
-            code="opinions_agree", severity=Severity.INFO, message="The opinions agree: all say osteopenia."
+            code="opinions_agree", severity=Severity.INFO, message="The methods agree: all say osteopenia."
         )
         update = {
             "opinions": tuple(o for o in every if not names or o.name in names),

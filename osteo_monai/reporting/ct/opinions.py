@@ -33,10 +33,9 @@ def _values(study: CTStudy) -> dict[str, object] | None:
     if not study.measured or not result.opinions:
         return None
     by_name = {o.name: o for o in result.opinions}
-    independent = sum(name != "hu_rule" for name in by_name)
     activation = study.images.activation if study.images is not None and "classifier" in by_name else None
     return {
-        "heading": f"{('No', 'One', 'Two', 'Three')[independent]} opinion{'' if independent == 1 else 's'}",
+        "heading": "Comparison of methods",
         "rows": [
             _row(by_name[name], study.thresholds)
             if name in by_name

@@ -13,7 +13,7 @@ from osteo_monai.reporting.evaluation import tables
 from osteo_monai.reporting.evaluation.comparison import Comparison, compare, comparison_table, verdicts
 from osteo_monai.reporting.evaluation.options import EvaluationOptions
 from osteo_monai.reporting.evaluation.pictures import draw_cohort
-from osteo_monai.reporting.evaluation.results import ResultTable
+from osteo_monai.reporting.evaluation.results import Missing, ResultTable
 from osteo_monai.reporting.numbers import printed_interval
 from osteo_monai.reporting.publishing import json_ready
 from osteo_monai.statistics.calibration import Calibration
@@ -64,7 +64,13 @@ class Evaluation:
         lines: dict[str, list[str]] = {}
         for row in self.tables["performance"].rows:
             area = row["auc"]
-            text = printed_interval(area) if isinstance(area, Interval) else "no score"
+            text = (
+                printed_interval(area)
+                if isinstance(area, Interval)
+                else f"not computed ({area.reason})"
+                if isinstance(area, Missing)
+                else "not computed"
+            )
             lines.setdefault(f"{row['model']}, {row['cohort']}", []).append(f"{row['class']} {text}")
         return [f"{who}: AUC {'; '.join(parts)}" for who, parts in lines.items()] + list(self.verdicts)
 

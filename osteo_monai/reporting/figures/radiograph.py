@@ -27,7 +27,7 @@ __all__ = ["HEAT_MAP_HEIGHT", "MIN_EXCESS", "radiograph_picture", "write_heat_ma
 
 Content = Literal["image", "heat", "attention"]
 
-_MAP_NAMES: dict[Content, str] = {"heat": "Grad-CAM", "attention": "attention of the token"}
+_MAP_NAMES: dict[Content, str] = {"heat": "Grad-CAM", "attention": "attention"}
 _SIDED_VIEWS = ("chest_frontal", "lumbar_ap")
 """Views that have a right and a left side."""
 

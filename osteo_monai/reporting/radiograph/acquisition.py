@@ -37,7 +37,7 @@ def _radiograph(reading: RadiographAcquisition) -> list[tuple[str, str]]:
         ("Radiograph", VIEW_NAMES[reading.view] + position),
         ("File", f"{reading.source} ({reading.source_format})"),
         ("Pixels", f"{reading.rows} {TIMES} {reading.columns}"),
-        ("Pixel", missing_words(spacing)),
+        ("Pixel size", missing_words(spacing)),
         ("Tube voltage", missing_words(None if reading.kvp is None else f"{reading.kvp:g} kVp")),
         ("Device", missing_words(" ".join(name for name in (reading.manufacturer, reading.model) if name))),
     ]

@@ -114,9 +114,10 @@ class Checked:
         return not any(f.severity is Severity.REFUSAL and f.code in UNREADABLE for f in self.findings)
 
     def new(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """Return findings without those that reading reported under the same code."""
-        codes = {f.code for f in self.volume.findings}
-        return tuple(f for f in findings if f.code not in codes)
+        """Return findings without those that reading reported under the same code with at least the same severity."""
+        rank = list(Severity).index
+        reported = {f.code: rank(f.severity) for f in self.volume.findings}
+        return tuple(f for f in findings if rank(f.severity) > reported.get(f.code, -1))
 
 
 def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
@@ -138,7 +139,9 @@ def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
     checked = Checked(volume, options, image.kvp, of_reading)
     findings = run_gates(IMAGE_GATES, image, options.limits)
     findings += run_gates(PATIENT_GATES, PatientFacts(scan.age_years, scan.sex), options.limits)
-    return replace(checked, findings=(*of_reading, *checked.new(findings)))
+    new = checked.new(findings)
+    kept = tuple(f for f in of_reading if f.code not in {g.code for g in new})
+    return replace(checked, findings=(*kept, *new))
 
 
 # --- locate -------------------------------------------------------------------------------------------------------

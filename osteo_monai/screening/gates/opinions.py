@@ -72,8 +72,8 @@ def opinions_agree(facts: OpinionFacts, limits: Limits = DEFAULT_LIMITS) -> Find
         if len(classed) < 2:
             return None
         names = listed(OPINION_LABELS[o.name] for o in classed)
-        return info("opinions_agree", f"The opinions agree: {names} give {classed[0].status}.")
-    summary = f"The opinions differ: {'; '.join(_summary(o) for o in compared)}."
+        return info("opinions_agree", f"The methods agree: {names} give {classed[0].status}.")
+    summary = f"The methods differ: {'; '.join(_summary(o) for o in compared)}."
     near = [_borderline_reason(a, b, facts.thresholds, limits) for a, b in pairs]
     if apart is None and all(near):
         classes = listed((s for s in BoneStatus if s in {o.status for o in classed}), "or")

@@ -277,7 +277,7 @@ def test_opinions_are_compared_in_one_table(
 ) -> None:
     page = report(with_opinions(make_result()), replace(images, activation=activation))
     for statement in (
-        "Three opinions The opinions agree: all say osteopenia.",
+        "Comparison of methods The methods agree: all say osteopenia.",
         "HU line Osteopenia 96.4 mg/cm³ K2HPO4 90 % interval 84.4 to 108.4",
         "Density regression Osteopenia 104.2 mg/cm³ K2HPO4 90 % interval 95.1 to 113.3 L1 106.0, L2 104.2",
         "Classifier Osteopenia normal 3 %, osteopenia 90 %, osteoporosis 6 % none",
@@ -299,7 +299,7 @@ def test_opinions_that_are_absent_say_why(
     why = {"density_regression": "The bundle bone_density_regression_ct or its weights are not installed."}
     result = with_opinions(make_result(), "hu_line", "hu_rule", opinions_absent=why, findings=())
     page = report(result, replace(images, activation=activation))
-    assert "One opinion Method" in page.text
+    assert "Comparison of methods Method" in page.text
     assert "Density regression No opinion. The bundle bone_density_regression_ct or its weights" in page.text
     assert "Classifier No opinion. It was not run." in page.text
     assert "Grad-CAM" not in page.text
@@ -310,7 +310,7 @@ def test_refused_study_shows_no_opinion(
     report: Report, with_opinions: Make, refused: ScreeningResult, images: ReportImages, activation: ClassActivation
 ) -> None:
     text = report(with_opinions(refused), replace(images, activation=activation)).text
-    assert "Three opinions" not in text
+    assert "Comparison of methods" not in text
     assert "104.2" not in text
 
 

@@ -242,6 +242,14 @@ def test_kvp_moves_the_density_as_physics_does(make_volume: MakeVolume, make_mod
     assert at_100.density.mg_cm3 / at_120.density.mg_cm3 == pytest.approx(ratio)
 
 
+def test_a_warning_of_reading_does_not_hide_a_refusal(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    reported = (Finding(severity=Severity.WARNING, code="slice_too_thick", message="The slices are 7 mm thick."),)
+    volume = replace(make_volume(slice_thickness_mm=7.0), findings=reported)
+    result, _ = screen_volume(volume, make_models())
+    assert_refused(result, "slice_too_thick")
+    assert [f.severity for f in result.findings if f.code == "slice_too_thick"] == [Severity.REFUSAL]
+
+
 @pytest.mark.parametrize(
     ("header", "code"),
     [

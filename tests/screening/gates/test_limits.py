@@ -28,7 +28,7 @@ GATES: tuple[Gate[Facts], ...] = (length, too_short)
 
 def test_every_limit_has_a_unit_and_a_source() -> None:
     limits = all_limits()
-    assert len(limits) == 43
+    assert len(limits) > 40
     assert len({limit.name for limit in limits}) == len(limits)
     assert all(len(limit.source) > 10 and limit.unit for limit in limits)
 
