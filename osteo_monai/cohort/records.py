@@ -71,6 +71,20 @@ def read_labels(path: Path) -> LabelMap:
         raise ExcludedRecordError(f"The label map cannot be used: {error}.") from error
 
 
+def check_bodies(record: Record, source: str) -> None:
+    """Refuse a label of whole vertebrae as a region to measure: HU of pedicles and arch are not those of a body.
+
+    The arch is not removed here: the error of a density in a body that is estimated from a whole vertebra is unknown.
+
+    Raises:
+        ExcludedRecordError: if ``source`` is ``label`` and the label has whole vertebrae.
+    """
+    if source == "label" and record.label_kind == "vertebra":
+        raise ExcludedRecordError(
+            "The label must be of bodies, got whole vertebrae; 'osteo-monai manifest segment' makes bodies."
+        )
+
+
 def check_grid(labels: LabelMap, shape: tuple[int, ...], affine: NDArray[np.float64], name: str) -> None:
     """Compare the grids of a label map and an image in canonical orientation.
 
