@@ -66,6 +66,14 @@ def import_(
             help="Standard of the published density, which its table does not state: K2HPO4 or hydroxyapatite.",
         ),
     ] = None,
+    kvp: Annotated[
+        float | None,
+        typer.Option(
+            metavar="KV",
+            help="Tube voltage to assume for scans whose set states none (VerSe); without it no density is measured.",
+            show_default="unknown",
+        ),
+    ] = None,
     cohort: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Cohort name.", show_default="name of the set")
     ] = None,
@@ -92,6 +100,7 @@ def import_(
             images=tuple(images or ()),
             density=density,
             standard=standard,
+            kvp=kvp,
             cohort=cohort,
         )
     )

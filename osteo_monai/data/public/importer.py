@@ -34,6 +34,9 @@ PUBLIC_SETS: Mapping[str, PublicSet] = {
 
 __all__ = ["PUBLIC_SETS", "PublicImport", "PublicOptions", "PublicProducts", "import_public", "public_products"]
 
+LOWEST_KVP, HIGHEST_KVP = 40.0, 200.0
+"""Bounds of a tube voltage in kV, those of ``Record``."""
+
 _SPLIT_ORDER = ("training", "validation", "test")
 
 
@@ -50,6 +53,7 @@ class PublicOptions:
         density: density of the tables that becomes ``bmd_mg_cm3``: with a phantom, without one, or that published
             with the set.
         standard: of the density published with the set, whose table does not state it.
+        kvp: tube voltage in kV that is assumed for scans whose set does not state it; these are marked.
         cohort: name of the manifest (default: that of the set).
     """
 
@@ -60,6 +64,7 @@ class PublicOptions:
     images: Sequence[Path] = ()
     density: Density = "phantom"
     standard: MineralStandard | None = None
+    kvp: float | None = None
     cohort: str | None = None
 
 
@@ -121,7 +126,7 @@ def import_public(options: PublicOptions) -> PublicImport:
     converted = 0
     for case in track(cases, "Importing", len(cases)):
         try:
-            record, written = _import_case(case, chosen, products)
+            record, written = _import_case(case, chosen, products, options.kvp)
         except UnusableInputError as error:
             left_out.append(LeftOut(case.subject, case.key, " ".join(str(error).split())))
             continue
@@ -131,9 +136,10 @@ def import_public(options: PublicOptions) -> PublicImport:
         first = f", such as '{left_out[0].scan}': {left_out[0].reason.rstrip('.')}" if left_out else ""
         raise UnusableInputError(f"'{options.folder.name}' has no scan of {chosen.title} that can be used{first}.")
     count = sum(len(records) for records in splits.values())
+    assumed = "" if options.kvp is None else f" {options.kvp:g} kV is assumed where the set states none."
     header = Header(
         name=options.cohort or options.name,
-        description=f"{chosen.title} ({found.layout}): {count} of {count + len(left_out)} scans.",
+        description=f"{chosen.title} ({found.layout}): {count} of {count + len(left_out)} scans.{assumed}",
         virtual=False,
         licence=chosen.licence,
         source=chosen.source,
@@ -155,6 +161,8 @@ def _find(options: PublicOptions) -> tuple[Found, PublicSet]:
         raise ConfigError("--output must be outside the folder of the set, which is not changed")
     if options.tables and options.name not in ("verse", "ctspine1k"):
         raise ConfigError(f"--table must be given with verse or ctspine1k only, got {options.name}")
+    if options.kvp is not None and not LOWEST_KVP <= options.kvp <= HIGHEST_KVP:
+        raise ConfigError(f"--kvp must be from {LOWEST_KVP:g} to {HIGHEST_KVP:g}, got {options.kvp:g}")
     if options.images and options.name != "vertebral-bodies":
         raise ConfigError(f"--images must be given with vertebral-bodies only, got {options.name}")
     given = {table.name for table in options.tables}
@@ -182,7 +190,7 @@ def _without_leaks(cases: Sequence[Case], left_out: list[LeftOut]) -> list[Case]
     return kept
 
 
-def _import_case(case: Case, chosen: PublicSet, products: PublicProducts) -> tuple[Record, bool]:
+def _import_case(case: Case, chosen: PublicSet, products: PublicProducts, kvp: float | None) -> tuple[Record, bool]:
     """Return the record of a scan with absolute paths, and whether a label map was written.
 
     Raises:
@@ -191,6 +199,8 @@ def _import_case(case: Case, chosen: PublicSet, products: PublicProducts) -> tup
     shape, affine = read_grid(case.image)
     numbers, as_stored = read_label(case.label, shape, affine)
     values: dict[str, Any] = dict(case.facts)
+    if kvp is not None and "kvp" not in values:
+        values |= {"kvp": kvp, "extra": {**values.get("extra", {}), "kvp_assumed": True}}
     if case.centroids is not None:
         centroids = products.centroids / f"{case.key}.json"
         points = read_centroids(case.centroids, shape, affine)

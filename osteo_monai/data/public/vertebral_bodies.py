@@ -133,7 +133,7 @@ def _identifier(name: str) -> str | None:
 
 
 def _person(name: str) -> str:
-    found = [match.lower() for match in _IDENTIFIER.findall(name.replace("_", " "))]
+    found: list[str] = [match.lower() for match in _IDENTIFIER.findall(name.replace("_", " "))]
     if not found:
         return name
     if len(set(found)) == 1 and found[0].startswith("verse"):
