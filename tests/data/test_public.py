@@ -338,6 +338,14 @@ def test_unusable_labels_are_left_out_with_the_reason(change: Any, reason: str, 
     assert reason in left_out(out)["sub-verse004"]
 
 
+def test_the_process_of_a_cut_vertebra_may_be_beside_a_lower_body(tmp_path: Path, out: Path) -> None:
+    folder = trees.ctspine1k(tmp_path / "tree")
+    cut = trees.labels()
+    cut[3:5, 0, 5:] = trees.VERSE["T10"]  # only the spinous process is in view, down to L3
+    trees.save(cut, folder / "labels" / "liver_110_seg.nii.gz")
+    assert "validation" in imported("ctspine1k", folder, out)
+
+
 def test_a_set_without_a_usable_scan_is_refused(tmp_path: Path, out: Path) -> None:
     trees.verse_scan(tmp_path / "tree", "training", "verse004")
     change_labels(tmp_path / "tree", np.full(trees.SHAPE, 77, np.uint8))

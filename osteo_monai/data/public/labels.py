@@ -135,6 +135,12 @@ def _check_levels(numbers: NDArray[np.uint8], affine: NDArray[np.float64]) -> No
     order = [number for number in _in_order() if number in present]
     if not set(order) - {VertebraLevel.SACRUM.label}:
         raise UnusableInputError("No vertebra is labelled.")
+    # of a vertebra that the border cuts only a process may be left, beside the body of a lower one
+    axis = int(np.argmax(np.abs(affine[2, :3])))
+    cut = set(np.unique(np.take(numbers, [0, -1], axis=axis)).tolist())
+    order = [number for number in order if number not in cut]
+    if not order:
+        return
     centres = np.atleast_2d(ndimage.center_of_mass(numbers > 0, numbers, order))
     heights = centres @ affine[2, :3]
     for (upper, above), (lower, below) in pairwise(zip(order, heights, strict=True)):
