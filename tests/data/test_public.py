@@ -327,6 +327,7 @@ def change_labels(folder: Path, labels: np.ndarray[Any, Any]) -> None:
         (lambda a: np.where(a == 20, 19.5, a), "must hold whole numbers"),
         (lambda a: a[:, :, ::-1], "is below"),  # from the feet to the head
         (lambda a: a[:-1], "The label map has shape"),
+        (lambda a: np.where(a == 20, 300, a), "must be from 0 to 255, got 300"),
         (lambda a: a * 0, "No vertebra is labelled"),
     ],
 )
@@ -344,6 +345,16 @@ def test_the_process_of_a_cut_vertebra_may_be_beside_a_lower_body(tmp_path: Path
     cut[3:5, 0, 5:] = trees.VERSE["T10"]  # only the spinous process is in view, down to L3
     trees.save(cut, folder / "labels" / "liver_110_seg.nii.gz")
     assert "validation" in imported("ctspine1k", folder, out)
+
+
+def test_values_of_a_resampled_mask_are_rounded(tmp_path: Path, out: Path) -> None:
+    folder = trees.verse(tmp_path / "tree")
+    values = trees.labels().astype(np.float64) * (1 - 1e-5)
+    values[0, 0] = np.nan
+    change_labels(folder, values)
+    (record,) = imported("verse", folder, out)["training"]
+    assert Path(str(record.label)) == out.parent / "set.labels" / "sub-verse004.nii.gz"
+    np.testing.assert_array_equal(read_label_map(Path(str(record.label)))[0], trees.labels())
 
 
 def test_a_set_without_a_usable_scan_is_refused(tmp_path: Path, out: Path) -> None:

@@ -9,7 +9,6 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from osteo_monai.data.public.case import (
     CERVICAL_LABELS,
@@ -26,6 +25,9 @@ from osteo_monai.utils.files import writing
 
 GRID_TOLERANCE = 0.1
 """Largest distance in voxels of the corners of a label map from those of its image: rounding of headers."""
+
+ROUNDING = 0.01
+"""Largest distance of a stored value from a whole number."""
 
 OVERLAP_TOLERANCE = 0.01
 """Largest share of the voxels of a binary mask that another mask may have too (project custom): borders of resampled
@@ -67,9 +69,9 @@ def read_label(
             another numbering, no vertebra, vertebrae that are not in the order of their numbers.
     """
     if isinstance(label, NumberedLabel):
-        stored = _read_whole_numbers(label.path, shape, affine)
+        stored, exact = _read_whole_numbers(label.path, shape, affine)
         numbers = _renumbered(stored, label)
-        as_stored = bool(np.array_equal(numbers, stored))
+        as_stored = exact and bool(np.array_equal(numbers, stored))
     else:
         numbers, as_stored = _merged(label.masks, shape, affine), False
     _check_levels(numbers, affine)
@@ -86,7 +88,14 @@ def write_labels(numbers: NDArray[np.uint8], affine: NDArray[np.float64], path: 
         nib.save(image, temporary)
 
 
-def _read_whole_numbers(path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.int16]:
+def _read_whole_numbers(
+    path: Path, shape: tuple[int, int, int], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], bool]:
+    """Return the numbers of a NIfTI label map on the grid of its image, and whether they are stored exactly.
+
+    Raises:
+        UnusableInputError: the file is damaged, has another grid, or does not hold whole numbers from 0 to 255.
+    """
     own_shape, own_affine = read_grid(path)
     if own_shape != shape:
         raise UnusableInputError(f"The label map has shape {own_shape}, its image {shape}.")
@@ -96,24 +105,34 @@ def _read_whole_numbers(path: Path, shape: tuple[int, int, int], affine: NDArray
         raise UnusableInputError(f"The label map is {distance:.1f} voxels from its image.")
     with unusable_if_damaged("The label map is damaged or truncated"):
         stored = np.asarray(nib.load(path).dataobj).reshape(shape)  # type: ignore[attr-defined]
-    with np.errstate(invalid="ignore"):
-        whole = stored.astype(np.int16)
-    if not np.array_equal(whole, stored):
-        raise UnusableInputError("The label map must hold whole numbers, got other values.")
-    return whole
+    exact = True
+    if stored.dtype.kind not in "iub":
+        # resampled masks of some scans have NaN outside, and values such as 19.9999
+        whole = np.rint(np.nan_to_num(stored, nan=0.0))
+        exact = bool(np.array_equal(stored, whole))
+        if not exact and float(np.nanmax(np.abs(stored - whole))) > ROUNDING:
+            raise UnusableInputError("The label map must hold whole numbers, got other values.")
+        stored = whole
+    if stored.min() < 0 or stored.max() > np.iinfo(np.uint8).max:
+        raise UnusableInputError(f"The numbers of the label map must be from 0 to 255, got {int(stored.max())}.")
+    return stored.astype(np.uint8), exact
 
 
-def _renumbered(stored: NDArray[np.int16], label: NumberedLabel) -> NDArray[np.uint8]:
-    values = [int(v) for v in np.unique(stored)]
+def _counts(numbers: NDArray[np.uint8], axis: int) -> NDArray[np.int64]:
+    """Return the voxels of each number in each slice along an axis, (slices, 256)."""
+    return np.stack([np.bincount(part.ravel(), minlength=256) for part in np.moveaxis(numbers, axis, 0)])
+
+
+def _renumbered(stored: NDArray[np.uint8], label: NumberedLabel) -> NDArray[np.uint8]:
+    values = np.flatnonzero(_counts(stored, 2).sum(axis=0)).tolist()
     unknown = [v for v in values if v and v not in label.numbers]
     if unknown:
         listed = ", ".join(str(v) for v in unknown[:5])
         raise UnusableInputError(f"The label map has the numbers {listed}, which are not in the numbering of the set.")
-    numbers = np.zeros(stored.shape, np.uint8)
-    for value in values:
-        if value:
-            numbers[stored == value] = label.numbers[value]
-    return numbers
+    table = np.zeros(256, np.uint8)
+    for number in values:
+        table[number] = label.numbers[number] if number else 0
+    return table[stored]
 
 
 def _merged(
@@ -122,7 +141,7 @@ def _merged(
     numbers = np.zeros(shape, np.uint8)
     for number, paths in masks.items():
         for path in paths:
-            mask = _read_whole_numbers(path, shape, affine) != 0
+            mask = _read_whole_numbers(path, shape, affine)[0] != 0
             taken = mask & (numbers != 0) & (numbers != number)
             if np.count_nonzero(taken) > OVERLAP_TOLERANCE * np.count_nonzero(mask):
                 raise UnusableInputError(f"The mask '{path.name}' overlaps with another structure.")
@@ -131,18 +150,15 @@ def _merged(
 
 
 def _check_levels(numbers: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
-    present = set(np.unique(numbers).tolist())
-    order = [number for number in _in_order() if number in present]
+    axis = int(np.argmax(np.abs(affine[2, :3])))
+    along = _counts(numbers, axis)
+    order = [number for number in _in_order() if along[:, number].any()]
     if not set(order) - {VertebraLevel.SACRUM.label}:
         raise UnusableInputError("No vertebra is labelled.")
     # of a vertebra that the border cuts only a process may be left, beside the body of a lower one
-    axis = int(np.argmax(np.abs(affine[2, :3])))
-    cut = set(np.unique(np.take(numbers, [0, -1], axis=axis)).tolist())
-    order = [number for number in order if number not in cut]
-    if not order:
-        return
-    centres = np.atleast_2d(ndimage.center_of_mass(numbers > 0, numbers, order))
-    heights = centres @ affine[2, :3]
+    order = [number for number in order if not along[0, number] and not along[-1, number]]
+    centres = np.arange(len(along)) @ along[:, order] / along[:, order].sum(axis=0)
+    heights = centres * np.sign(affine[2, axis])
     for (upper, above), (lower, below) in pairwise(zip(order, heights, strict=True)):
         if above <= below:
             raise UnusableInputError(
