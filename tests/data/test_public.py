@@ -347,6 +347,16 @@ def test_the_process_of_a_cut_vertebra_may_be_beside_a_lower_body(tmp_path: Path
     assert "validation" in imported("ctspine1k", folder, out)
 
 
+def test_a_label_map_on_another_grid_is_left_out(tmp_path: Path, out: Path) -> None:
+    folder = trees.verse(tmp_path / "tree")
+    moved = trees.AFFINE.copy()
+    moved[2, 3] = 6.0  # two slices
+    below = folder / "dataset-verse19training" / "derivatives" / "sub-verse004"
+    trees.save(trees.labels(), below / "sub-verse004_seg-vert_msk.nii.gz", "PIR", moved)
+    imported("verse", folder, out)
+    assert left_out(out)["sub-verse004"] == "The label map is 2.0 voxels from its image."
+
+
 def test_values_of_a_resampled_mask_are_rounded(tmp_path: Path, out: Path) -> None:
     folder = trees.verse(tmp_path / "tree")
     values = trees.labels().astype(np.float64) * (1 - 1e-5)

@@ -21,10 +21,8 @@ from osteo_monai.data.public.files import read_json
 from osteo_monai.domain import LEVEL_LABELS, VertebraLevel
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.dicom_headers import unusable_if_damaged
+from osteo_monai.imaging.orientation import GRID_TOLERANCE, grid_distance
 from osteo_monai.utils.files import writing
-
-GRID_TOLERANCE = 0.1
-"""Largest distance in voxels of the corners of a label map from those of its image: rounding of headers."""
 
 ROUNDING = 0.01
 """Largest distance of a stored value from a whole number."""
@@ -99,8 +97,7 @@ def _read_whole_numbers(
     own_shape, own_affine = read_grid(path)
     if own_shape != shape:
         raise UnusableInputError(f"The label map has shape {own_shape}, its image {shape}.")
-    corners = np.array([[i, j, k, 1.0] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])])
-    distance = float(np.abs(corners @ (np.linalg.pinv(affine) @ own_affine - np.eye(4)).T).max())
+    distance = grid_distance(affine, own_affine, shape)
     if not distance <= GRID_TOLERANCE:
         raise UnusableInputError(f"The label map is {distance:.1f} voxels from its image.")
     with unusable_if_damaged("The label map is damaged or truncated"):
