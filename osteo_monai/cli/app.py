@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import osteo_monai
-from osteo_monai.cli import bundle, cohort, evaluate, evidence, manifest, radiograph, risk, screen, virtual
+from osteo_monai.cli import bundle, cohort, evaluate, evidence, manifest, public_data, radiograph, risk, screen, virtual
 from osteo_monai.cli.errors import ArgumentError, ExitCode, report, sentence
 from osteo_monai.cli.logs import LogScope
 
@@ -125,7 +125,7 @@ def _application() -> typer.Typer:
 
     groups = {
         "virtual": _group("Make virtual patients: one CT, one radiograph, or a cohort from a recipe."),
-        "manifest": _group("Build, check, split and describe data manifests."),
+        "manifest": _group("Build, import, check, split and describe data manifests."),
         "radiograph": _group("Cross-validate radiograph bundles, fuse views, summarise heat maps."),
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
@@ -135,6 +135,7 @@ def _application() -> typer.Typer:
         "virtual": (virtual.ct, virtual.radiograph, virtual.cohort),
         "manifest": (
             manifest.build,
+            public_data.import_,
             manifest.split,
             manifest.join,
             manifest.validate,
@@ -147,7 +148,8 @@ def _application() -> typer.Typer:
     }
     for name, functions in verbs.items():
         for function in functions:
-            groups.get(name, app).command(cls=_Command, context_settings=_HELP)(function)
+            verb = function.__name__.rstrip("_").replace("_", "-")  # `import` is a word of Python
+            groups.get(name, app).command(verb, cls=_Command, context_settings=_HELP)(function)
     for name, group in groups.items():
         app.add_typer(group, name=name)
     return app

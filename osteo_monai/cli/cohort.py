@@ -61,6 +61,9 @@ def segment(
     )
     for level, (mean, sd, count) in done.dice.items():
         show(f"Dice of {level} against the label: {mean:.3f} +- {sd:.3f} (n = {count})")
+    for level, (mean, sd, count) in done.inside.items():
+        other = done.in_other[level][0]
+        show(f"Share of {level} in its vertebra: {mean:.3f} +- {sd:.3f} (n = {count}), in others: {other:.3f}")
     reused = f", {done.reused} of them earlier" if done.reused else ""
     show(f"{done.segmented} records segmented{reused}, {len(done.excluded)} excluded")
     if done.excluded:

@@ -234,7 +234,7 @@ def describe(
     from rich.table import Table
 
     from osteo_monai.data import read_manifest
-    from osteo_monai.data.describe import DESCRIPTION_COLUMNS, people_frame
+    from osteo_monai.data.describe import DESCRIPTION_COLUMNS, label_kinds, people_frame
     from osteo_monai.data.describe import describe as describe_manifest
 
     if output is not None:
@@ -245,6 +245,8 @@ def describe(
         table.add_row(*row)
     show(f"{manifest.header.name}: {manifest.header.description}")
     console().print(table)
+    if kinds := label_kinds(manifest):
+        show(kinds)
     if output is not None:
         from osteo_monai.reporting.cohort import write_cohort
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
+    check_bodies,
     check_grid,
     exclusion_reason,
     image_name,
@@ -118,6 +119,7 @@ def _measure_record(
     """Return the rows by HU and by line; a reason in place of a row that cannot be computed."""
     split, record = job
     try:
+        check_bodies(record, source)
         labels = read_labels(only_file(getattr(record, source), base, "label maps"))
         volume = read_ct(only_file(record.images, base, "images"), declared_ct=True)
         check_grid(labels, volume.hu.shape, volume.affine, source)

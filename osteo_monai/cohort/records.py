@@ -17,6 +17,7 @@ from osteo_monai.data import Record
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.errors import ConfigError, OsteoError, ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_label_map
+from osteo_monai.imaging.orientation import GRID_TOLERANCE, grid_distance
 from osteo_monai.measurement import trabecular_region
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,6 @@ LabelMap: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float64]]
 """Labels (X, Y, Z) and their affine (4, 4) to RAS+ mm."""
 
 EXCLUDED_FILE = "excluded.csv"
-
-GRID_TOLERANCE = 0.1
-"""Largest distance in voxels of the corners of a label map from those of its image: rounding of DICOM headers."""
 
 
 class ExcludedRecordError(OsteoError):
@@ -71,6 +69,20 @@ def read_labels(path: Path) -> LabelMap:
         raise ExcludedRecordError(f"The label map cannot be used: {error}.") from error
 
 
+def check_bodies(record: Record, source: str) -> None:
+    """Refuse a label of whole vertebrae as a region to measure: HU of pedicles and arch are not those of a body.
+
+    The arch is not removed here: the error of a density in a body that is estimated from a whole vertebra is unknown.
+
+    Raises:
+        ExcludedRecordError: if ``source`` is ``label`` and the label has whole vertebrae.
+    """
+    if source == "label" and record.label_kind == "vertebra":
+        raise ExcludedRecordError(
+            "The label must be of bodies, got whole vertebrae; 'osteo-monai manifest segment' makes bodies."
+        )
+
+
 def check_grid(labels: LabelMap, shape: tuple[int, ...], affine: NDArray[np.float64], name: str) -> None:
     """Compare the grids of a label map and an image in canonical orientation.
 
@@ -79,9 +91,8 @@ def check_grid(labels: LabelMap, shape: tuple[int, ...], affine: NDArray[np.floa
     """
     if labels[0].shape != shape:
         raise ExcludedRecordError(f"Shape of the {name} must be that of the image {shape}, got {labels[0].shape}.")
-    corners = np.array([[i, j, k, 1.0] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])])
-    distance = float(np.abs(corners @ (np.linalg.inv(affine) @ labels[1] - np.eye(4)).T).max())
-    if distance > GRID_TOLERANCE:
+    distance = grid_distance(affine, labels[1], shape)
+    if not distance <= GRID_TOLERANCE:
         raise ExcludedRecordError(f"The {name} is {distance:.1f} voxels from the image.")
 
 

@@ -11,12 +11,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from statistics import mean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.cohort.levels import locate_labelled
+from osteo_monai.cohort.overlap import (
+    Agreement,
+    RecordAgreement,
+    agreement,
+    bodies_of_vertebrae,
+    mean_sd,
+    write_agreement,
+)
 from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
     ExcludedRecordError,
@@ -39,8 +46,6 @@ from osteo_monai.screening.ct.outlines import outline_bodies
 from osteo_monai.utils.files import write_json, writing
 
 PROVENANCE_FILE = "segmentations.json"
-DICE_FILE = "segmentation_dice.csv"
-DICE_BY_RECORD_FILE = "segmentation_dice_by_record.csv"
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,12 @@ class CohortSegmented:
 
     Attributes:
         manifest: the new manifest.
-        folder: with the label maps, ``excluded.csv`` and the Dice tables.
+        folder: with the label maps, ``excluded.csv`` and the tables of agreement.
         segmented: records in the new manifest; ``reused`` of them have label maps of an earlier run.
         excluded: (split, subject, image, reason) of each record that is not in it.
-        dice: (mean, SD, records) of each level against the ground truth, if there is one.
+        dice: (mean, SD, records) of each level against labels of bodies, if there are some.
+        inside: the same of the share of the outline inside its own vertebra, against labels of whole vertebrae.
+        in_other: the same of the share inside other vertebrae.
     """
 
     manifest: Path
@@ -61,6 +68,8 @@ class CohortSegmented:
     reused: int
     excluded: tuple[tuple[str, str, str, str], ...]
     dice: dict[VertebraLevel, tuple[float, float, int]]
+    inside: dict[VertebraLevel, tuple[float, float, int]] = field(default_factory=dict)
+    in_other: dict[VertebraLevel, tuple[float, float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,10 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Outcome of one record: a reason if it is excluded, else the Dice of each level with ground truth."""
+    """Outcome of one record: a reason if it is excluded, else the agreement of each level with ground truth."""
 
     reason: str | None = None
-    dice: dict[VertebraLevel, float] = field(default_factory=dict)
+    agreements: tuple[Agreement, ...] = ()
     reused: bool = False
 
 
@@ -94,13 +103,15 @@ def segment_cohort(
 
     For a record with a ground truth ``label``, the position of the levels is taken from it, as a reader picks the
     slices, and the segmentation is the bundle's. For a record without one the whole screening pipeline runs, with its
-    refusals. A run that was stopped continues where it stopped.
+    refusals. A run that was stopped continues where it stopped. Outlines are compared with labels of bodies by Dice,
+    with labels of whole vertebrae by the share inside the own vertebra and inside others.
 
     Args:
         manifest_path: the cohort.
         output_path: the new manifest: the records with ``segmentation``, paths relative to it.
         folder: for the label maps (uint8 VerSe numbers on the image's grid, ``.nii.gz``), ``excluded.csv``,
-            ``segmentation_dice.csv`` (mean and SD by split and level) and ``segmentation_dice_by_record.csv``;
+            ``segmentation_dice.csv`` (mean and SD by split and level) and ``segmentation_dice_by_record.csv``, with
+            labels of whole vertebrae ``segmentation_shares.csv`` and ``segmentation_shares_by_record.csv``;
             ``segmentations`` beside the new manifest if ``None``.
         device: see :func:`osteo_monai.screening.load_models`; used if ``models`` is ``None``.
         levels: levels to segment; a record without one of them is excluded.
@@ -217,7 +228,8 @@ def _segment_record(job: _Job, base: Path, levels: tuple[VertebraLevel, ...], mo
             return _Outcome(reused=reused)
         predicted, affine = read_label_map(job.target)
         check_grid(truth, predicted.shape, affine, "label")
-        return _Outcome(dice={level: _dice(predicted, truth[0], level) for level in levels}, reused=reused)
+        kind = job.record.label_kind
+        return _Outcome(agreements=tuple(agreement(predicted, truth[0], n, kind) for n in levels), reused=reused)
     except Exception as error:  # noqa: BLE001  # any error excludes one record, with a reason, and not the others
         return _Outcome(reason=exclusion_reason(job.record, error))
 
@@ -237,8 +249,11 @@ def _segmented(
         wanted = np.isin(images.bodies, [level.label for level in levels])  # neighbours are segmented, too
         return np.where(wanted, images.bodies, 0).astype(np.uint8)
     check_grid(truth, volume.hu.shape, volume.affine, "label")
+    places = truth[0]
+    if record.label_kind == "vertebra":
+        places = bodies_of_vertebrae(places, np.linalg.norm(volume.affine[:3, :3], axis=0).tolist())
     try:
-        located = locate_labelled(truth[0], volume.affine, levels)
+        located = locate_labelled(places, volume.affine, levels)
     except ValueError as error:
         raise ExcludedRecordError(f"{error}.") from error
     outlines = outline_bodies(volume, located, models.segmentation, planes_are_exact=True)
@@ -256,15 +271,7 @@ def _is_newer(target: Path, image: Path) -> bool:
     return target.is_file() and target.stat().st_mtime >= image.stat().st_mtime
 
 
-def _dice(first: NDArray[np.uint8], second: NDArray[np.uint8], level: VertebraLevel) -> float:
-    """Return 2 |A and B| / (|A| + |B|) of one level that is in both."""
-    a, b = first == level.label, second == level.label
-    return 2.0 * float(np.count_nonzero(a & b)) / float(np.count_nonzero(a) + np.count_nonzero(b))
-
-
 # --- output -------------------------------------------------------------------------------------------------------
-
-_Score = tuple[_Job, VertebraLevel, float]
 
 
 def _write_outputs(
@@ -276,19 +283,20 @@ def _write_outputs(
     jobs: Sequence[_Job],
     outcomes: Sequence[_Outcome],
 ) -> CohortSegmented:
-    """Write excluded records, Dice tables and the new manifest."""
+    """Write excluded records, tables of agreement and the new manifest."""
     splits: dict[str, list[Record]] = {}
     excluded: list[tuple[str, str, str, str]] = []
-    scores: list[_Score] = []
+    scores: list[RecordAgreement] = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         if outcome.reason is not None:
             excluded.append((job.split, job.record.subject_id, image_name(job.record), outcome.reason))
             continue
         with_map = job.record.model_copy(update={"segmentation": str(job.target.absolute())})
         splits.setdefault(job.split, []).append(with_map.moved(manifest_path.parent, output_path.parent))
-        scores += [(job, level, value) for level, value in outcome.dice.items()]
+        place = job.split, job.record.subject_id, image_name(job.record)
+        scores += [RecordAgreement(*place, of_level) for of_level in outcome.agreements]
     write_table(folder / EXCLUDED_FILE, ("cohort", "subject_id", "image", "reason"), excluded)
-    _write_dice(folder, scores)
+    write_agreement(folder, scores)
     if not splits:
         first = f", such as: {excluded[0][3]}" if excluded else ""
         raise UnusableInputError(
@@ -297,42 +305,28 @@ def _write_outputs(
     header = Header(**dict(manifest.header) | {"source": _source(manifest.header.source, models)})
     output_path.parent.mkdir(parents=True, exist_ok=True)
     write_manifest(Manifest(header=header, splits=splits), output_path)
-    by_level: dict[VertebraLevel, list[float]] = {}
-    for _, level, value in scores:
-        by_level.setdefault(level, []).append(value)
     return CohortSegmented(
         manifest=output_path,
         folder=folder,
         segmented=sum(len(records) for records in splits.values()),
         reused=sum(outcome.reused for outcome in outcomes),
         excluded=tuple(excluded),
-        dice={level: _mean_sd(values) for level, values in by_level.items()},
+        dice=_by_level(scores, "dice"),
+        inside=_by_level(scores, "inside"),
+        in_other=_by_level(scores, "in_other"),
     )
+
+
+def _by_level(scores: Sequence[RecordAgreement], name: str) -> dict[VertebraLevel, tuple[float, float, int]]:
+    by_level: dict[VertebraLevel, list[float]] = {}
+    for score in scores:
+        value: float | None = getattr(score.agreement, name)
+        if value is not None:
+            by_level.setdefault(score.agreement.level, []).append(value)
+    return {level: mean_sd(values) for level, values in by_level.items()}
 
 
 def _source(source: str | None, models: ScreeningModels) -> str:
     bundle = models.segmentation
     made = f"segmentation by {bundle.name} {bundle.version}, weights {bundle.weights_sha256[:12]}"
     return made if source is None else f"{source}; {made}"
-
-
-def _write_dice(folder: Path, scores: Sequence[_Score]) -> None:
-    by_record = [
-        (job.split, job.record.subject_id, image_name(job.record), level, f"{value:.4f}")
-        for job, level, value in scores
-    ]
-    write_table(folder / DICE_BY_RECORD_FILE, ("cohort", "subject_id", "image", "level", "dice"), by_record)
-    groups: dict[tuple[str, str], list[float]] = {}
-    for job, level, value in scores:
-        for split in (job.split, "all"):
-            for name in (str(level), "all"):
-                groups.setdefault((split, name), []).append(value)
-    summary = []
-    for (split, name), values in sorted(groups.items()):
-        centre, sd, count = _mean_sd(values)
-        summary.append((split, name, count, f"{centre:.4f}", f"{sd:.4f}" if count > 1 else "", f"{min(values):.4f}"))
-    write_table(folder / DICE_FILE, ("cohort", "level", "bodies", "mean", "sd", "minimum"), summary)
-
-
-def _mean_sd(values: Sequence[float]) -> tuple[float, float, int]:
-    return mean(values), stdev(values) if len(values) > 1 else 0.0, len(values)

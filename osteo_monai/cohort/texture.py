@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.cohort.records import (
+    check_bodies,
     check_grid,
     exclusion_reason,
     image_name,
@@ -82,6 +83,7 @@ def measure_texture(manifest_path: Path, output_dir: Path, *, source: str = "seg
 def _measure_record(job: tuple[str, Record], base: Path, source: str) -> tuple[LevelTexture, ...]:
     _, record = job
     try:
+        check_bodies(record, source)
         labels = read_labels(only_file(getattr(record, source), base, "label maps"))
         volume = read_ct(only_file(record.images, base, "images"), declared_ct=True)
         check_grid(labels, volume.hu.shape, volume.affine, source)

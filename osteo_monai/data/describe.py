@@ -13,7 +13,7 @@ from osteo_monai.domain import BoneStatus, Sex
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DESCRIPTION_COLUMNS", "describe", "people_frame"]
+__all__ = ["DESCRIPTION_COLUMNS", "describe", "label_kinds", "people_frame"]
 
 DESCRIPTION_COLUMNS: tuple[str, ...] = (
     "split",
@@ -52,6 +52,14 @@ def describe(manifest: Manifest) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def label_kinds(manifest: Manifest) -> str:
+    """Return how many labels are of bodies and of whole vertebrae, as one sentence; empty without labels."""
+    kinds: Counter[str] = Counter(r.label_kind or "body" for _, _, r in manifest.records() if r.label is not None)
+    names = {"body": "vertebral bodies", "vertebra": "whole vertebrae"}
+    counts = [f"{kinds[kind]} of {name}" for kind, name in names.items() if kinds[kind]]
+    return f"Labels: {', '.join(counts)}." if counts else ""
 
 
 def people_frame(manifest: Manifest) -> "pd.DataFrame":

@@ -160,12 +160,13 @@ def datalist(
     Args:
         path: the manifest.
         split: one of its splits.
-        keys: fields to return; the paths ``image``, ``label``, ``segmentation``, ``bone_mask`` and ``truth`` are
-            absolute.
+        keys: fields to return; the paths ``image``, ``label``, ``segmentation``, ``centroids``, ``bone_mask`` and
+            ``truth`` are absolute.
 
     Raises:
         ManifestError: listing all problems.
-        ValueError: the split does not exist, or a record of it has no value for a key.
+        ValueError: the split does not exist, a record of it has no value for a key, or its label is of whole vertebrae
+            and not of bodies.
     """
     path = Path(path)
     manifest = read_manifest(path)
@@ -173,6 +174,8 @@ def datalist(
         raise ValueError(f"split must be one of {', '.join(manifest.splits)} in {path.name}, got {split!r}")
     items = []
     for position, record in enumerate(manifest.splits[split]):
+        if "label" in keys and record.label_kind == "vertebra":
+            raise ValueError(f"{path.name}: {split}[{position}] must have a label of bodies, got whole vertebrae")
         fields = record.absolute(path.parent).model_dump(mode="json", exclude_none=True)
         if missing := [key for key in keys if key not in fields]:
             raise ValueError(

@@ -25,6 +25,21 @@ MAX_SHEAR_DEG = 0.5
 """Largest departure of two voxel axes from a right angle; a tilted gantry shears by its tilt, 1 degree and more."""
 
 
+GRID_TOLERANCE = 0.1
+"""Largest distance in voxels of the corners of a label map from those of its image: rounding of headers."""
+
+
+def grid_distance(affine: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """Return the largest distance of the corners of two grids of one ``shape``, in voxels of the first.
+
+    Affines (4, 4) are voxel index to RAS+ mm. A grid whose affine has no inverse gives NaN.
+    """
+    corners = np.array([[i, j, k, 1.0] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])])
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine)) > 0:
+        return float("nan")
+    return float(np.abs(corners @ (np.linalg.inv(affine) @ other - np.eye(4)).T).max())
+
+
 def axis_map(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return for each original axis its canonical axis and direction, 1 or -1, as nibabel does; shape (3, 2)."""
     return np.asarray(io_orientation(affine), dtype=float)

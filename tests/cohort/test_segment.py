@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from osteo_monai import cli
-from osteo_monai.cohort import segment, segment_cohort
+from osteo_monai.cohort import overlap, segment, segment_cohort
 from osteo_monai.cohort.records import EXCLUDED_FILE
 from osteo_monai.data import Header, Manifest, Record, read_manifest
 from osteo_monai.domain import VertebraLevel
@@ -57,11 +57,11 @@ def test_dice_is_reported_by_level(
     wanted = 2 * small / (small + large)  # the smaller one lies wholly within the larger one
     assert 0.5 < wanted < 0.95
     assert done.dice[L1] == pytest.approx((wanted, 0.0, 2))
-    summary = {(row["cohort"], row["level"]): row for row in read_csv(done.folder / segment.DICE_FILE)}
+    summary = {(row["cohort"], row["level"]): row for row in read_csv(done.folder / overlap.DICE_FILE)}
     assert float(summary["all", "L1"]["mean"]) == pytest.approx(wanted, abs=1e-4)
     assert summary["all", "all"]["bodies"] == "4"
     assert summary["training", "L1"]["sd"] == ""  # one body has no spread
-    assert len(read_csv(done.folder / segment.DICE_BY_RECORD_FILE)) == 4
+    assert len(read_csv(done.folder / overlap.DICE_BY_RECORD_FILE)) == 4
 
 
 def test_excluded_records_keep_a_row(

@@ -16,7 +16,7 @@ from osteo_monai.imaging.acquisition import date_of, sex_of
 from osteo_monai.utils.frozen import FrozenDict
 from osteo_monai.utils.optional import MissingExtraError, import_optional
 
-__all__ = ["TABLE_COLUMNS", "BuildOptions", "TableRow", "read_subjects"]
+__all__ = ["TABLE_COLUMNS", "BuildOptions", "Cells", "TableRow", "read_cells", "read_subjects"]
 
 TABLE_COLUMNS: tuple[str, ...] = (
     "subject_id", "image", "label", "segmentation", "split", "acquired", "age", "sex", "height_cm", "weight_kg",
@@ -98,7 +98,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class Cells:
     """Text of a table: column names in lower case, and line number and cells of each row."""
 
     header: Sequence[str]
@@ -117,7 +117,7 @@ def read_subjects(options: BuildOptions) -> tuple[list[TableRow], list[str], lis
         ManifestError: there is no column of subjects, or the table is not rectangular.
         UnusableInputError: the file cannot be read.
     """
-    cells = _read_cells(options.table)
+    cells = read_cells(options.table)
     names, problems = _column_names(options, cells.header)
     ignored = [name for name in cells.header if name not in names.values()]
     notes = list(cells.notes)
@@ -170,7 +170,13 @@ def _column_names(options: BuildOptions, header: Sequence[str]) -> tuple[dict[st
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def _read_cells(path: Path) -> _Cells:
+def read_cells(path: Path) -> Cells:
+    """Read the text of a CSV (comma, semicolon or tab) or XLSX table.
+
+    Raises:
+        ManifestError: the table is not rectangular.
+        UnusableInputError: the file cannot be read.
+    """
     if not path.is_file():
         raise UnusableInputError(f"There is no file '{path.name}'.")
     suffix = path.suffix.lower()
@@ -182,10 +188,10 @@ def _read_cells(path: Path) -> _Cells:
     if table.problems:
         raise ManifestError(path.name, table.problems)
     notes = (f"{table.comments} lines that begin with # are comments and were not read.",) if table.comments else ()
-    return _Cells(table.header, table.rows, table.separator != ",", notes)
+    return Cells(table.header, table.rows, table.separator != ",", notes)
 
 
-def _read_spreadsheet(path: Path) -> _Cells:
+def _read_spreadsheet(path: Path) -> Cells:
     """Read the first sheet of an XLSX file; formulas give their stored values."""
     try:
         openpyxl = import_optional("openpyxl", "excel", f"reading '{path.name}'")
@@ -210,7 +216,7 @@ def _read_spreadsheet(path: Path) -> _Cells:
     if problems:
         raise ManifestError(path.name, problems)
     rows = [(number, dict(zip(header, line, strict=False))) for number, line in enumerate(lines[1:], 2)]
-    return _Cells(header, rows, decimal_comma=True)
+    return Cells(header, rows, decimal_comma=True)
 
 
 def _cell_text(value: object) -> str:
