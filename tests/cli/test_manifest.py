@@ -123,7 +123,7 @@ def test_wrong_splits(manifest: Path, tmp_path: Path, capsys: Capture, words: li
     [
         (["manifest", "describe", "--t-test", "mann"], "--t-test must be welch or student, got 'mann'"),
         (["manifest", "segment", "-o", "manifest.json"], "--output must be another file than MANIFEST"),
-        (["manifest", "segment", "-o", "new.json", "--levels", "T3"], "--levels must be levels from L1 to L5, each once"),
+        (["manifest", "segment", "-o", "new.json", "--levels", "T3"], "--levels must be levels from L1 to L5"),
         (["manifest", "segment", "-o", "new.json", "--device", "gpu"], "--device must be auto, cpu, cuda or cuda:N"),
         (["measure", "-o", "out", "--source", "guess"], "--source must be segmentation or label, got 'guess'"),
         (["measure", "-o", "out", "--workers", "0"], "--workers must be greater than or equal to 1, got '0'"),
