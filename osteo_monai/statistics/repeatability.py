@@ -16,7 +16,7 @@ __all__ = ["LSC_FACTOR", "SUFFICIENT_DF", "Repeatability", "repeatability"]
 LSC_FACTOR = math.sqrt(2) * float(norm.ppf(0.975))
 """Least significant change at 95 % confidence in units of the precision error: 2.77 (ISCD precision calculator)."""
 SUFFICIENT_DF = 27
-"""Degrees of freedom with which the upper limit of the 90 % interval of a precision error is 30 % above it (Glueer 1995, doi
+"""Degrees of freedom with which the 90 % interval of a precision error ends 30 % above it (Glueer 1995, doi
 10.1007/BF01774016, abstract): 27 people scanned twice, or 14 people scanned three times."""
 
 
