@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from osteo_monai.domain import BoneStatus, ContrastPhase, MineralStandard, Sex, VertebraLevel, View
 from osteo_monai.utils.frozen import FrozenDict
 
-PATH_FIELDS: tuple[str, ...] = ("image", "label", "segmentation", "bone_mask", "truth")
+PATH_FIELDS: tuple[str, ...] = ("image", "label", "segmentation", "centroids", "bone_mask", "truth")
 """Fields of a record that hold paths."""
 
 _RecordView = Literal[View.CHEST_FRONTAL, View.CHEST_LATERAL, View.LUMBAR_AP, View.LUMBAR_LATERAL]
@@ -33,8 +33,12 @@ class Record(BaseModel):
     """Pseudonym of the person. All records of a subject are in one split."""
     label: str | tuple[str, ...] | None = Field(default=None, min_length=1)
     """Label map on the grid of the image, with the integers of ``VertebraLevel.label`` for the bodies: the truth."""
+    label_kind: Literal["vertebra", "body"] | None = None
+    """Whether ``label`` has whole vertebrae or vertebral bodies; bodies if it is absent."""
+    centroids: str | None = Field(default=None, min_length=1)
+    """JSON file with the centre of each body in RAS+ mm: ``{"L1": [x, y, z], ...}``."""
     segmentation: str | tuple[str, ...] | None = Field(default=None, min_length=1)
-    """The same as predicted by the segmentation bundle; input of the classifiers in training and evaluation."""
+    """The bodies as predicted by the segmentation bundle; input of the classifiers in training and evaluation."""
     bone_mask: str | None = Field(default=None, min_length=1)
     """Mask on the grid of a radiograph, not 0 at bone; virtual patients have it."""
     truth: str | None = Field(default=None, min_length=1)
@@ -80,6 +84,12 @@ class Record(BaseModel):
     """Anatomical variants of this spine, for results by variant."""
     extra: Annotated[Mapping[str, str | int | float | bool], AfterValidator(FrozenDict)] | None = None
     """User fields; they are not checked."""
+
+    @model_validator(mode="after")
+    def _label_is_there(self) -> Self:
+        if self.label_kind is not None and self.label is None:
+            raise ValueError("label_kind must be given with a label, got none")
+        return self
 
     @model_validator(mode="after")
     def _standard_is_named(self) -> Self:

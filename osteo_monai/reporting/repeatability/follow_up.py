@@ -202,8 +202,8 @@ def write_follow_up(
     table = ResultTable(
         "follow_up", f"{caption}Change of density between scans of one person", _COLUMNS, tuple(rows), (limit.source,)
     ).filled((), _notes(found, scans))
-    values = {"title": "Follow-up", "tables": [table], "pictures": [], "notice": notice, "version": version}
-    write_text(output / "report.html", render("repeatability.html.j2", values | {"methods": _METHODS}))
+    values = {"title": "Follow-up of density", "tables": [table], "pictures": [], "notice": notice, "version": version}
+    write_text(output / "report.html", render("tables.html.j2", values | {"methods": _METHODS}))
     return found
 
 

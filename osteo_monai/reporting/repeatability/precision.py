@@ -406,8 +406,14 @@ def write_repeatability(
         alt = f"Deviations of repeated scans, {p.method}"
         figure = repeats_figure(p, notice.lower())
         pictures.append(publish_figure(figure, output / "figures", f"repeats_{number}", alt, caption, 560))
-    values = {"title": "Repeatability", "tables": [table], "pictures": pictures, "notice": notice, "version": version}
-    write_text(output / "report.html", render("repeatability.html.j2", values | {"methods": _METHODS}))
+    values = {
+        "title": "Repeatability of density",
+        "tables": [table],
+        "pictures": pictures,
+        "notice": notice,
+        "version": version,
+    }
+    write_text(output / "report.html", render("tables.html.j2", values | {"methods": _METHODS}))
     return found
 
 
