@@ -24,6 +24,7 @@ with the same manifest, weights and options continues the first one.
 import argparse
 import json
 import math
+import os
 import re
 import sys
 from collections import Counter, defaultdict
@@ -54,6 +55,7 @@ from osteo_monai.reporting.publishing import json_ready
 from osteo_monai.screening.ct.spines import NAMED_LEVELS
 from osteo_monai.screening.result import ScreeningResult
 from osteo_monai.statistics import proportion
+from osteo_monai.statistics.agreement import agreement
 from osteo_monai.utils.files import file_sha256, write_json, write_text
 
 MODEL = "osteo_monai"
@@ -129,7 +131,8 @@ def overlap_of(
 
 def refusal_reason(result: ScreeningResult) -> str:
     """Return the codes of the refusals as one text."""
-    return "; ".join(f.code for f in result.findings if f.severity is Severity.REFUSAL) or result.verdict
+    codes = dict.fromkeys(f.code for f in result.findings if f.severity is Severity.REFUSAL)
+    return "; ".join(codes) or result.verdict
 
 
 def compare(split: str, record: Record, base: Path, result: ScreeningResult, folder: Path) -> Case:
@@ -212,8 +215,8 @@ def screen_records(manifest: Manifest, base: Path, options: argparse.Namespace, 
     return cases
 
 
-def measure_by_label(path: Path, console: Console) -> list[dict[str, object]]:
-    """Return predictions rows of the densities at the labelled levels; print why records have none."""
+def measure_by_label(path: Path, console: Console) -> dict[str, dict[str, object]]:
+    """Return the cells of the densities at the labelled levels by absolute path of the image."""
     from osteo_monai.cohort import measure_cohort, segment_cohort
     from osteo_monai.data import read_prediction_rows
 
@@ -223,14 +226,19 @@ def measure_by_label(path: Path, console: Console) -> list[dict[str, object]]:
         done = measure_cohort(folder / "segmented.json", folder / "measured")
     except OsteoError as error:
         console.print(f"By label: {error}", markup=False)
-        return []
+        return {}
     table = folder / "measured" / "hu_line_bmd.csv"
     if not done.rows[table]:
         console.print("By label: no record could be measured, see excluded.csv", markup=False)
-        return []
-    keep = ("subject_id", "cohort", "image", "virtual", "predicted_bmd_mg_cm3", "predicted_bmd_lower")
+        return {}
+    keep = ("predicted_bmd_mg_cm3", "predicted_bmd_lower", "predicted_bmd_upper")
     rows = read_prediction_rows(table, ("predicted_bmd_mg_cm3",))
-    return [{name: row.get(name) for name in (*keep, "predicted_bmd_upper")} for row in rows]
+    # the image is relative to the segmented manifest
+    return {_absolute(folder, row["image"]): {name: row.get(name) for name in keep} for row in rows}
+
+
+def _absolute(folder: Path, image: str) -> str:
+    return os.path.normpath((folder / image).absolute())
 
 
 def published_values(options: argparse.Namespace, cases: Sequence[Case]) -> dict[str, dict[str, float]]:
@@ -273,10 +281,13 @@ def cohort_name(manifest: Manifest) -> str:
 
 
 def prediction_rows(
-    cases: Sequence[Case], manifest: Manifest, by_label: Sequence[Mapping[str, Any]], published: Mapping[str, Any]
+    cases: Sequence[Case],
+    manifest: Manifest,
+    base: Path,
+    by_label: Mapping[str, Mapping[str, object]],
+    published: Mapping[str, Mapping[str, float]],
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Return the rows with a reference density, and those with a T-score as the truth."""
-    at_label = {(row["cohort"], row["subject_id"], row["image"]): row for row in by_label}
     density_rows: list[dict[str, object]] = []
     dxa_rows: list[dict[str, object]] = []
     limits = DensityThresholds()
@@ -286,8 +297,7 @@ def prediction_rows(
         facts |= {"image": image, "image_id": image, "split": case.split}
         models: dict[str, dict[str, object]] = {MODEL: _predicted(case)}
         if by_label:
-            found = at_label.get((case.split, record.subject_id, image), {})
-            models[BY_LABEL] = {name: value for name, value in found.items() if name.startswith("predicted_")}
+            models[BY_LABEL] = dict(by_label.get(_absolute(base, image), {}))
         for name, values in published.items():
             models[name] = {"predicted_bmd_mg_cm3": values.get(record.subject_id)}
         for model, predicted in models.items():
@@ -373,17 +383,16 @@ def naming_table(cases: Sequence[Case]) -> ResultTable:
             Column("beyond", "Beyond the labels"),
         ),
     )
-    named = [str(level) for level in NAMED_LEVELS]
+    named = [str(level) for level in NAMED_LEVELS if level is not VertebraLevel.SACRUM]
+    span = f"{named[0]} to {named[-1]}"
     rows: list[Row] = []
     for name, members in subgroups(cases).items():
         found = [case.naming for case in members if case.naming is not None]
         located = [c.naming for c in members if c.naming is not None and c.result.levels_found]
-        span = f"{named[0]} to {named[-1]}"
-        for levels, scans in (
-            ("all", found),
-            (span, [scan.among(named) for scan in found]),
-            (f"{span}, scans with a located column", [scan.among(named) for scan in located]),
-        ):
+        kinds = [("all", found), (span, [scan.among(named) for scan in found])]
+        if len(located) < len(found):
+            kinds.append((f"{span}, scans with a located column", [scan.among(named) for scan in located]))
+        for levels, scans in kinds:
             several = [scan for scan in scans if scan.bodies]
             if several:
                 rows.append({"subgroup": name, "levels": levels} | _naming_cells(several))
@@ -411,22 +420,60 @@ def _naming_cells(scans: Sequence[Identification]) -> dict[str, Cell]:
     }
 
 
+def beside_table(rows: Sequence[Mapping[str, object]]) -> ResultTable:
+    """Return bias, SD and error of the product and of each other model on the scans that both have."""
+    table = ResultTable(
+        "beside",
+        "The product beside other values on the scans that both have, mg/cm3; estimate (95 % confidence interval)",
+        (
+            Column("other", "Other values"),
+            Column("n", "Scans"),
+            Column("model", "Model"),
+            Column("bias", "Bias", 1),
+            Column("sd", "SD of the differences", 1),
+            Column("mae", "MAE", 1),
+            Column("lower_limit", "Lower limit of agreement", 1),
+            Column("upper_limit", "Upper limit of agreement", 1),
+        ),
+    )
+    values: dict[str, dict[str, tuple[float, float, str]]] = defaultdict(dict)
+    for row in rows:
+        if row.get("predicted_bmd_mg_cm3") not in (None, ""):
+            numbers = float(str(row["bmd_mg_cm3"])), float(str(row["predicted_bmd_mg_cm3"]))
+            values[str(row["model"])][str(row["image"])] = (*numbers, str(row["subject_id"]))
+    cells: list[Row] = []
+    for other in (name for name in values if name != MODEL):
+        common = sorted(values[MODEL].keys() & values[other].keys())
+        for model in (MODEL, other) if common else ():
+            reference, predicted, people = zip(*(values[model][image] for image in common), strict=True)
+            found = agreement(reference, predicted, groups=people)
+            row_of: dict[str, Cell] = {"other": other, "n": found.n, "model": model}
+            row_of |= {name: getattr(found, name) for name in ("bias", "mae", "lower_limit", "upper_limit")}
+            cells.append(row_of | {"sd": found.sd if math.isfinite(found.sd) else ""})
+    return table.filled(cells)
+
+
 def outline_table(cases: Sequence[Case]) -> ResultTable:
     """Return Dice, or shares inside the own and other vertebrae, by level."""
     names = {"dice": "Dice", "inside": "Inside the own vertebra", "in_other": "Inside other vertebrae"}
-    columns = [Column("level", "Level"), Column("outlines", "Outlines")]
+    columns = [Column("level", "Level")]
     for name, heading in names.items():
+        columns += [Column(f"{name}_n", "n")] if name != "in_other" else []
         columns += [Column(name, heading), Column(f"{name}_sd", "SD"), Column(f"{name}_worst", "Worst")]
     table = ResultTable("outlines", "Outlines against the labels", tuple(columns))
     rows: list[Row] = []
     everything = [overlap for case in cases for overlap in case.overlaps]
     for level in [str(v) for v in VertebraLevel if any(o.level == str(v) for o in everything)]:
         of_level = [overlap for overlap in everything if overlap.level == level]
-        row: dict[str, Cell] = {"level": level, "outlines": len(of_level)}
+        row: dict[str, Cell] = {"level": level}
         for name in names:
             values = [value for o in of_level if (value := getattr(o, name)) is not None]
             if values:
-                row |= {name: mean(values), f"{name}_worst": (max if name == "in_other" else min)(values)}
+                row |= {
+                    f"{name}_n": len(values),
+                    name: mean(values),
+                    f"{name}_worst": (max if name == "in_other" else min)(values),
+                }
                 row[f"{name}_sd"] = stdev(values) if len(values) > 1 else ""
         rows.append(row)
     note = "Dice is computed with labels of bodies; of whole vertebrae a perfect body would have a Dice of about 0.83."
@@ -470,10 +517,10 @@ def run(options: argparse.Namespace, console: Console) -> tuple[dict[str, Any], 
     virtual = manifest.header.virtual
     cases = screen_records(manifest, path.parent, options, console)
     published = published_values(options, cases)
-    by_label = measure_by_label(path, console) if options.by_label else []
-    densities, dxa = prediction_rows(cases, manifest, by_label, published)
+    by_label = measure_by_label(path, console) if options.by_label else {}
+    densities, dxa = prediction_rows(cases, manifest, path.parent, by_label, published)
     write_rows(cases, options.output)
-    own = [count_table(cases), naming_table(cases), outline_table(cases)]
+    own = [count_table(cases), beside_table(densities), naming_table(cases), outline_table(cases)]
     of_density, figures = evaluate(densities, options.output, "predictions", virtual)
     of_dxa, _ = evaluate(dxa, options.output, "predictions_dxa", virtual)
     shown = [table for table in (own[0], *of_density, *of_dxa, *own[1:]) if table.rows]

@@ -85,7 +85,7 @@ def test_refused_records_are_counted_with_their_reasons(bench: ModuleType, tmp_p
     assert cells(table, outcome="no density: reference in hydroxyapatite, density in K2HPO4")["records"] == 1
     bench.write_rows(cases, tmp_path)
     assert len((tmp_path / "excluded.csv").read_text().splitlines()) == 4
-    rows, _ = bench.prediction_rows(cases, manifest([c.record for c in cases]), [], {})
+    rows, _ = bench.prediction_rows(cases, manifest([c.record for c in cases]), tmp_path, {}, {})
     assert [row["subject_id"] for row in rows] == ["a", "b", "c"]  # refused ones stay, without a prediction
     bench.write_predictions(tmp_path / "t.csv", rows)
     (read,) = read_predictions([tmp_path / "t.csv"])
@@ -101,13 +101,26 @@ def test_published_values_and_t_scores_join_by_subject(bench: ModuleType, tmp_pa
     )
     published = bench.published_values(options, cases)
     assert published == {"phantomless": {"a": 101.5, "z": 80.0}, "qct": {"a": 98.0}}
-    densities, dxa = bench.prediction_rows(cases, manifest(records), [], published)
+    densities, dxa = bench.prediction_rows(cases, manifest(records), tmp_path, {}, published)
     by_model = {(row["model"], row["subject_id"]): row.get("predicted_bmd_mg_cm3") for row in densities}
     assert by_model["phantomless", "a"] == 101.5
     assert by_model["phantomless", "b"] is None
     assert by_model["osteo_monai", "c"] == 97
     assert {row["subject_id"]: row["osteoporosis"] for row in dxa} == {"a": True, "b": False}
     assert all("bmd_mg_cm3" not in row for row in dxa)
+    beside = bench.beside_table(densities)
+    ours, theirs = [row for row in beside.rows if row["other"] == "phantomless"]
+    assert (ours["n"], ours["bias"].value, theirs["bias"].value) == (1, pytest.approx(-5), pytest.approx(1.5))
+
+
+def test_densities_at_labelled_levels_join_by_image(bench: ModuleType, tmp_path: Path) -> None:
+    """Paths of the segmented manifest are relative to another folder."""
+    records = [record("a", image="../scans/a.nii.gz"), record("b", image="../scans/b.nii.gz")]
+    cases = [compared(bench, tmp_path / "out", r, result(95)) for r in records]
+    by_label = {str(tmp_path / "scans" / "b.nii.gz"): {"predicted_bmd_mg_cm3": "88.5"}}
+    rows, _ = bench.prediction_rows(cases, manifest(records), tmp_path / "out", by_label, {})
+    found = {row["subject_id"]: row.get("predicted_bmd_mg_cm3") for row in rows if row["model"] == bench.BY_LABEL}
+    assert found == {"a": None, "b": "88.5"}
 
 
 @pytest.mark.parametrize(
@@ -143,6 +156,7 @@ def test_names_are_compared_with_centroids_by_scanner(bench: ModuleType, tmp_pat
     assert cells(table, subgroup="scanner A", levels="all")["rate"].value == 1.0
     of_b = [row for row in table.rows if row["subgroup"] == "scanner B"]
     assert [row["bodies"] for row in of_b] == [6, 6, 3]  # the last: scans with a located column
+    assert [row["levels"] for row in table.rows[:3]] == ["all", "T9 to L6", "T9 to L6, scans with a located column"]
 
 
 def test_outlines_by_the_kind_of_the_label(bench: ModuleType, tmp_path: Path) -> None:
@@ -165,7 +179,8 @@ def test_outlines_by_the_kind_of_the_label(bench: ModuleType, tmp_path: Path) ->
     whole = cases[1].overlaps[0]
     assert (whole.dice, whole.inside, whole.in_other) == (None, pytest.approx(480 / 560), pytest.approx(80 / 560))
     row = cells(bench.outline_table(cases), level="L1")
-    assert (row["outlines"], row["dice"], row["inside"]) == (2, cases[0].overlaps[0].dice, whole.inside)
+    assert (row["dice_n"], row["dice"]) == (1, cases[0].overlaps[0].dice)
+    assert (row["inside_n"], row["inside"]) == (1, whole.inside)
     nib.save(nib.Nifti1Image(body, np.diag([1.0, 1.0, 2.1, 1.0])), tmp_path / "body.nii.gz")
     moved = compared(bench, tmp_path, cases[0].record, result(90))
     assert "grid of the image" in moved.reasons["outline"]
@@ -183,7 +198,8 @@ def test_virtual_patients_in_the_layout_of_verse(bench: ModuleType, tmp_path: Pa
     with (output / "predictions.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["model"] != "published_mg_cm3"]
     errors = [float(r["predicted_bmd_mg_cm3"]) - float(r["bmd_mg_cm3"]) for r in rows if r["predicted_bmd_mg_cm3"]]
-    assert errors
+    assert {row["model"] for row in rows} == {bench.MODEL, bench.BY_LABEL}
+    assert len(errors) >= 3
     assert max(map(abs, errors)) < 15
     report = (output / "report.html").read_text()
     assert "Virtual patients" in report
