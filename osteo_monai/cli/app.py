@@ -13,7 +13,19 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import osteo_monai
-from osteo_monai.cli import bundle, cohort, evaluate, evidence, manifest, public_data, radiograph, risk, screen, virtual
+from osteo_monai.cli import (
+    bundle,
+    cohort,
+    evaluate,
+    evidence,
+    manifest,
+    public_data,
+    radiograph,
+    repeatability,
+    risk,
+    screen,
+    virtual,
+)
 from osteo_monai.cli.errors import ArgumentError, ExitCode, report, sentence
 from osteo_monai.cli.logs import LogScope
 
@@ -131,7 +143,14 @@ def _application() -> typer.Typer:
         "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
     }
     verbs: dict[str, Sequence[Any]] = {
-        "": (screen.screen, cohort.measure, evaluate.evaluate, evidence.evidence),
+        "": (
+            screen.screen,
+            cohort.measure,
+            evaluate.evaluate,
+            repeatability.repeatability,
+            repeatability.follow_up,
+            evidence.evidence,
+        ),
         "virtual": (virtual.ct, virtual.radiograph, virtual.cohort),
         "manifest": (
             manifest.build,

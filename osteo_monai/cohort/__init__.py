@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from osteo_monai.cohort.centres import labelled_centres
     from osteo_monai.cohort.levels import locate_labelled
     from osteo_monai.cohort.measure import CohortMeasured, measure_cohort
     from osteo_monai.cohort.segment import CohortSegmented, segment_cohort
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "CohortMeasured": "measure",
     "CohortSegmented": "segment",
+    "labelled_centres": "centres",
     "locate_labelled": "levels",
     "measure_cohort": "measure",
     "measure_texture": "texture",
@@ -21,6 +23,7 @@ _MODULES = {
 __all__ = [
     "CohortMeasured",
     "CohortSegmented",
+    "labelled_centres",
     "locate_labelled",
     "measure_cohort",
     "measure_texture",

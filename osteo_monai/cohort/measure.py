@@ -1,6 +1,6 @@
 """Measurement of every record of a manifest: HU of L1 with published cut-offs, and density from HU by physics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -133,7 +133,7 @@ def _measure_record(
     facts |= {"bone_status": record.bone_status, "bmd_mg_cm3": record.bmd_mg_cm3}
     facts |= {f"hu_{level.lower()}": round(hu[0], 2) for level, hu in measured.items()}
     reasons = [hu for hu in regions.values() if isinstance(hu, str)]
-    by_line = " ".join(reasons) or _by_line(facts, kvp, record.kvp, [hu[1] for hu in measured.values()])
+    by_line = " ".join(reasons) or _by_line(facts, kvp, record.kvp, {level: hu[1] for level, hu in measured.items()})
     return _by_hu(facts, regions[VertebraLevel.L1], cutoffs), by_line
 
 
@@ -144,7 +144,7 @@ def _by_hu(facts: Row, l1: tuple[float, float] | str, cutoffs: HUCutoffs) -> Row
     return facts | scores | {"model": cutoffs.name, "predicted": cutoffs.status(l1[0])}
 
 
-def _by_line(facts: Row, kvp: float | None, in_manifest: float | None, hu: Sequence[float]) -> Row | str:
+def _by_line(facts: Row, kvp: float | None, in_manifest: float | None, hu: Mapping[VertebraLevel, float]) -> Row | str:
     if kvp is None:
         return "Tube voltage is missing from both manifest and file."
     if in_manifest is not None and abs(in_manifest - kvp) > KVP_TOLERANCE:
@@ -153,9 +153,15 @@ def _by_line(facts: Row, kvp: float | None, in_manifest: float | None, hu: Seque
         used = calibrate("physics", kvp=kvp, standard=MineralStandard.K2HPO4)
     except ValueError as error:
         return f"The density cannot be calibrated: {error}."
-    value = mean_density([density(of_level, used) for of_level in hu])
-    return facts | {
+    by_level = {level: density(of_level, used) for level, of_level in hu.items()}
+    value = mean_density(list(by_level.values()))
+    levels = {f"predicted_bmd_{level}_mg_cm3": round(of_level.mg_cm3, 2) for level, of_level in by_level.items()}
+    return {
+        **facts,
+        **levels,
         "model": LINE_MODEL,
+        "calibration": used.method,
+        "standard": used.standard.value,
         "predicted_bmd_mg_cm3": round(value.mg_cm3, 2),
         "predicted_bmd_lower": round(value.interval_low, 2),
         "predicted_bmd_upper": round(value.interval_high, 2),

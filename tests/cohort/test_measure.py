@@ -59,6 +59,9 @@ def test_baseline_by_hu_and_by_line(tmp_path: Path, make_cohort: Callable[..., P
     assert float(line["predicted_bmd_mg_cm3"]) == pytest.approx(
         slope * (TRABECULAR_HU[L1] + TRABECULAR_HU[L2]) / 2, abs=1.0
     )
+    of_levels = [float(line[f"predicted_bmd_{level}_mg_cm3"]) for level in (L1, L2)]
+    assert of_levels == pytest.approx([slope * TRABECULAR_HU[L1], slope * TRABECULAR_HU[L2]], abs=1.0)
+    assert (line["calibration"], line["standard"]) == ("physics", "K2HPO4")
     assert float(line["predicted_bmd_lower"]) < float(line["predicted_bmd_mg_cm3"]) < float(line["predicted_bmd_upper"])
 
 
@@ -99,7 +102,8 @@ def test_measuring_the_segmentation_reads_that_map(
 
 def test_tables_have_the_facts_of_the_schema(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
     """B10: the tables of measurements had a list of columns of their own, without height, weight and centre."""
-    facts = {"height_cm": 160.0, "weight_kg": 60.0, "t_score": -1.0, "centre": "A"}
+    facts: dict[str, object] = {"height_cm": 160.0, "weight_kg": 60.0, "t_score": -1.0, "centre": "A"}
+    facts |= {"scanner": "CT 1", "acquired": "2024-05-01"}
     done = measure_cohort(make_cohort(facts, facts), tmp_path / "out", source="label")
     for predictions in read_predictions(list(done.rows)):
         known = {name: values[0] for name, values in predictions.facts.items()}

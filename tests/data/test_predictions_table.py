@@ -289,7 +289,7 @@ def test_each_column_is_in_the_schema_once_and_in_the_document() -> None:
 def test_all_known_facts_of_a_record_are_repeated() -> None:
     values: dict[str, Any] = {
         "level": "L1", "age": 60, "sex": "F", "height_cm": 160, "weight_kg": 60, "t_score": -2.6, "centre": "riga",
-        "kvp": 120, "contrast_phase": "native", "acquisition": "thin",
+        "kvp": 120, "contrast_phase": "native", "acquisition": "thin", "scanner": "A", "acquired": "2024-05-01",
     }  # fmt: skip
     record = Record.model_validate({"image": "a", "subject_id": "p", **values})
     columns = record_columns(record, "test", virtual=True)

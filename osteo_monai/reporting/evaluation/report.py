@@ -114,6 +114,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         tables.recalibration_table(sets, options),
         tables.decision_table(sets, options),
         tables.density_table(sets, options),
+        tables.subgroups_table(sets, options),
         tables.thresholds_table(sets, options),
     ]
     virtual = options.virtual or any(predictions.virtual for predictions in sets)

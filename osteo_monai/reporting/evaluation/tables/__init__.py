@@ -12,6 +12,7 @@ from osteo_monai.reporting.evaluation.tables.performance import (
     performance_table,
     roc_lines,
 )
+from osteo_monai.reporting.evaluation.tables.subgroups import subgroups_table
 from osteo_monai.reporting.evaluation.tables.subjects import subjects_table
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "performance_table",
     "recalibration_table",
     "roc_lines",
+    "subgroups_table",
     "subjects_table",
     "thresholds_table",
     "with_density",

@@ -1,7 +1,7 @@
 """Agreement of predicted with reference densities."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,11 @@ import numpy as np
 from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.reporting.evaluation.options import EvaluationOptions, label
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, ResultTable, Row
-from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, who
+from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, factors, who
 from osteo_monai.statistics.agreement import Agreement, agreement, agreement_by
 from osteo_monai.statistics.proportions import Interval
 
-__all__ = ["SUBGROUPS", "agreements", "density_table", "with_density"]
-
-SUBGROUPS = ("kvp", "contrast_phase", "acquisition")
+__all__ = ["agreements", "density_table", "with_density"]
 
 
 def with_density(predictions: Predictions) -> np.ndarray:
@@ -39,21 +37,8 @@ def agreements(predictions: Predictions, options: EvaluationOptions) -> dict[tup
     repeated = groups if len(np.unique(groups)) < len(groups) else None
     settings: dict[str, Any] = {"level": options.level, "resamples": options.resamples, "seed": options.seed}
     results = {("all", ""): agreement(reference, predicted, *columns, groups=repeated, **settings)}
-    factors = {name: _same_numbers(predictions.facts[name][rows]) for name in SUBGROUPS if name in predictions.facts}
-    factors = {name: values for name, values in factors.items() if len(set(values)) > 1}
-    by_factor = agreement_by(factors, reference, predicted, *columns, groups=repeated, **settings)
+    by_factor = agreement_by(factors(predictions, rows), reference, predicted, *columns, groups=repeated, **settings)
     return results | {(name, value): a for name, values in by_factor.items() for value, a in values.items()}
-
-
-def _same_numbers(texts: Iterable[str]) -> list[str]:
-    """Return the texts with equal numbers written equally (120 and 120.0)."""
-    unified = []
-    for text in texts:
-        try:
-            unified.append(f"{float(text):g}")
-        except ValueError:
-            unified.append(str(text))
-    return unified
 
 
 def density_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:
@@ -67,6 +52,7 @@ def density_table(sets: Sequence[Predictions], options: EvaluationOptions) -> Re
             Column("subgroup", "Subgroup"),
             Column("n", "n"),
             Column("bias", "Bias", 1),
+            Column("sd", "SD of the differences", 1),
             Column("mae", "MAE", 1),
             Column("rmse", "RMSE", 1),
             Column("lower_limit", "Lower limit of agreement", 1),
@@ -91,6 +77,7 @@ def density_table(sets: Sequence[Predictions], options: EvaluationOptions) -> Re
             for name in ("bias", "mae", "rmse", "lower_limit", "upper_limit", "pearson", "ccc", "slope"):
                 number: Interval = getattr(a, name)
                 row[name] = number if math.isfinite(number.value) else undefined
+            row["sd"] = a.sd if math.isfinite(a.sd) else undefined
             if a.coverage is not None and a.interval_width is not None:
                 row |= {"coverage": a.coverage, "interval_width": a.interval_width}
             else:

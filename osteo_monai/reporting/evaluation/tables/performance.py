@@ -10,7 +10,7 @@ from osteo_monai.data.predictions_schema import STATUS_CLASSES
 from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, groups_of, label, quietly
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, ResultTable, Row
-from osteo_monai.reporting.evaluation.tables.shared import RATES, WHO_COLUMNS, who
+from osteo_monai.reporting.evaluation.tables.shared import RATES, WHO_COLUMNS, as_interval, who
 from osteo_monai.statistics.classification import ClassPerformance, class_performance
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.statistics.roc import (
@@ -53,12 +53,6 @@ def area(predictions: Predictions, name: str, level: float) -> AUC | None:
     return quietly(
         lambda: auc(predictions.is_class(name), predictions.scores[name], level, groups=groups_of(predictions))
     )
-
-
-def as_interval(result: AUC) -> Interval:
-    """Return an area with its bounds, ``nan`` if it has none."""
-    low, high = (math.nan if bound is None else bound for bound in (result.low, result.high))
-    return Interval(result.value, low, high)
 
 
 def performance_table(
