@@ -12,13 +12,13 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.measurement.calibration import (
     PUBLISHED_CONTRAST,
     Scanner,
-    SiteCalibration,
+    SiteFile,
     SiteScan,
     TissueSample,
     contrast_shift,
     density,
     fit_regression,
-    read_site_calibration,
+    read_site_file,
     regression_rows,
     site_findings,
     site_line,
@@ -29,7 +29,7 @@ SCAN = SiteScan(SCANNER, 120.0, enhanced=False, acquired=date(2026, 3, 1), regio
 TISSUES = {"air": TissueSample(-1000.0, 500.0), "blood": TissueSample(45.0, 500.0)}
 
 
-def calibration(rows: Any, target: Any, **changes: Any) -> SiteCalibration:
+def calibration(rows: Any, target: Any, **changes: Any) -> SiteFile:
     facts: dict[str, Any] = {
         "program": "osteo-monai test",
         "fitted": date(2026, 2, 1),
@@ -47,7 +47,7 @@ def calibration(rows: Any, target: Any, **changes: Any) -> SiteCalibration:
         "density_range": (40.0, 200.0),
         "cross_validation": {"bias": 0.0},
     }
-    return SiteCalibration(**(facts | changes))
+    return SiteFile(**(facts | changes))
 
 
 def people(n: int, rng: np.random.Generator, tissue_sd: float = 6.0) -> tuple[Any, Any, Any]:
@@ -173,9 +173,9 @@ def test_a_file_is_validated(tmp_path: Path) -> None:
     site = calibration(regression_rows(np.arange(20.0)), np.arange(20.0) * 0.8 + 1)
     path = tmp_path / "site.json"
     path.write_text(site.model_dump_json())
-    assert read_site_calibration(path) == site
+    assert read_site_file(path) == site
     with pytest.raises(UnusableInputError, match=r"'none.json' cannot be read"):
-        read_site_calibration(tmp_path / "none.json")
+        read_site_file(tmp_path / "none.json")
     for change, word in (
         ({"kvp": 999}, "kvp"),
         ({"tissues": ["air", "steel"]}, "tissues"),
@@ -185,7 +185,7 @@ def test_a_file_is_validated(tmp_path: Path) -> None:
     ):
         path.write_text(__import__("json").dumps(site.model_dump(mode="json") | change))
         with pytest.raises(ValueError, match=word):
-            read_site_calibration(path)
+            read_site_file(path)
 
 
 def test_the_published_contrast_correction() -> None:

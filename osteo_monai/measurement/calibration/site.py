@@ -27,9 +27,9 @@ from osteo_monai.utils.text import listed
 
 __all__ = [
     "Scanner",
-    "SiteCalibration",
+    "SiteFile",
     "SiteScan",
-    "read_site_calibration",
+    "read_site_file",
     "regression_rows",
     "site_findings",
     "site_line",
@@ -77,7 +77,7 @@ def _plain(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
-class SiteCalibration(BaseModel):
+class SiteFile(BaseModel):
     """Content of a site calibration file, written by ``osteo-monai calibrate fit``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -139,18 +139,18 @@ class SiteScan:
     region: str
 
 
-def read_site_calibration(path: Path) -> SiteCalibration:
+def read_site_file(path: Path) -> SiteFile:
     """Read and validate a site calibration file.
 
     Raises:
         UnusableInputError: the file cannot be read.
         ValueError: the message has the file name and every invalid field.
     """
-    return read_model(path, SiteCalibration, "site calibration")
+    return read_model(path, SiteFile, "site calibration")
 
 
 def read_model(path: Path, model: type[M], kind: str) -> M:
-    """Read a JSON file of a model; errors as of :func:`read_site_calibration`."""
+    """Read a JSON file of a model; errors as of :func:`read_site_file`."""
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -191,7 +191,7 @@ def _tissue_line(tissues: Array) -> tuple[Array, Array]:
 
 
 def site_line(
-    calibration: SiteCalibration,
+    calibration: SiteFile,
     scan: SiteScan,
     samples: Mapping[str, TissueSample],
     *,
@@ -231,7 +231,7 @@ def site_line(
     )
 
 
-def _check_scan(calibration: SiteCalibration, scan: SiteScan, corrects_contrast: bool) -> None:
+def _check_scan(calibration: SiteFile, scan: SiteScan, corrects_contrast: bool) -> None:
     if calibration.scanner.differs(scan.scanner):
         raise ValueError(f"the site calibration is for {calibration.scanner.name}, the scan is of {scan.scanner.name}")
     if scan.kvp is None:
@@ -242,26 +242,27 @@ def _check_scan(calibration: SiteCalibration, scan: SiteScan, corrects_contrast:
         raise ValueError(f"the site calibration is for {calibration.kvp:g} kVp, the scan has {scan.kvp:g} kVp")
     if scan.region != calibration.region:
         raise ValueError(f"the site calibration is for the region rule {calibration.region}, got {scan.region}")
+    if corrects_contrast and calibration.contrast == "enhanced":
+        raise ValueError("the site calibration is for contrast-enhanced scans: a contrast correction must be left out")
     if scan.enhanced and calibration.contrast == "native" and not corrects_contrast:
         raise ValueError("the site calibration is for native scans, the scan is contrast-enhanced")
     if not scan.enhanced and calibration.contrast == "enhanced":
         raise ValueError("the site calibration is for contrast-enhanced scans, no enhancement was found in the scan")
 
 
-def _note(calibration: SiteCalibration) -> str:
+def _note(calibration: SiteFile) -> str:
     method = "Line"
     if calibration.method == "precalibrated":
         names = listed(name.replace("_", " ") for name in calibration.tissues)
         method = f"Internal method with {names}"
-    persons = f"{calibration.subjects} persons"
     return (
-        f"{method} fitted at the site on {calibration.scans} {calibration.contrast} scans of {persons} with known density "
-        f"({calibration.scanner.name}, {calibration.kvp:g} kVp) on {calibration.fitted}; SD of the residuals "
-        f"{calibration.regression.residual_sd:.1f} mg/cm3."
+        f"{method} fitted at the site on {calibration.fitted} to {calibration.scans} {calibration.contrast} scans of "
+        f"{calibration.subjects} persons with known density ({calibration.scanner.name}, {calibration.kvp:g} kVp); SD "
+        f"of the residuals {calibration.regression.residual_sd:.1f} mg/cm3."
     )
 
 
-def site_findings(calibration: SiteCalibration, scan: SiteScan, today: date) -> Sequence[Finding]:
+def site_findings(calibration: SiteFile, scan: SiteScan, today: date) -> Sequence[Finding]:
     """Return warnings on the use of a site calibration: unknown scanner, another station, too old, its own flags.
 
     The age is the distance in days from the day of the scan, else from ``today``, to the scans of the fit.

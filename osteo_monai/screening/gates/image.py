@@ -170,12 +170,14 @@ class TissueFacts:
         air_hu, fat_hu: median HU.
         aorta_hu: median HU of the aortic lumen beside a vertebra.
         aorta_certainty: 0 to 1, that it is the aorta.
+        corrected: the density is also given with a correction for contrast agent.
     """
 
     air_hu: float | None = None
     fat_hu: float | None = None
     aorta_hu: float | None = None
     aorta_certainty: float = 0.0
+    corrected: bool = False
 
 
 AIR_LOW = Limit("air_low", -1030.0, "HU", "Michalski 2020: air -1000 (-30/+20) HU")
@@ -220,7 +222,7 @@ AORTA_REFUSED_HU = Limit(
 
 
 def aorta_enhancement(facts: TissueFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | None:
-    """Warn of blood denser than native blood, refuse it beyond published shifts; nothing is corrected."""
+    """Warn of blood denser than native blood, refuse it beyond published shifts."""
     hu, enhanced, strong = facts.aorta_hu, limits[AORTA_ENHANCED_HU], limits[AORTA_REFUSED_HU]
     if hu is None or facts.aorta_certainty < limits[AORTA_CERTAINTY_MINIMUM] or not hu > enhanced:
         return None
@@ -230,9 +232,10 @@ def aorta_enhancement(facts: TissueFacts, limits: Limits = DEFAULT_LIMITS) -> Fi
             "is unknown."
         )
         return refusal("contrast_strong", message)
+    consequence = "is corrected in a second density only" if facts.corrected else "is not corrected"
     message = (
         f"The aorta measures {hu:.0f} HU (above {enhanced:g}): contrast agent is likely, which raises the density and "
-        "is not corrected."
+        f"{consequence}."
     )
     return warning("contrast_enhanced", message)
 
