@@ -26,7 +26,7 @@ from osteo_monai.domain import KVP_TOLERANCE, SCREENED_LEVELS, ContrastPhase, Mi
 from osteo_monai.imaging import CTVolume, read_ct
 from osteo_monai.imaging.acquisition import date_of
 from osteo_monai.measurement import hu_statistics
-from osteo_monai.measurement.calibration import Scanner, TissueSample
+from osteo_monai.measurement.calibration import Scanner, SiteScan, TissueSample
 from osteo_monai.measurement.region import REGION_RULE
 from osteo_monai.measurement.tissues import ENHANCED_BLOOD_HU, Surroundings, surroundings
 
@@ -146,17 +146,13 @@ def _scan_of(record: Record, base: Path, source: LabelSource) -> Scan | str:
     except Exception as error:  # noqa: BLE001  # any error excludes one record, with a reason, and not the others
         return exclusion_reason(record, error)
     header = volume.acquisition
-    if None not in (record.kvp, header.kvp) and abs((record.kvp or 0.0) - (header.kvp or 0.0)) > KVP_TOLERANCE:
+    if record.kvp is not None and header.kvp is not None and abs(record.kvp - header.kvp) > KVP_TOLERANCE:
         return f"Tube voltage of manifest and header must agree, got {record.kvp:g} kV and {header.kvp:g} kV."
     return Scan(
         subject=record.subject_id,
         image=image_name(record),
         hu=float(np.mean(values)),
-        scanner=Scanner(
-            manufacturer=header.manufacturer or record.manufacturer,
-            model=header.model or record.scanner,
-            station=header.station,
-        ),
+        scanner=scanner_of(record, volume),
         kvp=header.kvp if header.kvp is not None else record.kvp,
         phase=_phase(record.contrast_phase, around.aorta_hu),
         tissues={name: sample.hu for name, sample in around.samples.items()},
@@ -165,6 +161,26 @@ def _scan_of(record: Record, base: Path, source: LabelSource) -> Scan | str:
         bmd_mg_cm3=record.bmd_mg_cm3,
         standard=record.bmd_standard,
     )
+
+
+def scanner_of(record: Record, volume: CTVolume) -> Scanner:
+    """Return the scanner of the header, else of the record."""
+    header = volume.acquisition
+    return Scanner(
+        manufacturer=header.manufacturer or record.manufacturer,
+        model=header.model or record.scanner,
+        station=header.station,
+    )
+
+
+def site_facts(record: Record, volume: CTVolume, around: Surrounded, kvp: float | None) -> SiteScan:
+    """Return the facts that decide whether a site calibration holds for a record."""
+    phase = _phase(record.contrast_phase, around.aorta_hu)
+    enhanced = None if phase is None else phase is not ContrastPhase.NATIVE
+    if enhanced is None and volume.acquisition.contrast:
+        enhanced = True
+    acquired = volume.acquisition.acquired or record.acquired
+    return SiteScan(scanner_of(record, volume), kvp, enhanced, acquired, REGION_RULE)
 
 
 def _phase(stated: ContrastPhase | None, aorta_hu: float | None) -> ContrastPhase | None:

@@ -103,10 +103,11 @@ def drift_figure(series: Sequence[TimeSeries]) -> Figure:
             color=colour if s.verdict == "drift" else INK,
         )
     figure.subplots_adjust(wspace=0.32, hspace=0.62)
-    figure.text(
-        0.01,
+    axes[-1, 0].text(
         0.0,
+        -0.32,
         "Band: centre and control limits of the first scans. Line: regression on time. Circle: outside the limits.",
+        transform=axes[-1, 0].transAxes,
         fontsize=7,
         color=SOFT,
         va="top",

@@ -213,6 +213,6 @@ def _verdict(per_year: Interval, outside: int, later: int) -> tuple[Verdict, str
         reasons = [] if steady else ["the interval excludes 0"]
         reasons += [] if by_chance else [f"{outside} of {later} later scans are outside the control limits"]
         return "drift", f"{words}: {' and '.join(reasons)}."
-    if -TOLERATED_DRIFT <= per_year.low and per_year.high <= TOLERATED_DRIFT:
+    if per_year.low >= -TOLERATED_DRIFT and per_year.high <= TOLERATED_DRIFT:
         return "stable", f"{words}: within {TOLERATED_DRIFT:g} HU per year."
     return "undecided", f"{words}: more scans or a longer time are needed to exclude a drift."

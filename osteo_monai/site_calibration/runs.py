@@ -88,7 +88,7 @@ def calibrate_site(
         fit.agreement,
         standard if file.standard == standard.standard else None,
         BLUE,
-        f"Each subject predicted by a fit without it: {words}",
+        "Cross-validation by subject",
     )
     save_figure(figure, output.with_name(f"{output.stem}_agreement"))
     hu = np.array([scan.hu for scan in fit.scans])
