@@ -111,10 +111,13 @@ def measure_cohort(
     outcomes = run_jobs(work, jobs, workers, "Measuring")
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}
-    for index, (name, of_table) in enumerate(((HU_FILE, cutoffs.name), (LINE_FILE, model))):
+    by_table = (
+        (HU_FILE, cutoffs.name, [outcome[0] for outcome in outcomes]),
+        (LINE_FILE, model, [outcome[1] for outcome in outcomes]),
+    )
+    for name, of_table, measured in by_table:
         table = []
-        for (split, record), outcome in zip(jobs, outcomes, strict=True):
-            row = outcome[index]
+        for (split, record), row in zip(jobs, measured, strict=True):
             if isinstance(row, str):
                 excluded.append((split, record.subject_id, image_name(record), of_table, row))
             else:
@@ -129,7 +132,7 @@ def _warnings(of_records: Sequence[Sequence[Finding]]) -> tuple[str, ...]:
     """Return each kind of finding once, with the number of records that it is about."""
     messages = {finding.code: finding.message for findings in of_records for finding in findings}
     counts = Counter(finding.code for findings in of_records for finding in findings)
-    return tuple(f"{counts[code]} records, for example: {message}" for code, message in messages.items())
+    return tuple(f"{counts[code]} records: {message}" for code, message in messages.items())
 
 
 @dataclass(frozen=True)

@@ -136,16 +136,15 @@ def site_file(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_site_calibration_gives_the_density(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
+def test_a_site_calibration_gives_the_density(
+    tmp_path: Path, make_cohort: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     scanner = {"manufacturer": "Philips", "scanner": "Brilliance 64"}
-    manifest = make_cohort(
-        scanner,
-        {**scanner, "contrast_phase": "portal_venous"},
-        {**scanner, "scanner": "iCT"},
-        {**scanner, "kvp": 100.0},
-    )
+    others: list[dict[str, Any]] = [{"contrast_phase": "portal_venous"}, {"scanner": "iCT"}, {"kvp": 100.0}]
+    manifest = make_cohort({**scanner, "acquired": "2021-01-01"}, *({**scanner, **other} for other in others))
     words = ["measure", str(manifest), "-o", str(tmp_path / "out"), "--source", "label"]
     assert run([*words, "--calibration", f"site:{site_file(tmp_path)}"]) == 0
+    assert "Warning: 1 records: The scan is 1857 days away" in capsys.readouterr().out
     (row,) = read_csv(tmp_path / "out" / "hu_line_bmd.csv")
     assert row["model"] == "HU line of the site"
     hu = (TRABECULAR_HU[L1] + TRABECULAR_HU[L2]) / 2
