@@ -15,6 +15,7 @@ from scipy.special import bdtrc, stdtrit
 from osteo_monai.data.csv_tables import read_table, refuse
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.acquisition import date_of
+from osteo_monai.measurement.calibration import Scanner
 from osteo_monai.measurement.tissues import ENHANCED_BLOOD_HU
 from osteo_monai.statistics.proportions import Interval
 
@@ -115,8 +116,8 @@ def read_summaries(paths: Sequence[Path]) -> tuple[list[Reading], dict[str, int]
 def _reading(cells: Mapping[str, str]) -> Reading | str:
     if cells["modality"] != "ct":
         return "no CT"
-    names = [cells["manufacturer"], cells["model"], cells.get("station", "")]
-    if not (names[0] and names[1]):
+    scanner = Scanner(**{name: cells.get(name) or None for name in ("manufacturer", "model", "station")})
+    if not scanner.certain(scanner):
         return "scanner unknown"
     if not cells["acquired"]:
         return "day unknown"
@@ -131,7 +132,7 @@ def _reading(cells: Mapping[str, str]) -> Reading | str:
     if not values:
         return "no tissue measured"
     kvp = _hu("kvp", cells["kvp"])
-    return Reading(f"{' '.join(n for n in names if n)}, {'unknown' if kvp is None else f'{kvp:g}'} kVp", day, values)
+    return Reading(f"{scanner.name}, {'unknown' if kvp is None else f'{kvp:g}'} kVp", day, values)
 
 
 def _hu(name: str, text: str) -> float | None:

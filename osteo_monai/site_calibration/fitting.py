@@ -18,7 +18,7 @@ from osteo_monai.statistics.agreement import Agreement, agreement
 from osteo_monai.utils.frozen import FrozenDict
 from osteo_monai.utils.text import listed
 
-__all__ = ["DEFAULT_TISSUES", "MIN_SUBJECTS", "SiteFit", "fit_site"]
+__all__ = ["DEFAULT_TISSUES", "MIN_SUBJECTS", "PUBLISHED_SCANS", "SiteFit", "fit_site"]
 
 Array = NDArray[np.float64]
 Method = Literal["line", "precalibrated"]
@@ -121,7 +121,7 @@ def fit_site(
         last_scan=max(days, default=None),
         density_range=(float(reference.min()), float(reference.max())),
         cross_validation=FrozenDict(_numbers(compared)),
-        flags=_flags(used, regression.coefficients, outliers(regression, rows, reference), method, count),
+        flags=_flags(used, regression.coefficients, outliers(regression, rows, reference), method),
         **facts,
     )
     others = _alternatives(used, method, names, reference, subjects)
@@ -197,19 +197,13 @@ def _numbers(compared: Agreement) -> dict[str, float]:
     return {name: round(value, 4) for name, value in numbers.items()}
 
 
-def _flags(
-    scans: Sequence[Scan], coefficients: Sequence[float], far: Sequence[int], method: Method, subjects: int
-) -> tuple[str, ...]:
+def _flags(scans: Sequence[Scan], coefficients: Sequence[float], far: Sequence[int], method: Method) -> tuple[str, ...]:
     names = [scans[i].image or scans[i].subject for i in far]
     flags = [f"Scan {name} is an outlier: its density does not follow from its HU as in the others." for name in names]
     low, high = SLOPE_RANGE
     if method == "line" and not low <= coefficients[1] <= high and scans[0].kvp == 120.0:
         flags.append(
             f"The slope of {coefficients[1]:.2f} mg/cm3 per HU is outside {low} to {high}, expected at 120 kVp."
-        )
-    if method == "precalibrated" and subjects < PUBLISHED_SCANS:
-        flags.append(
-            f"Fitted to {subjects} subjects; the published precalibrations used {PUBLISHED_SCANS} and 60 scans."
         )
     return tuple(flags)
 

@@ -19,7 +19,7 @@ from osteo_monai.reporting.evaluation.figures import agreement_figure
 from osteo_monai.reporting.publishing import BLUE, save_figure
 from osteo_monai.site_calibration.contrast import ContrastFit, fit_contrast
 from osteo_monai.site_calibration.drift import Drift
-from osteo_monai.site_calibration.fitting import DEFAULT_TISSUES, Method, SiteFit, fit_site
+from osteo_monai.site_calibration.fitting import DEFAULT_TISSUES, PUBLISHED_SCANS, Method, SiteFit, fit_site
 from osteo_monai.utils.files import write_json, write_text
 
 __all__ = ["calibrate_contrast", "calibrate_site", "calibration_products", "write_drift"]
@@ -210,6 +210,8 @@ def _site_summary(fit: SiteFit, left_out: Sequence[tuple[str, str]]) -> str:
         f"  SD by another method on the same scans: {name} {sd:.2f} mg/cm3" for name, sd in fit.alternatives.items()
     ]
     lines.append(f"Valid for {file.valid_days} days before and after these scans")
+    if file.method == "precalibrated" and file.subjects < PUBLISHED_SCANS:
+        lines.append(f"Note: published precalibrations used {PUBLISHED_SCANS} and 60 scans")
     return _finished(lines, file.flags, left_out)
 
 

@@ -72,7 +72,7 @@ def only_value(name: str, scans: Iterable[Scan], value: Callable[[Scan], T | Non
             counts[words(found)] += 1
             values[words(found)] = found
     if missing:
-        raise UnusableInputError(f"{name} must be known for all scans, got {missing} without")
+        raise UnusableInputError(f"{name} must be known for all scans, from header or manifest, got {missing} without")
     if len(counts) != 1:
         got = ", ".join(f"{text} ({count})" for text, count in counts.most_common())
         raise UnusableInputError(f"{name} must be the same for all scans, got {got}")

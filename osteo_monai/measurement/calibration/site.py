@@ -55,8 +55,11 @@ class Scanner(BaseModel):
 
     @property
     def name(self) -> str:
-        """The known names, or ``unknown scanner``."""
-        return " ".join(n for n in (self.manufacturer, self.model, self.station) if n) or "unknown scanner"
+        """The known names, or ``unknown scanner``; a manufacturer that its model repeats is given once."""
+        maker = self.manufacturer
+        if maker and self.model and _plain(self.model).startswith(_plain(maker)):
+            maker = None
+        return " ".join(n for n in (maker, self.model, self.station) if n) or "unknown scanner"
 
     def differs(self, other: "Scanner") -> bool:
         """Whether manufacturer or model are known in both and differ; case and blanks do not count."""
