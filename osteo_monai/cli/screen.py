@@ -363,7 +363,7 @@ def result_lines(result: "ScreeningResult", name: str) -> list[str]:
         method = f" by {result.calibration.method}" if result.calibration is not None else ""
         status = f", {result.status}" if result.status is not None else ""
         only = f" ({result.levels[0].level} only)" if len(result.levels) == 1 else ""
-        raw = "" if result.contrast is None else " not corrected for contrast agent"
+        raw = "" if result.contrast is None else ", not corrected for contrast agent"
         lines = [
             f"{name}: {verdict}. Trabecular density {value.mg_cm3:.1f} mg/cm3 {value.standard}{method}{raw} "
             f"(90 % interval {value.interval_low:.0f} to {value.interval_high:.0f}){status}{only}."

@@ -52,7 +52,7 @@ def _calibration(used: CalibrationUsed) -> list[tuple[str, str]]:
     parts += [f"{used.slope_sd:.3f} mg/cm³ per HU from {used.centre_hu:.0f} HU"] if used.slope_sd else []
     spread = " and ".join(parts) or "0"
     rows = [
-        ("Calibration", f"{used.method}: {_CALIBRATIONS[used.method]}"),
+        ("Calibration", f"{used.method}: {_CALIBRATIONS[used.method]}{'' if used.verified else ', NOT VERIFIED'}"),
         ("Calibration line", f"{line}, from the median HU of the region"),
         ("Its standard deviation", spread),
     ]

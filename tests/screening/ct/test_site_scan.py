@@ -8,15 +8,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from osteo_monai.cli.screen import result_lines
 from osteo_monai.domain import BoneStatus, DensityThresholds, MineralStandard, Severity
 from osteo_monai.measurement.calibration import (
     PUBLISHED_CONTRAST,
     Scanner,
+    calibrate,
     fit_regression,
+    lines,
     regression_rows,
 )
 from osteo_monai.measurement.calibration.site import SiteFile
-from osteo_monai.screening import ScreeningOptions, ScreeningResult, SiteCalibration, screen_volume
+from osteo_monai.reporting import write_report
+from osteo_monai.screening import (
+    RegistryCalibration,
+    ScreeningOptions,
+    ScreeningResult,
+    SiteCalibration,
+    screen_volume,
+)
 from osteo_monai.screening.summary import summary_row
 
 from ..conftest import MakeModels, MakeVolume, grid
@@ -204,3 +214,54 @@ def test_a_site_line_of_native_scans_serves_an_enhanced_scan_that_is_corrected(
 def test_a_class_of_the_corrected_density_needs_a_correction() -> None:
     with pytest.raises(ValueError, match="contrast_correction must be given"):
         ScreeningOptions(classify_corrected=True)
+
+
+# --- registry lines -----------------------------------------------------------------------------------------------
+
+
+def test_no_line_without_a_source_is_used_silently(
+    make_volume: MakeVolume, make_models: MakeModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The default is physics; a shipped line is refused by default, and one that is chosen is marked everywhere."""
+    assert type(ScreeningOptions().calibration).__name__ == "PhysicsCalibration"
+    shipped = lines.registry_lines()
+    assert {line.status for line in shipped.values()} == {"unverified"}
+    for name in shipped:
+        with pytest.raises(ValueError, match="must be verified"):
+            calibrate("registry", kvp=120.0, registry_name=name)
+        result, _ = screen_volume(
+            make_volume(**HEADER), make_models(), ScreeningOptions(calibration=RegistryCalibration(name))
+        )
+        assert_refused(result, "calibration_not_possible")  # no mineral standard is stated
+    stated = shipped["philips-ict"].model_copy(update={"standard": MineralStandard.K2HPO4})
+    monkeypatch.setattr(lines, "registry_lines", lambda: {"philips-ict": stated})
+    result, _ = screen_volume(
+        make_volume(**HEADER), make_models(), ScreeningOptions(calibration=RegistryCalibration("philips-ict"))
+    )
+    assert result.calibration is not None
+    assert result.calibration.verified is False
+    assert "calibration_unverified" in codes(result)
+    assert "calibration_unverified" in str(summary_row(result)["warnings"])
+    write_report(result, None, tmp_path / "report.html")
+    assert "NOT VERIFIED" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_shows_raw_and_corrected_density(
+    make_volume: MakeVolume, make_models: MakeModels, enhanced_hu: NDArray[np.float32], tmp_path: Path
+) -> None:
+    for classify, used in ((False, "raw"), (True, "corrected")):
+        options = ScreeningOptions(contrast_correction=PUBLISHED_CONTRAST, classify_corrected=classify)
+        result, _ = screen_volume(make_volume(enhanced_hu, **HEADER), make_models(), options)
+        assert result.contrast is not None
+        assert result.density is not None
+        write_report(result, None, tmp_path / "report.html")
+        text = " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
+        assert f"{result.density.mg_cm3:.1f}" in text
+        assert f"Corrected: {result.contrast.density.mg_cm3:.1f} mg/cm³" in text
+        assert f"The class is that of the {used} density." in text
+        assert "abstract read only" in text
+        printed = result_lines(result, "study")
+        assert len(printed) == 2
+        assert "not corrected for contrast agent" in printed[0]
+        assert printed[1].startswith("Corrected for contrast agent (aorta 165 HU)")
+        assert printed[1].endswith(f"The class is that of the {used} density.")
