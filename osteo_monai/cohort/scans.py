@@ -50,7 +50,8 @@ class Scan:
         hu: mean of the representative HU of L1 and L2.
         tissues: HU by name of the tissue.
         aorta_hu: HU of the aorta, enhanced or not, if it was found with certainty.
-        phase: of the manifest; if unknown, native or ``unknown`` (enhanced) by the aorta.
+        phase: of the manifest, else native or ``unknown`` (enhanced) by the aorta or the header; ``None`` if none of
+            them shows it.
         bmd_mg_cm3, standard: known density, if any.
         region: rule of the trabecular region.
     """
@@ -154,7 +155,7 @@ def _scan_of(record: Record, base: Path, source: LabelSource) -> Scan | str:
         hu=float(np.mean(values)),
         scanner=scanner_of(record, volume),
         kvp=header.kvp if header.kvp is not None else record.kvp,
-        phase=_phase(record.contrast_phase, around.aorta_hu),
+        phase=_phase(record.contrast_phase, around.aorta_hu, header.contrast),
         tissues={name: sample.hu for name, sample in around.samples.items()},
         aorta_hu=around.aorta_hu,
         acquired=header.acquired or record.acquired,
@@ -175,20 +176,19 @@ def scanner_of(record: Record, volume: CTVolume) -> Scanner:
 
 def site_facts(record: Record, volume: CTVolume, around: Surrounded, kvp: float | None) -> SiteScan:
     """Return the facts that decide whether a site calibration holds for a record."""
-    phase = _phase(record.contrast_phase, around.aorta_hu)
+    phase = _phase(record.contrast_phase, around.aorta_hu, volume.acquisition.contrast)
     enhanced = None if phase is None else phase is not ContrastPhase.NATIVE
-    if enhanced is None and volume.acquisition.contrast:
-        enhanced = True
     acquired = volume.acquisition.acquired or record.acquired
     return SiteScan(scanner_of(record, volume), kvp, enhanced, acquired, REGION_RULE)
 
 
-def _phase(stated: ContrastPhase | None, aorta_hu: float | None) -> ContrastPhase | None:
+def _phase(stated: ContrastPhase | None, aorta_hu: float | None, in_header: str | None) -> ContrastPhase | None:
+    """Return the phase of the manifest, else native or unknown (enhanced) by the aorta, else by the header."""
     if stated is not None and stated is not ContrastPhase.UNKNOWN:
         return stated
-    if aorta_hu is None:
-        return stated
-    return ContrastPhase.UNKNOWN if aorta_hu > ENHANCED_BLOOD_HU else ContrastPhase.NATIVE
+    if aorta_hu is not None:
+        return ContrastPhase.UNKNOWN if aorta_hu > ENHANCED_BLOOD_HU else ContrastPhase.NATIVE
+    return ContrastPhase.UNKNOWN if in_header else None
 
 
 # --- table --------------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def _scan_of_row(cells: Mapping[str, str]) -> Scan:
         hu=hu,
         scanner=Scanner(**{name: cells.get(name) or None for name in ("manufacturer", "model", "station")}),
         kvp=numbers["kvp"],
-        phase=_phase(ContrastPhase(phase) if phase else None, numbers["aorta_hu"]),
+        phase=ContrastPhase(phase) if phase else _phase(None, numbers["aorta_hu"], None),
         tissues={name: value for name, column in TISSUE_COLUMNS.items() if (value := numbers[column]) is not None},
         aorta_hu=numbers["aorta_hu"],
         acquired=date_of(day) if day else None,

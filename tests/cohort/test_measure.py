@@ -192,6 +192,18 @@ def test_a_site_calibration_of_another_standard_is_refused(tmp_path: Path, make_
         measure_cohort(make_cohort({}), tmp_path / "out", source="label", calibration=SiteCalibration(file))
 
 
+def test_contrast_in_the_header_counts_where_the_aorta_was_not_found(
+    tmp_path: Path, make_cohort: Callable[..., Path], phantom_hu: NDArray[np.float32]
+) -> None:
+    level = np.where(phantom_hu > 100, phantom_hu, np.minimum(phantom_hu, -100.0)).astype(np.float32)  # no vessel
+    path = make_cohort({"contrast_phase": None}, {"contrast_phase": "unknown"}, {"contrast_phase": None}, hu=level)
+    (path.parent / "p0" / "ct.json").write_text(json.dumps({"Modality": "CT", "ContrastBolusAgent": "IOMERON"}))
+    scans, _ = measure_scans(read_manifest(path), path.parent, source="label")
+    assert [s.aorta_hu for s in scans] == [None] * 3
+    assert [s.enhanced for s in scans] == [True, False, False]
+    assert [s.phase for s in scans] == [ContrastPhase.UNKNOWN, None, None]
+
+
 def test_the_scans_of_a_manifest_are_measured_for_a_calibration(
     tmp_path: Path, make_cohort: Callable[..., Path]
 ) -> None:

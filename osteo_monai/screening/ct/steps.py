@@ -38,7 +38,7 @@ from osteo_monai.screening.gates.levels import (
 from osteo_monai.screening.gates.opinions import OPINION_GATES, OpinionFacts
 from osteo_monai.screening.gates.person import PATIENT_GATES, PatientFacts
 from osteo_monai.screening.models import OpinionModels, ScreeningModels
-from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions
+from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions, SiteCalibration
 from osteo_monai.screening.result import (
     CalibrationUsed,
     ContrastCorrected,
@@ -138,6 +138,7 @@ def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
         kvp_in_header=scan.kvp,
         kvp_of_caller=options.kvp,
         by_physics=isinstance(options.calibration, PhysicsCalibration),
+        by_site=isinstance(options.calibration, SiteCalibration),
         kernel=scan.kernel,
         contrast=scan.contrast,
     )

@@ -27,6 +27,7 @@ class ImageFacts:
         kvp_in_header: tube voltage of the header in kV; ``None`` if unknown.
         kvp_of_caller: tube voltage given by the caller in kV, if any; used if the header has none.
         by_physics: the calibration is computed for the tube voltage; otherwise it is a line for one tube voltage.
+        by_site: the calibration is of the site, which refuses another tube voltage than its own.
         kernel, contrast: of the header.
     """
 
@@ -37,6 +38,7 @@ class ImageFacts:
     kvp_in_header: float | None = None
     kvp_of_caller: float | None = None
     by_physics: bool = True
+    by_site: bool = False
     kernel: str | None = None
     contrast: str | None = None
 
@@ -116,7 +118,7 @@ def tube_voltage(facts: ImageFacts, limits: Limits = DEFAULT_LIMITS) -> Finding 
     if not low <= kvp <= high:
         message = f"Tube voltage must be {low:g}-{high:g} kV to convert HU to density, got {kvp:g} kV."
         return refusal("kvp_out_of_range", message)
-    if abs(kvp - reference) > KVP_TOLERANCE:
+    if abs(kvp - reference) > KVP_TOLERANCE and not facts.by_site:
         consequence = (
             "the density was corrected by physics and has low confidence."
             if facts.by_physics

@@ -27,6 +27,9 @@ from osteo_monai.screening import (
     SiteCalibration,
     screen_volume,
 )
+from osteo_monai.screening.ct.site_scan import is_enhanced
+from osteo_monai.screening.gates.limits import DEFAULT_LIMITS
+from osteo_monai.screening.result import TissueValues
 from osteo_monai.screening.summary import summary_row
 
 from ..conftest import MakeModels, MakeVolume, grid
@@ -84,6 +87,14 @@ def test_a_site_line_is_used_with_number_and_date(
     for m in result.levels:
         assert m.density.mg_cm3 == pytest.approx(0.8 * m.hu.representative - 5, abs=1.0)
         assert m.density.interval_high - m.density.interval_low < 8.0  # physics: 30
+
+
+def test_a_line_for_another_tube_voltage_needs_no_warning(
+    make_volume: MakeVolume, make_models: MakeModels, tmp_path: Path
+) -> None:
+    options = ScreeningOptions(calibration=SiteCalibration(site_file(tmp_path, kvp=100.0)))
+    result, _ = screen_volume(make_volume(**HEADER, kvp=100.0), make_models(), options)
+    assert result.verdict == "accepted", result.findings
 
 
 @pytest.mark.parametrize(
@@ -214,6 +225,25 @@ def test_a_site_line_of_native_scans_serves_an_enhanced_scan_that_is_corrected(
 def test_a_class_of_the_corrected_density_needs_a_correction() -> None:
     with pytest.raises(ValueError, match="contrast_correction must be given"):
         ScreeningOptions(classify_corrected=True)
+
+
+@pytest.mark.parametrize(
+    ("aorta", "header", "enhanced"),
+    [
+        ((160.0, 0.9), None, True),
+        ((160.0, 0.3), None, True),  # enough for a warning
+        ((45.0, 0.9), "agent: oral", False),
+        ((45.0, 0.3), "agent: IV", True),  # perhaps no aorta
+        ((45.0, 0.3), None, None),
+        ((None, 0.0), "agent: IV", True),
+        ((None, 0.0), None, None),
+    ],
+)
+def test_enhancement_follows_a_certain_aorta_and_else_the_header(
+    aorta: tuple[float | None, float], header: str | None, enhanced: bool | None
+) -> None:
+    values = TissueValues(aorta_hu=aorta[0], aorta_certainty=aorta[1])
+    assert is_enhanced(values, header, DEFAULT_LIMITS) is enhanced
 
 
 # --- registry lines -----------------------------------------------------------------------------------------------
