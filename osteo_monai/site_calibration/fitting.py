@@ -216,6 +216,7 @@ def _alternatives(
         "line": (),
         "precalibrated air, blood": ("air", "blood"),
         "precalibrated air, adipose": ("air", "adipose"),
+        "precalibrated air, adipose, muscle": ("air", "adipose", "muscle"),
         "precalibrated adipose, blood, cortical bone": ("adipose", "blood", "cortical_bone"),
     }
     errors = {}
