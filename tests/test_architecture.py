@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "risk": {"data", "statistics"} | _BASE,
     "screening": {"bundle", "imaging", "measurement", "risk", "transforms"} | _BASE,
     "cohort": {"data", "imaging", "measurement", "screening"} | _BASE,
+    "site_calibration": {"cohort", "data", "imaging", "measurement", "reporting", "statistics"} | _BASE,
     "experiments": {"bundle", "data", "handlers", "statistics", "tracking"} | _BASE,
     "reporting": {"data", "norms", "screening", "statistics"} | _BASE,
     "screening_files": {"imaging", "reporting", "screening"} | _BASE,

@@ -15,6 +15,7 @@ from typer.main import get_command
 import osteo_monai
 from osteo_monai.cli import (
     bundle,
+    calibrate,
     cohort,
     evaluate,
     evidence,
@@ -140,6 +141,7 @@ def _application() -> typer.Typer:
         "manifest": _group("Build, import, check, split and describe data manifests."),
         "radiograph": _group("Cross-validate radiograph bundles, fuse views, summarise heat maps."),
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
+        "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
         "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
     }
     verbs: dict[str, Sequence[Any]] = {
@@ -163,6 +165,7 @@ def _application() -> typer.Typer:
         ),
         "radiograph": (radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),
+        "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
         "bundle": (bundle.merge, bundle.export, bundle.train_sizes),
     }
     for name, functions in verbs.items():

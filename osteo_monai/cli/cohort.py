@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from osteo_monai.cli.errors import ArgumentError
+from osteo_monai.cli.errors import ArgumentError, OptionChecks
 from osteo_monai.cli.options import (
     Device,
     ManifestFile,
@@ -15,10 +15,14 @@ from osteo_monai.cli.options import (
     Overwrite,
     Workers,
     choice,
+    parse_calibration,
     parse_levels,
 )
 from osteo_monai.cli.output import check_folder, check_products, show
 from osteo_monai.domain import SCREENED_LEVELS, VertebraLevel
+
+if TYPE_CHECKING:
+    from osteo_monai.screening.options import PhysicsCalibration, SiteCalibration
 
 __all__ = ["measure", "segment"]
 
@@ -71,6 +75,17 @@ def segment(
     show(f"Manifest: {done.manifest}")
 
 
+def _calibration(text: str) -> "PhysicsCalibration | SiteCalibration":
+    """Return the calibration of a cohort; one that is bound to a single scan or not verified does not serve."""
+    from osteo_monai.screening.options import PhysicsCalibration, SiteCalibration
+
+    if text == "physics" or text.startswith("site:"):
+        used = parse_calibration(text)
+        if isinstance(used, (PhysicsCalibration, SiteCalibration)):
+            return used
+    raise ValueError(f"--calibration must be physics or site:FILE, got '{text}'")
+
+
 def measure(
     path: ManifestFile,
     output: OutputFolder,
@@ -82,6 +97,10 @@ def measure(
             help="Label map to measure in: segmentation (predicted) or label (ground truth).",
         ),
     ] = "segmentation",
+    calibration: Annotated[
+        str,
+        typer.Option(metavar="METHOD", help="physics, or site:FILE, a file of 'osteo-monai calibrate fit'."),
+    ] = "physics",
     texture: Annotated[
         bool,
         typer.Option("--texture", help="Also write texture.csv, texture of the trabecular regions (extra 'texture')."),
@@ -89,7 +108,7 @@ def measure(
     workers: Workers = 1,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure a cohort without a classifier: HU of L1 with published cut-offs, and density from HU by physics.
+    """Measure a cohort without a classifier: HU of L1 with published cut-offs, and density from HU.
 
     Writes predictions tables for 'osteo-monai evaluate', hu_l1_pickhardt.csv and hu_line_bmd.csv, and excluded.csv.
     """
@@ -97,12 +116,19 @@ def measure(
     from osteo_monai.cohort.texture import TEXTURE_FILE, measure_texture
     from osteo_monai.measurement import check_texture_installed
 
-    check_folder(output, (*MEASURE_FILES, TEXTURE_FILE) if texture else MEASURE_FILES, overwrite)
+    checks = OptionChecks()
+    with checks.collect():
+        check_folder(output, (*MEASURE_FILES, TEXTURE_FILE) if texture else MEASURE_FILES, overwrite)
+    with checks.collect():
+        used = _calibration(calibration)
+    checks.finish()
     if texture:
         check_texture_installed()
-    done = measure_cohort(path, output, source=source, workers=workers)
+    done = measure_cohort(path, output, source=source, calibration=used, workers=workers)
     for table, count in done.rows.items():
         show(f"{table}: {count} records")
+    for warning in done.warnings:
+        show(f"Warning: {warning}")
     if done.excluded:
         show(f"{len(done.excluded)} excluded, reasons: {output / 'excluded.csv'}")
     if texture:

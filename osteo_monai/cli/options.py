@@ -16,6 +16,7 @@ from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
+    from osteo_monai.measurement.calibration import ContrastCorrection
     from osteo_monai.screening.options import Calibration
 
 T = TypeVar("T", bound=str)
@@ -75,8 +76,10 @@ def parse_thresholds(text: str | DensityThresholds) -> DensityThresholds:
 
 
 def parse_calibration(text: str) -> "Calibration":
-    """Return the calibration of ``physics``, ``internal``, ``registry:NAME``, ``user:A,B`` or ``phantom:FILE``."""
-    from osteo_monai.measurement.calibration.phantom import read_phantom
+    """Return the calibration of ``physics``, ``internal``, ``registry:NAME``, ``user:A,B``, ``phantom:FILE`` or
+    ``site:FILE``.
+    """
+    from osteo_monai.measurement.calibration import read_phantom, read_site_file
     from osteo_monai.screening import options
 
     method, _, value = text.partition(":")
@@ -91,12 +94,24 @@ def parse_calibration(text: str) -> "Calibration":
     if method == "phantom" and value:
         read_phantom(Path(value))  # an invalid file is reported before a study is read
         return options.PhantomCalibration(Path(value))
+    if method == "site" and value:
+        read_site_file(Path(value))
+        return options.SiteCalibration(Path(value))
     if text == "physics":
         return options.PhysicsCalibration()
     if text == "internal":
         return options.InternalCalibration()
-    forms = "physics, internal, registry:NAME, user:SLOPE,INTERCEPT or phantom:FILE"
+    forms = "physics, internal, registry:NAME, user:SLOPE,INTERCEPT, phantom:FILE or site:FILE"
     raise ValueError(f"--calibration must be {forms}, got '{text}'")
+
+
+def parse_contrast(text: str | None) -> "ContrastCorrection | None":
+    """Return the contrast correction of ``published`` or of a file."""
+    from osteo_monai.measurement.calibration import PUBLISHED_CONTRAST, read_contrast_correction
+
+    if text is None:
+        return None
+    return PUBLISHED_CONTRAST if text == "published" else read_contrast_correction(Path(text))
 
 
 def parse_device(text: str) -> str:

@@ -15,6 +15,7 @@ from osteo_monai.cli.options import (
     choice,
     given,
     parse_calibration,
+    parse_contrast,
     parse_levels,
     parse_sex,
     parse_thresholds,
@@ -26,7 +27,7 @@ from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
     from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
-    from osteo_monai.screening.result import RadiographRisk, RiskOpinion, ScreeningResult
+    from osteo_monai.screening.result import ContrastCorrected, RadiographRisk, RiskOpinion, ScreeningResult
 
 __all__ = ["exit_code", "result_lines", "screen"]
 
@@ -59,9 +60,24 @@ _Calibration = Annotated[
     str,
     typer.Option(
         metavar="METHOD",
-        help="physics, internal, registry:NAME, user:SLOPE,INTERCEPT (mg/cm3 K2HPO4) or phantom:FILE.",
+        help="physics, internal, registry:NAME, user:SLOPE,INTERCEPT (mg/cm3 K2HPO4), phantom:FILE or site:FILE.",
         rich_help_panel=CT,
     ),
+]
+_Contrast = Annotated[
+    str | None,
+    typer.Option(
+        "--contrast-correction",
+        metavar="FILE",
+        help="Also give the density of an enhanced scan corrected for contrast agent: published, or a file of "
+        "'osteo-monai calibrate contrast'.",
+        show_default="not corrected",
+        rich_help_panel=CT,
+    ),
+]
+_Classify = Annotated[
+    bool,
+    typer.Option("--classify-corrected", help="Derive the class from the corrected density.", rich_help_panel=CT),
 ]
 _Kvp = Annotated[
     float | None,
@@ -109,6 +125,8 @@ def screen(
     levels: _Levels = None,
     thresholds: _Thresholds = DensityThresholds(),  # noqa: B008  # frozen
     calibration: _Calibration = "physics",
+    contrast: _Contrast = None,
+    classify_corrected: _Classify = False,
     kvp: _Kvp = None,
     texture: _Texture = False,
     view: _View = None,
@@ -149,9 +167,11 @@ def screen(
         if for_person and len(studies) > 1:
             raise ValueError(f"{listed(for_person)} must be left out for many studies, got {len(studies)} in '{path}'")
     ct = radiographs = None
-    with checks.collect(levels="--levels", calibration="--calibration", kvp="--kvp"):
+    names = {name: f"--{name.replace('_', '-')}" for name in ("levels", "calibration", "kvp", "contrast_correction")}
+    with checks.collect(**names):
         if "ct" in kinds:
-            ct = _ct_options(levels, thresholds, calibration, kvp, texture)
+            of_scan = (calibration, contrast, classify_corrected)
+            ct = _ct_options(levels, thresholds, of_scan, kvp, texture)
     with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
         if "radiograph" in kinds:
             radiographs = _radiograph_options(view, age, sex, height, weight)
@@ -177,16 +197,19 @@ def _check_kinds(context: typer.Context, kinds: Collection[str]) -> None:
 def _ct_options(
     levels: Sequence[VertebraLevel] | None,
     thresholds: DensityThresholds,
-    calibration: str,
+    densities: tuple[str, str | None, bool],
     kvp: float | None,
     texture: bool,
 ) -> "ScreeningOptions":
     from osteo_monai.screening import ScreeningOptions
 
+    calibration, contrast, classify_corrected = densities
     return ScreeningOptions(
         levels=None if levels is None else tuple(levels),
         thresholds=thresholds,
         calibration=parse_calibration(calibration),
+        contrast_correction=parse_contrast(contrast),
+        classify_corrected=classify_corrected,
         kvp=kvp,
         texture=texture,
     )
@@ -327,7 +350,8 @@ def _table(result: "ScreeningResult") -> object:
 
 
 def result_lines(result: "ScreeningResult", name: str) -> list[str]:
-    """Return the verdict on a study as it is printed: one line each for a density or refusal, up to three for a risk.
+    """Return the verdict on a study as it is printed: one line each for a density or refusal, two for one that is also
+    corrected for contrast agent, up to three for a risk.
 
     Args:
         result: of the screening.
@@ -339,14 +363,26 @@ def result_lines(result: "ScreeningResult", name: str) -> list[str]:
         method = f" by {result.calibration.method}" if result.calibration is not None else ""
         status = f", {result.status}" if result.status is not None else ""
         only = f" ({result.levels[0].level} only)" if len(result.levels) == 1 else ""
-        return [
-            f"{name}: {verdict}. Trabecular density {value.mg_cm3:.1f} mg/cm3 {value.standard}{method} "
+        raw = "" if result.contrast is None else ", not corrected for contrast agent"
+        lines = [
+            f"{name}: {verdict}. Trabecular density {value.mg_cm3:.1f} mg/cm3 {value.standard}{method}{raw} "
             f"(90 % interval {value.interval_low:.0f} to {value.interval_high:.0f}){status}{only}."
         ]
+        return lines if result.contrast is None else [*lines, _contrast_line(result.contrast)]
     if result.radiograph is not None:
         return _risk_lines(result.radiograph, f"{name}: {verdict}. ")
     reasons = [finding.message for finding in result.findings if finding.severity is Severity.REFUSAL]
     return [f"{name}: {verdict}. {' '.join(reasons)}"]
+
+
+def _contrast_line(corrected: "ContrastCorrected") -> str:
+    value, used = corrected.density, "corrected" if corrected.classified else "raw"
+    status = "" if corrected.status is None else f", {corrected.status}"
+    return (
+        f"Corrected for contrast agent (aorta {corrected.aorta_hu:.0f} HU): {value.mg_cm3:.1f} mg/cm3 {value.standard} "
+        f"(90 % interval {value.interval_low:.0f} to {value.interval_high:.0f}){status}. The class is that of "
+        f"the {used} density."
+    )
 
 
 def _risk_lines(risk: "RadiographRisk", start: str) -> list[str]:

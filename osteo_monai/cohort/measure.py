@@ -1,7 +1,9 @@
-"""Measurement of every record of a manifest: HU of L1 with published cut-offs, and density from HU by physics."""
+"""Measurement of every record of a manifest: HU of L1 with published cut-offs, and density from HU by a line."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
+    ExcludedRecordError,
     check_bodies,
     check_grid,
     exclusion_reason,
@@ -20,18 +23,32 @@ from osteo_monai.cohort.records import (
     run_jobs,
     trabecular_region_of,
 )
+from osteo_monai.cohort.scans import site_facts, surrounded
 from osteo_monai.data import Manifest, Record, read_manifest, record_columns, write_predictions
 from osteo_monai.data.csv_tables import write_table
-from osteo_monai.domain import KVP_TOLERANCE, SCREENED_LEVELS, DensityThresholds, MineralStandard, VertebraLevel
-from osteo_monai.errors import UnusableInputError
+from osteo_monai.domain import (
+    KVP_TOLERANCE,
+    SCREENED_LEVELS,
+    DensityThresholds,
+    Finding,
+    MineralStandard,
+    VertebraLevel,
+)
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_ct
-from osteo_monai.measurement import calibrate, density, hu_statistics, mean_density
+from osteo_monai.measurement import CalibrationUsed, calibrate, density, hu_statistics, mean_density
+from osteo_monai.measurement.calibration import SiteFile, read_site_file, site_findings, site_line
 from osteo_monai.screening.ct.opinions import PICKHARDT_2013, HUCutoffs
+from osteo_monai.screening.options import PhysicsCalibration, SiteCalibration
 
 HU_FILE, LINE_FILE = "hu_l1_pickhardt.csv", "hu_line_bmd.csv"
 MEASURE_FILES: tuple[str, ...] = (HU_FILE, LINE_FILE, EXCLUDED_FILE)
 
 LINE_MODEL = "HU line"
+SITE_MODELS = {"line": "HU line of the site", "precalibrated": "Precalibrated tissues of the site"}
+"""Names in the predictions table by method of a site calibration."""
+
+PHYSICS = PhysicsCalibration()
 
 LabelSource: TypeAlias = Literal["segmentation", "label"]
 
@@ -45,10 +62,12 @@ class CohortMeasured:
     Attributes:
         rows: number of rows of each table.
         excluded: (split, subject, image, model, reason) of each record that is missing from a table.
+        warnings: on the use of a site calibration, one sentence with the number of records each.
     """
 
     rows: dict[Path, int]
     excluded: tuple[tuple[str, str, str, str, str], ...]
+    warnings: tuple[str, ...] = ()
 
 
 def measure_cohort(
@@ -57,48 +76,86 @@ def measure_cohort(
     *,
     source: LabelSource = "segmentation",
     cutoffs: HUCutoffs = PICKHARDT_2013,
+    calibration: PhysicsCalibration | SiteCalibration = PHYSICS,
     workers: int = 1,
 ) -> CohortMeasured:
     """Measure every record as a radiologist would, and write two predictions tables.
 
     ``hu_l1_pickhardt.csv`` ranks and classifies subjects by the mean trabecular HU of L1 and published cut-offs (see
     ``PICKHARDT_2013``). ``hu_line_bmd.csv`` converts the median HU of L1 and L2 to mg/cm3 K2HPO4 by physics at the tube
-    voltage (``measurement.calibration``), the mean of both levels with its 90 % interval. The tube voltage is the
-    header's, else the record's. ``excluded.csv`` has each record that is missing from a table, with the reason.
+    voltage (``measurement.calibration``) or by a site calibration, the mean of both levels with its 90 % interval. The
+    tube voltage is the header's, else the record's. ``excluded.csv`` has each record that is missing from a table, with
+    the reason.
 
     Args:
         manifest_path: the cohort.
         output_dir: folder for the tables; files of the same name are replaced.
         source: label map of the bodies: predicted, or ground truth.
         cutoffs: of the HU of L1.
+        calibration: of the density; a record that a site calibration does not hold for is excluded from that table.
         workers: processes.
 
     Raises:
         ManifestError: the manifest has problems.
         UnusableInputError: records lack the label map, or a density is not in mg/cm3 K2HPO4; all problems are listed.
-        ConfigError: ``workers`` is less than 1.
+        ConfigError: ``workers`` is less than 1, or the site calibration is wrong or not in mg/cm3 K2HPO4.
     """
     manifest_path, output_dir = Path(manifest_path), Path(output_dir)
     manifest = read_manifest(manifest_path)
     _check_measurable(manifest, manifest_path.name, source)
     jobs = [(split, record) for split, _, record in manifest.records()]
     virtual = manifest.header.virtual
-    work = partial(_measure_record, base=manifest_path.parent, source=source, cutoffs=cutoffs, virtual=virtual)
+    site = None if isinstance(calibration, PhysicsCalibration) else _site_file(calibration.path)
+    model = LINE_MODEL if site is None else SITE_MODELS[site.method]
+    measuring = _Measuring(manifest_path.parent, source, cutoffs, site, virtual)
+    work = partial(_measure_record, measuring=measuring)
     outcomes = run_jobs(work, jobs, workers, "Measuring")
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}
-    for index, (name, model) in enumerate(((HU_FILE, cutoffs.name), (LINE_FILE, LINE_MODEL))):
+    by_table = (
+        (HU_FILE, cutoffs.name, [outcome[0] for outcome in outcomes]),
+        (LINE_FILE, model, [outcome[1] for outcome in outcomes]),
+    )
+    for name, of_table, measured in by_table:
         table = []
-        for (split, record), outcome in zip(jobs, outcomes, strict=True):
-            row = outcome[index]
+        for (split, record), row in zip(jobs, measured, strict=True):
             if isinstance(row, str):
-                excluded.append((split, record.subject_id, image_name(record), model, row))
+                excluded.append((split, record.subject_id, image_name(record), of_table, row))
             else:
                 table.append(row)
         write_predictions(output_dir / name, table)
         rows[output_dir / name] = len(table)
     write_table(output_dir / EXCLUDED_FILE, ("cohort", "subject_id", "image", "model", "reason"), excluded)
-    return CohortMeasured(rows, tuple(excluded))
+    return CohortMeasured(rows, tuple(excluded), _warnings([outcome[2] for outcome in outcomes]))
+
+
+def _warnings(of_records: Sequence[Sequence[Finding]]) -> tuple[str, ...]:
+    """Return each kind of finding once, with the number of records that it is about."""
+    messages = {finding.code: finding.message for findings in of_records for finding in findings}
+    counts = Counter(finding.code for findings in of_records for finding in findings)
+    return tuple(f"{counts[code]} records: {message}" for code, message in messages.items())
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """What all records are measured with."""
+
+    base: Path
+    source: LabelSource
+    cutoffs: HUCutoffs
+    site: SiteFile | None
+    virtual: bool
+
+
+def _site_file(path: Path) -> SiteFile:
+    try:
+        file = read_site_file(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    standard = DensityThresholds().standard
+    if file.standard != standard:
+        raise ConfigError(f"the site calibration must be in mg/cm3 {standard}, got mg/cm3 {file.standard}")
+    return file
 
 
 def _check_measurable(manifest: Manifest, name: str, source: LabelSource) -> None:
@@ -113,11 +170,10 @@ def _check_measurable(manifest: Manifest, name: str, source: LabelSource) -> Non
         raise UnusableInputError(f"'{name}' cannot be measured: " + "; ".join(problems))
 
 
-def _measure_record(
-    job: tuple[str, Record], base: Path, source: LabelSource, cutoffs: HUCutoffs, virtual: bool
-) -> tuple[Row | str, Row | str]:
-    """Return the rows by HU and by line; a reason in place of a row that cannot be computed."""
+def _measure_record(job: tuple[str, Record], measuring: _Measuring) -> tuple[Row | str, Row | str, Sequence[Finding]]:
+    """Return the rows by HU and by line, and warnings; a reason in place of a row that cannot be computed."""
     split, record = job
+    base, source = measuring.base, measuring.source
     try:
         check_bodies(record, source)
         labels = read_labels(only_file(getattr(record, source), base, "label maps"))
@@ -126,15 +182,23 @@ def _measure_record(
         regions = {level: _region_hu(volume, labels[0], level) for level in SCREENED_LEVELS}
     except Exception as error:  # noqa: BLE001  # any error excludes one record, with a reason, and not the others
         reason = exclusion_reason(record, error)
-        return reason, reason
+        return reason, reason, ()
     measured = {level: hu for level, hu in regions.items() if not isinstance(hu, str)}
     kvp = volume.acquisition.kvp if volume.acquisition.kvp is not None else record.kvp
-    facts: Row = {**record_columns(record, split, virtual), "image": image_name(record), "kvp": kvp}
+    facts: Row = {**record_columns(record, split, measuring.virtual), "image": image_name(record), "kvp": kvp}
     facts |= {"bone_status": record.bone_status, "bmd_mg_cm3": record.bmd_mg_cm3}
     facts |= {f"hu_{level.lower()}": round(hu[0], 2) for level, hu in measured.items()}
     reasons = [hu for hu in regions.values() if isinstance(hu, str)]
-    by_line = " ".join(reasons) or _by_line(facts, kvp, record.kvp, {level: hu[1] for level, hu in measured.items()})
-    return _by_hu(facts, regions[VertebraLevel.L1], cutoffs), by_line
+    by_line: Row | str = " ".join(reasons)
+    findings: Sequence[Finding] = ()
+    if not reasons:
+        try:
+            used, findings = _line(record, volume, labels[0], kvp, measuring.site)
+            by_line = facts | _by_line(used, {level: hu[1] for level, hu in measured.items()})
+            by_line["model"] = LINE_MODEL if measuring.site is None else SITE_MODELS[measuring.site.method]
+        except ExcludedRecordError as error:
+            by_line = str(error)
+    return _by_hu(facts, regions[VertebraLevel.L1], measuring.cutoffs), by_line, findings
 
 
 def _by_hu(facts: Row, l1: tuple[float, float] | str, cutoffs: HUCutoffs) -> Row | str:
@@ -144,22 +208,36 @@ def _by_hu(facts: Row, l1: tuple[float, float] | str, cutoffs: HUCutoffs) -> Row
     return facts | scores | {"model": cutoffs.name, "predicted": cutoffs.status(l1[0])}
 
 
-def _by_line(facts: Row, kvp: float | None, in_manifest: float | None, hu: Mapping[VertebraLevel, float]) -> Row | str:
+def _line(
+    record: Record, volume: CTVolume, labels: NDArray[np.uint8], kvp: float | None, site: SiteFile | None
+) -> tuple[CalibrationUsed, Sequence[Finding]]:
+    """Return the line of a record, and warnings on its use.
+
+    Raises:
+        ExcludedRecordError: there is none.
+    """
     if kvp is None:
-        return "Tube voltage is missing from both manifest and file."
-    if in_manifest is not None and abs(in_manifest - kvp) > KVP_TOLERANCE:
-        return f"Tube voltage of manifest and header must agree, got {in_manifest:g} kV and {kvp:g} kV."
+        raise ExcludedRecordError("Tube voltage is missing from both manifest and file.")
+    if record.kvp is not None and abs(record.kvp - kvp) > KVP_TOLERANCE:
+        raise ExcludedRecordError(
+            f"Tube voltage of manifest and header must agree, got {record.kvp:g} kV and {kvp:g} kV."
+        )
     try:
-        used = calibrate("physics", kvp=kvp, standard=MineralStandard.K2HPO4)
+        if site is None:
+            return calibrate("physics", kvp=kvp, standard=MineralStandard.K2HPO4), ()
+        around = surrounded(volume, labels, SCREENED_LEVELS)
+        facts = site_facts(record, volume, around, kvp)
+        return site_line(site, facts, around.samples), site_findings(site, facts, date.today())
     except ValueError as error:
-        return f"The density cannot be calibrated: {error}."
+        raise ExcludedRecordError(f"The density cannot be calibrated: {error}.") from None
+
+
+def _by_line(used: CalibrationUsed, hu: Mapping[VertebraLevel, float]) -> Row:
     by_level = {level: density(of_level, used) for level, of_level in hu.items()}
     value = mean_density(list(by_level.values()))
     levels = {f"predicted_bmd_{level}_mg_cm3": round(of_level.mg_cm3, 2) for level, of_level in by_level.items()}
     return {
-        **facts,
         **levels,
-        "model": LINE_MODEL,
         "calibration": used.method,
         "standard": used.standard.value,
         "predicted_bmd_mg_cm3": round(value.mg_cm3, 2),

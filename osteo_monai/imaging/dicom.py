@@ -313,6 +313,7 @@ def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
         slice_thickness_mm=series.thickness_mm,
         manufacturer=first.text("Manufacturer") or None,
         model=first.text("ManufacturerModelName") or None,
+        station=first.text("StationName") or None,
         contrast=series.contrast,
         series_description=first.text("SeriesDescription") or None,
         study_instance_uid=series.instance.study or None,

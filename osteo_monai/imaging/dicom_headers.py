@@ -66,7 +66,7 @@ _CONVERTED = ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedShared
 
 _HEADER_KEYWORDS = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality ImageType "
-    "Manufacturer ManufacturerModelName SeriesDescription StudyDescription ProtocolName BodyPartExamined "
+    "Manufacturer ManufacturerModelName StationName SeriesDescription StudyDescription ProtocolName BodyPartExamined "
     "SeriesNumber AcquisitionNumber InstanceNumber KVP ConvolutionKernel SliceThickness GantryDetectorTilt "
     "ContrastBolusAgent ContrastBolusRoute ContrastBolusVolume ContrastBolusAgentSequence "
     "PatientID PatientAge PatientSex PatientBirthDate StudyDate SeriesDate AcquisitionDate "

@@ -284,6 +284,7 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
         slice_thickness_mm=thickness if thickness and thickness > 0 else None,
         manufacturer=text("Manufacturer") or None,
         model=text("ManufacturersModelName") or text("ManufacturerModelName") or None,
+        station=text("StationName") or None,
         contrast=contrast,
         series_description=text("SeriesDescription") or None,
         age_years=age,

@@ -19,6 +19,8 @@ class Acquisition:
     slice_thickness_mm: float | None = None
     manufacturer: str | None = None
     model: str | None = None
+    station: str | None = None
+    """Name of the machine within its site."""
     contrast: str | None = None
     """Entries on contrast agent (contrast attributes or descriptions), verbatim."""
     series_description: str | None = None

@@ -57,6 +57,9 @@ CENTRAL_TRABECULAR_RELAXED = RegionRule(
 )
 """For coarse grids and small or flattened bodies, in which the rule above leaves too few voxels."""
 
+REGION_RULE = f"{CENTRAL_TRABECULAR.name} {CENTRAL_TRABECULAR.version}"
+"""The rule tried first: a calibration fitted with it holds for regions of it and of the relaxed one."""
+
 RULES: tuple[RegionRule, ...] = (CENTRAL_TRABECULAR, CENTRAL_TRABECULAR_RELAXED)
 """Tried in this order."""
 

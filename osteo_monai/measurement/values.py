@@ -34,7 +34,7 @@ class HUStatistics(_Value):
 class CalibrationUsed(_Value):
     """Calibration of HU to mg/cm3: density = slope * HU + intercept."""
 
-    method: Literal["physics", "registry", "phantom", "internal", "user"]
+    method: Literal["physics", "registry", "phantom", "internal", "user", "site"]
     slope: float
     intercept: float
     standard: MineralStandard
@@ -43,6 +43,12 @@ class CalibrationUsed(_Value):
     absolute_sd: float = 0.0
     """Standard deviation in mg/cm3 that does not shrink with the density (offset of the HU scale, marrow fat)."""
     note: str
+    slope_sd: float = 0.0
+    """Standard deviation in mg/cm3 per HU that grows with the distance from ``centre_hu``: the uncertain slope of a
+    fitted line."""
+    centre_hu: float = 0.0
+    verified: bool = True
+    """False for a line whose primary source was not checked."""
 
 
 class Density(_Value):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RadiographOptions,
         RegistryCalibration,
         ScreeningOptions,
+        SiteCalibration,
         UserCalibration,
     )
     from osteo_monai.screening.radiographs.pipeline import screen_radiographs
@@ -40,6 +41,7 @@ _MODULES = {
     "ScreeningModels": "models",
     "ScreeningOptions": "options",
     "ScreeningResult": "result",
+    "SiteCalibration": "options",
     "Study": "studies",
     "UserCalibration": "options",
     "find_screenable": "studies",
@@ -65,6 +67,7 @@ __all__ = [
     "ScreeningModels",
     "ScreeningOptions",
     "ScreeningResult",
+    "SiteCalibration",
     "Study",
     "UserCalibration",
     "find_screenable",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
+from osteo_monai.measurement.calibration.contrast import ContrastCorrection
 from osteo_monai.screening.gates.limits import DEFAULT_LIMITS, Limits
 from osteo_monai.utils.text import listed
 
@@ -17,6 +18,7 @@ __all__ = [
     "RadiographOptions",
     "RegistryCalibration",
     "ScreeningOptions",
+    "SiteCalibration",
     "UserCalibration",
 ]
 
@@ -92,8 +94,27 @@ class PhantomCalibration:
     path: Path
 
 
+@dataclass(frozen=True)
+class SiteCalibration:
+    """The line or internal method that was fitted to scans of known density of one scanner (docs/site_calibration.md).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from osteo_monai import ScreeningOptions, SiteCalibration
+        >>> type(ScreeningOptions(calibration=SiteCalibration(Path("site.json"))).calibration).__name__
+        'SiteCalibration'
+    """
+
+    path: Path
+
+
 Calibration: TypeAlias = (
-    PhysicsCalibration | InternalCalibration | RegistryCalibration | UserCalibration | PhantomCalibration
+    PhysicsCalibration
+    | InternalCalibration
+    | RegistryCalibration
+    | UserCalibration
+    | PhantomCalibration
+    | SiteCalibration
 )
 
 
@@ -109,9 +130,12 @@ class ScreeningOptions:
         kvp: tube voltage in kV if missing from the header; never overrides a header.
         limits: limits of the quality gates.
         texture: also compute texture of the trabecular regions (extra ``texture``).
+        contrast_correction: correction of an enhanced scan; raw and corrected density are both given.
+        classify_corrected: derive the class from the corrected density, if there is one. By default it follows from the
+            raw one: the spread of the correction between sites is not known.
 
     Raises:
-        ValueError: if levels are empty or repeated.
+        ValueError: if levels are empty or repeated, or a correction is missing that is to be classified.
 
     Example:
         >>> from osteo_monai import ScreeningOptions, VertebraLevel
@@ -125,11 +149,15 @@ class ScreeningOptions:
     kvp: float | None = None
     limits: Limits = DEFAULT_LIMITS
     texture: bool = False
+    contrast_correction: ContrastCorrection | None = None
+    classify_corrected: bool = False
 
     def __post_init__(self) -> None:
         if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):
             names = [str(level) for level in self.levels]
             raise ValueError(f"levels must contain at least one level and no duplicates, got {names}")
+        if self.classify_corrected and self.contrast_correction is None:
+            raise ValueError("contrast_correction must be given to classify the corrected density, got none")
 
 
 Fact: TypeAlias = Literal["age", "sex", "height", "weight"]

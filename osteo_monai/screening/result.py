@@ -1,6 +1,7 @@
 """The versioned screening result, from which JSON and reports are written."""
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
@@ -11,9 +12,9 @@ from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 from osteo_monai.utils.files import write_text
 
-RESULT_VERSION = "1.5"
-"""1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``, 1.5 ``texture``; older results lack
-them."""
+RESULT_VERSION = "1.6"
+"""1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``, 1.5 ``texture``, 1.6 ``tissues``,
+``contrast``, station and day of the acquisition; older results lack them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -21,6 +22,7 @@ __all__ = [
     "RESULT_VERSION",
     "AcquisitionFacts",
     "CalibrationUsed",
+    "ContrastCorrected",
     "Density",
     "FrozenDict",
     "HUStatistics",
@@ -37,6 +39,7 @@ __all__ = [
     "ScreeningResult",
     "TextureFeature",
     "TextureMeasurement",
+    "TissueValues",
 ]
 
 RiskModelName = Literal["chest_frontal", "lumbar_ap", "lumbar_lateral", "fused", "combined", "clinical"]
@@ -127,6 +130,31 @@ class TextureMeasurement(_Model):
     """Groups of features that are missing, with the reason."""
 
 
+class TissueValues(_Model):
+    """Median HU of tissues near the measured bodies; ``None`` if not found."""
+
+    air_hu: float | None = None
+    fat_hu: float | None = None
+    aorta_hu: float | None = None
+    aorta_certainty: float = 0.0
+    """0 to 1, that it is the aorta."""
+
+
+class ContrastCorrected(_Model):
+    """The density without the shift by contrast agent; the raw one is ``density`` of the result."""
+
+    density: Density
+    """Raw density minus the shift; the spread of the correction widens the interval."""
+    status: BoneStatus | None
+    """Class of this density."""
+    shift_mg_cm3: float
+    shift_sd_mg_cm3: float
+    aorta_hu: float
+    classified: bool
+    """Whether the class of the result is that of this density, at the request of the user."""
+    source: str
+
+
 class ModelUsed(_Model):
     """A bundle that was run, by name, version and checksum of its weights."""
 
@@ -165,6 +193,10 @@ class AcquisitionFacts(_Model):
     slice_thickness_mm: float | None
     manufacturer: str | None
     model: str | None
+    station: str | None = None
+    """Name of the machine within its site."""
+    acquired: date | None = None
+    """Day of the study."""
     contrast: str | None
     series_description: str | None
     age_years: float | None
@@ -282,6 +314,10 @@ class ScreeningResult(_Model):
     thresholds: DensityThresholds | None = None
     """Thresholds of the classes in use; ``None`` for radiographs and results before version 1.4."""
     calibration: CalibrationUsed | None = None
+    tissues: TissueValues | None = None
+    """Near the bodies, also of a study that was refused after segmentation."""
+    contrast: ContrastCorrected | None = None
+    """Beside the raw density, if a correction was requested and the scan is enhanced."""
     texture: tuple[TextureMeasurement, ...] = ()
     """Of the measured levels, if it was requested."""
     opinions: tuple[Opinion, ...] = ()

@@ -40,7 +40,18 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "probability_osteopenia",
     "probability_osteoporosis",
     "calibration",
+    "corrected_mg_cm3",
+    "corrected_interval_low",
+    "corrected_interval_high",
+    "corrected_status",
     "kvp",
+    "manufacturer",
+    "model",
+    "station",
+    "acquired",
+    "air_hu",
+    "fat_hu",
+    "aorta_hu",
     "view",
     "risk",
     "risk_low",
@@ -62,7 +73,8 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "folder",
 )
 """Columns of summary.csv; a column without a value is empty, never zero. ``opinions`` is agree, borderline or differ,
-the probabilities are those of the classifier. ``view`` to ``weight_kg`` are of radiographs: calibrated risks of
+the probabilities are those of the classifier. ``corrected`` columns are of the density without the shift by contrast
+agent, beside the raw one. ``view`` to ``weight_kg`` are of radiographs: calibrated risks of
 osteoporosis, 0 to 1, and the network output ``risk_score``; fused views are joined by a plus sign."""
 
 _OPINION_COLUMNS = {"hu_rule": "hu_rule", "density_regression": "regression", "classifier": "classifier"}
@@ -89,8 +101,29 @@ def _density_cells(result: ScreeningResult) -> Row:
         row["standard"] = result.density.standard.value
     if result.calibration is not None:
         row["calibration"] = result.calibration.method
-    if result.acquisition is not None:
-        row["kvp"] = result.acquisition.kvp
+    return row | _contrast_cells(result) | _scan_cells(result)
+
+
+def _contrast_cells(result: ScreeningResult) -> Row:
+    contrast = result.contrast
+    if contrast is None:
+        return {}
+    return {
+        "corrected_mg_cm3": round(contrast.density.mg_cm3, 1),
+        "corrected_interval_low": round(contrast.density.interval_low, 1),
+        "corrected_interval_high": round(contrast.density.interval_high, 1),
+        "corrected_status": None if contrast.status is None else contrast.status.value,
+    }
+
+
+def _scan_cells(result: ScreeningResult) -> Row:
+    row: Row = {}
+    if (scan := result.acquisition) is not None:
+        row |= {"kvp": scan.kvp, "manufacturer": scan.manufacturer, "model": scan.model, "station": scan.station}
+        row["acquired"] = None if scan.acquired is None else scan.acquired.isoformat()
+    if (tissues := result.tissues) is not None:
+        values = {"air_hu": tissues.air_hu, "fat_hu": tissues.fat_hu, "aorta_hu": tissues.aorta_hu}
+        row |= {name: None if hu is None else round(hu, 1) for name, hu in values.items()}
     return row
 
 

@@ -39,6 +39,7 @@ VERBS = [
     *(["manifest", verb] for verb in ("build", "split", "join", "validate", "describe", "segment")),
     *(["radiograph", verb] for verb in ("cross-validate", "fuse", "heat")),
     *(["risk", verb] for verb in ("calibrate", "train")),
+    *(["calibrate", verb] for verb in ("fit", "contrast", "check")),
     *(["bundle", verb] for verb in ("merge", "export", "train-sizes")),
 ]
 
@@ -74,7 +75,7 @@ def test_help_of_each_verb(words: list[str], capsys: pytest.CaptureFixture[str])
     assert "<str>" not in text  # each value has a name of its own
 
 
-@pytest.mark.parametrize("words", [[], ["virtual"], ["manifest"], ["radiograph"], ["risk"], ["bundle"]])
+@pytest.mark.parametrize("words", [[], ["virtual"], ["manifest"], ["radiograph"], ["risk"], ["calibrate"], ["bundle"]])
 def test_group_without_verb_shows_its_help_and_exits_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 2
     captured = capsys.readouterr()

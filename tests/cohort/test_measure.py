@@ -2,17 +2,24 @@
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from osteo_monai.cli.app import run
 from osteo_monai.cohort import measure_cohort, segment_cohort
-from osteo_monai.data import FACTS, read_predictions
-from osteo_monai.domain import BoneStatus, VertebraLevel
-from osteo_monai.errors import UnusableInputError
+from osteo_monai.cohort.scans import measure_scans, read_scans, write_scans
+from osteo_monai.data import FACTS, read_manifest, read_predictions
+from osteo_monai.domain import BoneStatus, ContrastPhase, VertebraLevel
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.measurement import calibrate
+from osteo_monai.measurement.calibration import Scanner, SiteFile, fit_regression, regression_rows
+from osteo_monai.measurement.region import REGION_RULE
+from osteo_monai.screening import SiteCalibration
 from osteo_monai.screening.ct.opinions import PICKHARDT_2013
 
 from ..screening.conftest import TRABECULAR_HU, MakeModels
@@ -109,3 +116,119 @@ def test_tables_have_the_facts_of_the_schema(tmp_path: Path, make_cohort: Callab
         known = {name: values[0] for name, values in predictions.facts.items()}
         assert set(facts) < set(known) <= set(FACTS)
         assert {name: known[name] for name in facts} == {name: str(value) for name, value in facts.items()}
+
+
+def site_file(folder: Path, **changes: Any) -> Path:
+    hu = np.linspace(50, 250, 30)
+    facts: dict[str, Any] = {
+        "program": "osteo-monai test",
+        "fitted": date(2026, 2, 1),
+        "scanner": Scanner(manufacturer="Philips", model="Brilliance 64"),
+        "kvp": 120.0,
+        "standard": "K2HPO4",
+        "contrast": "native",
+        "region": REGION_RULE,
+        "method": "line",
+        "regression": fit_regression(regression_rows(hu), 0.9 * hu - 5.0 + np.tile([2.0, -1.0, -1.0], 10)),
+        "scans": 30,
+        "subjects": 30,
+        "density_range": (35.0, 195.0),
+        "cross_validation": {"bias": 0.0},
+    }
+    path = folder / "site.json"
+    path.write_text(SiteFile(**(facts | changes)).model_dump_json())
+    return path
+
+
+def test_a_site_calibration_gives_the_density(
+    tmp_path: Path, make_cohort: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scanner = {"manufacturer": "Philips", "scanner": "Brilliance 64"}
+    others: list[dict[str, Any]] = [{"contrast_phase": "portal_venous"}, {"scanner": "iCT"}, {"kvp": 100.0}]
+    manifest = make_cohort({**scanner, "acquired": "2021-01-01"}, *({**scanner, **other} for other in others))
+    words = ["measure", str(manifest), "-o", str(tmp_path / "out"), "--source", "label"]
+    assert run([*words, "--calibration", f"site:{site_file(tmp_path)}"]) == 0
+    assert "Warning: 1 records: The scan is 1857 days away" in capsys.readouterr().out
+    (row,) = read_csv(tmp_path / "out" / "hu_line_bmd.csv")
+    assert row["model"] == "HU line of the site"
+    hu = (TRABECULAR_HU[L1] + TRABECULAR_HU[L2]) / 2
+    assert float(row["predicted_bmd_mg_cm3"]) == pytest.approx(0.9 * hu - 5.0, abs=2.0)
+    assert float(row["predicted_bmd_upper"]) - float(row["predicted_bmd_lower"]) < 10.0
+    reasons = {row["subject_id"]: row["reason"] for row in read_csv(tmp_path / "out" / "excluded.csv")}
+    assert "the scan is contrast-enhanced" in reasons["p1"]
+    assert "the scan is of Philips iCT" in reasons["p2"]
+    assert "the scan has 100 kVp" in reasons["p3"]
+
+
+def test_an_internal_site_calibration_uses_the_tissues(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
+    tissues = np.stack([np.full(30, -1000.0), np.linspace(40.0, 50.0, 30)], axis=1)
+    rows = regression_rows(np.linspace(50, 250, 30), tissues)
+    target = rows @ [-900.0, 40.0] + np.tile([2.0, -1.0, -1.0], 10)
+    file = site_file(
+        tmp_path, method="precalibrated", tissues=("air", "blood"), regression=fit_regression(rows, target)
+    )
+    manifest = make_cohort({"manufacturer": "Philips", "scanner": "Brilliance 64"})
+    done = measure_cohort(manifest, tmp_path / "out", source="label", calibration=SiteCalibration(file))
+    assert done.excluded == ()
+    (row,) = read_csv(tmp_path / "out" / "hu_line_bmd.csv")
+    hu = (TRABECULAR_HU[L1] + TRABECULAR_HU[L2]) / 2
+    assert float(row["predicted_bmd_mg_cm3"]) == pytest.approx(-900 + 940 * (hu + 1000) / 1045, abs=4.0)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ("registry:philips-ict", "--calibration must be physics or site:FILE, got 'registry:philips-ict'"),
+        ("site:none.json", "site calibration file 'none.json' cannot be read"),
+    ],
+)
+def test_a_calibration_that_does_not_serve_a_cohort_is_refused(
+    tmp_path: Path, make_cohort: Callable[..., Path], calibration: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["measure", str(make_cohort({})), "-o", str(tmp_path / "out"), "--source", "label"]
+    assert run([*words, "--calibration", calibration]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_site_calibration_of_another_standard_is_refused(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:
+    file = site_file(tmp_path, standard="hydroxyapatite")
+    with pytest.raises(ConfigError, match="must be in mg/cm3 K2HPO4, got mg/cm3 hydroxyapatite"):
+        measure_cohort(make_cohort({}), tmp_path / "out", source="label", calibration=SiteCalibration(file))
+
+
+def test_contrast_in_the_header_counts_where_the_aorta_was_not_found(
+    tmp_path: Path, make_cohort: Callable[..., Path], phantom_hu: NDArray[np.float32]
+) -> None:
+    level = np.where(phantom_hu > 100, phantom_hu, np.minimum(phantom_hu, -100.0)).astype(np.float32)  # no vessel
+    path = make_cohort({"contrast_phase": None}, {"contrast_phase": "unknown"}, {"contrast_phase": None}, hu=level)
+    (path.parent / "p0" / "ct.json").write_text(json.dumps({"Modality": "CT", "ContrastBolusAgent": "IOMERON"}))
+    scans, _ = measure_scans(read_manifest(path), path.parent, source="label")
+    assert [s.aorta_hu for s in scans] == [None] * 3
+    assert [s.enhanced for s in scans] == [True, False, False]
+    assert [s.phase for s in scans] == [ContrastPhase.UNKNOWN, None, None]
+
+
+def test_the_scans_of_a_manifest_are_measured_for_a_calibration(
+    tmp_path: Path, make_cohort: Callable[..., Path]
+) -> None:
+    path = make_cohort(
+        {"manufacturer": "Philips", "scanner": "iCT", "acquired": "2026-03-01"}, {"contrast_phase": None}, {}
+    )
+    (path.parent / "p2" / "labels.nii.gz").unlink()
+    manifest = read_manifest(path, check_files=False)
+    (first, second), reasons = measure_scans(manifest, path.parent, source="label")
+    assert first.hu == pytest.approx((TRABECULAR_HU[L1] + TRABECULAR_HU[L2]) / 2, abs=1.0)
+    assert (first.scanner.name, first.kvp, first.bmd_mg_cm3, first.acquired) == (
+        "Philips iCT",
+        120.0,
+        100.0,
+        date(2026, 3, 1),
+    )
+    assert first.tissues["air"] == pytest.approx(-1000, abs=2)
+    assert first.tissues["adipose"] == pytest.approx(-100, abs=2)
+    assert first.aorta_hu == pytest.approx(45, abs=2)
+    assert second.phase is ContrastPhase.NATIVE  # by the aorta
+    assert [image for image, _ in reasons] == ["p2/ct.nii.gz"]
+    write_scans(tmp_path / "scans.csv", [first, second])
+    assert [s.scanner for s in read_scans(tmp_path / "scans.csv")] == [first.scanner, second.scanner]
+    assert read_scans(tmp_path / "scans.csv")[0].tissues == pytest.approx(first.tissues, abs=1e-3)

@@ -45,7 +45,7 @@ def ct_slice(k: int, hu: NDArray[np.int16], uid: str = "1.2.826.0.1.3680043.8.49
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3", uid, "1.2.3.4"
     ds.Modality, ds.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.Manufacturer, ds.ManufacturerModelName, ds.ConvolutionKernel = "Philips", "Brilliance 64", "B"
-    ds.SeriesDescription, ds.KVP, ds.SliceThickness = "Abdomen native", 120, 2.5
+    ds.StationName, ds.SeriesDescription, ds.KVP, ds.SliceThickness = "CT1", "Abdomen native", 120, 2.5
     ds.PatientName, ds.PatientID, ds.PatientSex, ds.PatientAge = PATIENT_NAME, PATIENT_ID, "F", "055Y"
     ds.StudyDate, ds.PatientBirthDate, ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = "20200601", "", "1", 2, 100 - k
     ds.StudyTime = ds.AccessionNumber = ds.ReferringPhysicianName = ""

@@ -95,7 +95,7 @@ def test_good_series(make_series: Callable[..., Any], canonical_hu: NDArray[np.i
     assert scan.valid is None
     facts = scan.acquisition
     assert (facts.kvp, facts.kernel, facts.slice_thickness_mm, facts.contrast) == (120, "B", 2.5, None)
-    assert (facts.age_years, facts.sex, facts.manufacturer) == (55, Sex.FEMALE, "Philips")
+    assert (facts.age_years, facts.sex, facts.manufacturer, facts.station) == (55, Sex.FEMALE, "Philips", "CT1")
 
 
 def test_subfolders_and_strangers_are_searched_and_passed_over(

@@ -14,13 +14,15 @@ Z_90 = 1.6449
 def density(hu: float, calibration: CalibrationUsed) -> Density:
     """Return the density of ``hu`` (HU, of the trabecular region) with its 90 % interval.
 
-    The interval is +-1.645 times the root sum of squares of ``relative_sd`` times the density and ``absolute_sd``.
+    The interval is +-1.645 times the root sum of squares of ``relative_sd`` times the density, ``absolute_sd``, and
+    ``slope_sd`` times the distance from ``centre_hu``.
     Raises ``ValueError`` if ``hu`` is not finite.
     """
     if not math.isfinite(hu):
         raise ValueError(f"hu must be a finite number, got {hu}")
     value = calibration.slope * hu + calibration.intercept
-    half = Z_90 * math.hypot(calibration.relative_sd * value, calibration.absolute_sd)
+    of_slope = calibration.slope_sd * (hu - calibration.centre_hu)
+    half = Z_90 * math.hypot(calibration.relative_sd * value, calibration.absolute_sd, of_slope)
     return Density(mg_cm3=value, interval_low=value - half, interval_high=value + half, standard=calibration.standard)
 
 

@@ -148,4 +148,5 @@ def line_from_registry(line: RegistryLine, kvp: float, *, allow_unverified: bool
         relative_sd=ASYNCHRONOUS_RELATIVE_SD,
         absolute_sd=ABSOLUTE_SD_MG_CM3,
         note=f"Registry line {line.name} ({line.status}): {line.source}.",
+        verified=line.status == "verified",
     )

@@ -5,7 +5,7 @@ from osteo_monai.norms import NORM_AGES, NORM_NAME, NORM_STANDARD, DensityNorm, 
 from osteo_monai.reporting.ct.study import CTStudy
 from osteo_monai.reporting.section import Section
 from osteo_monai.reporting.wording import density_words, percentile_words
-from osteo_monai.screening.result import Density, ScreeningResult
+from osteo_monai.screening.result import ContrastCorrected, Density, ScreeningResult
 from osteo_monai.utils.text import listed
 
 __all__ = ["SECTION"]
@@ -19,17 +19,33 @@ def _values(study: CTStudy) -> dict[str, object] | None:
         return {"density": None}
     names = study.level_names
     percentile, percentile_note = _percentile(result, density)
+    contrast = result.contrast
+    # the class and its distances belong to one of the two densities
+    classified = density if contrast is None or not contrast.classified else contrast.density
     return {
+        "contrast": _contrast(contrast, thresholds),
         "density": density_words(density.mg_cm3, thresholds),
         "standard": density.standard,
         "interval": f"{density.interval_low:.1f} to {density.interval_high:.1f}",
         "levels": f"mean of {listed(names)}" if len(names) > 1 else study.single_level,
         "status": result.status or "none",
-        "distances": _distances(result, density, thresholds),
-        "status_note": _status_note(result.status, density, thresholds),
+        "distances": _distances(result, classified, thresholds),
+        "status_note": _status_note(result.status, classified, thresholds),
         "percentile": percentile,
         "percentile_note": percentile_note,
     }
+
+
+def _contrast(corrected: ContrastCorrected | None, thresholds: DensityThresholds | None) -> str:
+    """Return the corrected density in a sentence, and which density has the class; empty without a correction."""
+    if corrected is None:
+        return ""
+    value = corrected.density
+    return (
+        f"Not corrected for contrast agent. Corrected: {density_words(value.mg_cm3, thresholds)} mg/cm³ "
+        f"({value.interval_low:.1f} to {value.interval_high:.1f}), {corrected.status or 'no class'}. The class is "
+        f"that of the {'corrected' if corrected.classified else 'raw'} density."
+    )
 
 
 def _status_note(status: BoneStatus | None, density: Density, thresholds: DensityThresholds | None) -> str:
@@ -101,7 +117,7 @@ SECTION = Section(
   <div>
     <dt>Density{% if levels %}, {{ levels }}{% endif %}</dt>
     <dd class="value">{{ density }} <small>mg/cm³ {{ standard }}</small></dd>
-    <dd><p>90 % interval {{ interval }}</p></dd>
+    <dd><p>90 % interval {{ interval }}</p>{% if contrast %}<p>{{ contrast }}</p>{% endif %}</dd>
   </div>
   <div>
     <dt>Class by volumetric density</dt>

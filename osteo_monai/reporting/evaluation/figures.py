@@ -234,7 +234,7 @@ def agreement_figure(
     reference: Array,
     predicted: Array,
     agreement: Agreement,
-    thresholds: DensityThresholds,
+    thresholds: DensityThresholds | None,
     colour: str,
     notice: str = "",
 ) -> Figure:
@@ -243,7 +243,7 @@ def agreement_figure(
     Args:
         reference, predicted: (n,) mg/cm3.
         agreement: of the two.
-        thresholds: drawn into the scatter plot.
+        thresholds: drawn into the scatter plot; ``None`` for another mineral standard.
         colour: of the model.
         notice: printed above.
     """
@@ -253,7 +253,7 @@ def agreement_figure(
     low, high = (f(np.concatenate([reference, predicted])) for f in (np.min, np.max))
     margin = 0.04 * max(high - low, 1)
     ends = (low - margin, high + margin)
-    for cut in (thresholds.osteoporosis_below, thresholds.normal_above):
+    for cut in () if thresholds is None else (thresholds.osteoporosis_below, thresholds.normal_above):
         left.axvline(cut, color=RULE, lw=0.8, zorder=0)
         left.axhline(cut, color=RULE, lw=0.8, zorder=0)
     left.plot(ends, ends, color=INK, lw=1, label="identity", zorder=1)

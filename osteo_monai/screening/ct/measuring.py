@@ -1,8 +1,10 @@
 """The measuring step: trabecular regions, gates of the bodies, calibration, density of each level and their mean."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from osteo_monai.measurement.calibration import (
     density,
     mean_density,
     phantom_calibration,
+    read_site_file,
+    site_findings,
+    site_line,
     widened,
 )
 from osteo_monai.measurement.frame import body_frame
@@ -26,6 +31,7 @@ from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.measurement.texture import UNITS, LevelTexture, level_texture
 from osteo_monai.measurement.tissues import Surroundings
 from osteo_monai.screening.ct.bodies import shifted
+from osteo_monai.screening.ct.site_scan import corrected, site_scan
 from osteo_monai.screening.ct.steps import Checked, Located, Measured, Outlined, Selection, is_refused
 from osteo_monai.screening.gates.bodies import (
     BODY_GATES,
@@ -48,21 +54,23 @@ from osteo_monai.screening.gates.study import (
     calibration_not_possible,
 )
 from osteo_monai.screening.options import (
-    Calibration,
     InternalCalibration,
     PhantomCalibration,
     PhysicsCalibration,
     RegistryCalibration,
+    SiteCalibration,
     UserCalibration,
 )
 from osteo_monai.screening.result import (
     CalibrationUsed,
+    ContrastCorrected,
     Density,
     FrozenDict,
     HUStatistics,
     LevelMeasurement,
     TextureFeature,
     TextureMeasurement,
+    TissueValues,
 )
 
 SINGLE_LEVEL_SD_MG_CM3 = 4.0
@@ -92,15 +100,16 @@ def measure(checked: Checked, located: Located, outlined: Outlined) -> Measured:
     """Measure each body, leave out fractured and sclerotic ones, calibrate, and check the values."""
     limits = checked.options.limits
     bodies, selection, findings = _measure_bodies(checked, located, outlined)
+    around = _tissue_values([body.around for body in bodies.values()])
     if is_refused(checked.new(findings)):
-        return Measured((), None, None, None, checked.new(findings))
+        return Measured((), None, None, None, checked.new(findings), tissues=around)
     bodies = {level: body for level, body in bodies.items() if level in selection.levels}
     bodies, of_heights = _without_fractures(bodies, outlined.neighbours, checked.volume.spacing[2], limits)
     findings += of_heights
     calibration: CalibrationUsed | None = None
     if bodies:
         samples = next(iter(bodies.values())).around.calibration_samples()
-        calibration, of_calibration = _calibration_used(checked, samples)
+        calibration, of_calibration = _calibration_used(checked, samples, around)
         findings += of_calibration
     if calibration is not None and not selection.fixed:
         bodies, of_pair = _without_sclerosis(bodies, calibration, limits)
@@ -109,6 +118,7 @@ def measure(checked: Checked, located: Located, outlined: Outlined) -> Measured:
     regions: NDArray[np.bool_] | None = None
     levels: tuple[LevelMeasurement, ...] = ()
     mean: Density | None = None
+    contrast: ContrastCorrected | None = None
     if calibration is not None and bodies:
         slab, affine = outlined.slab, shifted(checked.volume.affine, outlined.slab.start)
         regions = np.zeros(checked.volume.hu.shape, dtype=bool)
@@ -121,9 +131,11 @@ def measure(checked: Checked, located: Located, outlined: Outlined) -> Measured:
         mean = mean_density([m.density for m in levels])
         if len(levels) == 1:
             mean = widened(mean, SINGLE_LEVEL_SD_MG_CM3)
+        contrast, of_contrast = corrected(checked, around, calibration, mean)
+        findings += of_contrast
     study = StudyFacts(selection.levels, tuple(bodies), tuple(m.density.mg_cm3 for m in levels))
     findings += run_gates(STUDY_GATES, study, limits)
-    return Measured(levels, regions, calibration, mean, checked.new(findings))
+    return Measured(levels, regions, calibration, mean, checked.new(findings), tissues=around, contrast=contrast)
 
 
 # --- bodies -------------------------------------------------------------------------------------------------------
@@ -152,7 +164,9 @@ def _measure_bodies(
         selection, kept = selection.after(level, run_gates(BODY_GATES, _body_facts(level, body, beside), limits))
         findings += kept
     if bodies:
-        findings += run_gates(TISSUE_GATES, _tissue_facts([body.around for body in bodies.values()]), limits)
+        around = _tissue_values([body.around for body in bodies.values()])
+        facts = TissueFacts(**around.model_dump(), corrected=checked.options.contrast_correction is not None)
+        findings += run_gates(TISSUE_GATES, facts, limits)
     return bodies, selection, findings
 
 
@@ -196,12 +210,14 @@ def _body_facts(level: VertebraLevel, body: Body, neighbour_sections_mm2: tuple[
     )
 
 
-def _tissue_facts(around: list[Surroundings]) -> TissueFacts:
+def _tissue_values(around: list[Surroundings]) -> TissueValues:
     """Take air and fat of the first body, which neighbours share, and the aorta where it is most certain."""
+    if not around:
+        return TissueValues()
     air, fat = around[0].air, around[0].fat
     aortas = [a.aorta for a in around if a.aorta is not None]
     aorta = max(aortas, key=lambda a: a.certainty, default=None)
-    return TissueFacts(
+    return TissueValues(
         air_hu=air.hu if air else None,
         fat_hu=fat.hu if fat else None,
         aorta_hu=aorta.hu if aorta else None,
@@ -259,25 +275,38 @@ def _without_sclerosis(
 
 
 def _calibration_used(
-    checked: Checked, samples: Mapping[str, TissueSample]
+    checked: Checked, samples: Mapping[str, TissueSample], around: TissueValues
 ) -> tuple[CalibrationUsed | None, list[Finding]]:
     """Calibrate by the method of the options; an unknown tube voltage is assumed for physics, with a wider interval."""
     options = checked.options
     assumed = checked.kvp is None and isinstance(options.calibration, PhysicsCalibration)
     kvp = options.limits[KVP_REFERENCE] if assumed else checked.kvp
+    of_site: Sequence[Finding] = ()
     try:
-        used = line_of(options.calibration, checked.volume, kvp, options.thresholds.standard, samples)
+        if isinstance(options.calibration, SiteCalibration):
+            used, of_site = _site_line_used(options.calibration.path, checked, samples, around)
+        else:
+            used = line_of(options.calibration, checked.volume, kvp, options.thresholds.standard, samples)
     except (ValueError, UnusableInputError) as error:
         return None, [calibration_not_possible(str(error))]
     if assumed:
         relative = math.hypot(used.relative_sd, UNKNOWN_KVP_RELATIVE_SD)
         note = f"{used.note} The tube voltage is unknown and {kvp:g} kVp was assumed."
         used = used.model_copy(update={"relative_sd": relative, "note": note})
-    return used, run_gates(CALIBRATION_GATES, CalibrationFacts(used, options.thresholds), options.limits)
+    findings = run_gates(CALIBRATION_GATES, CalibrationFacts(used, options.thresholds), options.limits)
+    return used, [*findings, *of_site]
+
+
+def _site_line_used(
+    path: Path, checked: Checked, samples: Mapping[str, TissueSample], around: TissueValues
+) -> tuple[CalibrationUsed, Sequence[Finding]]:
+    file, scan = read_site_file(path), site_scan(checked, around)
+    used = site_line(file, scan, samples, corrects_contrast=checked.options.contrast_correction is not None)
+    return used, site_findings(file, scan, date.today())
 
 
 def line_of(
-    method: Calibration,
+    method: PhysicsCalibration | InternalCalibration | PhantomCalibration | RegistryCalibration | UserCalibration,
     volume: CTVolume,
     kvp: float | None,
     standard: MineralStandard,

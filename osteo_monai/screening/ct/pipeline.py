@@ -185,6 +185,8 @@ def _result(steps: Steps, models: ScreeningModels, study: str, watch: Stopwatch)
         seconds=watch.seconds,
     )
     measured = steps.measured
+    if measured is not None:
+        result = result.model_copy(update={"tissues": measured.tissues})
     if steps.refused or measured is None or measured.density is None:
         return result
     value, standard = measured.density.mg_cm3, measured.density.standard
@@ -193,7 +195,10 @@ def _result(steps: Steps, models: ScreeningModels, study: str, watch: Stopwatch)
         "density": measured.density,
         "calibration": measured.calibration,
         "texture": measured.texture,
+        "contrast": measured.contrast,
     }
+    if measured.contrast is not None and measured.contrast.classified:
+        value = measured.contrast.density.mg_cm3
     if standard == thresholds.standard:
         update["status"] = thresholds.status(value, standard)
         update["thresholds_source"] = thresholds.source
@@ -218,6 +223,8 @@ def _acquisition(checked: Checked) -> AcquisitionFacts:
         slice_thickness_mm=scan.slice_thickness_mm,
         manufacturer=scan.manufacturer,
         model=scan.model,
+        station=scan.station,
+        acquired=scan.acquired,
         contrast=scan.contrast,
         series_description=scan.series_description,
         age_years=scan.age_years,

@@ -38,8 +38,16 @@ from osteo_monai.screening.gates.levels import (
 from osteo_monai.screening.gates.opinions import OPINION_GATES, OpinionFacts
 from osteo_monai.screening.gates.person import PATIENT_GATES, PatientFacts
 from osteo_monai.screening.models import OpinionModels, ScreeningModels
-from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions
-from osteo_monai.screening.result import CalibrationUsed, Density, LevelMeasurement, Opinion, TextureMeasurement
+from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions, SiteCalibration
+from osteo_monai.screening.result import (
+    CalibrationUsed,
+    ContrastCorrected,
+    Density,
+    LevelMeasurement,
+    Opinion,
+    TextureMeasurement,
+    TissueValues,
+)
 
 if TYPE_CHECKING:
     from osteo_monai.bundle import Bundle
@@ -131,6 +139,7 @@ def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
         kvp_in_header=scan.kvp,
         kvp_of_caller=options.kvp,
         by_physics=isinstance(options.calibration, PhysicsCalibration),
+        by_site=isinstance(options.calibration, SiteCalibration),
         kernel=scan.kernel,
         contrast=scan.contrast,
     )
@@ -292,6 +301,8 @@ class Measured:
         calibration: ``None`` if not possible or not reached.
         density: mean over the levels; ``None`` if there is none.
         texture: of the levels; empty if not requested.
+        tissues: near the bodies; ``None`` if no body was measured.
+        contrast: density without the shift by contrast agent; ``None`` if not requested or not possible.
     """
 
     levels: tuple[LevelMeasurement, ...]
@@ -300,6 +311,8 @@ class Measured:
     density: Density | None
     findings: tuple[Finding, ...]
     texture: tuple[TextureMeasurement, ...] = ()
+    tissues: TissueValues | None = None
+    contrast: ContrastCorrected | None = None
 
 
 # --- compare ------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class ImageFacts:
         kvp_in_header: tube voltage of the header in kV; ``None`` if unknown.
         kvp_of_caller: tube voltage given by the caller in kV, if any; used if the header has none.
         by_physics: the calibration is computed for the tube voltage; otherwise it is a line for one tube voltage.
+        by_site: the calibration is of the site, which refuses another tube voltage than its own.
         kernel, contrast: of the header.
     """
 
@@ -37,6 +38,7 @@ class ImageFacts:
     kvp_in_header: float | None = None
     kvp_of_caller: float | None = None
     by_physics: bool = True
+    by_site: bool = False
     kernel: str | None = None
     contrast: str | None = None
 
@@ -116,7 +118,7 @@ def tube_voltage(facts: ImageFacts, limits: Limits = DEFAULT_LIMITS) -> Finding 
     if not low <= kvp <= high:
         message = f"Tube voltage must be {low:g}-{high:g} kV to convert HU to density, got {kvp:g} kV."
         return refusal("kvp_out_of_range", message)
-    if abs(kvp - reference) > KVP_TOLERANCE:
+    if abs(kvp - reference) > KVP_TOLERANCE and not facts.by_site:
         consequence = (
             "the density was corrected by physics and has low confidence."
             if facts.by_physics
@@ -170,12 +172,14 @@ class TissueFacts:
         air_hu, fat_hu: median HU.
         aorta_hu: median HU of the aortic lumen beside a vertebra.
         aorta_certainty: 0 to 1, that it is the aorta.
+        corrected: the density is also given with a correction for contrast agent.
     """
 
     air_hu: float | None = None
     fat_hu: float | None = None
     aorta_hu: float | None = None
     aorta_certainty: float = 0.0
+    corrected: bool = False
 
 
 AIR_LOW = Limit("air_low", -1030.0, "HU", "Michalski 2020: air -1000 (-30/+20) HU")
@@ -220,7 +224,7 @@ AORTA_REFUSED_HU = Limit(
 
 
 def aorta_enhancement(facts: TissueFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | None:
-    """Warn of blood denser than native blood, refuse it beyond published shifts; nothing is corrected."""
+    """Warn of blood denser than native blood, refuse it beyond published shifts."""
     hu, enhanced, strong = facts.aorta_hu, limits[AORTA_ENHANCED_HU], limits[AORTA_REFUSED_HU]
     if hu is None or facts.aorta_certainty < limits[AORTA_CERTAINTY_MINIMUM] or not hu > enhanced:
         return None
@@ -230,9 +234,10 @@ def aorta_enhancement(facts: TissueFacts, limits: Limits = DEFAULT_LIMITS) -> Fi
             "is unknown."
         )
         return refusal("contrast_strong", message)
+    consequence = "is corrected in a second density only" if facts.corrected else "is not corrected"
     message = (
         f"The aorta measures {hu:.0f} HU (above {enhanced:g}): contrast agent is likely, which raises the density and "
-        "is not corrected."
+        f"{consequence}."
     )
     return warning("contrast_enhanced", message)
 

@@ -21,7 +21,7 @@ class CalibrationFacts:
 
 def calibration_verified(facts: CalibrationFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | None:
     """Warn of a scanner line whose source was not checked."""
-    if facts.calibration.method != "registry" or "unverified" not in facts.calibration.note:
+    if facts.calibration.verified:
         return None
     message = "The calibration line of this scanner was not verified in its primary source."
     return warning("calibration_unverified", message)

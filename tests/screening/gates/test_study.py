@@ -33,9 +33,9 @@ def line(**changes: Any) -> CalibrationFacts:
 
 
 def test_unverified_calibration_line_warns() -> None:
-    unverified = line(method="registry", note="Registry line x (unverified): y.")
+    unverified = line(method="registry", note="Registry line x.", verified=False)
     check(calibration_verified(unverified), "calibration_unverified", Severity.WARNING)
-    assert calibration_verified(line(method="registry", note="Registry line x (verified): y.")) is None
+    assert calibration_verified(line(method="registry", note="Not among the unverified lines.")) is None
     assert calibration_verified(line()) is None
 
 

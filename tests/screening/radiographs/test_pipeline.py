@@ -32,7 +32,7 @@ def test_chest_gives_a_calibrated_risk_with_heat_map_and_report(bundles: Path, t
     path = dicom(tmp_path / "chest.dcm", PatientAge="071Y", PatientSex="F")
     verdict, result = run(path, tmp_path / "out")
     assert verdict == "accepted"
-    assert (result.version, result.modality, result.study) == ("1.5", "radiograph", "chest.dcm")
+    assert (result.version, result.modality, result.study) == ("1.6", "radiograph", "chest.dcm")
     found = result.radiograph
     radiograph = read_radiograph(path)
     answer = load_bundle(CHEST_BUNDLE)(torch.from_numpy(radiograph.pixels)[None])
