@@ -36,12 +36,12 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 import osteo_monai
 from osteo_monai.cohort import labelled_centres
+from osteo_monai.cohort.overlap import OutlineOverlap, outline_overlap
 from osteo_monai.data import Manifest, Record, read_manifest, record_columns, write_manifest, write_predictions
 from osteo_monai.data.csv_tables import read_table, write_table
 from osteo_monai.domain import LEVEL_LABELS, OSTEOPOROSIS_T_SCORE, DensityThresholds, Severity, VertebraLevel
@@ -65,16 +65,6 @@ GRID_TOLERANCE_MM = 0.5
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """One outline and its label: Dice with a body, shares of the outline with a whole vertebra."""
-
-    level: str
-    dice: float | None = None
-    inside: float | None = None
-    in_other: float | None = None
-
-
-@dataclass(frozen=True)
 class Case:
     """One record with what the product made of it.
 
@@ -90,14 +80,14 @@ class Case:
     record: Record
     result: ScreeningResult
     naming: Identification | None = None
-    overlaps: tuple[Overlap, ...] = ()
+    overlaps: tuple[OutlineOverlap, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- one record ---------------------------------------------------------------------------------------------------
 
 
-def overlaps(outlines: Path, label: Path, kind: str | None) -> tuple[Overlap, ...]:
+def overlaps(outlines: Path, label: Path, kind: str | None) -> tuple[OutlineOverlap, ...]:
     """Compare the outlines with a label map on the same grid.
 
     Raises:
@@ -109,24 +99,8 @@ def overlaps(outlines: Path, label: Path, kind: str | None) -> tuple[Overlap, ..
     ends[:, :3] *= found.shape
     if found.shape != truth.shape or np.abs(ends @ (affine - true_affine).T).max() > GRID_TOLERANCE_MM:
         raise UnusableInputError(f"the label map must have the grid of the image, got shape {truth.shape}")
-    several = []
-    for number in np.unique(found[found > 0]):
-        if not (truth == number).any():
-            continue
-        level = next(str(name) for name, value in LEVEL_LABELS.items() if value == number)
-        several.append(overlap_of(found == number, truth, int(number), level, kind))
-    return tuple(several)
-
-
-def overlap_of(
-    outline: NDArray[np.bool_], truth: NDArray[np.uint8], number: int, level: str, kind: str | None
-) -> Overlap:
-    """Compare one outline with the label of its level: Dice with a body label, shares with a whole vertebra."""
-    own = truth == number
-    if kind != "vertebra":
-        return Overlap(level, dice=2.0 * float((outline & own).sum()) / float(outline.sum() + own.sum()))
-    other = np.isin(truth[outline], [value for value in LEVEL_LABELS.values() if value != number])
-    return Overlap(level, inside=float(own[outline].mean()), in_other=float(other.mean()))
+    shown = [level for level, number in LEVEL_LABELS.items() if (found == number).any() and (truth == number).any()]
+    return tuple(outline_overlap(found, truth, level, kind) for level in shown)
 
 
 def refusal_reason(result: ScreeningResult) -> str:
@@ -139,7 +113,7 @@ def compare(split: str, record: Record, base: Path, result: ScreeningResult, fol
     """Compare one result with the references of its record."""
     reasons: dict[str, str] = {}
     naming = None
-    shares: tuple[Overlap, ...] = ()
+    shares: tuple[OutlineOverlap, ...] = ()
     if result.density is None:
         reasons["density"] = refusal_reason(result)
     elif record.bmd_mg_cm3 is not None and record.bmd_standard != result.density.standard:
@@ -542,7 +516,7 @@ def publish(shown: Iterable[ResultTable], figures: Sequence[Path], options: argp
     from osteo_monai.reporting.drawing import Picture
 
     caption = "Reference and predicted density; Bland-Altman plot with bias and 95 % limits of agreement."
-    pictures = [Picture(f.read_text(encoding="utf-8"), "Agreement of densities", caption, 820) for f in figures]
+    pictures = [Picture(f.read_text(encoding="utf-8"), "OutlineOverlap of densities", caption, 820) for f in figures]
     methods = [
         f"Calibration {options.calibration}; levels named by the screening itself, unless a model says otherwise."
     ]

@@ -1,4 +1,4 @@
-"""Agreement of outlines with the labels of a record, by what these labels are, and its tables.
+"""OutlineOverlap of outlines with the labels of a record, by what these labels are, and its tables.
 
 A body outline is compared with a body label by Dice. Dice against a whole vertebra has no meaning: a perfect outline
 has 0.83, since the arch is not part of a body. There, the share of the outline inside its own vertebra and the share
@@ -33,8 +33,8 @@ BODY_RIM_MM = 4.0
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Agreement of one outline with its label.
+class OutlineOverlap:
+    """OutlineOverlap of one outline with its label.
 
     Attributes:
         level: of the body.
@@ -50,18 +50,18 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class RecordAgreement:
-    """Agreement of one level of a record; ``split``, ``subject`` and ``image`` are the columns of its tables."""
+class RecordOverlap:
+    """OutlineOverlap of one level of a record; ``split``, ``subject`` and ``image`` are the columns of its tables."""
 
     split: str
     subject: str
     image: str
-    agreement: Agreement
+    overlap: OutlineOverlap
 
 
-def agreement(
+def outline_overlap(
     predicted: NDArray[np.uint8], label: NDArray[np.uint8], level: VertebraLevel, label_kind: str | None
-) -> Agreement:
+) -> OutlineOverlap:
     """Compare one outline with a label map on the same grid; which have the level.
 
     Args:
@@ -79,10 +79,10 @@ def agreement(
     if label_kind != "vertebra":
         own = label == level.label
         both, sum_of_both = np.count_nonzero(outline & own), np.count_nonzero(outline) + np.count_nonzero(own)
-        return Agreement(level, dice=2.0 * float(both) / float(sum_of_both))
+        return OutlineOverlap(level, dice=2.0 * float(both) / float(sum_of_both))
     inside = label[outline]
     other = np.isin(inside, [number for number in LEVEL_LABELS.values() if number != level.label])
-    return Agreement(level, inside=float(np.mean(inside == level.label)), in_other=float(np.mean(other)))
+    return OutlineOverlap(level, inside=float(np.mean(inside == level.label)), in_other=float(np.mean(other)))
 
 
 def bodies_of_vertebrae(labels: NDArray[np.uint8], spacing_mm: Sequence[float]) -> NDArray[np.uint8]:
@@ -116,20 +116,20 @@ def bodies_of_vertebrae(labels: NDArray[np.uint8], spacing_mm: Sequence[float]) 
 # --- tables -------------------------------------------------------------------------------------------------------
 
 
-def write_agreement(folder: Path, scores: Sequence[RecordAgreement]) -> None:
+def write_overlaps(folder: Path, scores: Sequence[RecordOverlap]) -> None:
     """Write the tables of Dice, and those of the shares if a record has labels of whole vertebrae."""
     _write(folder / DICE_BY_RECORD_FILE, folder / DICE_FILE, scores, ("dice",))
-    if any(score.agreement.inside is not None for score in scores):
+    if any(score.overlap.inside is not None for score in scores):
         _write(folder / SHARES_BY_RECORD_FILE, folder / SHARES_FILE, scores, ("inside", "in_other"))
 
 
-def _write(by_record: Path, summary: Path, scores: Sequence[RecordAgreement], names: tuple[str, ...]) -> None:
+def _write(by_record: Path, summary: Path, scores: Sequence[RecordOverlap], names: tuple[str, ...]) -> None:
     """Write the values called ``names`` of each record, and their mean, SD and worst value by split and level."""
     rows = []
     groups: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for score in scores:
-        level = score.agreement.level
-        found: list[float | None] = [getattr(score.agreement, name) for name in names]
+        level = score.overlap.level
+        found: list[float | None] = [getattr(score.overlap, name) for name in names]
         values = tuple(value for value in found if value is not None)
         if len(values) < len(names):
             continue

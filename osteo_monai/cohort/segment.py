@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from osteo_monai.cohort.levels import locate_labelled
 from osteo_monai.cohort.overlap import (
-    Agreement,
-    RecordAgreement,
-    agreement,
+    OutlineOverlap,
+    RecordOverlap,
     bodies_of_vertebrae,
     mean_sd,
-    write_agreement,
+    outline_overlap,
+    write_overlaps,
 )
 from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
@@ -84,7 +84,7 @@ class _Outcome:
     """Outcome of one record: a reason if it is excluded, else the agreement of each level with ground truth."""
 
     reason: str | None = None
-    agreements: tuple[Agreement, ...] = ()
+    overlaps: tuple[OutlineOverlap, ...] = ()
     reused: bool = False
 
 
@@ -229,7 +229,7 @@ def _segment_record(job: _Job, base: Path, levels: tuple[VertebraLevel, ...], mo
         predicted, affine = read_label_map(job.target)
         check_grid(truth, predicted.shape, affine, "label")
         kind = job.record.label_kind
-        return _Outcome(agreements=tuple(agreement(predicted, truth[0], n, kind) for n in levels), reused=reused)
+        return _Outcome(overlaps=tuple(outline_overlap(predicted, truth[0], n, kind) for n in levels), reused=reused)
     except Exception as error:  # noqa: BLE001  # any error excludes one record, with a reason, and not the others
         return _Outcome(reason=exclusion_reason(job.record, error))
 
@@ -286,7 +286,7 @@ def _write_outputs(
     """Write excluded records, tables of agreement and the new manifest."""
     splits: dict[str, list[Record]] = {}
     excluded: list[tuple[str, str, str, str]] = []
-    scores: list[RecordAgreement] = []
+    scores: list[RecordOverlap] = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         if outcome.reason is not None:
             excluded.append((job.split, job.record.subject_id, image_name(job.record), outcome.reason))
@@ -294,9 +294,9 @@ def _write_outputs(
         with_map = job.record.model_copy(update={"segmentation": str(job.target.absolute())})
         splits.setdefault(job.split, []).append(with_map.moved(manifest_path.parent, output_path.parent))
         place = job.split, job.record.subject_id, image_name(job.record)
-        scores += [RecordAgreement(*place, of_level) for of_level in outcome.agreements]
+        scores += [RecordOverlap(*place, of_level) for of_level in outcome.overlaps]
     write_table(folder / EXCLUDED_FILE, ("cohort", "subject_id", "image", "reason"), excluded)
-    write_agreement(folder, scores)
+    write_overlaps(folder, scores)
     if not splits:
         first = f", such as: {excluded[0][3]}" if excluded else ""
         raise UnusableInputError(
@@ -317,12 +317,12 @@ def _write_outputs(
     )
 
 
-def _by_level(scores: Sequence[RecordAgreement], name: str) -> dict[VertebraLevel, tuple[float, float, int]]:
+def _by_level(scores: Sequence[RecordOverlap], name: str) -> dict[VertebraLevel, tuple[float, float, int]]:
     by_level: dict[VertebraLevel, list[float]] = {}
     for score in scores:
-        value: float | None = getattr(score.agreement, name)
+        value: float | None = getattr(score.overlap, name)
         if value is not None:
-            by_level.setdefault(score.agreement.level, []).append(value)
+            by_level.setdefault(score.overlap.level, []).append(value)
     return {level: mean_sd(values) for level, values in by_level.items()}
 
 

@@ -14,8 +14,8 @@ from osteo_monai.cohort.overlap import (
     DICE_BY_RECORD_FILE,
     SHARES_BY_RECORD_FILE,
     SHARES_FILE,
-    agreement,
     bodies_of_vertebrae,
+    outline_overlap,
 )
 from osteo_monai.cohort.records import ExcludedRecordError
 from osteo_monai.data import read_manifest
@@ -56,44 +56,44 @@ def test_a_perfect_body_has_dice_against_a_body_and_a_share_against_a_vertebra(
     bodies: NDArray[np.uint8], whole: NDArray[np.uint8]
 ) -> None:
     for kind in ("body", None):
-        same = agreement(bodies, bodies, L1, kind)
+        same = outline_overlap(bodies, bodies, L1, kind)
         assert (same.dice, same.inside, same.in_other) == (1.0, None, None)
-    perfect = agreement(bodies, whole, L1, "vertebra")
+    perfect = outline_overlap(bodies, whole, L1, "vertebra")
     assert (perfect.dice, perfect.inside, perfect.in_other) == (None, 1.0, 0.0)
-    dice = agreement(bodies, whole, L1, "body").dice
+    dice = outline_overlap(bodies, whole, L1, "body").dice
     assert dice is not None
     assert dice < 0.85  # of a perfect body
 
 
 def test_shares_add_up_to_what_is_in_a_vertebra(bodies: NDArray[np.uint8], whole: NDArray[np.uint8]) -> None:
     lower = np.roll(bodies, -8, axis=2)  # 16 of 36 mm: partly in its vertebra, in the disc, and in the one below
-    found = agreement(lower, whole, L1, "vertebra")
+    found = outline_overlap(lower, whole, L1, "vertebra")
     outline = lower == L1.label
     assert found.inside == pytest.approx(np.mean(whole[outline] == L1.label))
     assert found.in_other == pytest.approx(np.mean(whole[outline] == L2.label))
     assert found.inside is not None
     assert found.in_other is not None
     assert 0.1 < found.in_other < found.inside < 0.7
-    one_level_off = agreement(np.roll(bodies, -18, axis=2), whole, L1, "vertebra")
+    one_level_off = outline_overlap(np.roll(bodies, -18, axis=2), whole, L1, "vertebra")
     assert one_level_off.inside == 0.0
     assert one_level_off.in_other == pytest.approx(1.0)
 
 
 def test_ribs_are_no_vertebra(bodies: NDArray[np.uint8]) -> None:
-    found = agreement(bodies, np.full_like(bodies, 50), L1, "vertebra")
+    found = outline_overlap(bodies, np.full_like(bodies, 50), L1, "vertebra")
     assert (found.inside, found.in_other) == (0.0, 0.0)
 
 
 def test_an_empty_outline_is_excluded(bodies: NDArray[np.uint8]) -> None:
     with pytest.raises(ExcludedRecordError, match="L5 is not in the segmentation"):
-        agreement(bodies, bodies, VertebraLevel.L5, "body")
+        outline_overlap(bodies, bodies, VertebraLevel.L5, "body")
 
 
 @pytest.mark.parametrize("stretch", [0.85, 1.0, 1.25])
 def test_the_arch_is_removed(whole: NDArray[np.uint8], bodies: NDArray[np.uint8], stretch: float) -> None:
     found = bodies_of_vertebrae(whole, (stretch * SPACING,) * 3)
     for level in LEVELS:
-        assert agreement(found, bodies, level, "body").dice == pytest.approx(1.0, abs=0.08)
+        assert outline_overlap(found, bodies, level, "body").dice == pytest.approx(1.0, abs=0.08)
         moved = np.argwhere(found == level.label).mean(axis=0) - np.argwhere(bodies == level.label).mean(axis=0)
         assert np.linalg.norm(moved * SPACING * stretch) < 2.0
 
@@ -109,7 +109,7 @@ def test_bodies_of_a_real_scan(real_data: Path) -> None:
     found = bodies_of_vertebrae(whole, np.linalg.norm(affine[:3, :3], axis=0).tolist())
     for level, number in ((L1, 1), (L2, 2)):
         expected = np.where(truth == number, level.label, 0).astype(np.uint8)
-        dice = agreement(found, expected, level, "body").dice
+        dice = outline_overlap(found, expected, level, "body").dice
         assert dice is not None
         assert dice > 0.93
 
