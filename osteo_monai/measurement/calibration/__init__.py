@@ -5,7 +5,7 @@ for methods without a phantom, :func:`phantom_calibration` that for a phantom in
 """
 
 from osteo_monai.measurement.calibration.density import density, mean_density, widened
-from osteo_monai.measurement.calibration.internal import TissueSample, effective_energy, internal
+from osteo_monai.measurement.calibration.internal import TISSUES, TissueFit, TissueSample, fit_tissues, internal
 from osteo_monai.measurement.calibration.lines import (
     RegistryLine,
     line_from_registry,
@@ -27,13 +27,15 @@ from osteo_monai.measurement.calibration.phantom import (
 
 __all__ = [
     "MINDWAYS_MODEL_3",
+    "TISSUES",
     "Phantom",
     "PhantomFile",
     "RegistryLine",
+    "TissueFit",
     "TissueSample",
     "calibrate",
     "density",
-    "effective_energy",
+    "fit_tissues",
     "internal",
     "line_from_registry",
     "mean_density",
