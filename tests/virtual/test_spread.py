@@ -101,12 +101,12 @@ def test_scanners_are_drawn_and_nothing_else_changes() -> None:
 
 
 def test_cohort_has_the_spreads_in_its_truth(tmp_path: Path) -> None:
-    asked = recipe({"beam_sd": 0.092, "hardening_sd": 0.05}, population={"tissues": {"fat": 30.0}}, subjects=1)
-    (tmp_path / "recipe.json").write_text(asked.model_dump_json(exclude_unset=True))
+    wanted = recipe({"beam_sd": 0.092, "hardening_sd": 0.05}, population={"tissues": {"fat": 30.0}}, subjects=1)
+    (tmp_path / "recipe.json").write_text(wanted.model_dump_json(exclude_unset=True))
     manifest = make_cohort(tmp_path / "recipe.json", tmp_path / "cohort")
     (path,) = (manifest.parent).rglob("*_truth.json")
     protocol = json.loads(path.read_text())["protocol"]
-    (planned,) = plan_cohort(asked)[0].scans
+    (planned,) = plan_cohort(wanted)[0].scans
     assert isinstance(planned, ScanPlan)
     assert (protocol["beam"], protocol["hardening"]) == (planned.beam, planned.hardening)
     assert planned.beam != 1.0

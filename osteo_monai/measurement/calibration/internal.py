@@ -2,7 +2,8 @@
 
 Model: a tissue of ``h`` HU on an ideal scanner of effective energy E has ``water + gain * h``. People differ in ``h``,
 scanners in E, water and gain, each with an SD. The posterior is exact in water and gain and a sum over a grid of
-energies. Tissues move the HU scale; the energy, on which the slope depends, stays near its prior: 10 HU of fat are 9 keV.
+energies. Tissues move the HU scale; the energy, on which the slope depends, stays near its prior: 9 keV are 10 HU of
+fat.
 """
 
 import math
@@ -83,8 +84,8 @@ TISSUES: Mapping[str, TissueReference] = {
         -102.0,
         10.0,
         (-190.0, -30.0),
-        "reference interval -123 to -89 HU (PubMed 37296765, abstract); visceral -96.7 +- 8.6 HU in 45 men (abstract, CT "
-        "body fat indices of a young Midwestern population); composition: adipose tissue 3 of Woodard and White 1986, -100 HU",
+        "reference interval -123 to -89 HU (PubMed 37296765, abstract); visceral -96.7 +- 8.6 HU in 45 men (CT body "
+        "fat indices of a young Midwestern population, abstract); adipose tissue 3 of Woodard and White 1986: -100 HU",
     ),
     "muscle": TissueReference(
         46.0,
