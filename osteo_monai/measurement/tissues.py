@@ -21,9 +21,9 @@ FAT_WINDOW = (-190.0, -30.0)
 MUSCLE_WINDOW = (-10.0, 120.0)
 """Wide windows of fat and muscle, so that a shifted HU scale is detected and not cut off."""
 MODE_REACH_HU = 20.0
-"""Blocks this near to the most frequent HU are muscle; fat in the muscle lies below. Effect in real scans: 0 to 7 HU."""
+"""Blocks this near to the most frequent HU are muscle; fat inside lies below (0 to 7 HU in real scans)."""
 CORTICAL_STEP_MM = (1.1, 3.0)
-"""Largest pixel and slice distance that resolve the cortex of an arch: 892 HU in slices of 5 mm, 1085 to 1315 HU here."""
+"""Largest pixel and slice distance that resolve the cortex of an arch (1085 to 1315 HU; 892 HU at 5 mm)."""
 CORTICAL_HU = 500.0
 CORTICAL_PERCENTILE = 97.0
 METAL_HU = 2500.0

@@ -106,8 +106,8 @@ TISSUES: Mapping[str, TissueReference] = {
     ),
 }
 """Reference tissues. The SDs contain the spread of the scanners of these studies and are thus on the large side."""
-MUSCLE_ENHANCEMENT_HU = (10.0, 5.0)
-"""Mean and SD of the enhancement of muscle where the aorta is enhanced; project custom (0.3 to 0.6 mg/ml of iodine)."""
+MUSCLE_IODINE_MG_ML = (0.45, 0.25)
+"""Mean and SD of the iodine in muscle where the aorta is enhanced; project custom, 12 +- 6 HU at 120 kVp."""
 MIN_TISSUES = 2
 MIN_TISSUE_AREA_MM2 = 10.0
 DISAGREEMENT_LEVEL = 0.001
@@ -289,6 +289,7 @@ def _usable(tissues: Mapping[str, TissueSample]) -> tuple[tuple[str, ...], dict[
 
 def _model(names: Sequence[str], samples: Sequence[TissueSample], kvp: float | None) -> _Model:
     expected, sds = [], []
+    kev = energy.effective_energy(kvp or REFERENCE_KVP)
     for name, sample in zip(names, samples, strict=True):
         reference = TISSUES[name]
         by_energy = energy.tissue_hu_by_energy(name)
@@ -296,19 +297,21 @@ def _model(names: Sequence[str], samples: Sequence[TissueSample], kvp: float | N
         between = reference.sd
         living = by_energy * (reference.hu / icru) if reference.proportional else by_energy + reference.hu - icru
         if name == "muscle" and sample.enhanced:
-            living = living + MUSCLE_ENHANCEMENT_HU[0]
-            between = math.hypot(between, MUSCLE_ENHANCEMENT_HU[1])
+            mean, sd = MUSCLE_IODINE_MG_ML
+            per_mg = energy.hu_per_mg_iodine_by_energy()
+            living = living + mean * per_mg
+            between = math.hypot(between, sd * float(np.interp(kev, energy.ENERGIES_KEV, per_mg)))
         expected.append(living)
         sds.append(math.hypot(between, sample.standard_error))
-    per_mg = energy.hu_per_mg_by_energy(MineralStandard.K2HPO4)
-    at = float(np.interp(energy.effective_energy(kvp or REFERENCE_KVP), energy.ENERGIES_KEV, per_mg))
+    mineral = energy.hu_per_mg_by_energy(MineralStandard.K2HPO4)
+    at = float(np.interp(kev, energy.ENERGIES_KEV, mineral))
     doubt = UNKNOWN_KVP_RELATIVE_SD if kvp is None else 0.0 if kvp == REFERENCE_KVP else OTHER_KVP_SD
     return _Model(
         names=tuple(names),
         hu=np.array([sample.hu for sample in samples]),
         sd=np.array(sds),
         expected=np.stack(expected, axis=1),
-        log_contrast=np.log(per_mg / at),
+        log_contrast=np.log(mineral / at),
         contrast_sd=math.hypot(OTHER_SCANNER_SD, doubt),
     )
 
