@@ -20,6 +20,9 @@ UNKNOWN_KVP_RELATIVE_SD = 0.11
 """Physics against 120 kVp: 1.128 times the HU at 100 kVp, 0.912 times at 140 kVp; root mean square of both."""
 ABSOLUTE_SD_MG_CM3 = 3.0
 """Offset that no slope explains: phantomless bias of 3.0 mg/cm3 (PMC8844761), equal to 4 HU of water."""
+OTHER_KVP_ABSOLUTE_SD = 2.7
+"""Marrow fat costs more or less than at 120 kVp: density by water and mineral is 4.0 and 1.8 mg/cm3 too low at 80 and
+100 kVp and 1.5 too high at 140 kVp in marrow of equal parts red and yellow (ICRU 46); root mean square, mg/cm3."""
 WATER_SD_HU = 4.0
 """SD of the HU of water between scans: the 3.0 mg/cm3 above at 120 kVp."""
 HU_GAIN_SD = 0.01

@@ -20,6 +20,7 @@ from osteo_monai.imaging import effective_energy as energy
 from osteo_monai.measurement.calibration.accuracy import (
     HU_GAIN_SD,
     INTERNAL_RELATIVE_SD,
+    OTHER_KVP_ABSOLUTE_SD,
     OTHER_KVP_SD,
     OTHER_SCANNER_SD,
     REFERENCE_KVP,
@@ -198,7 +199,7 @@ def internal(
 ) -> CalibrationUsed:
     """Calibrate by the patient's own tissues; the line of :func:`fit_tissues` at the posterior of energy and HU scale.
 
-    The interval contains the posterior and 7.8 % that tissues do not show (:mod:`.accuracy`).
+    The interval contains the posterior, 7.8 % that tissues do not show, and away from 120 kVp the marrow fat.
     Arguments and errors as :func:`fit_tissues`.
     """
     standard = MineralStandard(standard)
@@ -223,7 +224,7 @@ def internal(
         intercept=intercept,
         standard=standard,
         relative_sd=math.hypot(INTERNAL_RELATIVE_SD, relative),
-        absolute_sd=absolute,
+        absolute_sd=absolute if kvp == REFERENCE_KVP else math.hypot(absolute, OTHER_KVP_ABSOLUTE_SD),
         note=note,
     )
 
