@@ -85,6 +85,19 @@ def test_fat_in_muscle_does_not_lower_its_hu(share: float) -> None:
     assert found.muscle.hu == pytest.approx(48.0, abs=4.0)
 
 
+def test_thin_layer_of_fat_is_not_sampled() -> None:
+    """Partial volume with muscle and skin raised it to -70 HU in a real scan of a thin person."""
+    torso = Torso()
+    x, y, _ = np.meshgrid(*(np.arange(n) for n in torso.hu.shape), indexing="ij", sparse=True)
+    x, y = x * SPACING[0] + torso.affine[0, 3], y * SPACING[1] + torso.affine[1, 3]
+    trunk = (x / 150) ** 2 + ((y - 30) / 105) ** 2
+    lean = np.broadcast_to((trunk < 0.89) | ((trunk > 0.98) & (trunk <= 1)), torso.hu.shape)
+    torso.hu[lean & (torso.hu < -50)] += 152.0
+    found = surroundings(torso.hu, torso.affine, torso.body)
+    assert found.fat is None
+    assert "adipose" not in found.calibration_samples()
+
+
 def test_cortex_of_the_arch_is_read_where_it_is_resolved() -> None:
     for spacing, present in (((0.8, 0.8, 2.0), True), (SPACING, False), ((0.8, 0.8, 5.0), False)):
         torso = Torso(spacing=spacing)
