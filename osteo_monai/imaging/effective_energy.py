@@ -1,6 +1,6 @@
 """Attenuation at one effective energy: what a CT spectrum does to HU, in a single number.
 
-The HU of tissues at a tube voltage equal those at one photon energy. For 12 spectra of 80 to 140 kVp (0 to 0.6 mm Cu,
+The HU of tissues at a tube voltage equal those at one photon energy. For 23 spectra of 80 to 140 kVp (0 to 0.6 mm Cu,
 0 to 40 cm of water) the energy that has the same HU per mg/cm3 of K2HPO4 gives the HU of fat, muscle, blood and marrow
 within 0.3 HU and of cortical bone within 1.2 HU (docs/calibration.md). Scanners of one tube voltage differ in
 filtration and detector, which is a difference of effective energy.
