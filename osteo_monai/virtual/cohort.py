@@ -36,6 +36,7 @@ from osteo_monai.virtual.person import STANDARD, Person, Variant, draw_person
 from osteo_monai.virtual.plan import RadiographPlan, ScanPlan, SubjectPlan, plan_cohort
 from osteo_monai.virtual.radiograph import RadiographProtocol, draw_protocol, project, usual_protocol
 from osteo_monai.virtual.recipe import CohortRecipe, Coverage, read_recipe
+from osteo_monai.virtual.spread import TissueSpread
 from osteo_monai.virtual.threads import one_thread, reserve_threads
 
 _L = VertebraLevel
@@ -66,8 +67,8 @@ def z_range(anatomy: Anatomy, coverage: Coverage, rng: np.random.Generator) -> t
     return float(rng.uniform(-110, -40)), float(top.centre[2] + 0.5 * top.height + rng.uniform(0, 12))
 
 
-def scan(anatomy: Anatomy, plan: ScanPlan) -> VirtualCT:
-    """Make one planned scan."""
+def scan(anatomy: Anatomy, plan: ScanPlan, tissues: TissueSpread | None = None) -> VirtualCT:
+    """Make one planned scan of a person whose tissues differ by ``tissues``."""
     rng = np.random.default_rng([plan.seed, 4])
     protocol = CTProtocol(
         kvp=plan.kvp,
@@ -80,13 +81,20 @@ def scan(anatomy: Anatomy, plan: ScanPlan) -> VirtualCT:
         phase=ContrastPhase(plan.phase),
         gain=plan.gain,
         offset_hu=plan.offset_hu,
+        beam=plan.beam,
+        hardening=plan.hardening,
     )
     centre = (float(rng.normal(0, 8)), float(rng.normal(0, 8)))
     if plan.field == "spine":  # a targeted reconstruction is centred on the bodies
         aim = 0.5 * (anatomy.vertebra(_L.L1).centre + anatomy.vertebra(_L.L2).centre) - anatomy.trunk_centre
         centre = (float(aim[0]) + 0.4 * centre[0], float(aim[1]) + 0.4 * centre[1])
     return acquire(
-        anatomy, protocol, z_range=z_range(anatomy, plan.coverage, rng), centre_xy=centre, seed=plan.seed % 2**31
+        anatomy,
+        protocol,
+        z_range=z_range(anatomy, plan.coverage, rng),
+        centre_xy=centre,
+        seed=plan.seed % 2**31,
+        tissues=tissues,
     )
 
 
@@ -301,8 +309,11 @@ def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
     """Write a marker of the cohort; return it and whether the same cohort was started before."""
     marker = output / ".unfinished.json"
     fields = recipe.model_dump(mode="json")
-    for holder, name in ((fields, "osteoporosis"), (fields["population"], "body_mass_index")):
-        if holder[name] is None:  # newer than cohorts that may be unfinished
+    newer: list[tuple[dict[str, Any], str, object]] = [(fields, "osteoporosis", None)]
+    newer += [(fields["population"], name, None) for name in ("body_mass_index", "tissues")]
+    newer += [(a, name, 0.0) for a in fields["acquisitions"] for name in ("beam_sd", "hardening_sd") if name in a]
+    for holder, name, default in newer:
+        if holder[name] == default:  # newer than cohorts that may be unfinished
             del holder[name]
     content = json.dumps({"version": __version__, "recipe": fields}, sort_keys=True)
     if marker.exists():
@@ -361,7 +372,7 @@ def _make_person(
             if isinstance(planned, RadiographPlan):
                 facts.append(_write_radiograph(anatomy, planned, areal, output, stem, formats))
                 continue
-            ct = scan(anatomy, planned)
+            ct = scan(anatomy, planned, plan.tissues)
             if report is not None:
                 report(anatomy.person, ct)
             facts.append(_write_scan(ct, areal, output, stem, formats))

@@ -1,6 +1,6 @@
 """CT of a virtual person: HU from attenuation at the tube voltage, then blur, noise and errors of the scanner."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from osteo_monai.domain import ContrastPhase, MineralStandard, VertebraLevel
+from osteo_monai.imaging import effective_energy as energy
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3, hu_per_mg_iodine, tissue_hu
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.virtual.anatomy import Anatomy, Palette
 from osteo_monai.virtual.canvas import Canvas
+from osteo_monai.virtual.spread import TissueSpread
 
 REFERENCE_KVP = 120.0
 """Tube voltage at which the densities of a person equal those of single-energy QCT."""
@@ -85,6 +87,8 @@ class CTProtocol:
         slice_step: distance between slices.
         pixel: in-plane pixel size; matrix: pixels along x and y.
         gain, offset_hu: error of the scanner: h HU are written as ``gain * (h + 1000) - 1000 + offset_hu``.
+        beam: HU per mg/cm3 of the scanner relative to the model of this tube voltage (its effective energy).
+        hardening: HU of bone at the spine relative to those of this energy (beam hardening, scatter).
     """
 
     kvp: float = REFERENCE_KVP
@@ -98,6 +102,8 @@ class CTProtocol:
     table: bool = True
     gain: float = field(default=1.0, repr=False)
     offset_hu: float = field(default=0.0, repr=False)
+    beam: float = field(default=1.0, repr=False)
+    hardening: float = field(default=1.0, repr=False)
 
 
 KERNEL_NAMES = {"soft": "B", "sharp": "YC"}
@@ -115,6 +121,8 @@ class CTPalette:
 
     Args:
         spread: SD in HU of a person's soft tissues about the textbook value.
+        tissues: differences between people of fat, muscle and blood, in place of ``spread``.
+        beam, hardening: see :class:`CTProtocol`.
         randomise: 0 for realistic HU, 1 for any HU: every tissue is drawn between its own value and one from its range
             in ``_RANDOM_HU``, and the contrast of bone by up to the factor 1.6. Networks trained on a wider range than
             reality do not depend on absolute HU (SynthSeg, Billot 2023). There is no truth in HU then.
@@ -125,6 +133,9 @@ class CTPalette:
     seed: int = 0
     spread: float = 6.0
     randomise: float = 0.0
+    tissues: TissueSpread | None = None
+    beam: float = 1.0
+    hardening: float = 1.0
     _cache: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,17 +144,22 @@ class CTPalette:
         # fatty livers
         if rng.random() < 0.2:
             self._shift["liver"] -= float(rng.uniform(10, 50))
+        if self.tissues is not None:
+            self._shift |= self.tissues.shifts(self.seed)
+        self._kev = None
+        if self.beam != 1.0:
+            self._kev = energy.effective_energy(self.kvp), energy.effective_energy(self.kvp, self.beam)
         self._lung = float(rng.uniform(-900, -780))
         self._oral = float(rng.uniform(100, 420))
         self._dose = float(rng.uniform(0.75, 1.3))
         standard = MineralStandard.K2HPO4
         fat = float(rng.uniform(0.35, 0.65))
-        marrow = {k: fat * tissue_hu("yellow_marrow", k) + (1 - fat) * tissue_hu("red_marrow", k)
-                  for k in (self.kvp, REFERENCE_KVP)}  # fmt: skip
-        self._slope = hu_per_mg_cm3(standard, self.kvp)
+        marrow, at_reference = (fat * hu("yellow_marrow") + (1 - fat) * hu("red_marrow")
+                                for hu in (self._hu, lambda name: tissue_hu(name, REFERENCE_KVP)))  # fmt: skip
+        self._slope = self.hardening * self._mineral(standard)
         # in single-energy QCT marrow fat counts as missing mineral: add it, then image at this voltage
         reference = hu_per_mg_cm3(standard, REFERENCE_KVP)
-        self._offset = marrow[self.kvp] - marrow[REFERENCE_KVP] / reference * self._slope
+        self._offset = self.hardening * marrow - at_reference / reference * self._slope
         self._offset += self._iodine("bone")
         if not 0.0 <= self.randomise <= 1.0:
             raise ValueError(f"randomise must be from 0 to 1, got {self.randomise}")
@@ -161,7 +177,23 @@ class CTPalette:
 
     def _iodine(self, name: str) -> float:
         amount = _IODINE_MG_ML[self.phase].get(name, 0.0)
-        return self._dose * amount * hu_per_mg_iodine(self.kvp) if amount else 0.0
+        if not amount:
+            return 0.0
+        per_mg = hu_per_mg_iodine(self.kvp) + self._by_beam(energy.hu_per_mg_iodine_by_energy)
+        return self._dose * amount * per_mg
+
+    def _by_beam(self, by_energy: Callable[[], NDArray[np.float64]]) -> float:
+        """Return the difference of a table by energy between this scanner and the model."""
+        if self._kev is None:
+            return 0.0
+        model, own = np.interp(self._kev, energy.ENERGIES_KEV, by_energy()).tolist()
+        return float(own - model)
+
+    def _hu(self, material: str) -> float:
+        return tissue_hu(material, self.kvp) + self._by_beam(lambda: energy.tissue_hu_by_energy(material))
+
+    def _mineral(self, standard: MineralStandard) -> float:
+        return hu_per_mg_cm3(standard, self.kvp) + self._by_beam(lambda: energy.hu_per_mg_by_energy(standard))
 
     def tissue(self, name: str) -> float:
         """Return the HU of a soft tissue, fluid or gas."""
@@ -173,7 +205,7 @@ class CTPalette:
             else:
                 material, above = _TISSUE[name]
                 shift = 0.0 if name == "air" else self._shift[name]
-                value = tissue_hu(material, self.kvp) + above + shift + self._iodine(name)
+                value = self._hu(material) + above + shift + self._iodine(name)
             self._cache[name] = value
         return self._cache[name]
 
@@ -183,7 +215,7 @@ class CTPalette:
 
     def mineral(self, density: float, standard: MineralStandard) -> float:
         """Return the HU of ``density`` mg/cm3 of a reference mineral in water, as in calibration phantoms."""
-        return density * hu_per_mg_cm3(standard, self.kvp)
+        return density * self._mineral(standard)
 
     def solid(self, name: str) -> float:
         """Return the HU of an implant material, before the scanner clips it."""
@@ -314,14 +346,23 @@ def acquire(
     centre_xy: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
     device: torch.device | str = "cpu",
+    tissues: TissueSpread | None = None,
 ) -> VirtualCT:
     """Scan a person between two heights (mm, in the frame of the anatomy).
 
     Args:
         centre_xy: offset of the field of view from the middle of the trunk, mm.
         seed: of the noise.
+        tissues: differences of this person's tissues, drawn from the seed of the anatomy.
     """
-    palette = CTPalette(protocol.kvp, protocol.phase, seed=anatomy.seed)
+    palette = CTPalette(
+        protocol.kvp,
+        protocol.phase,
+        seed=anatomy.seed,
+        tissues=tissues,
+        beam=protocol.beam,
+        hardening=protocol.hardening,
+    )
     hu, labels, affine = simulate(
         anatomy, palette, protocol, z_range=z_range, centre_xy=centre_xy, seed=seed, device=device
     )

@@ -19,7 +19,7 @@ from pydicom.uid import (
 from osteo_monai.domain import ContrastPhase, DensityThresholds, View
 from osteo_monai.utils.files import write_json, writing
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, VirtualCT
+from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, CTProtocol, VirtualCT
 from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.person import STANDARD
 from osteo_monai.virtual.radiograph import VirtualRadiograph
@@ -38,6 +38,8 @@ def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[
     error = (protocol.gain, protocol.offset_hu)
     key = f"osteo_monai/{subject_id}/{person.seed}/{protocol}/{grid}/{ct.seed}"
     key += f"/{error}" if error != (1.0, 0.0) else ""
+    differs = (protocol.beam, protocol.hardening, ct.palette.tissues)
+    key += f"/{differs}" if differs != (1.0, 1.0, None) else ""
     study, series, frame = (generate_uid(entropy_srcs=[key, part]) for part in ("study", "series", "frame"))
     nx, ny, nz = ct.hu.shape
     dx, dy, _ = (float(ct.affine[i, i]) for i in range(3))
@@ -120,6 +122,12 @@ def _person_truth(anatomy: Anatomy, areal: ArealDensity | None) -> dict[str, Any
     }
 
 
+def _scanner_truth(protocol: CTProtocol) -> dict[str, float]:
+    """Return the scanner's effective energy and beam hardening, if it differs from the model."""
+    own = {"beam": protocol.beam, "hardening": protocol.hardening}
+    return {} if set(own.values()) == {1.0} else own
+
+
 def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
     """Return the truth of a virtual person in a scan, for JSON; ``areal`` is ``None`` without DXA."""
     complete = set(ct.complete_levels)
@@ -146,6 +154,7 @@ def truth(ct: VirtualCT, areal: ArealDensity | None) -> dict[str, Any]:
             "phase": str(ct.protocol.phase),
             "gain": ct.protocol.gain,
             "offset_hu": ct.protocol.offset_hu,
+            **_scanner_truth(ct.protocol),
         },
     }
 

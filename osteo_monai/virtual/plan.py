@@ -34,7 +34,10 @@ from osteo_monai.virtual.recipe import (
     Range,
     Stratum,
 )
+from osteo_monai.virtual.spread import TissueSpread
 
+_MOST_SD = 2.5
+"""Limit of the effective energy of a scanner, in SD."""
 _MOST_ATTEMPTS = 1000
 """Number of redraws for ``class_counts`` after which these are refused as impossible."""
 
@@ -58,6 +61,8 @@ class ScanPlan(FrozenModel):
     field: FieldOfView = "trunk"
     gain: float = 1.0
     offset_hu: float = 0.0
+    beam: float = 1.0
+    hardening: float = 1.0
 
 
 class RadiographPlan(FrozenModel):
@@ -95,6 +100,8 @@ class SubjectPlan(FrozenModel):
     """Whether the T-score must be -2.5 or below; the person is redrawn until it is. ``None``: not fixed."""
     body_mass_index: tuple[float, float] | None = None
     """Mean and SD in kg/m2; default: :mod:`osteo_monai.virtual.person`."""
+    tissues: TissueSpread | None = None
+    """Differences of fat, muscle and blood; default: an SD of 6 HU of every tissue."""
 
 
 def plan_cohort(recipe: CohortRecipe) -> tuple[SubjectPlan, ...]:
@@ -135,6 +142,7 @@ def plan_cohort(recipe: CohortRecipe) -> tuple[SubjectPlan, ...]:
             scans=_scans(recipe, draws, i),
             osteoporosis=affected[i],
             body_mass_index=_population(recipe, affected[i]).body_mass_index,
+            tissues=_population(recipe, affected[i]).tissues,
         )
         for i in range(n)
     )
@@ -273,12 +281,15 @@ def _scans(recipe: CohortRecipe, draws: np.random.Generator, person: int) -> tup
             continue
         # a separate stream, so that people and splits do not depend on the fields of a scan
         gain, offset, *picks = np.random.Generator(np.random.PCG64([seed, 7])).random(2 + len(LISTABLE_FIELDS)).tolist()
+        beam, hardening = np.random.Generator(np.random.PCG64([seed, 8])).normal(0.0, 1.0, 2).tolist()
         scans.append(
             ScanPlan(
                 acquisition=chosen.name,
                 seed=seed,
                 gain=round(_within(chosen.gain, gain), 5),
                 offset_hu=round(_within(chosen.offset_hu, offset), 2),
+                beam=round(math.exp(chosen.beam_sd * min(max(beam, -_MOST_SD), _MOST_SD)), 4),
+                hardening=round(math.exp(chosen.hardening_sd * hardening), 4),
                 pixel=round(_within(chosen.pixel, where), 4),
                 noise_hu=round(_within(chosen.noise_hu, noise), 2),
                 matrix=(chosen.matrix, chosen.matrix),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from osteo_monai.domain import SPLIT_PATTERN, BoneStatus
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.virtual.person import MALE_FRACTION, MEAN_AGE, SD_AGE, Variant
+from osteo_monai.virtual.spread import TissueSpread
 
 Range = tuple[float, float]
 """Lower and upper limit of a value that is drawn uniformly for each scan; equal limits fix it."""
@@ -68,10 +69,13 @@ class Population(FrozenModel):
     strata: tuple[Stratum, ...] = ()
     body_mass_index: tuple[float, float] | None = None
     """Mean and SD in kg/m2; default: :mod:`osteo_monai.virtual.person`."""
+    tissues: TissueSpread | None = None
+    """Differences of fat, muscle and blood between people; default: an SD of 6 HU of every tissue. ``{}`` has the
+    published spreads of :class:`osteo_monai.virtual.spread.TissueSpread`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.strata and (others := sorted(self.model_fields_set - {"strata"})):
+        if self.strata and (others := sorted(self.model_fields_set - {"strata", "tissues"})):
             raise ValueError(f"strata fix age and sex and must not be combined with {', '.join(others)}")
         if self.age_min > self.age_max:
             raise ValueError(f"age_min must not exceed age_max, got {self.age_min} and {self.age_max} years")
@@ -107,6 +111,12 @@ class AcquisitionRecipe(FrozenModel):
     """Error of the scanner: a value of h HU is written as ``gain * (h + 1000) - 1000 + offset_hu``. One per cent is
     10 HU in water and about 12 HU in trabecular bone."""
     offset_hu: Range = (0.0, 0.0)
+    beam_sd: float = Field(default=0.0, ge=0, le=0.2)
+    """Relative SD of the HU per mg/cm3 between scanners of one tube voltage: each scan has its own effective energy.
+    Published: 0.092 (Skornitzke 2022, another scanner)."""
+    hardening_sd: float = Field(default=0.0, ge=0, le=0.2)
+    """Relative SD of the HU of bone at the spine that other tissues do not show (beam hardening, scatter). Published:
+    0.078 to 0.080 for one scanner (Kaesmacher 2017, internal and asynchronous calibration)."""
     coverage: Coverage = "chest"
     """``chest`` ends below L2, ``abdomen`` extends from T11 to the sacrum, ``thoracolumbar`` from T8 to the sacrum;
     ``l1_l2`` is a slab from just above the body of L1 to just below that of L2."""

@@ -13,8 +13,6 @@ from osteo_monai.measurement.calibration import (
     MINDWAYS_MODEL_3,
     Phantom,
     RegistryLine,
-    TissueSample,
-    effective_energy,
     line_from_registry,
     phantom_fit,
     registry_lines,
@@ -207,75 +205,6 @@ class TestPhantom:
             rod_medians(hu, rods)
         with pytest.raises(ValueError, match="shape of hu"):
             rod_medians(hu, rods[:2])
-
-
-def _tissues(kev: float, names: tuple[str, ...], gain: float = 1.0, offset: float = 0.0) -> dict[str, TissueSample]:
-    """The HU of tissues in a scan at one energy, on a scale that may be off."""
-    energy = np.array([kev])
-    water = attenuation.mass_attenuation("water", energy)[0]
-    found = {}
-    for name in names:
-        mu = attenuation.MATERIALS[name].density * attenuation.mass_attenuation(name, energy)[0]
-        found[name] = TissueSample(gain * 1000 * (mu / water - 1) + offset, 200.0)
-    return found
-
-
-SOFT = ("air", "adipose", "blood", "muscle")
-
-
-class TestInternal:
-    @pytest.mark.parametrize("kev", [62.0, 68.5, 75.0])
-    def test_known_energy_is_recovered(self, kev: float) -> None:
-        fit = effective_energy(_tissues(kev, SOFT))
-        assert fit.kev == kev
-        assert fit.r2 == pytest.approx(1.0)
-        assert fit.offset == pytest.approx(-1000, abs=1)
-
-    def test_bone_joins_where_it_lies_in_its_window(self) -> None:
-        fit = effective_energy(_tissues(75.0, (*SOFT, "cortical_bone")))  # 1431 HU
-        assert fit.kev == 75.0
-        assert "cortical_bone" in fit.tissues
-        assert "cortical_bone" not in effective_energy(_tissues(70.0, (*SOFT, "cortical_bone"))).tissues  # 1559 HU
-
-    def test_line_is_physics_at_that_energy(self) -> None:
-        # 70 keV: K2HPO4 1.346 HU per mg/cm3.
-        line = calibrate("internal", kvp=None, tissues=_tissues(70.0, SOFT))
-        assert line.slope == pytest.approx(1 / 1.346, rel=2e-3)
-        assert line.intercept == pytest.approx(0.0, abs=0.01)
-        assert "70 keV" in line.note
-        assert line.relative_sd > 0.078
-
-    def test_scale_that_is_off_is_taken_out(self) -> None:
-        # A scanner that reads 1.5 % too little and 6 HU too low: water is at -6 HU.
-        line = calibrate("internal", kvp=120, tissues=_tissues(70.0, SOFT, gain=0.985, offset=-6.0))
-        hu_of_100 = 0.985 * 134.6 - 6.0
-        assert density(hu_of_100, line).mg_cm3 == pytest.approx(100.0, abs=0.5)
-
-    def test_hydroxyapatite(self) -> None:
-        line = calibrate("internal", kvp=None, standard=HA, tissues=_tissues(70.0, SOFT))
-        assert line.standard is HA
-        assert line.slope == pytest.approx(1 / 1.31, rel=0.02)
-
-    def test_three_usable_tissues_are_needed(self) -> None:
-        tissues = _tissues(70.0, SOFT)
-        tissues["blood"] = TissueSample(56.0, 9.9)  # under 10 mm2
-        assert "blood" not in effective_energy(tissues).tissues
-        tissues["muscle"] = TissueSample(90.0, 200.0)  # outside its window
-        with pytest.raises(ValueError, match=r"at least 3 samples .* got 2 \(air, adipose\)"):
-            effective_energy(tissues)
-
-    def test_energy_that_no_scan_has_is_refused(self) -> None:
-        tissues = _tissues(70.0, SOFT)
-        # As for photons of 150 keV: fat nearly as dense as its mass.
-        tissues["adipose"] = TissueSample(-72.0, 200.0)
-        tissues["muscle"] = TissueSample(30.0, 200.0)
-        tissues["blood"] = TissueSample(30.0, 200.0)
-        with pytest.raises(ValueError, match="effective energy of 40 to 110 keV"):
-            effective_energy(tissues)
-
-    def test_unknown_tissue_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="got bone$"):
-            effective_energy({"bone": TissueSample(1000, 100)})
 
 
 def test_mean_over_levels_shares_the_calibrations_error() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from osteo_monai.measurement import body_frame
 from osteo_monai.measurement.tissues import dense_volume_cm3, find_aorta, metal_volume_mm3, surroundings
@@ -60,7 +61,54 @@ def test_tissues_are_read_where_they_are(native: Torso) -> None:
     assert found.muscle.hu == pytest.approx(48, abs=3)
     assert found.fat is found.subcutaneous_fat
     assert min(t.area_mm2 for t in found.calibration_samples().values()) >= 100
-    assert set(found.calibration_samples()) == {"air", "adipose", "muscle", "blood"}
+    samples = found.calibration_samples()
+    assert set(samples) == {"air", "adipose", "muscle", "blood"}
+    assert all(0 < t.sd < 15 for t in samples.values())  # noise of 12 HU, less in a block
+    assert not samples["muscle"].enhanced
+    assert samples["blood"].centre_mm is not None
+    assert samples["blood"].centre_mm[:2] == pytest.approx(AORTA, abs=3.0)
+    assert samples["muscle"].centre_mm is not None
+    assert samples["muscle"].centre_mm[1] < -30.0
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_fat_in_muscle_does_not_lower_its_hu(share: float) -> None:
+    """Strands of fat lower the median by 5 HU and more."""
+    torso = Torso(noise=12.0, spacing=(1.0, 1.0, 2.0))
+    field = np.random.default_rng(3).normal(size=torso.hu.shape)
+    field = ndimage.gaussian_filter(field, (3.0, 3.0, 1.5))
+    muscle = (torso.hu > 0) & (torso.hu < 96) & ~torso.body
+    fatty = muscle & (field > np.quantile(field, 1 - share))
+    torso.hu[fatty] -= 30.0
+    found = surroundings(torso.hu, torso.affine, torso.body)
+    assert found.muscle is not None
+    assert found.muscle.hu == pytest.approx(48.0, abs=4.0)
+
+
+def test_thin_layer_of_fat_is_not_sampled() -> None:
+    """Partial volume with muscle and skin raised it to -70 HU in a real scan of a thin person."""
+    torso = Torso()
+    x, y, _ = np.meshgrid(*(np.arange(n) for n in torso.hu.shape), indexing="ij", sparse=True)
+    x, y = x * SPACING[0] + torso.affine[0, 3], y * SPACING[1] + torso.affine[1, 3]
+    trunk = (x / 150) ** 2 + ((y - 30) / 105) ** 2
+    lean = np.broadcast_to((trunk < 0.89) | ((trunk > 0.98) & (trunk <= 1)), torso.hu.shape)
+    torso.hu[lean & (torso.hu < -50)] += 152.0
+    found = surroundings(torso.hu, torso.affine, torso.body)
+    assert found.fat is None
+    assert "adipose" not in found.calibration_samples()
+
+
+def test_cortex_of_the_arch_is_read_where_it_is_resolved() -> None:
+    for spacing, present in (((0.8, 0.8, 2.0), True), (SPACING, False), ((0.8, 0.8, 5.0), False)):
+        torso = Torso(spacing=spacing)
+        world = np.indices(torso.hu.shape).reshape(3, -1).T @ torso.affine[:3, :3].T + torso.affine[:3, 3]
+        x, y = world[:, 0].reshape(torso.hu.shape), world[:, 1].reshape(torso.hu.shape)
+        torso.hu[(abs(x) < 12) & (y < -22) & (y > -32)] = 1180.0
+        found = surroundings(torso.hu, torso.affine, torso.body)
+        assert (found.cortical_bone is not None) is present
+        if found.cortical_bone is not None:
+            assert found.cortical_bone.hu == pytest.approx(1180.0, abs=5.0)
+            assert "cortical_bone" not in found.calibration_samples()
 
 
 @pytest.mark.parametrize(("blood", "enhanced"), [(45.0, False), (150.0, True), (320.0, True)])
@@ -75,6 +123,7 @@ def test_aorta_is_found_with_and_without_contrast(blood: float, enhanced: bool) 
     assert aorta.certainty > 0.5
     samples = surroundings(torso.hu, torso.affine, torso.body).calibration_samples()
     assert ("blood" in samples) is not enhanced
+    assert samples["muscle"].enhanced is enhanced
 
 
 def test_noise_of_a_sharp_kernel_shifts_nothing() -> None:

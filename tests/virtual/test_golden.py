@@ -29,8 +29,11 @@ def digest(*parts: object) -> str:
 
 
 def serialised(plan: SubjectPlan) -> str:
-    """Return a plan as JSON with sorted variants, which are a set."""
+    """Return a plan as JSON with sorted variants, which are a set, and without newer fields at their defaults."""
     fields = plan.model_dump(mode="json")
+    assert fields.pop("tissues") is None
+    for planned in fields["scans"]:
+        assert (planned.pop("beam", 1.0), planned.pop("hardening", 1.0)) == (1.0, 1.0)
     return json.dumps({**fields, "variants": sorted(fields["variants"])}, sort_keys=True)
 
 

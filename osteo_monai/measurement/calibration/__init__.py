@@ -12,7 +12,7 @@ from osteo_monai.measurement.calibration.contrast import (
     read_contrast_correction,
 )
 from osteo_monai.measurement.calibration.density import density, mean_density, widened
-from osteo_monai.measurement.calibration.internal import TissueSample, effective_energy, internal
+from osteo_monai.measurement.calibration.internal import TISSUES, TissueFit, TissueSample, fit_tissues, internal
 from osteo_monai.measurement.calibration.lines import (
     RegistryLine,
     line_from_registry,
@@ -45,6 +45,7 @@ from osteo_monai.measurement.calibration.site import (
 __all__ = [
     "MINDWAYS_MODEL_3",
     "PUBLISHED_CONTRAST",
+    "TISSUES",
     "AlongHU",
     "ContrastCorrection",
     "Phantom",
@@ -54,12 +55,13 @@ __all__ = [
     "Scanner",
     "SiteFile",
     "SiteScan",
+    "TissueFit",
     "TissueSample",
     "calibrate",
     "contrast_shift",
     "density",
-    "effective_energy",
     "fit_regression",
+    "fit_tissues",
     "internal",
     "line_from_registry",
     "mean_density",

@@ -16,12 +16,12 @@ from osteo_monai.measurement.calibration.accuracy import (
     ASYNCHRONOUS_RELATIVE_SD,
     OTHER_KVP_SD,
     OTHER_SCANNER_SD,
+    REFERENCE_KVP,
 )
 from osteo_monai.measurement.values import CalibrationUsed
 
 USER_SLOPE_RANGE = (0.45, 0.95)
 """Slope in mg/cm3 per HU that a user line may have at 120 kVp: 0.66 to 0.80 by physics at 65 to 75 keV, with margin."""
-REFERENCE_KVP = 120.0
 
 
 class RegistryLine(BaseModel):

@@ -30,7 +30,8 @@ def calibrate(
     Args:
         method: ``physics`` (needs ``kvp``), ``user`` (``slope``, ``intercept``), ``registry`` (``registry_name``) or
             ``internal`` (``tissues``).
-        kvp: tube voltage. ``None`` (unknown) is refused by ``physics`` and by ``registry``, which depend on it.
+        kvp: tube voltage. ``None`` (unknown) is refused by ``physics`` and by ``registry``, which depend on it; for
+            ``internal`` it is 120 kVp with a wider prior.
         standard: the mineral that the density is expressed in. A registry line has its own.
         allow_unverified: use a registry line whose primary source was not verified.
 
@@ -45,7 +46,7 @@ def calibrate(
         name = _given("registry_name", registry_name, method)
         return registry(name, _given("kvp", kvp, method), allow_unverified=allow_unverified)
     if method == "internal":
-        return internal(_given("tissues", tissues, method), standard)
+        return internal(_given("tissues", tissues, method), standard, kvp)
     raise ValueError(f"method must be physics, registry, internal or user, got {method!r}")
 
 

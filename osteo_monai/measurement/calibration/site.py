@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 from osteo_monai.domain import KVP_TOLERANCE, Finding, MineralStandard, Severity
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.measurement.calibration.accuracy import OTHER_SCANNER_SD
-from osteo_monai.measurement.calibration.internal import TISSUE_WINDOWS, TissueSample
+from osteo_monai.measurement.calibration.internal import TISSUES, TissueSample
 from osteo_monai.measurement.calibration.regression import Regression
 from osteo_monai.measurement.values import CalibrationUsed
 from osteo_monai.utils.frozen import FrozenDict
@@ -116,9 +116,9 @@ class SiteFile(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        unknown = set(self.tissues) - set(TISSUE_WINDOWS)
+        unknown = set(self.tissues) - set(TISSUES)
         if unknown or len(set(self.tissues)) < len(self.tissues):
-            raise ValueError(f"tissues must be different ones of {', '.join(TISSUE_WINDOWS)}")
+            raise ValueError(f"tissues must be different ones of {', '.join(TISSUES)}")
         if (self.method == "precalibrated") != (len(self.tissues) >= 2):
             raise ValueError("tissues must be two or more for precalibrated, and none for line")
         if len(self.regression.coefficients) != (len(self.tissues) or 2):

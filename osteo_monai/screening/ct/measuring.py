@@ -24,6 +24,7 @@ from osteo_monai.measurement.calibration import (
     site_line,
     widened,
 )
+from osteo_monai.measurement.calibration.accuracy import UNKNOWN_KVP_RELATIVE_SD
 from osteo_monai.measurement.frame import body_frame
 from osteo_monai.measurement.hu_statistics import hu_statistics
 from osteo_monai.measurement.region import Region, trabecular_region
@@ -75,8 +76,6 @@ from osteo_monai.screening.result import (
 
 SINGLE_LEVEL_SD_MG_CM3 = 4.0
 """SD of one level against the mean of L1 and L2; project custom: in adults they differ by about 8 mg/cm3 (SD)."""
-UNKNOWN_KVP_RELATIVE_SD = 0.11
-"""Physics against 120 kVp: 1.128 times the HU at 100 kVp, 0.912 times at 140 kVp; root mean square of both."""
 
 
 @dataclass(frozen=True, eq=False)
