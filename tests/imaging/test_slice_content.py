@@ -146,6 +146,17 @@ def test_a_phantom_under_a_part_of_the_body_is_no_foreign_slice(make_series: Cal
     assert read_ct(make_series(hu=hu)).findings == ()
 
 
+def test_bodies_of_a_phantom_that_repeat_in_an_equal_surrounding_are_in_order(make_series: Callable[..., Path]) -> None:
+    random = np.random.default_rng(2)
+    hu = np.full((61, 96, 96), -1000.0)
+    hu[:, 20:76, 14:82] = 40
+    for first in (8, 24, 40):
+        hu[first : first + 10, 40:60, 36:60] = 400  # two plates and what is between them
+        hu[first + 1 : first + 9, 43:57, 39:57] = 150
+    hu += random.normal(0, 5, hu.shape)
+    assert read_ct(make_series(hu=hu.round().astype(np.int16))).findings == ()
+
+
 def test_air_beyond_both_ends_is_no_reason(make_series: Callable[..., Path]) -> None:
     hu = trunk(5)
     air = np.random.default_rng(0).normal(-1000, 5, hu[:3].shape)
