@@ -194,7 +194,7 @@ def _gradual(copies: NDArray[np.float32]) -> bool:
         float(np.median([np.median(_changes(a, b)) for a, b in zip(copies, copies[step:], strict=False)]))
         for step in (2, 8)
     )
-    return far > GRADUAL_ABOVE * near
+    return far > GRADUAL_ABOVE * max(near, MIN_STEP_HU)
 
 
 def _out_of_place(foreign: int, count: int) -> Finding:

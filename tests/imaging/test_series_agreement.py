@@ -209,3 +209,20 @@ def test_a_rescale_of_each_slice_that_keeps_the_tissue_warns(
     volume = read_ct(make_series(rescaled(slices, 0.5, -1000, convert=True)))
     assert [(f.code, f.severity) for f in volume.findings] == [("mixed_rescale", Severity.WARNING)]
     np.testing.assert_array_equal(volume.hu, canonical_hu)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "other"),
+    [("NONCONTRAST 2mm", "CECT 2mm"), ("Abdomen sans injection", "Abdomen 2.0"), ("Abdomen 2.0", "TAP injecté")],
+    ids=["native-and-enhanced", "native-and-unknown", "unknown-and-enhanced"],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_native_is_preferred_to_unknown_and_unknown_to_enhanced(
+    make_series: SeriesMaker, chosen: str, other: str, first: bool
+) -> None:
+    def described(text: str) -> Change:
+        return later(0, SeriesDescription=text, SpecificCharacterSet="ISO_IR 192")
+
+    make_series(described(chosen), uid=f"1.2.826.0.1.1{1 if first else 2}")
+    folder = make_series(described(other), uid=f"1.2.826.0.1.1{2 if first else 1}")
+    assert read_ct(folder).acquisition.series_description == chosen
