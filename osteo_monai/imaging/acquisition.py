@@ -8,6 +8,7 @@ from typing import Any
 
 from osteo_monai.domain import Finding, Sex
 from osteo_monai.imaging.findings import info, warning
+from osteo_monai.imaging.header_words import contrast_in_text, nothing_given
 
 _SHARP_NUMBER = 55
 """Siemens numbers its kernels by sharpness: B31f is soft, Bl57 and Br59 are lung and bone, B60 up is called sharp."""
@@ -64,41 +65,43 @@ def kernel_is_sharp(kernel: str | None) -> bool | None:
     return False if words & {"SOFT", "STANDARD", "SMOOTH", "BODY"} else None
 
 
-_NO_CONTRAST = re.compile(
-    r"\b(W/?O|WITHOUT|NON?|OHNE|SANS|SIN|SENZA)\b([\s_-]*\b(IV|I\.V\.|ORAL|OR|CON(TRAST)?E?|C|KM|PDC|CM)\b)*"
-    r"|\bUNENHANCED\b|\bC-(?!\w)",
-    re.IGNORECASE,
-)
-_CONTRAST = re.compile(
-    r"\b(W|WITH|MIT|AVEC|POST)[\s_/-]*(C|CON|KM|PDC|CM)\b|CONTRAST|\bIV\b|\bI\.V\.|\bCTA\b|ANGIO|ARTERI[AE]L|PORTAL|VENOUS"
-    r"|VENÖS|NEPHRO|UROGRAPH|\bENHANCED\b|\bC\+|\+C\b|(?:^|[\s_])KM(?:$|[\s_])",
-    re.IGNORECASE,
-)
-_NOTHING_GIVEN = re.compile(
-    r"^(NO|NONE|NON|N/?A|0|NOT? APPLIED|NIL|-+|NO CONTRAST|WITHOUT.*|UNENHANCED|W/?O.*)$", re.IGNORECASE
-)
-
-
-def contrast_note(agent: str, route: str, volume_ml: float | None, descriptions: Iterable[str]) -> str | None:
+def contrast_note(
+    agent: str,
+    route: str,
+    volume_ml: float | None,
+    descriptions: Iterable[str],
+    dose_ml: float | None = None,
+    rate_ml_s: float | None = None,
+) -> str | None:
     """Return the contrast agent entries of a header, verbatim and with their origin; ``None`` if there are none.
 
     Args:
         agent: ContrastBolusAgent (0018,0010), often empty though contrast was given.
         route: ContrastBolusRoute (0018,1040).
         volume_ml: ContrastBolusVolume (0018,1041).
-        descriptions: series, study, protocol and body part texts; negations of contrast do not count.
+        descriptions: series, protocol, study and body part texts; see :func:`contrast_in_text`.
+        dose_ml: ContrastBolusTotalDose (0018,1044).
+        rate_ml_s: ContrastFlowRate (0018,1046).
     """
     entries = []
-    if agent and not _NOTHING_GIVEN.match(agent):
+    if agent and not nothing_given(agent):
         entries.append(f"agent: {agent}")
-    if route and not _NOTHING_GIVEN.match(route):
+    if route and not nothing_given(route):
         entries.append(f"route: {route}")
-    if volume_ml is not None and volume_ml > 0:
-        entries.append(f"volume: {volume_ml:g} ml")
-    for text in dict.fromkeys(descriptions):
-        if _CONTRAST.search(_NO_CONTRAST.sub(" ", text)):
-            entries.append(f"description: {text}")
+    for name, amount, unit in (("volume", volume_ml, "ml"), ("total dose", dose_ml, "ml"), ("rate", rate_ml_s, "ml/s")):
+        if amount is not None and amount > 0:
+            entries.append(f"{name}: {amount:g} {unit}")
+    entries += [f"description: {text}" for text in dict.fromkeys(descriptions) if contrast_in_text(text)]
     return "; ".join(entries) or None
+
+
+def stated_native(descriptions: Iterable[str]) -> bool:
+    """Return whether the first text that mentions contrast agent denies it.
+
+    Args:
+        descriptions: from the most specific (series) to the least (study), which describes several series.
+    """
+    return next((said for t in descriptions if (said := contrast_in_text(t)) is not None), None) is False
 
 
 OLDEST_YEARS = 120.0

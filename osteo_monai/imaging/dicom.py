@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 
-from osteo_monai.domain import Finding
+from osteo_monai.domain import Finding, Severity
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import real_day, resolve_age, sex_of
 from osteo_monai.imaging.codestreams import wrong_size
+from osteo_monai.imaging.dicom_agreement import check_patient
 from osteo_monai.imaging.dicom_choice import choice_note, choose, group
 from osteo_monai.imaging.dicom_headers import (
     PIXEL_TAGS,
@@ -38,6 +39,7 @@ from osteo_monai.imaging.plausibility import (
     check_values,
 )
 from osteo_monai.imaging.resampling import upright_volume
+from osteo_monai.imaging.slice_content import SliceContent
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 
 DECODING_PLUGIN = "pylibjpeg"
@@ -64,7 +66,7 @@ def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) ->
     series = group(_ct_images(instances))
     chosen = choose(series)
     notes = [note] if (note := choice_note(chosen, series)) else []
-    notes += _ignored(instances)
+    notes += _ignored(instances, chosen)
     if damaged:
         notes.append(warning("damaged_files", f"{damaged} files could not be read and were ignored."))
     grid = chosen.grid
@@ -133,18 +135,20 @@ def _ct_images(instances: Sequence[Instance]) -> list[Instance]:
     if len(studies) > 1:
         message = f"The images must belong to one study, got {len(studies)} studies."
         raise ScanRefusedError(refusal("several_studies", message))
-    patients = len({i.study_key for i in images})
-    if patients > 1:
-        message = f"The images must belong to one patient, got {patients} patients in one study."
-        raise ScanRefusedError(refusal("several_patients", message))
+    if patients := check_patient(images):
+        raise ScanRefusedError(*patients)
     return images
 
 
-def _ignored(instances: Sequence[Instance]) -> list[Finding]:
-    """Return a finding on the objects that are no CT images."""
+def _ignored(instances: Sequence[Instance], chosen: Series) -> list[Finding]:
+    """Return findings on the objects that are no CT images, a warning if they belong to the chosen series."""
     kinds = Counter(i.kind for i in instances if not i.is_ct)
     if not kinds:
         return []
+    lost = sum(not i.is_ct and i.series != "" and i.series == chosen.instance.series for i in instances)
+    if lost:
+        message = f"{lost} files of the chosen series are not marked as CT images and were ignored."
+        return [warning("slices_ignored", message)]
     listed = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(4))
     more = f" and {len(kinds) - 4} more kinds" if len(kinds) > 4 else ""
     return [info("other_objects", f"These objects beside the CT images were ignored: {listed}{more}.")]
@@ -162,7 +166,8 @@ def _assemble(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None
     flip_column, flip_row, flip_slice = (direction < 0 for direction in mapping[:, 1])
     cut = (slice(None, None, -1 if flip_row else 1), slice(None, None, -1 if flip_column else 1))
     stack = np.empty((count, rows, columns), dtype=np.float32)
-    padding = _Padding(stack.shape)
+    padding, content = _Padding(stack.shape), SliceContent(stack.shape)
+    scales = [(1.0, 0.0)] * count
     lows, highs = np.empty(count, np.float32), np.empty(count, np.float32)
     for position, stored in _decode(grid):
         frame = grid.frames[position]
@@ -178,15 +183,23 @@ def _assemble(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None
             plane += np.float32(intercept)
         padding.mask(k, plane, stored[cut], frame)
         lows[k], highs[k] = plane.min(), plane.max()
+        scales[k] = slope, intercept
+        content.add(k, plane)
     order = np.empty(3, dtype=int)  # canonical axis -> axis of (column, row, slice)
     order[mapping[:, 0].astype(int)] = np.arange(3)
     hu = stack.transpose(2, 1, 0).transpose(order)
     valid = None if padding.voxels is None else ~padding.voxels.transpose(2, 1, 0).transpose(order)
     refusals, others = check_values(hu, valid, declared_ct=True)
     blank_refusals, blank_notes = blank_slices(lows, highs)
-    if refusals or blank_refusals:
-        raise ScanRefusedError(*(refusals or blank_refusals))
-    return hu, valid, [*padding.notes(), *others, *blank_notes]
+    rescale = content.rescale_findings(scales)
+    for found in (refusals, blank_refusals, _refusals(rescale), content.findings(stack.__getitem__, grid.axial)):
+        if found:
+            raise ScanRefusedError(*found)
+    return hu, valid, [*padding.notes(), *others, *blank_notes, *rescale]
+
+
+def _refusals(findings: Sequence[Finding]) -> list[Finding]:
+    return [f for f in findings if f.severity is Severity.REFUSAL]
 
 
 class _Padding:
@@ -303,23 +316,23 @@ def _instance_numbers(grid: Grid) -> tuple[int, ...] | None:
 
 def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
     """Return the acquisition facts of a series and the findings about them."""
-    first = series.first
-    study_date = first.text("StudyDate") or first.text("SeriesDate") or first.text("AcquisitionDate")
-    kvp = first.number("KVP")
-    age, notes = resolve_age(first.text("PatientAge"), first.text("PatientBirthDate"), study_date)
+    agreed = series.agreed
+    study_date = agreed("StudyDate") or agreed("SeriesDate") or agreed("AcquisitionDate")
+    kvp = series.agreed_number("KVP")
+    age, notes = resolve_age(agreed("PatientAge"), agreed("PatientBirthDate"), study_date)
     acquisition = Acquisition(
         kvp=kvp if kvp and kvp > 0 else None,
         kernel=series.kernel,
         slice_thickness_mm=series.thickness_mm,
-        manufacturer=first.text("Manufacturer") or None,
-        model=first.text("ManufacturerModelName") or None,
-        station=first.text("StationName") or None,
+        manufacturer=agreed("Manufacturer") or None,
+        model=agreed("ManufacturerModelName") or None,
+        station=agreed("StationName") or None,
         contrast=series.contrast,
-        series_description=first.text("SeriesDescription") or None,
+        series_description=agreed("SeriesDescription") or None,
         study_instance_uid=series.instance.study or None,
         series_instance_uid=series.instance.series or None,
         age_years=age,
-        sex=sex_of(first.text("PatientSex")),
+        sex=sex_of(agreed("PatientSex")),
         acquired=real_day(study_date),
     )
     return acquisition, notes

@@ -5,7 +5,6 @@ measurement.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding
 from osteo_monai.imaging.acquisition import kernel_is_sharp, number
+from osteo_monai.imaging.dicom_agreement import check_agreement
 from osteo_monai.imaging.dicom_headers import (
     LOSSLESS_SYNTAXES,
     LOSSY_SYNTAXES,
@@ -23,6 +23,7 @@ from osteo_monai.imaging.dicom_headers import (
 )
 from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, MIN_SLICES, Grid, Series, image_type
 from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.header_words import dual_energy_words, processed_words
 from osteo_monai.imaging.orientation import (
     MAX_RESAMPLED_OBLIQUITY_DEG,
     MAX_SHEAR_DEG,
@@ -53,19 +54,9 @@ MAX_LOSSY_RATIO_8_BITS = 5.0
 """The same where 8 bits or fewer are stored, whose steps of several HU come on top: at 5:1 up to 4 HU in slices of
 512 x 512 and 7 HU in cropped ones, at 10:1 up to 4 and 17 HU (same benchmark)."""
 
-_NOT_PLAIN = frozenset(
-    {"MIP", "MINIP", "MNIP", "MAXIP", "MAXIMUM", "MINIMUM", "VRT", "SSD", "CURVED", "CPR", "SUBTRACT", "SUBTRACTION"}
-    | {"MONO", "MONOE", "MONOENERGETIC", "MONOCHROMATIC", "VMI", "VNC", "VUE", "GSI"}
-    | {"IODINE", "MATERIAL", "ZEFF", "RHO", "PERFUSION"}
-)
-"""Image types of images whose values are not the attenuation at the tube voltage."""
-
-_NOT_PLAIN_TEXT = re.compile(
-    r"\bMONO(?=\b|E\b|[ _-]?ENERG|CHROM)\w*|\bVM[IC]\b|\bVNC\b|\bVUE\b|VIRTUAL[ _-]?NON|\d\s?KEV\b|(?<![A-Z])KEV\b"
-    r"|IODINE[ _-]MAP|CALCIUM[ _-]SUPP",
-    re.IGNORECASE,
-)
-"""The same in descriptions and image types, of derived and of original series."""
+DIAMETER_TOLERANCE = 0.05
+"""Largest relative difference of the width of the images and their stated reconstruction diameter without a warning; in
+ten real series of three vendors they agree within 0.1 % (measured 2026-11-29)."""
 
 
 def check_series(series: Series) -> None:
@@ -74,6 +65,7 @@ def check_series(series: Series) -> None:
     refusals = series.refusals
     refusals += _check_kind(series)
     refusals += _check_scale(series)
+    check_agreement(series)
     series.doubts += _check_content(series)
     if any(not plausible_size(f.instance) for f in series.frames):
         refusals.append(refusal("bad_size", f"Rows, columns or frames are absent or above {MAX_VOXELS} voxels."))
@@ -116,33 +108,43 @@ def _check_kind(series: Series) -> list[Finding]:
     findings = []
     if series.localizer:
         findings.append(refusal("localizer", "The images are localizers (scouts), not a CT volume."))
-    photometric = {f.instance.header.get("PhotometricInterpretation") or "" for f in series.frames}
-    if "MONOCHROME1" in photometric:
-        findings.append(refusal("monochrome1", "The images are stored inverted (MONOCHROME1), unlike CT in HU."))
-    elif photometric != {"MONOCHROME2"} or any(
-        (f.instance.header.get("SamplesPerPixel") or 1) != 1 for f in series.frames
-    ):
-        findings.append(refusal("not_greyscale", "The images are not plain grey-scale images (MONOCHROME2)."))
+    count = len(series.frames)
+    photometric = series.stated("PhotometricInterpretation")
+    grey = sum((number(f.instance.header.get("SamplesPerPixel")) or 1) == 1 for f in series.frames)
+    if inverted := photometric["MONOCHROME1"]:
+        message = f"{inverted} of {count} images are stored inverted (MONOCHROME1), unlike CT in HU."
+        findings.append(refusal("monochrome1", message))
+    elif other := max(count - photometric["MONOCHROME2"], count - grey):
+        message = f"{other} of {count} images are not plain grey-scale images (MONOCHROME2)."
+        findings.append(refusal("not_greyscale", message))
     if {f.instance.transfer_syntax for f in series.frames} - LOSSLESS_SYNTAXES - MAYBE_LOSSY_SYNTAXES - LOSSY_SYNTAXES:
         findings.append(refusal("transfer_syntax", "The images are in a transfer syntax that is not accepted."))
     return findings
 
 
 def _check_content(series: Series) -> list[Finding]:
-    """Return the refusals of images whose values are not the attenuation at one tube voltage."""
-    findings = []
-    types = {v for f in series.frames for v in image_type(f)}
-    texts = {f.text("SeriesDescription").upper() for f in series.frames}
-    words = {w for v in (types | texts if series.derived else types) for w in re.findall(r"[A-Z]+", v)} & _NOT_PLAIN
-    words |= {m.group().strip() for v in types | texts for m in _NOT_PLAIN_TEXT.finditer(v.replace("_", " "))}
+    """Return the refusal of images whose values are not the attenuation measured; note a dual-energy acquisition."""
+    marks: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = Counter(
+        (image_type(f), (f.text("SeriesDescription"), f.text("ProtocolName"))) for f in series.frames
+    )
+    words: set[str] = set()
+    dual: set[str] = set()
+    count = 0
+    for (types, texts), frames in marks.items():
+        found = processed_words(types, texts, series.derived)
+        words |= found
+        dual |= dual_energy_words(types, texts)
+        count += frames if found else 0
     if words:
-        message = (
-            f"The images are processed ({', '.join(sorted(words))}): their values are not the attenuation measured."
-        )
-        findings.append(refusal("not_plain_ct", message))
-    if len({f.number("KVP") for f in series.frames} - {None}) > 1:
-        findings.append(refusal("mixed_acquisition", "The images of the series were made at different tube voltages."))
-    return findings
+        which = "The" if count == len(series.frames) else f"{count} of {len(series.frames)}"
+        listed = ", ".join(sorted(words))
+        message = f"{which} images are processed ({listed}): their values are not the attenuation measured."
+        return [refusal("not_plain_ct", message)]
+    if dual:
+        listed = ", ".join(sorted(dual))
+        message = f"The images are of a dual-energy acquisition ({listed}): the tube voltage may not describe their HU."
+        series.notes.append(warning("dual_energy", message))
+    return []
 
 
 def _check_compression(series: Series) -> None:
@@ -197,11 +199,17 @@ def _check_scale(series: Series) -> list[Finding]:
     if missing:
         message = f"Rescale slope or intercept is missing in {missing} of {len(scales)} images: HU are unknown."
         return [refusal("missing_rescale", message)]
-    if any(slope is not None and slope <= 0 for slope, _ in scales):
-        return [refusal("zero_rescale_slope", "The rescale slope is zero or negative: HU are unknown.")]
+    wrong = sum(slope is not None and slope <= 0 for slope, _ in scales)
+    if wrong:
+        message = f"The rescale slope is zero or negative in {wrong} of {len(scales)} images: HU are unknown."
+        return [refusal("zero_rescale_slope", message)]
     kinds = {f.text("RescaleType").upper() for f in series.frames} - {"", "HU"}
     if kinds:
-        message = f"The rescale type is '{sorted(kinds)[0]}', not HU: the values are not Hounsfield units."
+        count = sum(f.text("RescaleType").upper() in kinds for f in series.frames)
+        message = (
+            f"The rescale type is '{sorted(kinds)[0]}', not HU, in {count} of {len(series.frames)} images: the values "
+            "are not Hounsfield units."
+        )
         return [refusal("rescale_not_hu", message)]
     return []
 
@@ -233,10 +241,15 @@ def _check_planes(pixels: NDArray[np.float64], cosines: NDArray[np.float64]) -> 
     if pixels.min() < PIXEL_MM[0] or pixels.max() > PIXEL_MM[1]:
         message = f"The pixel spacing of {pixels.min():.4g} to {pixels.max():.4g} mm is not that of a CT."
         return refusal("implausible_spacing", message)
-    if np.ptp(pixels, axis=0).max() > 1e-3:
-        return refusal("mixed_spacing", "The images of the series differ in pixel spacing.")
-    if np.ptp(cosines, axis=0).max() > 1e-3:
-        return refusal("mixed_orientation", "The images of the series differ in orientation.")
+    for code, words, values in (
+        ("mixed_spacing", "pixel spacing", pixels),
+        ("mixed_orientation", "orientation", cosines),
+    ):
+        if np.ptp(values, axis=0).max() > 1e-3:
+            counts = np.unique(np.round(values, 3), axis=0, return_counts=True)[1]
+            others = max(1, len(values) - int(counts.max()))
+            message = f"The images of the series differ in {words}: {others} of {len(values)} from the others."
+            return refusal(code, message)
     row, column = cosines[0, :3], cosines[0, 3:]
     if max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1)) > 1e-2 or abs(row @ column) > 1e-2:
         return refusal("bad_orientation", _NOT_PERPENDICULAR)
@@ -322,11 +335,8 @@ def _note(series: Series) -> None:
         notes.append(warning("recovered_identifiers", message))
     if series.derived:
         notes.append(warning("derived_series", "The series is derived (reformatted or processed), not original."))
-    if not series.first.text("Manufacturer"):
+    if not series.stated("Manufacturer") - Counter({"": len(series.frames)}):
         notes.append(warning("missing_manufacturer", "The header does not name the scanner's manufacturer."))
-    if len(series.kernels) > 1:
-        message = f"The images were reconstructed with {len(series.kernels)} different kernels."
-        notes.append(warning("mixed_kernels", message))
     if kernel_is_sharp(series.kernel):
         message = f"The kernel '{series.kernel}' is sharp: more noise, and edges are exaggerated."
         notes.append(warning("sharp_kernel", message))
@@ -342,6 +352,8 @@ def _grid_notes(series: Series, grid: Grid) -> list[Finding]:
         notes.append(warning("mixed_frame_of_reference", message))
     if not grid.axial:
         notes.append(info("not_axial", "The slices were not acquired axially; they were reordered, not resampled."))
+    if differs := _diameter_note(series, grid):
+        notes.append(differs)
     spacing, thickness = grid.spacing_mm, series.thickness_mm
     largest = max(spacing, thickness or 0.0)
     if largest > MAX_SLICE_MM + 1e-3:
@@ -354,6 +366,19 @@ def _grid_notes(series: Series, grid: Grid) -> list[Finding]:
         message = f"The slices do not touch: {thickness:.3g} mm thick, {spacing:.3g} mm apart."
         notes.append(warning("slices_apart", message))
     return notes
+
+
+def _diameter_note(series: Series, grid: Grid) -> Finding | None:
+    """Warn if the width of original images contradicts their reconstruction diameter."""
+    diameter = series.agreed_number("ReconstructionDiameter")
+    header = grid.frames[0].instance.header
+    width = max(
+        int(header.Columns) * np.linalg.norm(grid.affine[:3, 0]), int(header.Rows) * np.linalg.norm(grid.affine[:3, 1])
+    )
+    if series.derived or not diameter or diameter <= 0 or abs(width / diameter - 1) <= DIAMETER_TOLERANCE:
+        return None
+    message = f"The images are {width:.0f} mm wide, but their reconstruction diameter is {diameter:.0f} mm."
+    return warning("field_of_view_differs", message)
 
 
 def plausible_size(instance: Instance) -> bool:

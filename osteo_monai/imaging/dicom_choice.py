@@ -92,7 +92,7 @@ def _rank(series: Series, longest: float) -> tuple[float, ...]:
         not (series.grid is not None and series.grid.axial),
         series.coverage_mm < COVERAGE_SHARE * longest,
         1 if sharp else 0,
-        series.contrast is not None,
+        series.contrast_rank,
         thickness_class,
         thickness,
         -series.coverage_mm,

@@ -58,6 +58,7 @@ _FRAME_GROUPS: dict[str, tuple[str, ...]] = {
     "FrameType": ("CTImageFrameTypeSequence",),
     "KVP": ("CTXRayDetailsSequence",),
     "ConvolutionKernel": ("CTReconstructionSequence",),
+    "ReconstructionDiameter": ("CTReconstructionSequence",),
     "GantryDetectorTilt": ("CTAcquisitionDetailsSequence",),
     "PixelPaddingValue": (),
 }
@@ -69,7 +70,8 @@ _HEADER_KEYWORDS = (
     "Manufacturer ManufacturerModelName StationName SeriesDescription StudyDescription ProtocolName BodyPartExamined "
     "SeriesNumber AcquisitionNumber InstanceNumber KVP ConvolutionKernel SliceThickness GantryDetectorTilt "
     "ContrastBolusAgent ContrastBolusRoute ContrastBolusVolume ContrastBolusAgentSequence "
-    "PatientID PatientAge PatientSex PatientBirthDate StudyDate SeriesDate AcquisitionDate "
+    "ContrastBolusTotalDose ContrastFlowRate PatientPosition ReconstructionDiameter "
+    "PatientName PatientID PatientAge PatientSex PatientBirthDate StudyDate SeriesDate AcquisitionDate "
     "ImagePositionPatient ImageOrientationPatient PixelSpacing Rows Columns NumberOfFrames SamplesPerPixel "
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
     "PixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
@@ -136,8 +138,12 @@ class Instance:
 
         The patient is included, because some archives use one StudyInstanceUID for several patients.
         """
-        patient = clean_text(self.header.get("PatientID")).casefold()
-        return f"{self.study} {patient}" if self.study else ""
+        return f"{self.study} {self.patient}" if self.study else ""
+
+    @property
+    def patient(self) -> str:
+        """PatientID for comparison only, empty if unknown."""
+        return clean_text(self.header.get("PatientID")).casefold()
 
     @property
     def modality(self) -> str:

@@ -1,5 +1,7 @@
 """DICOM CT series: the frames that belong together, their order of preference, and the choice among them."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -7,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding
-from osteo_monai.imaging.acquisition import contrast_note, kernel_is_sharp
+from osteo_monai.imaging.acquisition import clean_text, contrast_note, kernel_is_sharp, number, stated_native
 from osteo_monai.imaging.dicom_headers import Frame, Instance
 from osteo_monai.imaging.orientation import axis_codes
 
@@ -51,6 +53,7 @@ class Series:
     doubts: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     grid: Grid | None = None
+    _stated: dict[str, Counter[str]] = field(default_factory=dict, repr=False)
 
     @property
     def first(self) -> Frame:
@@ -69,15 +72,34 @@ class Series:
     def localizer(self) -> bool:
         return any("LOCALIZER" in v or "SCOUT" in v for v in self.image_type)
 
-    @property
+    @cached_property
     def derived(self) -> bool:
-        return self.image_type[:1] == ("DERIVED",)
+        return any(image_type(f)[:1] == ("DERIVED",) for f in self.frames)
+
+    def stated(self, keyword: str) -> Counter[str]:
+        """Return how many frames state each value of a header entry, as text; empty for those without one."""
+        if keyword not in self._stated:
+            self._stated[keyword] = stated_values(self.frames, keyword)
+        return self._stated[keyword]
+
+    def agreed(self, keyword: str) -> str:
+        """Return the value that at least half of the frames state; empty if there is none."""
+        values = self.stated(keyword)
+        value, count = max(values.items(), key=lambda item: (item[0] != "", item[1]), default=("", 0))
+        return value if 2 * count >= values.total() else ""
+
+    def agreed_number(self, keyword: str) -> float | None:
+        """Return :meth:`agreed` as a finite number, ``None`` if there is none."""
+        return number(self.agreed(keyword) or None)
 
     @cached_property
     def kernels(self) -> tuple[str, ...]:
-        """Reconstruction kernels of all frames, a sharp one first."""
-        names = dict.fromkeys(f.text("ConvolutionKernel") for f in self.frames)
-        return tuple(sorted((k for k in names if k), key=lambda k: not kernel_is_sharp(k)))
+        """Reconstruction kernels of the frames, a sharp one first, then the most frequent.
+
+        A kernel that a single frame of several states is not the kernel of the series.
+        """
+        counts = {k: n for k, n in self.stated("ConvolutionKernel").items() if k and (n > 1 or len(self.frames) == 1)}
+        return tuple(sorted(counts, key=lambda k: (not kernel_is_sharp(k), -counts[k])))
 
     @property
     def kernel(self) -> str | None:
@@ -85,15 +107,35 @@ class Series:
 
     @property
     def thickness_mm(self) -> float | None:
-        value = self.first.number("SliceThickness")
-        return value if value and value > 0 else None
+        """The largest slice thickness that more than one frame states."""
+        stated = self.stated("SliceThickness")
+        values = [number(v or None) for v, count in stated.items() if count > 1 or len(self.frames) == 1]
+        return max((v for v in values if v and v > 0), default=None)
 
     @cached_property
+    def contrast_notes(self) -> Counter[str]:
+        """How many frames have each contrast agent entry; empty for those without one."""
+        counts = Counter(_contrast_entries(f) for f in self.frames)
+        notes: Counter[str] = Counter()
+        for (agent, route, volume, texts, dose, rate), count in counts.items():
+            notes[contrast_note(agent, route, volume, texts, dose, rate) or ""] += count
+        return notes
+
+    @property
     def contrast(self) -> str | None:
-        """Contrast agent entries of any frame."""
-        entries = dict.fromkeys(_contrast_entries(f) for f in self.frames)
-        notes = (contrast_note(agent, route, volume, texts) for agent, route, volume, texts in entries)
-        return next((note for note in notes if note), None)
+        """Contrast agent entries of any frame, the most frequent ones: one is reason enough for a warning."""
+        return next((note for note, _ in self.contrast_notes.most_common() if note), None)
+
+    @property
+    def contrast_rank(self) -> int:
+        """0 for a series that is said to be native, 1 where nothing or both is said, 2 with contrast agent."""
+        native = stated_native(self.first.text(k) for k in DESCRIPTION_KEYWORDS)
+        tags = any(
+            part.split(":")[0] != "description" for note in self.contrast_notes for part in note.split("; ") if note
+        )
+        if native:
+            return 1 if tags else 0
+        return 2 if self.contrast else 1
 
     @property
     def coverage_mm(self) -> float:
@@ -101,7 +143,7 @@ class Series:
 
     def label(self) -> str:
         """Return a description of the series for findings."""
-        name = self.first.text("SeriesDescription")
+        name = self.agreed("SeriesDescription")
         parts = [f"'{name}'" if name else "without description", f"{len(self.frames)} images"]
         if self.grid:
             parts.append(f"{self.grid.spacing_mm:.2g} mm apart")
@@ -119,9 +161,27 @@ def image_type(frame: Frame) -> tuple[str, ...]:
     return tuple(str(v).upper().strip() for v in values)
 
 
-def _contrast_entries(frame: Frame) -> tuple[str, str, float | None, tuple[str, ...]]:
+def stated_values(frames: Sequence[Frame], keyword: str) -> Counter[str]:
+    """Return how many of ``frames`` state each value of a header entry, as text; empty for those without one."""
+    values: Counter[str] = Counter()
+    texts: dict[str, str] = {}
+    for frame in frames:
+        value = frame.get(keyword)
+        raw = str(value)
+        if raw not in texts:
+            texts[raw] = f"{float(value):.10g}" if isinstance(value, (int, float)) else clean_text(value)
+        values[texts[raw]] += 1
+    return values
+
+
+def _contrast_entries(
+    frame: Frame,
+) -> tuple[str, str, float | None, tuple[str, ...], float | None, float | None]:
     agent = frame.text("ContrastBolusAgent")
     for item in frame.get("ContrastBolusAgentSequence") or ():
         agent = agent or str(item.get("CodeMeaning") or "")
     texts = tuple(frame.text(k) for k in DESCRIPTION_KEYWORDS)
-    return agent, frame.text("ContrastBolusRoute"), frame.number("ContrastBolusVolume"), texts
+    volume, dose, rate = (
+        frame.number(k) for k in ("ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastFlowRate")
+    )
+    return agent, frame.text("ContrastBolusRoute"), volume, texts, dose, rate

@@ -28,8 +28,9 @@ from osteo_monai.imaging.acquisition import (
     sex_of,
 )
 from osteo_monai.imaging.dicom_headers import unusable_if_damaged
-from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, MIN_SLICES
+from osteo_monai.imaging.dicom_series import DESCRIPTION_KEYWORDS, MAX_SLICE_MM, MIN_SLICES
 from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.header_words import dual_energy_words, processed_words
 from osteo_monai.imaging.orientation import (
     MAX_RESAMPLED_OBLIQUITY_DEG,
     MAX_SHEAR_DEG,
@@ -49,6 +50,7 @@ from osteo_monai.imaging.plausibility import (
     check_values,
 )
 from osteo_monai.imaging.resampling import resample_labels, upright_grid, upright_volume
+from osteo_monai.imaging.slice_content import SliceContent
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -101,7 +103,8 @@ def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
     refusals, others = check_values(hu, valid, declared_ct)
     blank_refusals, blank_notes = blank_slices(hu.min(axis=(0, 1)), hu.max(axis=(0, 1)))
     # values first: an oblique mask is refused as a mask
-    if refused := [*(refusals or blank_refusals), *refused]:
+    refused = [*(refusals or blank_refusals), *refused] or _check_slices(hu)
+    if refused:
         raise ScanRefusedError(*refused)
     volume = CTVolume(
         hu=hu,
@@ -236,6 +239,15 @@ def _compare_forms(image: Nifti1Image, shape: tuple[int, int, int]) -> tuple[Fin
     return None, [warning("sform_qform_differ", message)]
 
 
+def _check_slices(hu: NDArray[np.float32]) -> list[Finding]:
+    """Refuse axial slices (hu[:, :, k]) that repeat others or do not fit between their neighbours."""
+    planes = hu.transpose(2, 0, 1)
+    content = SliceContent(planes.shape)
+    for k, plane in enumerate(planes):
+        content.add(k, plane)
+    return content.findings(planes.__getitem__)
+
+
 def _mask_padding(hu: NDArray[np.float32], notes: list[Finding]) -> NDArray[np.bool_] | None:
     """Set padding (far below air, or NaN) to air in place and return the valid voxels; ``None`` if all are."""
     flagged = ~(hu >= UNDECLARED_PADDING_BELOW_HU) | np.isinf(hu)
@@ -273,11 +285,15 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
     kvp, thickness, age = (number(facts.get(k)) for k in ("KVP", "SliceThickness", "PatientAge"))
     day = text("AcquisitionDate") or text("StudyDate")
     notes: list[Finding] = []
+    dual = _check_kind(facts)
     if age is None or not 0 < age <= OLDEST_YEARS:
         age, notes = resolve_age(text("PatientAge"), text("PatientBirthDate"), day)
     agent = "" if facts.get("ContrastBolusAgent") is False else text("ContrastBolusAgent")
-    descriptions = [text(k) for k in ("SeriesDescription", "ProtocolName", "StudyDescription", "BodyPartExamined")]
-    contrast = contrast_note(agent, text("ContrastBolusRoute"), number(facts.get("ContrastBolusVolume")), descriptions)
+    descriptions = [text(k) for k in DESCRIPTION_KEYWORDS]
+    volume, dose, rate = (
+        number(facts.get(k)) for k in ("ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastFlowRate")
+    )
+    contrast = contrast_note(agent, text("ContrastBolusRoute"), volume, descriptions, dose, rate)
     acquisition = Acquisition(
         kvp=kvp if kvp and kvp > 0 else None,
         kernel=kernel,
@@ -291,8 +307,31 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
         sex=sex_of(text("PatientSex")),
         acquired=real_day(day),
     )
+    notes += dual
     if acquisition.kvp is None and acquisition.kernel is None:
         notes.append(unknown)
     if kernel_is_sharp(kernel):
         notes.append(warning("sharp_kernel", f"The kernel '{kernel}' is sharp: more noise, and edges are exaggerated."))
     return acquisition, notes
+
+
+def _check_kind(facts: dict[str, Any]) -> list[Finding]:
+    """Refuse values that are no HU, or not the attenuation measured; note a dual-energy acquisition."""
+    kind = clean_text(facts.get("RescaleType")).upper()
+    if kind not in ("", "HU"):
+        message = f"The JSON file beside the image states the rescale type '{kind}', not HU."
+        raise ScanRefusedError(refusal("rescale_not_hu", message))
+    stated = facts.get("ImageType") or ()
+    types = [clean_text(v).upper() for v in (stated if isinstance(stated, list) else str(stated).split("\\"))]
+    texts = [clean_text(facts.get(k)) for k in ("SeriesDescription", "ProtocolName")]
+    if marks := processed_words(types, texts, types[:1] == ["DERIVED"]):
+        message = (
+            f"By the JSON file beside it the image is processed ({', '.join(sorted(marks))}): its values are not the "
+            "attenuation measured."
+        )
+        raise ScanRefusedError(refusal("not_plain_ct", message))
+    if dual := dual_energy_words(types, texts):
+        words = ", ".join(sorted(dual))
+        message = f"The image is of a dual-energy acquisition ({words}): the tube voltage may not describe its HU."
+        return [warning("dual_energy", message)]
+    return []

@@ -386,7 +386,8 @@ def test_eight_bits_bear_less_compression(make_series: Callable[..., Any], phant
     def change(ds: Dataset, k: int) -> None:
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
         ds.RescaleSlope, ds.RescaleIntercept = 8, -1024
-        stored = ((phantom_hu[k] + 1024) // 8).astype(np.uint8)
+        noise = np.random.default_rng(k).integers(0, 16, phantom_hu[k].shape)  # quantised slices would be equal
+        stored = ((phantom_hu[k] + 1024 + noise) // 8).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(stored).save(buffer, "JPEG", quality=95)
         _compressed(ds, JPEGBaseline8Bit, buffer.getvalue())

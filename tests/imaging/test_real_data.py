@@ -89,6 +89,7 @@ def test_real_codec_pair_is_bit_exact(real_data: Path, lossless: str, tmp_path: 
         for k in range(3):
             ds = pydicom.dcmread(real_data / "dicom_odd" / "files" / name)
             ds.ImagePositionPatient = [0, 0, 5 * k]
+            ds.RescaleIntercept += k  # equal slices are refused
             ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.3.{k}")
             ds.ImageOrientationPatient, ds.GantryDetectorTilt = [1, 0, 0, 0, 1, 0], 0
             ds.save_as(folder / str(k))
