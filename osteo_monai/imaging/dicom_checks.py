@@ -18,18 +18,19 @@ from osteo_monai.imaging.dicom_headers import (
     LOSSLESS_SYNTAXES,
     LOSSY_SYNTAXES,
     MAYBE_LOSSY_SYNTAXES,
+    UNCOMPRESSED_SYNTAXES,
     Frame,
     Instance,
 )
 from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, MIN_SLICES, Grid, Series, image_type
 from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.orientation import (
     MAX_RESAMPLED_OBLIQUITY_DEG,
     MAX_SHEAR_DEG,
     obliquity_deg,
     shear_deg,
 )
-from osteo_monai.imaging.plausibility import MAX_VOXELS
 
 GRID_TOLERANCE = 0.05
 GRID_TOLERANCE_MM = 0.06
@@ -76,7 +77,10 @@ def check_series(series: Series) -> None:
     refusals += _check_scale(series)
     series.doubts += _check_content(series)
     if any(not plausible_size(f.instance) for f in series.frames):
-        refusals.append(refusal("bad_size", f"Rows, columns or frames are absent or above {MAX_VOXELS} voxels."))
+        message = (
+            f"Rows, columns or frames are absent, more than the file holds, or above {input_limits().voxels} voxels."
+        )
+        refusals.append(refusal("bad_size", message))
         return
     sizes = Counter((int(f.instance.header.Rows), int(f.instance.header.Columns)) for f in series.frames)
     if len(sizes) > 1:
@@ -84,8 +88,9 @@ def check_series(series: Series) -> None:
         refusals.append(refusal("mixed_sizes", f"The images of the series differ in size: {listed}."))
         return
     (rows, columns), count = sizes.most_common(1)[0]
-    if rows * columns * count > MAX_VOXELS:
-        refusals.append(refusal("too_large", f"{count} images of {rows} x {columns} exceed {MAX_VOXELS} voxels."))
+    most = input_limits().voxels
+    if rows * columns * count > most:
+        refusals.append(refusal("too_large", f"{count} images of {rows} x {columns} exceed {most} voxels."))
         return
     if not series.localizer:
         _check_compression(series)
@@ -356,8 +361,19 @@ def _grid_notes(series: Series, grid: Grid) -> list[Finding]:
     return notes
 
 
+_LEAST_FRAME_BYTES = 32
+"""Of a compressed frame: its item header and the markers of its codestream."""
+
+
 def plausible_size(instance: Instance) -> bool:
-    """Whether Rows x Columns x frames of one file are present and within the cap."""
-    header = instance.header
+    """Whether Rows x Columns x frames of one file are present, within the limit, and not far above its bytes."""
+    header, frames = instance.header, instance.frames
     rows, columns = (header.get(k) or 0 for k in ("Rows", "Columns"))
-    return bool(rows > 0 and columns > 0 and 0 < rows * columns * instance.frames <= MAX_VOXELS)
+    if not (rows > 0 and columns > 0 and 0 < rows * columns * frames <= input_limits().voxels):
+        return False
+    if frames == 1:
+        return True
+    stated = frames * _LEAST_FRAME_BYTES
+    if instance.transfer_syntax in UNCOMPRESSED_SYNTAXES:
+        stated = rows * columns * frames * int(number(header.get("BitsAllocated")) or 8) // 16  # half may be cut off
+    return bool(stated <= instance.path.stat().st_size)

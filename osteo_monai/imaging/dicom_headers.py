@@ -27,11 +27,15 @@ from osteo_monai.imaging.acquisition import clean_text, number
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
-LOSSLESS_SYNTAXES = frozenset(
+UNCOMPRESSED_SYNTAXES = frozenset(
     {
         "1.2.840.10008.1.2",  # implicit VR little endian
         "1.2.840.10008.1.2.1",  # explicit VR little endian
         "1.2.840.10008.1.2.2",  # explicit VR big endian
+    }
+)
+LOSSLESS_SYNTAXES = UNCOMPRESSED_SYNTAXES | frozenset(
+    {
         "1.2.840.10008.1.2.4.57",  # JPEG lossless
         "1.2.840.10008.1.2.4.70",  # JPEG lossless, selection value 1
         "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
@@ -81,13 +85,6 @@ COMPANION_MODALITIES = frozenset(
     {"RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SEG", "SR", "KO", "PR", "REG", "FID", "DOC", "PLAN", "AU", "SMR"}
 )
 """Modalities of objects that accompany images; RT systems often assign them to another study."""
-
-_PIXEL_KEYWORDS = (
-    "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
-    "PixelRepresentation PlanarConfiguration PixelData ExtendedOffsetTable ExtendedOffsetTableLengths"
-)
-PIXEL_TAGS: list[Any] = [Tag(keyword) for keyword in _PIXEL_KEYWORDS.split()]
-
 
 _RUST_PANIC = "PanicException"
 """Name of the class in pyo3, which every extension module defines anew."""
