@@ -11,6 +11,7 @@ import typer
 
 from osteo_monai.errors import ModelMissingError, OsteoError, ScanRefusedError, UnusableInputError
 from osteo_monai.utils.optional import MissingExtraError
+from osteo_monai.utils.text import printable
 
 __all__ = ["ArgumentError", "ExitCode", "OptionChecks", "parameter_name", "report", "sentence"]
 
@@ -152,7 +153,7 @@ def report(error: Exception, debug: bool) -> ExitCode:
     code, message = _explained(error)
     if message:
         advice = " Run the command with --debug for the traceback." if code is ExitCode.UNEXPECTED and not debug else ""
-        typer.echo(f"osteo-monai: {message}{advice}", err=True)
+        typer.echo(printable(f"osteo-monai: {message}{advice}"), err=True)
     return code
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from osteo_monai.cli.logs import logger_level
 from osteo_monai.errors import ConfigError
-from osteo_monai.utils.text import listed
+from osteo_monai.utils.text import listed, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def console() -> "Console":
 
 def show(line: object) -> None:
     """Print one line of text without markup and line breaks."""
-    console().print(line, markup=False, soft_wrap=True)
+    console().print(printable(line) if isinstance(line, str) else line, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from osteo_monai.cli.options import (
 from osteo_monai.cli.output import check_folder, console, progress, show
 from osteo_monai.domain import DensityThresholds, Severity, Sex, VertebraLevel, View
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.utils.text import listed
+from osteo_monai.utils.text import listed, printable
 
 if TYPE_CHECKING:
     from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
@@ -73,6 +73,14 @@ _Texture = Annotated[
         "--texture", help="Also compute texture of the trabecular regions (extra 'texture').", rich_help_panel=CT
     ),
 ]
+_HeaderText = Annotated[
+    bool,
+    typer.Option(
+        "--header-text",
+        help="Copy series description and contrast entries of the header, which may hold names, to the result.",
+        rich_help_panel=CT,
+    ),
+]
 _View = Annotated[
     View | None,
     typer.Option(
@@ -111,6 +119,7 @@ def screen(
     calibration: _Calibration = "physics",
     kvp: _Kvp = None,
     texture: _Texture = False,
+    header_text: _HeaderText = False,
     view: _View = None,
     age: _Age = None,
     sex: _Sex = None,
@@ -151,7 +160,7 @@ def screen(
     ct = radiographs = None
     with checks.collect(levels="--levels", calibration="--calibration", kvp="--kvp"):
         if "ct" in kinds:
-            ct = _ct_options(levels, thresholds, calibration, kvp, texture)
+            ct = _ct_options(levels, thresholds, calibration, kvp, texture, header_text)
     with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
         if "radiograph" in kinds:
             radiographs = _radiograph_options(view, age, sex, height, weight)
@@ -180,6 +189,7 @@ def _ct_options(
     calibration: str,
     kvp: float | None,
     texture: bool,
+    header_text: bool,
 ) -> "ScreeningOptions":
     from osteo_monai.screening import ScreeningOptions
 
@@ -189,6 +199,7 @@ def _ct_options(
         calibration=parse_calibration(calibration),
         kvp=kvp,
         texture=texture,
+        header_text=header_text,
     )
 
 
@@ -264,7 +275,7 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, screening
             if result is None:
                 bar.update(task, description=name)
                 return
-            terminal.print(result_lines(result, name)[0], markup=False, soft_wrap=True)
+            terminal.print(printable(result_lines(result, name)[0]), markup=False, soft_wrap=True)
             bar.advance(task)
 
         by_path = {study.path: study for study in studies}

@@ -20,6 +20,7 @@ from osteo_monai.imaging.dicom_choice import choice_note, choose, group
 from osteo_monai.imaging.dicom_headers import (
     Frame,
     Instance,
+    burned_in,
     looks_like_dicom,
     read_instance,
 )
@@ -70,7 +71,7 @@ def _read(files: Sequence[Path], source: str, keep_doubts: bool, decoder: PixelD
     if chosen.refusals or grid is None or (chosen.doubts and not keep_doubts):
         raise ScanRefusedError(*chosen.refusals, *chosen.doubts, *notes)
     acquisition, more = _acquisition(chosen)
-    notes += [*chosen.doubts, *chosen.notes, *more]
+    notes += [*chosen.doubts, *chosen.notes, *more, *burned_in(f.instance for f in chosen.frames)]
     hu, valid, more = _assemble(grid, decoder)
     volume = CTVolume(
         hu=hu,

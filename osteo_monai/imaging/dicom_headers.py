@@ -6,7 +6,7 @@ Damaged files raise errors of any type in pydicom and its codecs; :func:`unusabl
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from osteo_monai.domain import Finding
 from osteo_monai.errors import OsteoError, UnusableInputError
 from osteo_monai.imaging.acquisition import clean_text, number
+from osteo_monai.imaging.findings import warning
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
@@ -77,7 +79,7 @@ _HEADER_KEYWORDS = (
     "ImagePositionPatient ImageOrientationPatient PixelSpacing Rows Columns NumberOfFrames SamplesPerPixel "
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
     "PixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
-    "LossyImageCompression LossyImageCompressionRatio "
+    "LossyImageCompression LossyImageCompressionRatio BurnedInAnnotation "
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
 _HEADER_TAGS: list[Any] = [Tag(keyword) for keyword in _HEADER_KEYWORDS.split()]
@@ -190,6 +192,14 @@ class Frame:
     def text(self, keyword: str) -> str:
         """Return a header entry as one printable line, empty if absent."""
         return clean_text(self.get(keyword))
+
+
+def burned_in(instances: Iterable[Instance]) -> list[Finding]:
+    """Return a warning if an image states that text is burned into its pixels."""
+    if not any(clean_text(i.header.get("BurnedInAnnotation")).upper() == "YES" for i in instances):
+        return []
+    message = "The header states that text is burned into the pixels: figures of the report may show a name."
+    return [warning("burned_in_annotation", message)]
 
 
 def _empty(value: Any) -> bool:

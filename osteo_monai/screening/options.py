@@ -109,6 +109,8 @@ class ScreeningOptions:
         kvp: tube voltage in kV if missing from the header; never overrides a header.
         limits: limits of the quality gates.
         texture: also compute texture of the trabecular regions (extra ``texture``).
+        header_text: copy free text of the header (series description, contrast entries) to the result and its findings;
+            in practice it may hold names.
 
     Raises:
         ValueError: if levels are empty or repeated.
@@ -125,6 +127,7 @@ class ScreeningOptions:
     kvp: float | None = None
     limits: Limits = DEFAULT_LIMITS
     texture: bool = False
+    header_text: bool = False
 
     def __post_init__(self) -> None:
         if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["listed", "one_line", "safe_name"]
+__all__ = ["escape_formula", "listed", "one_line", "printable", "safe_name", "unescape_formula"]
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet computes a cell that begins with one of them (OWASP, CSV injection)."""
 
 _NEUTRAL_WORDS = frozenset(
     {
@@ -45,6 +48,37 @@ def listed(items: Iterable[object], last: str = "and") -> str:
     """
     words = [str(item) for item in items]
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def escape_formula(text: str) -> str:
+    """Return the text of a CSV cell that no spreadsheet computes as a formula; numbers stay numbers.
+
+    Example:
+        >>> escape_formula("=1+1"), escape_formula("-67.6")
+        ("'=1+1", '-67.6')
+    """
+    if not text.startswith(_FORMULA_STARTS):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def unescape_formula(text: str) -> str:
+    """Return the text that ``escape_formula`` was given."""
+    return text[1:] if text.startswith("'") and escape_formula(text[1:]) == text else text
+
+
+def printable(text: str) -> str:
+    """Return a text with blanks in place of control characters other than line breaks.
+
+    Example:
+        >>> printable("scan\x1b[31m")
+        'scan [31m'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def one_line(text: str) -> str:

@@ -23,6 +23,7 @@ from osteo_monai.imaging.dicom_headers import (
     MAYBE_LOSSY_SYNTAXES,
     Frame,
     Instance,
+    burned_in,
     looks_like_dicom,
     read_instance,
     unusable_if_damaged,
@@ -64,6 +65,12 @@ _TAGS: list[Any] = [Tag(keyword) for keyword in _KEYWORDS.split()]
 _LATERAL = re.compile(r"\bLAT|\bLL\b|\bRL\b|SEITLICH|PROFIL|\bSEITE", re.IGNORECASE)
 _FRONTAL = re.compile(r"\bP\.?A\.?\b|\bA\.?P\.?\b|POSTERO|ANTERO|FRONTAL|DORSO-?VENTR|VENTRO-?DORS", re.IGNORECASE)
 _CHEST = re.compile(r"CHEST|THORA[XC]|LUNG|TORAX|TORACE|POUMON|\bCXR\b", re.IGNORECASE)
+_BODY_PARTS = re.compile(
+    r"ABDOMEN|ANKLE|ARM|BREAST|CALCANEUS|CERVICAL|CHEST|CLAVICLE|COCCYX|ELBOW|EXTREMITY|FEMUR|FINGER|FOOT|FOREARM|HAND|HEAD"
+    r"|HIP|HUMERUS|JAW|KNEE|LEG|LUMBAR|NECK|PATELLA|PELVIS|RIBS?|SACRUM|SCAPULA|SHOULDER|SKULL|SPINE|STERNUM|THIGH|THORAX"
+    r"|THORACIC|TIBIA|TOE|TRUNK|WHOLE|BODY|WRIST|LEFT|RIGHT",
+    re.IGNORECASE,
+)
 _LUMBAR = re.compile(r"LUMB|L[\s_-]?SPINE|\bLWS\b|LOMB|LENDEN", re.IGNORECASE)
 
 
@@ -211,12 +218,18 @@ def _view(header: Dataset) -> tuple[View, str]:
         if chest != lumbar:
             break
         if text == part and part and not re.search(r"SPINE|TRUNK|ABDOMEN", part, re.IGNORECASE):
-            return View.UNKNOWN, part.lower()
+            return View.UNKNOWN, _body_part(part)
     if chest == lumbar or frontal == lateral:
         return View.UNKNOWN, ""
     if chest:
         return (View.CHEST_FRONTAL if frontal else View.CHEST_LATERAL), ""
     return (View.LUMBAR_AP if frontal else View.LUMBAR_LATERAL), ""
+
+
+def _body_part(text: str) -> str:
+    """Return a body part of the header in lower case; a text that is no usual one may be a name and is not repeated."""
+    found = _BODY_PARTS.findall(text)
+    return " ".join(found).lower() if found else "not a usual one" if text else ""
 
 
 def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
@@ -227,6 +240,7 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
         findings.append(warning("secondary_capture", message))
     if instance.transfer_syntax in LOSSY_SYNTAXES | MAYBE_LOSSY_SYNTAXES or header.get("LossyImageCompression") == "01":
         findings.append(info("lossy_compression", "The image was compressed with loss."))
+    findings += burned_in([instance])
     deviation = number(header.get("DeviationIndex"))
     if deviation is not None and abs(deviation) > DEVIATION_LIMIT:
         code, word = ("underexposed", "less") if deviation < 0 else ("overexposed", "more")
@@ -249,7 +263,7 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
         weight_kg=_within(number(header.get("PatientWeight")), PLAUSIBLE_WEIGHT_KG),
         modality=instance.modality or None,
         view_position=clean_text(header.get("ViewPosition")).upper() or None,
-        body_part=clean_text(header.get("BodyPartExamined")).lower() or None,
+        body_part=_body_part(clean_text(header.get("BodyPartExamined"))) or None,
         manufacturer=clean_text(header.get("Manufacturer")) or None,
         model=clean_text(header.get("ManufacturerModelName")) or None,
         kvp=number(header.get("KVP")) or None,
