@@ -16,8 +16,10 @@ from osteo_monai.utils.text import escape_formula, unescape_formula
 __all__ = ["CSVTable", "read_table", "refuse", "write_table"]
 
 _SHOWN_PROBLEMS = 50
-_WIDE_BLANKS = re.compile(r"[\v\f\x1c-\x1f\x85\xa0\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]")
-"""Blanks other than space and tab, which spreadsheets and web pages insert; they would make other identifiers."""
+_WIDE_BLANKS = re.compile(
+    r"[\x00-\x08\v\f\x0e-\x1f\x7f-\x9f\xa0\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
+)
+"""Control characters, and blanks other than space and tab, which spreadsheets and web pages insert; they would make other identifiers."""
 _IDENTITIES = frozenset({"subject_id", "study"})
 _SUMMARY_WORDS = frozenset({"total", "totals", "grand total", "subtotal", "sum", "mean", "average", "median", "sd"})
 _SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
