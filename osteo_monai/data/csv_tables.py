@@ -19,7 +19,7 @@ _SHOWN_PROBLEMS = 50
 _WIDE_BLANKS = re.compile(
     r"[\x00-\x08\v\f\x0e-\x1f\x7f-\x9f\xa0\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
 )
-"""Control characters, and blanks other than space and tab, which spreadsheets and web pages insert; they would make other identifiers."""
+"""Control characters, and blanks of spreadsheets and web pages: with them one identifier would become two."""
 _IDENTITIES = frozenset({"subject_id", "study"})
 _SUMMARY_WORDS = frozenset({"total", "totals", "grand total", "subtotal", "sum", "mean", "average", "median", "sd"})
 _SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}

@@ -11,7 +11,7 @@ from osteo_monai import make_ct, make_radiograph
 from osteo_monai.cli import run
 
 NAME = "Zyxwvut"
-"""Stands for a person's name."""
+"""The name that is planted."""
 
 TAGS = (
     "PatientName", "PatientID", "OtherPatientNames", "PatientAddress", "PatientComments", "IssuerOfPatientID",

@@ -67,7 +67,7 @@ def test_a_total_row_of_studies(tmp_path: Path) -> None:
 
 
 def test_a_stray_quote_swallows_no_rows(tmp_path: Path) -> None:
-    """T5: 5 of 24 subjects were left, without a word."""
+    """T5: 5 of 24 subjects were left, and nothing was reported."""
     lines = ["subject_id,age", *(f"S{n},{n + 50}" for n in range(24))]
     lines[7] = '"' + lines[7]
     lines[12] = '"S11",61'
