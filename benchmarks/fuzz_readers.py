@@ -251,9 +251,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     for (kind, outcome), count in sorted(outcomes.items()):
         print(f"{kind:12} {outcome:24} {count}")
-    print(
-        f"{sum(outcomes.values())} cases in {time.monotonic() - begin:.0f} s, peak {peak:.0f} MiB, {len(failures)} failed"
-    )
+    seconds, cases = time.monotonic() - begin, sum(outcomes.values())
+    print(f"{cases} cases in {seconds:.0f} s, peak {peak:.0f} MiB, {len(failures)} failed")
     print("\n".join(failures[:40]))
     sys.exit(bool(failures))
 

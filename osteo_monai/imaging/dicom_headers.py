@@ -96,14 +96,16 @@ _RUST_PANIC = "PanicException"
 def unusable_if_damaged(problem: str) -> Iterator[None]:
     """Convert errors of parsers and codecs to :class:`UnusableInputError` with the message ``problem``.
 
-    Errors of this package, interrupts and ``MemoryError`` pass unchanged: a sound file may be larger than the memory.
+    Errors of this package and interrupts pass unchanged.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom quotes header values in its warnings
             yield
-    except (OsteoError, MemoryError):
+    except OsteoError:
         raise
+    except MemoryError:
+        raise UnusableInputError("Reading the input needs more memory than is available.") from None  # not damage
     # parsers and codecs raise any type on damaged data, those in Rust a panic that is no Exception
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != _RUST_PANIC:
