@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.data.csv_tables import read_table, refuse, write_table
+from osteo_monai.data.predictions_mistakes import doubled_rows, unit_problems
 from osteo_monai.data.predictions_schema import (
     BINARY_CLASSES,
     COLUMNS,
@@ -36,8 +36,6 @@ Texts = NDArray[np.str_]
 _IMAGE_COLUMNS = ("image_id", "level", "acquisition", "kvp", "contrast_phase")
 """Columns that distinguish images of one subject."""
 _COHORTS = ("training", "validation", "test")
-_HIGHEST_G_CM3, _FEWEST_FOR_UNIT = 3.0, 3
-"""Of a few densities in mg/cm3 one is above the first; in g/cm3 none is (project custom)."""
 
 __all__ = ["Predictions", "common_rows", "read_prediction_rows", "read_predictions", "write_predictions"]
 
@@ -328,37 +326,10 @@ def _group_problems(name: str, rows: Sequence[_Row]) -> list[str]:
         problems.append(
             f"{name}: the truth must be osteoporosis in every row or bone_status or bmd_mg_cm3 in every row"
         )
-    problems += _unit_problems(name, rows)
-    problems += _doubled_rows(rows)
+    problems += unit_problems(name, [row.cells for row in rows])
+    problems += doubled_rows([(row.place, row.cells) for row in rows])
     if ("predicted_bmd_lower" in used) != ("predicted_bmd_upper" in used):
         problems.append(f"{name}: predicted_bmd_lower and predicted_bmd_upper must be given together")
-    return problems
-
-
-def _unit_problems(name: str, rows: Sequence[_Row]) -> list[str]:
-    """Report columns of density whose values are all as small as densities in g/cm3."""
-    problems = []
-    for column in ("bmd_mg_cm3", "predicted_bmd_mg_cm3"):
-        values = []
-        for row in rows:
-            with suppress(ValueError):
-                values.append(abs(float(row.cells.get(column) or math.nan)))
-        known = [value for value in values if math.isfinite(value)]
-        if len(known) >= _FEWEST_FOR_UNIT and max(known) < _HIGHEST_G_CM3:
-            problems.append(f"{name}: {column} must be in mg/cm3, got values up to {max(known):g}, as in g/cm3")
-    return problems
-
-
-def _doubled_rows(rows: Sequence[_Row]) -> list[str]:
-    """Report rows that repeat another one with a score in every cell, as after pasting twice."""
-    first: dict[tuple[tuple[str, str], ...], str] = {}
-    problems = []
-    for row in rows:
-        if not any(row.cells.get(column) for column in NUMBERS if column != "bmd_mg_cm3"):
-            continue
-        earlier = first.setdefault(tuple(sorted(row.cells.items())), row.place)
-        if earlier != row.place:
-            problems.append(f"{row.place}: a row must differ from the others, got all cells of {earlier} again")
     return problems
 
 
