@@ -20,6 +20,7 @@ from osteo_monai.screening.radiographs.pipeline import screen_radiographs
 from osteo_monai.screening.result import ScreeningResult
 from osteo_monai.screening.studies import Study
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
+from osteo_monai.utils.text import one_line
 
 __all__ = ["OUTPUT_FILES", "screen_to_folder", "write_screening"]
 
@@ -57,7 +58,7 @@ def screen_to_folder(
         ModelMissingError: if a bundle for CT is not installed.
         OSError: if the result cannot be written.
     """
-    name = study.path.resolve().name if name is None else name
+    name = one_line(study.path.resolve().name if name is None else name)
     if study.kind == "radiograph":
         screening = screen_radiographs(
             study.files, radiograph_models, radiograph_options, device=device, study=name, on_stage=on_stage

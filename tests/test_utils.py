@@ -1,5 +1,7 @@
 """Atomic writes: a complete file or none."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,16 @@ def test_the_temporary_name_keeps_the_format(tmp_path: Path) -> None:
 def test_text_is_utf8_with_plain_line_ends_and_its_folder_is_made(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b.txt", "µ\r\n\n")
     assert (tmp_path / "a" / "b.txt").read_bytes() == "µ\r\n\n".encode()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_write_to_a_full_disk_names_the_file(number: int, tmp_path: Path) -> None:
+    """The report said 'None': a write to a full disk fails without a file name."""
+
+    def fail() -> None:
+        with writing(tmp_path / "report.html"):
+            raise OSError(number, "reason")
+
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        fail()
+    assert caught.value.filename == str(tmp_path / "report.html")

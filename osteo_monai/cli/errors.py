@@ -1,5 +1,6 @@
 """Exit codes, checks of options, and the one place that turns an error into a sentence and an exit code."""
 
+import errno
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +11,18 @@ import typer
 
 from osteo_monai.errors import ModelMissingError, OsteoError, ScanRefusedError, UnusableInputError
 from osteo_monai.utils.optional import MissingExtraError
+from osteo_monai.utils.text import printable
 
 __all__ = ["ArgumentError", "ExitCode", "OptionChecks", "parameter_name", "report", "sentence"]
+
+
+_NOT_WRITABLE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "it exceeds the largest file size of this system",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "there is no permission",
+}
 
 
 class ExitCode(IntEnum):
@@ -142,7 +153,7 @@ def report(error: Exception, debug: bool) -> ExitCode:
     code, message = _explained(error)
     if message:
         advice = " Run the command with --debug for the traceback." if code is ExitCode.UNEXPECTED and not debug else ""
-        typer.echo(f"osteo-monai: {message}{advice}", err=True)
+        typer.echo(printable(f"osteo-monai: {message}{advice}"), err=True)
     return code
 
 
@@ -155,6 +166,8 @@ def _explained(error: Exception) -> tuple[ExitCode, str]:
         return ExitCode.REFUSED, str(error)
     if isinstance(error, (OsteoError, MissingExtraError)):
         return ExitCode.UNUSABLE, str(error)
+    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE and error.filename:
+        return ExitCode.UNEXPECTED, f"'{error.filename}' cannot be written: {_NOT_WRITABLE[error.errno]}."
     if isinstance(error, OSError) and error.strerror is not None:
         file = f": '{error.filename}'" if error.filename else ""
         return ExitCode.UNEXPECTED, f"{error.strerror}{file}."

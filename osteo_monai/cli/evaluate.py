@@ -18,7 +18,7 @@ from osteo_monai.cli.options import (
     choice,
     existing_file,
 )
-from osteo_monai.cli.output import check_folder, progress, show, track_run
+from osteo_monai.cli.output import check_folder, check_tracking, progress, show, track_run
 from osteo_monai.domain import DensityThresholds
 from osteo_monai.utils.files import file_sha256
 
@@ -77,6 +77,8 @@ def evaluate(
             virtual=virtual,
         )
     checks.finish()
+    if track:
+        check_tracking(output, tracking_uri)
     with progress("Reading") as on_stage:
         evaluation = write_evaluation(options, output, osteo_monai.__version__, on_stage)
         if track:

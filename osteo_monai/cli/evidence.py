@@ -16,7 +16,7 @@ from osteo_monai.cli.options import (
     choice,
     existing_file,
 )
-from osteo_monai.cli.output import check_folder, progress, show, track_run
+from osteo_monai.cli.output import check_folder, check_tracking, progress, show, track_run
 from osteo_monai.utils.files import file_sha256
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def evidence(
             prisma=prisma,
         )
     checks.finish()
+    if track:
+        check_tracking(output, tracking_uri)
     with progress("Reading") as on_stage:
         result = write_evidence(options, output, osteo_monai.__version__, on_stage)
         if track:

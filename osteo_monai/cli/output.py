@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from osteo_monai.cli.logs import logger_level
 from osteo_monai.errors import ConfigError
-from osteo_monai.utils.text import listed
+from osteo_monai.utils.text import listed, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_folder", "check_products", "console", "progress", "show", "track_run"]
+__all__ = ["check_folder", "check_products", "check_tracking", "console", "progress", "show", "track_run"]
 
 
 def check_folder(folder: Path, products: Iterable[str], overwrite: bool, folders: Iterable[str] = ()) -> None:
@@ -73,7 +73,7 @@ def console() -> "Console":
 
 def show(line: object) -> None:
     """Print one line of text without markup and line breaks."""
-    console().print(line, markup=False, soft_wrap=True)
+    console().print(printable(line) if isinstance(line, str) else line, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -105,16 +105,39 @@ def track_run(
         facts: numbers that it computed.
         products: names of files and folders in ``folder`` to keep.
     """
+    import mlflow  # its first import sets the level of its logger
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from osteo_monai import tracking
+
+    with logger_level("mlflow", logging.getLogger().level):
+        try:
+            tracking.log_finished_run(
+                tracking_uri or tracking.sqlite_uri(folder / "mlflow.db"),
+                experiment,
+                tracking.unique_run_name(experiment),
+                parameters,
+                facts,
+                [folder / name for name in products],
+            )
+        except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
+            raise ConfigError(
+                f"The results in '{folder}' are complete, but MLflow could not log the run ({type(error).__name__})."
+            ) from None
+
+
+def check_tracking(folder: Path, tracking_uri: str | None) -> None:
+    """Check the MLflow store of ``track_run`` before the work begins; one that does not exist yet is made at the end.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+    if uri is None and not (folder / "mlflow.db").exists():
+        return
     import mlflow  # noqa: F401  # its first import sets the level of its logger
 
     from osteo_monai import tracking
 
     with logger_level("mlflow", logging.getLogger().level):
-        tracking.log_finished_run(
-            tracking_uri or tracking.sqlite_uri(folder / "mlflow.db"),
-            experiment,
-            tracking.unique_run_name(experiment),
-            parameters,
-            facts,
-            [folder / name for name in products],
-        )
+        tracking.prepare_store(uri or tracking.sqlite_uri(folder / "mlflow.db"))

@@ -23,7 +23,7 @@ from osteo_monai.cli.options import (
 from osteo_monai.cli.output import check_folder, console, progress, show
 from osteo_monai.domain import DensityThresholds, Severity, Sex, VertebraLevel, View
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.utils.text import listed
+from osteo_monai.utils.text import listed, printable
 
 if TYPE_CHECKING:
     from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
@@ -89,6 +89,14 @@ _Texture = Annotated[
         "--texture", help="Also compute texture of the trabecular regions (extra 'texture').", rich_help_panel=CT
     ),
 ]
+_HeaderText = Annotated[
+    bool,
+    typer.Option(
+        "--header-text",
+        help="Copy series description and contrast entries of the header, which may hold names, to the result.",
+        rich_help_panel=CT,
+    ),
+]
 _View = Annotated[
     View | None,
     typer.Option(
@@ -129,6 +137,7 @@ def screen(
     classify_corrected: _Classify = False,
     kvp: _Kvp = None,
     texture: _Texture = False,
+    header_text: _HeaderText = False,
     view: _View = None,
     age: _Age = None,
     sex: _Sex = None,
@@ -171,7 +180,7 @@ def screen(
     with checks.collect(**names):
         if "ct" in kinds:
             of_scan = (calibration, contrast, classify_corrected)
-            ct = _ct_options(levels, thresholds, of_scan, kvp, texture)
+            ct = _ct_options(levels, thresholds, of_scan, kvp, texture, header_text)
     with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
         if "radiograph" in kinds:
             radiographs = _radiograph_options(view, age, sex, height, weight)
@@ -200,6 +209,7 @@ def _ct_options(
     densities: tuple[str, str | None, bool],
     kvp: float | None,
     texture: bool,
+    header_text: bool,
 ) -> "ScreeningOptions":
     from osteo_monai.screening import ScreeningOptions
 
@@ -212,6 +222,7 @@ def _ct_options(
         classify_corrected=classify_corrected,
         kvp=kvp,
         texture=texture,
+        header_text=header_text,
     )
 
 
@@ -287,7 +298,7 @@ def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, screening
             if result is None:
                 bar.update(task, description=name)
                 return
-            terminal.print(result_lines(result, name)[0], markup=False, soft_wrap=True)
+            terminal.print(printable(result_lines(result, name)[0]), markup=False, soft_wrap=True)
             bar.advance(task)
 
         by_path = {study.path: study for study in studies}

@@ -2,17 +2,26 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.imaging.limits import check_file_size, input_limits
 from osteo_monai.utils.files import write_text
+from osteo_monai.utils.text import escape_formula, unescape_formula
 
 __all__ = ["CSVTable", "read_table", "refuse", "write_table"]
 
 _SHOWN_PROBLEMS = 50
+_WIDE_BLANKS = re.compile(
+    r"[\x00-\x08\v\f\x0e-\x1f\x7f-\x9f\xa0\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
+)
+"""Control characters, and blanks of spreadsheets and web pages: with them one identifier would become two."""
+_IDENTITIES = frozenset({"subject_id", "study"})
+_SUMMARY_WORDS = frozenset({"total", "totals", "grand total", "subtotal", "sum", "mean", "average", "median", "sd"})
 _SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -62,12 +71,14 @@ def read_table(
         UnusableInputError: no such file, not UTF-8, no header, a column missing or repeated, another separator.
     """
     try:
+        check_file_size(path, input_limits().table_bytes)
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UnusableInputError(f"there is no file '{path}'") from None
     except (OSError, UnicodeDecodeError):
         raise UnusableInputError(f"'{path.name}' cannot be read as text (UTF-8)") from None
-    lines = list(enumerate(text.splitlines(), 1))
+    # str.splitlines would also end a line at a vertical tab or form feed inside a cell
+    lines = list(enumerate(_WIDE_BLANKS.sub(" ", re.sub(r"\r\n?", "\n", text)).split("\n"), 1))
     content = [(number, line) for number, line in lines if not line.startswith("#")]
     first = next((line for _, line in content if line.strip(" ,;\t")), "")
     separator = max(separators, key=first.count)
@@ -77,14 +88,39 @@ def read_table(
         wanted = f"; it needs the columns {', '.join(required)}" if required else "; the first line must name columns"
         raise UnusableInputError(f"'{path.name}' is empty{wanted}")
     header = _header(path, records[0][1], required, separator)
+    problems += _hidden_rows(lines, records[0][0], separator, len(header))
     rows = []
     for line_number, cells in records[1:]:
         if len(cells) > len(header):
             problems.append(f"line {line_number}: {len(cells)} fields for {len(header)} columns")
             continue
-        padded = [*cells, *[""] * (len(header) - len(cells))]
-        rows.append((line_number, {name: cell.strip() for name, cell in zip(header, padded, strict=True)}))
+        texts = [unescape_formula(cell.strip()) for cell in (*cells, *[""] * (len(header) - len(cells)))]
+        if problem := _no_row_of_data(header, texts):
+            problems.append(f"line {line_number}: {problem}")
+            continue
+        rows.append((line_number, dict(zip(header, texts, strict=True))))
     return CSVTable(header, tuple(rows), tuple(problems), separator, comments=sum(x[1].startswith("#") for x in lines))
+
+
+def _hidden_rows(lines: Sequence[tuple[int, str]], first: int, separator: str, columns: int) -> list[str]:
+    """Report comment lines below the header that look like rows whose first cell begins with ``#``."""
+    return [
+        f"line {number}: a row must not begin with #, which marks a comment; put its first cell in quotes"
+        for number, line in lines
+        if number > first and columns > 1 and re.match(r"#\S", line) and line.count(separator) == columns - 1
+    ]
+
+
+def _no_row_of_data(header: Sequence[str], cells: Sequence[str]) -> str | None:
+    """Return why a row is no data: a summary of other rows, or the header again."""
+    names = {name.lower() for name in header}
+    filled = [(name, cell) for name, cell in zip(header, cells, strict=True) if cell]
+    if len(filled) > 1 and all(cell.lower() in names for _, cell in filled):
+        return "a row must hold data, got the names of columns again"
+    for name, cell in (*filled[:1], *((n, c) for n, c in filled if n.lower() in _IDENTITIES)):
+        if cell.lower().rstrip(":.") in _SUMMARY_WORDS and (name.lower() in _IDENTITIES or name == header[0]):
+            return f"a row must be one subject or study, got a summary ('{cell}')"
+    return None
 
 
 def _header(path: Path, cells: Sequence[str], required: Sequence[str], separator: str) -> tuple[str, ...]:
@@ -118,10 +154,20 @@ def _records(
             problems.append(f"line {first}: a quoted field continues to line {last}")
         elif reader.line_num == len(lines) and not _closes_quotes(texts[used:], options):
             problems.append(f"line {first}: a quote is not closed")
+        elif last > first and _swallows_rows(cells, separator, records):
+            problems.append(f"line {first}: a quoted field continues over other rows to line {last}")
         else:
             records.append((first, [cell.replace("\n", " ") for cell in cells]))
         used = reader.line_num
     return records, problems
+
+
+def _swallows_rows(cells: Sequence[str], separator: str, records: Sequence[tuple[int, list[str]]]) -> bool:
+    """Return whether a quoted cell contains lines with as many separators as rows have: a quote is missing."""
+    separators = len(records[0][1]) - 1 if records else 0
+    return separators > 0 and any(
+        line.count(separator) >= separators for cell in cells if "\n" in cell for line in cell.split("\n")
+    )
 
 
 def _closes_quotes(lines: Sequence[str], options: Mapping[str, Any]) -> bool:
@@ -134,7 +180,8 @@ def _closes_quotes(lines: Sequence[str], options: Mapping[str, Any]) -> bool:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file atomically: UTF-8, commas, ``\\n``.
 
-    ``None`` and NaN give an empty cell, booleans 1 and 0. A first cell that begins with ``#`` is quoted, since
+    ``None`` and NaN give an empty cell, booleans 1 and 0; formulas get an apostrophe, which ``read_table`` removes. A
+    first cell that begins with ``#`` is quoted, since
     ``read_table`` takes such lines for comments.
 
     Raises:
@@ -161,4 +208,4 @@ def _cell(value: object) -> str:
     lines = len(f"{text}.".splitlines())
     if lines > 1:
         raise ValueError(f"a cell must be one line of text, got {lines} lines")
-    return text
+    return escape_formula(text)

@@ -167,6 +167,7 @@ NUMBERS = (*PROBABILITIES, *SCORES, "bmd_mg_cm3", *DENSITIES)
 """Columns of truth and prediction whose values are numbers."""
 
 _KIND_OF = {column.name: column.kind for column in COLUMNS}
+_NUMERIC_FACTS = tuple(name for name in FACTS if _KIND_OF[name] is ColumnKind.NUMBER)
 
 
 def record_columns(record: Record, cohort: str, virtual: bool) -> dict[str, str | float]:
@@ -197,7 +198,8 @@ def value_problems(row: Mapping[str, str]) -> list[str]:
     problems = [] if row["subject_id"] else ["subject_id is empty"]
     if row.get("cohort") and not re.match(SPLIT_PATTERN, row["cohort"]):
         problems.append(f"cohort must be training, validation, test or external_<centre>, got '{row['cohort'][:40]}'")
-    problems += [problem for name in NUMBERS if (problem := _number_problem(name, row.get(name, "")))]
+    for name in (*NUMBERS, *_NUMERIC_FACTS):
+        problems += [problem] if (problem := _number_problem(name, row.get(name, ""))) else []
     problems += _group_problems(row)
     for name in ("virtual", "osteoporosis"):
         if row.get(name) and row[name].lower() not in FALSE_WORDS | TRUE_WORDS:
@@ -225,6 +227,10 @@ def _number_problem(name: str, text: str) -> str | None:
         number = math.nan
     if math.isfinite(number) and low <= number <= high:
         return None
+    if re.fullmatch(r"[+-]?\d+(\.\d{3})*,\d+", text):
+        return f"{name} must have a decimal point and no separator of thousands, got '{text[:40]}'"
+    if found := re.fullmatch(r"[+-]?[\d.]+ ?(%|(?![eE][+-]?\d)[a-zA-Z][\w/%^.]*)", text):
+        return f"{name} must be a number without a unit, got '{text[:40]}' (unit '{found[1]}')"
     wanted = {
         ColumnKind.PROBABILITY: "a number between 0 and 1",
         ColumnKind.DENSITY: "a density in mg/cm3",

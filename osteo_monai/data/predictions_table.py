@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.data.csv_tables import read_table, refuse, write_table
+from osteo_monai.data.predictions_mistakes import doubled_rows, unit_problems
 from osteo_monai.data.predictions_schema import (
     BINARY_CLASSES,
     COLUMNS,
@@ -325,6 +326,8 @@ def _group_problems(name: str, rows: Sequence[_Row]) -> list[str]:
         problems.append(
             f"{name}: the truth must be osteoporosis in every row or bone_status or bmd_mg_cm3 in every row"
         )
+    problems += unit_problems(name, [row.cells for row in rows])
+    problems += doubled_rows([(row.place, row.cells) for row in rows])
     if ("predicted_bmd_lower" in used) != ("predicted_bmd_upper" in used):
         problems.append(f"{name}: predicted_bmd_lower and predicted_bmd_upper must be given together")
     return problems

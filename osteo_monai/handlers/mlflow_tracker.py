@@ -1,6 +1,7 @@
 """Handler that records a run in MLflow."""
 
 import atexit
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
-from osteo_monai.tracking import environment_facts
+from osteo_monai.tracking import environment_facts, prepare_store
 from osteo_monai.utils.files import file_sha256
 
 __all__ = ["RunTracker"]
@@ -29,6 +30,9 @@ class RunTracker(MLFlowHandler):
         ends_run: whether the run ends with this engine: true for trainer or evaluator, false for the validator of a
             training.
         **kwargs: see ``MLFlowHandler``.
+
+    Raises:
+        ConfigError: the store cannot be used, see ``prepare_store``.
     """
 
     cur_run: Any  # MONAI declares None only
@@ -46,6 +50,7 @@ class RunTracker(MLFlowHandler):
         ends_run: bool = True,
         **kwargs: Any,
     ) -> None:
+        prepare_store(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri)  # before the first epoch
         facts: dict[str, Any] = {}
         if ends_run:
             facts = {"bundle": bundle, "bundle_version": version, "data_source": manifest, **environment_facts()}

@@ -95,6 +95,15 @@ def contrast_note(
     return "; ".join(entries) or None
 
 
+RESCALE_TYPES = {"OD", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"}
+"""Defined terms of RescaleType (0028,1054) besides HU (DICOM PS3.3 C.11.1.1.2)."""
+
+
+def rescale_unit(kind: str) -> str:
+    """Return a rescale type for a message; a value that is no defined term may hold free text and is not quoted."""
+    return f"'{kind}'" if kind in RESCALE_TYPES else "no defined term"
+
+
 def stated_native(descriptions: Iterable[str]) -> bool:
     """Return whether the first text that mentions contrast agent denies it.
 

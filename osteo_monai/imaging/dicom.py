@@ -1,8 +1,7 @@
 """Read a CT series from DICOM files into a checked volume.
 
 The readers of MONAI, ITK and SimpleITK silently accept a missing slice, a tilted gantry or an absent rescale; this one
-refuses them. The codec plug-in is set explicitly, because another one that may be installed (python-gdcm) can abort the
-process on damaged data.
+refuses them.
 """
 
 from collections import Counter
@@ -12,22 +11,19 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pixel_array
 
 from osteo_monai.domain import Finding, Severity
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import real_day, resolve_age, sex_of
-from osteo_monai.imaging.codestreams import wrong_size
+from osteo_monai.imaging.decoding import PixelDecoder, PixelFile
 from osteo_monai.imaging.dicom_agreement import check_patient
 from osteo_monai.imaging.dicom_choice import choice_note, choose, group
 from osteo_monai.imaging.dicom_headers import (
-    PIXEL_TAGS,
     Frame,
     Instance,
+    burned_in,
     looks_like_dicom,
     read_instance,
-    unusable_if_damaged,
 )
 from osteo_monai.imaging.dicom_series import Grid, Series
 from osteo_monai.imaging.findings import info, refusal, warning
@@ -42,7 +38,6 @@ from osteo_monai.imaging.resampling import upright_volume
 from osteo_monai.imaging.slice_content import SliceContent
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 
-DECODING_PLUGIN = "pylibjpeg"
 PADDING_BELOW_HU = -500.0
 """A declared padding value above this lies in the range of tissue and is not used."""
 
@@ -62,7 +57,12 @@ def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) ->
         UnusableInputError: no file can be read as DICOM, or the pixel data are damaged.
         ScanRefusedError: images were read, but none of the series can be measured.
     """
-    instances, damaged = _read_headers(files)
+    with PixelDecoder() as decoder:
+        return _read(files, source, keep_doubts, decoder)
+
+
+def _read(files: Sequence[Path], source: str, keep_doubts: bool, decoder: PixelDecoder) -> CTVolume:
+    instances, damaged = _read_headers(files, decoder)
     series = group(_ct_images(instances))
     chosen = choose(series)
     notes = [note] if (note := choice_note(chosen, series)) else []
@@ -73,8 +73,8 @@ def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) ->
     if chosen.refusals or grid is None or (chosen.doubts and not keep_doubts):
         raise ScanRefusedError(*chosen.refusals, *chosen.doubts, *notes)
     acquisition, more = _acquisition(chosen)
-    notes += [*chosen.doubts, *chosen.notes, *more]
-    hu, valid, more = _assemble(grid)
+    notes += [*chosen.doubts, *chosen.notes, *more, *burned_in(f.instance for f in chosen.frames)]
+    hu, valid, more = _assemble(grid, decoder)
     volume = CTVolume(
         hu=hu,
         affine=canonical_affine(grid.affine, _shape(grid)),
@@ -102,7 +102,7 @@ def read_dicom_acquisition(files: Sequence[Path]) -> Acquisition:
     return _acquisition(chosen)[0]
 
 
-def _read_headers(files: Sequence[Path]) -> tuple[list[Instance], int]:
+def _read_headers(files: Sequence[Path], decoder: PixelDecoder | None = None) -> tuple[list[Instance], int]:
     """Read all headers; return them and the number of files that are damaged."""
     instances: list[Instance] = []
     reasons: Counter[str] = Counter()
@@ -114,6 +114,8 @@ def _read_headers(files: Sequence[Path]) -> tuple[list[Instance], int]:
                 continue
             try:
                 instances.append(read_instance(path))
+                if decoder is not None:
+                    decoder.prepare(instances[-1].transfer_syntax)
             except UnusableInputError as error:
                 reasons[str(error)] += 1
     if not instances:
@@ -159,7 +161,7 @@ def _shape(grid: Grid) -> tuple[int, int, int]:
     return int(header.Columns), int(header.Rows), len(grid.frames)
 
 
-def _assemble(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, list[Finding]]:
+def _assemble(grid: Grid, decoder: PixelDecoder) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, list[Finding]]:
     """Decode the slices into canonical order; return HU, valid voxels and findings."""
     columns, rows, count = _shape(grid)
     mapping = axis_map(grid.affine)
@@ -169,11 +171,11 @@ def _assemble(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None
     padding, content = _Padding(stack.shape), SliceContent(stack.shape)
     scales = [(1.0, 0.0)] * count
     lows, highs = np.empty(count, np.float32), np.empty(count, np.float32)
-    for position, stored in _decode(grid):
+    for position, stored in _decode(grid, decoder):
         frame = grid.frames[position]
         k = count - 1 - position if flip_slice else position
-        if stored.shape != (rows, columns):
-            raise UnusableInputError(f"A slice decodes to {stored.shape}, the header states {(rows, columns)}.")
+        if stored.ndim != 2:
+            raise UnusableInputError(f"A slice must have one value per pixel, got an array of shape {stored.shape}.")
         slope, intercept = frame.number("RescaleSlope") or 1.0, frame.number("RescaleIntercept") or 0.0
         plane = stack[k]
         plane[...] = stored[cut]
@@ -253,33 +255,18 @@ class _Padding:
         return notes
 
 
-def _decode(grid: Grid) -> Iterator[tuple[int, NDArray[np.integer]]]:
-    """Yield position in the grid and stored values (rows, columns), holding one file in memory at a time."""
-    by_file: dict[Path, list[tuple[int, Frame]]] = {}
+def _decode(grid: Grid, decoder: PixelDecoder) -> Iterator[tuple[int, NDArray[np.integer]]]:
+    """Yield position in the grid and stored values (rows, columns), holding one image in memory at a time."""
+    by_file: dict[Path, dict[int, int]] = {}
     for position, frame in enumerate(grid.frames):
-        by_file.setdefault(frame.instance.path, []).append((position, frame))
-    for path, members in by_file.items():
-        with unusable_if_damaged("The pixel data of an image are damaged or cannot be decoded"):
-            dataset = pydicom.dcmread(path, specific_tags=PIXEL_TAGS)
-            if "PixelData" not in dataset:
-                raise UnusableInputError("An image has no pixel data: the file is damaged or truncated.")
-            if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-                rows, columns = int(dataset.Rows), int(dataset.Columns)
-                claim = wrong_size(dataset.PixelData, members[0][1].instance.frames, rows, columns)
-                if claim:
-                    raise UnusableInputError(f"A compressed image states {claim} pixels, its header {(rows, columns)}.")
-                syntax = dataset.file_meta.TransferSyntaxUID
-                if not get_decoder(syntax).is_available:  # the JPEG codec is GPL and so an extra
-                    raise UnusableInputError(
-                        f"The images are compressed ({syntax.name}) and its codec is not installed: "
-                        "pip install 'osteo-monai[jpeg]'."
-                    )
-            pixels = pixel_array(dataset, decoding_plugin=DECODING_PLUGIN)
-        if members[0][1].instance.frames == 1:
-            yield members[0][0], pixels
-        else:
-            for position, frame in members:
-                yield position, pixels[frame.index]
+        by_file.setdefault(frame.instance.path, {})[frame.index] = position
+    instances = {frame.instance.path: frame.instance for frame in grid.frames}
+    planes = decoder.decode([PixelFile.of(instances[path]) for path in by_file])
+    for path, positions in by_file.items():
+        for index in range(instances[path].frames):
+            plane = next(planes)
+            if index in positions:
+                yield positions[index], plane
 
 
 def _padding_bounds(frame: Frame) -> tuple[int, int] | None:

@@ -12,25 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding
-from osteo_monai.imaging.acquisition import kernel_is_sharp, number
+from osteo_monai.imaging.acquisition import kernel_is_sharp, number, rescale_unit
 from osteo_monai.imaging.dicom_agreement import check_agreement
 from osteo_monai.imaging.dicom_headers import (
     LOSSLESS_SYNTAXES,
     LOSSY_SYNTAXES,
     MAYBE_LOSSY_SYNTAXES,
+    UNCOMPRESSED_SYNTAXES,
     Frame,
     Instance,
 )
 from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, MIN_SLICES, Grid, Series, image_type
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.header_words import dual_energy_words, processed_words
+from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.orientation import (
     MAX_RESAMPLED_OBLIQUITY_DEG,
     MAX_SHEAR_DEG,
     obliquity_deg,
     shear_deg,
 )
-from osteo_monai.imaging.plausibility import MAX_VOXELS
 
 GRID_TOLERANCE = 0.05
 GRID_TOLERANCE_MM = 0.06
@@ -68,7 +69,10 @@ def check_series(series: Series) -> None:
     check_agreement(series)
     series.doubts += _check_content(series)
     if any(not plausible_size(f.instance) for f in series.frames):
-        refusals.append(refusal("bad_size", f"Rows, columns or frames are absent or above {MAX_VOXELS} voxels."))
+        message = (
+            f"Rows, columns or frames are absent, more than the file holds, or above {input_limits().voxels} voxels."
+        )
+        refusals.append(refusal("bad_size", message))
         return
     sizes = Counter((int(f.instance.header.Rows), int(f.instance.header.Columns)) for f in series.frames)
     if len(sizes) > 1:
@@ -76,8 +80,9 @@ def check_series(series: Series) -> None:
         refusals.append(refusal("mixed_sizes", f"The images of the series differ in size: {listed}."))
         return
     (rows, columns), count = sizes.most_common(1)[0]
-    if rows * columns * count > MAX_VOXELS:
-        refusals.append(refusal("too_large", f"{count} images of {rows} x {columns} exceed {MAX_VOXELS} voxels."))
+    most = input_limits().voxels
+    if rows * columns * count > most:
+        refusals.append(refusal("too_large", f"{count} images of {rows} x {columns} exceed {most} voxels."))
         return
     if not series.localizer:
         _check_compression(series)
@@ -207,7 +212,7 @@ def _check_scale(series: Series) -> list[Finding]:
     if kinds:
         count = sum(f.text("RescaleType").upper() in kinds for f in series.frames)
         message = (
-            f"The rescale type is '{sorted(kinds)[0]}', not HU, in {count} of {len(series.frames)} images: the values "
+            f"The rescale type is {rescale_unit(sorted(kinds)[0])}, not HU, in {count} of {len(series.frames)} images: the values "
             "are not Hounsfield units."
         )
         return [refusal("rescale_not_hu", message)]
@@ -381,8 +386,19 @@ def _diameter_note(series: Series, grid: Grid) -> Finding | None:
     return warning("field_of_view_differs", message)
 
 
+_LEAST_FRAME_BYTES = 32
+"""Of a compressed frame: its item header and the markers of its codestream."""
+
+
 def plausible_size(instance: Instance) -> bool:
-    """Whether Rows x Columns x frames of one file are present and within the cap."""
-    header = instance.header
+    """Whether Rows x Columns x frames of one file are present, within the limit, and not far above its bytes."""
+    header, frames = instance.header, instance.frames
     rows, columns = (header.get(k) or 0 for k in ("Rows", "Columns"))
-    return bool(rows > 0 and columns > 0 and 0 < rows * columns * instance.frames <= MAX_VOXELS)
+    if not (rows > 0 and columns > 0 and 0 < rows * columns * frames <= input_limits().voxels):
+        return False
+    if frames == 1:
+        return True
+    stated = frames * _LEAST_FRAME_BYTES
+    if instance.transfer_syntax in UNCOMPRESSED_SYNTAXES:
+        stated = rows * columns * frames * int(number(header.get("BitsAllocated")) or 8) // 16  # half may be cut off
+    return bool(stated <= instance.path.stat().st_size)

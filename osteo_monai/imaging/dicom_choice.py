@@ -9,7 +9,6 @@ from osteo_monai.imaging.dicom_checks import check_series, plausible_size
 from osteo_monai.imaging.dicom_headers import Frame, Instance
 from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, Series
 from osteo_monai.imaging.findings import info
-from osteo_monai.imaging.plausibility import MAX_VOXELS
 
 COVERAGE_SHARE = 0.8
 """Share of the longest series from which on the coverage counts as equal."""
@@ -23,11 +22,10 @@ def group(instances: Sequence[Instance]) -> list[Series]:
     groups: defaultdict[tuple[str, bool], list[Frame]] = defaultdict(list)
     for instance in instances:
         key = instance.series or str(instance.path.parent)
-        for index in range(min(instance.frames, MAX_VOXELS)):
+        # the frame count of a damaged header must not cost memory
+        for index in range(instance.frames if plausible_size(instance) else 1):
             frame = Frame(instance, index)
             groups[key, Series([frame]).localizer].append(frame)
-            if index == 0 and not plausible_size(instance):
-                break  # the frame count of a damaged header must not cost memory
     return [part for frames in groups.values() for part in _separate(_checked(frames))]
 
 

@@ -6,7 +6,7 @@ Damaged files raise errors of any type in pydicom and its codecs; :func:`unusabl
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +22,22 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from osteo_monai.domain import Finding
 from osteo_monai.errors import OsteoError, UnusableInputError
 from osteo_monai.imaging.acquisition import clean_text, number
+from osteo_monai.imaging.findings import warning
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
-LOSSLESS_SYNTAXES = frozenset(
+UNCOMPRESSED_SYNTAXES = frozenset(
     {
         "1.2.840.10008.1.2",  # implicit VR little endian
         "1.2.840.10008.1.2.1",  # explicit VR little endian
         "1.2.840.10008.1.2.2",  # explicit VR big endian
+    }
+)
+LOSSLESS_SYNTAXES = UNCOMPRESSED_SYNTAXES | frozenset(
+    {
         "1.2.840.10008.1.2.4.57",  # JPEG lossless
         "1.2.840.10008.1.2.4.70",  # JPEG lossless, selection value 1
         "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
@@ -75,7 +81,7 @@ _HEADER_KEYWORDS = (
     "ImagePositionPatient ImageOrientationPatient PixelSpacing Rows Columns NumberOfFrames SamplesPerPixel "
     "PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
     "PixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
-    "LossyImageCompression LossyImageCompressionRatio "
+    "LossyImageCompression LossyImageCompressionRatio BurnedInAnnotation "
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
 _HEADER_TAGS: list[Any] = [Tag(keyword) for keyword in _HEADER_KEYWORDS.split()]
@@ -83,13 +89,6 @@ COMPANION_MODALITIES = frozenset(
     {"RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SEG", "SR", "KO", "PR", "REG", "FID", "DOC", "PLAN", "AU", "SMR"}
 )
 """Modalities of objects that accompany images; RT systems often assign them to another study."""
-
-_PIXEL_KEYWORDS = (
-    "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
-    "PixelRepresentation PlanarConfiguration PixelData ExtendedOffsetTable ExtendedOffsetTableLengths"
-)
-PIXEL_TAGS: list[Any] = [Tag(keyword) for keyword in _PIXEL_KEYWORDS.split()]
-
 
 _RUST_PANIC = "PanicException"
 """Name of the class in pyo3, which every extension module defines anew."""
@@ -99,14 +98,16 @@ _RUST_PANIC = "PanicException"
 def unusable_if_damaged(problem: str) -> Iterator[None]:
     """Convert errors of parsers and codecs to :class:`UnusableInputError` with the message ``problem``.
 
-    Errors of this package, interrupts and ``MemoryError`` pass unchanged: a sound file may be larger than the memory.
+    Errors of this package and interrupts pass unchanged.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom quotes header values in its warnings
             yield
-    except (OsteoError, MemoryError):
+    except OsteoError:
         raise
+    except MemoryError:
+        raise UnusableInputError("Reading the input needs more memory than is available.") from None  # not damage
     # parsers and codecs raise any type on damaged data, those in Rust a panic that is no Exception
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != _RUST_PANIC:
@@ -199,6 +200,14 @@ class Frame:
     def text(self, keyword: str) -> str:
         """Return a header entry as one printable line, empty if absent."""
         return clean_text(self.get(keyword))
+
+
+def burned_in(instances: Iterable[Instance]) -> list[Finding]:
+    """Return a warning if an image states that text is burned into its pixels."""
+    if not any(clean_text(i.header.get("BurnedInAnnotation")).upper() == "YES" for i in instances):
+        return []
+    message = "The header states that text is burned into the pixels: figures of the report may show a name."
+    return [warning("burned_in_annotation", message)]
 
 
 def _empty(value: Any) -> bool:

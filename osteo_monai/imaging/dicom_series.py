@@ -143,8 +143,9 @@ class Series:
 
     def label(self) -> str:
         """Return a description of the series for findings."""
-        name = self.agreed("SeriesDescription")
-        parts = [f"'{name}'" if name else "without description", f"{len(self.frames)} images"]
+        # no description: it is free text and may hold a name
+        number = self.first.number("SeriesNumber")
+        parts = ["without number" if number is None else f"number {number:g}", f"{len(self.frames)} images"]
         if self.grid:
             parts.append(f"{self.grid.spacing_mm:.2g} mm apart")
         if self.kernel:

@@ -7,6 +7,7 @@ AcquisitionDate.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from osteo_monai.imaging.acquisition import (
     kernel_is_sharp,
     number,
     real_day,
+    rescale_unit,
     resolve_age,
     sex_of,
 )
@@ -31,6 +33,7 @@ from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.dicom_series import DESCRIPTION_KEYWORDS, MAX_SLICE_MM, MIN_SLICES
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.header_words import dual_energy_words, processed_words
+from osteo_monai.imaging.limits import check_file_size, check_nifti_size, input_limits
 from osteo_monai.imaging.orientation import (
     MAX_RESAMPLED_OBLIQUITY_DEG,
     MAX_SHEAR_DEG,
@@ -43,7 +46,6 @@ from osteo_monai.imaging.orientation import (
     to_canonical,
 )
 from osteo_monai.imaging.plausibility import (
-    MAX_VOXELS,
     PADDING_HU,
     UNDECLARED_PADDING_BELOW_HU,
     blank_slices,
@@ -89,7 +91,7 @@ def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
         image = nib.load(path)
         if not isinstance(image, Nifti1Image):
             raise UnusableInputError("The file is not NIfTI in spite of its name.")
-    shape = _check_array(image)
+    shape = _check_array(image, path)
     affine, refused, notes = _check_geometry(image, shape)
     acquisition, more = read_sidecar(path)
     notes += more
@@ -132,6 +134,11 @@ def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         image = nib.load(path)
         if not isinstance(image, Nifti1Image):
             raise UnusableInputError("The label map is not NIfTI in spite of its name.")
+        if image.get_data_dtype().kind not in "iuf":
+            raise UnusableInputError(f"The label map must hold numbers, got type {image.get_data_dtype()}.")
+        count, most = math.prod(int(n) for n in image.shape), input_limits().voxels
+        if count > most:
+            raise UnusableInputError(f"The label map must have at most {most} voxels, got {count}.")
         stored = np.asarray(image.dataobj)
     shape = stored.shape[:3]
     if stored.ndim < 3 or stored.size != np.prod(shape):
@@ -152,7 +159,7 @@ def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     return resample_labels(turned, affine, grid.affine, grid.shape), grid.affine
 
 
-def _check_array(image: Nifti1Image) -> tuple[int, int, int]:
+def _check_array(image: Nifti1Image, path: Path) -> tuple[int, int, int]:
     """Refuse images that are not one three-dimensional array of numbers within the size limit; return the shape."""
     shape, kind = image.shape, image.get_data_dtype()
     if kind.fields is not None or kind.kind not in "iuf":
@@ -162,8 +169,11 @@ def _check_array(image: Nifti1Image) -> tuple[int, int, int]:
         raise ScanRefusedError(refusal("several_volumes", f"The file must hold one volume, got {volumes}."))
     if len(shape) < 3 or min(shape[:3]) < 1:
         raise ScanRefusedError(refusal("single_slice", f"The image is not three-dimensional (shape {shape})."))
-    if int(np.prod(shape[:3], dtype=np.int64)) > MAX_VOXELS:
-        raise ScanRefusedError(refusal("too_large", f"The image of shape {shape} exceeds {MAX_VOXELS} voxels."))
+    limits = input_limits()
+    count = math.prod(int(n) for n in shape[:3])  # exact: a header may state more than 64 bits hold
+    if count > limits.voxels:
+        raise ScanRefusedError(refusal("too_large", f"The image of shape {shape} exceeds {limits.voxels} voxels."))
+    check_nifti_size(path, int(getattr(image.dataobj, "offset", 0)) + count * kind.itemsize, limits)
     return int(shape[0]), int(shape[1]), int(shape[2])
 
 
@@ -268,6 +278,7 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
     )
     if not beside.is_file():
         return Acquisition(), [unknown]
+    check_file_size(beside, input_limits().sidecar_bytes)
     try:
         facts: Any = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -319,7 +330,7 @@ def _check_kind(facts: dict[str, Any]) -> list[Finding]:
     """Refuse values that are no HU, or not the attenuation measured; note a dual-energy acquisition."""
     kind = clean_text(facts.get("RescaleType")).upper()
     if kind not in ("", "HU"):
-        message = f"The JSON file beside the image states the rescale type '{kind}', not HU."
+        message = f"The JSON file beside the image states the rescale type {rescale_unit(kind)}, not HU."
         raise ScanRefusedError(refusal("rescale_not_hu", message))
     stated = facts.get("ImageType") or ()
     types = [clean_text(v).upper() for v in (stated if isinstance(stated, list) else str(stated).split("\\"))]

@@ -6,9 +6,6 @@ from numpy.typing import NDArray
 from osteo_monai.domain import Finding
 from osteo_monai.imaging.findings import refusal, warning
 
-MAX_VOXELS = 2**29
-"""Size limit of one volume before anything is decoded: 2048 slices of 512 x 512, 2 GiB as float32."""
-
 PADDING_HU = -1024.0
 """Value of padded voxels: air at the lower end of the usual scale."""
 

@@ -9,13 +9,14 @@ from scipy import ndimage
 
 from osteo_monai.errors import ScanRefusedError
 from osteo_monai.imaging.findings import info, refusal
+from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.orientation import (
     MAX_OBLIQUITY_DEG,
     MAX_RESAMPLED_OBLIQUITY_DEG,
     canonical_affine,
     obliquity_deg,
 )
-from osteo_monai.imaging.plausibility import MAX_VOXELS, PADDING_HU
+from osteo_monai.imaging.plausibility import PADDING_HU
 from osteo_monai.imaging.volume import CTVolume
 
 T = TypeVar("T", bound=np.generic)
@@ -73,13 +74,14 @@ def upright_volume(volume: CTVolume) -> CTVolume:
     HU are interpolated by cubic splines; voxels outside the old grid or beside an invalid voxel become padding.
 
     Raises:
-        ScanRefusedError: the upright grid would exceed ``MAX_VOXELS``.
+        ScanRefusedError: the upright grid would exceed the limit of voxels.
     """
     grid = upright_grid(volume.affine, volume.hu.shape)
     if grid is None:
         return volume
-    if int(np.prod(grid.shape, dtype=np.int64)) > MAX_VOXELS:
-        message = f"The upright grid of the oblique image would have shape {grid.shape}, above {MAX_VOXELS} voxels."
+    most = input_limits().voxels
+    if int(np.prod(grid.shape, dtype=np.int64)) > most:
+        message = f"The upright grid of the oblique image would have shape {grid.shape}, above {most} voxels."
         raise ScanRefusedError(refusal("too_large", message))
     hu, valid = _resample_hu(volume.hu, volume.valid, grid)
     message = (

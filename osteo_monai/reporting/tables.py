@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from osteo_monai.utils.files import write_text
+from osteo_monai.utils.text import escape_formula
 
 __all__ = ["write_table"]
 
@@ -78,7 +79,7 @@ def _missing(cell: Any) -> bool:
 def _exact(cell: Any) -> str:
     if _missing(cell):
         return ""
-    return f"{float(cell):.8g}" if isinstance(cell, numbers.Real) and not _whole(cell) else str(cell)
+    return f"{float(cell):.8g}" if isinstance(cell, numbers.Real) and not _whole(cell) else escape_formula(str(cell))
 
 
 def _whole(cell: Any) -> bool:

@@ -133,6 +133,8 @@ class ScreeningOptions:
         contrast_correction: correction of an enhanced scan; raw and corrected density are both given.
         classify_corrected: derive the class from the corrected density, if there is one. By default it follows from the
             raw one: the spread of the correction between sites is not known.
+        header_text: copy free text of the header (series description, contrast entries) to the result and its findings;
+            in practice it may hold names.
 
     Raises:
         ValueError: if levels are empty or repeated, or a correction is missing that is to be classified.
@@ -151,6 +153,7 @@ class ScreeningOptions:
     texture: bool = False
     contrast_correction: ContrastCorrection | None = None
     classify_corrected: bool = False
+    header_text: bool = False
 
     def __post_init__(self) -> None:
         if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from osteo_monai.domain import Severity
 from osteo_monai.screening.result import RiskOpinion, ScreeningResult
 from osteo_monai.utils.files import write_json, write_text
+from osteo_monai.utils.text import escape_formula
 
 Cell: TypeAlias = str | float | int | bool | None
 Row: TypeAlias = dict[str, Cell]
@@ -223,5 +224,5 @@ def _csv_text(rows: Sequence[Mapping[str, Cell]], header: bool) -> str:
     writer = csv.DictWriter(text, SUMMARY_COLUMNS)
     if header:
         writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: escape_formula(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     return text.getvalue()

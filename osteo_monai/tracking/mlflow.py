@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from osteo_monai.tracking.environment import environment_facts
+from osteo_monai.tracking.store import SQLITE, prepare_store
 
 __all__ = ["log_finished_run", "sqlite_uri", "unique_run_name"]
-
-_SQLITE = "sqlite:///"
 
 
 def unique_run_name(prefix: str) -> str:
@@ -26,7 +25,7 @@ def sqlite_uri(path: str | os.PathLike[str]) -> str:
     """Return the MLflow URI of the SQLite file at ``path``; its folder is made if missing."""
     file = Path(path).absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
-    return f"{_SQLITE}{file}"
+    return f"{SQLITE}{file}"
 
 
 def log_finished_run(
@@ -50,14 +49,9 @@ def log_finished_run(
     from mlflow import MlflowClient
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+    prepare_store(uri)
     client = MlflowClient(tracking_uri=uri)
-    existing = client.get_experiment_by_name(experiment)
-    if existing is not None:
-        experiment_id = existing.experiment_id
-    else:
-        is_file = uri.startswith(_SQLITE)
-        location = (Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts").as_uri() if is_file else None
-        experiment_id = client.create_experiment(experiment, artifact_location=location)
+    experiment_id = _experiment_id(client, experiment, uri)
     run_id: str = client.create_run(experiment_id, run_name=run_name).info.run_id
     status = "FAILED"
     try:
@@ -71,3 +65,19 @@ def log_finished_run(
     finally:
         client.set_terminated(run_id, status=status)
     return run_id
+
+
+def _experiment_id(client: Any, name: str, uri: str) -> str:
+    """Return the id of an experiment; make it if it is missing."""
+    from mlflow import MlflowException
+
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
+        location = (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            existing = client.get_experiment_by_name(name)  # another run has made it meanwhile
+            if existing is None:
+                raise
+    return str(existing.experiment_id)

@@ -1,15 +1,18 @@
 """Atomic writes and checksums: a reader sees a complete file or none."""
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 __all__ = ["file_sha256", "write_bytes", "write_json", "write_text", "writing"]
+
+_NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
 
 
 @contextmanager
@@ -17,7 +20,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and move it there when the block succeeds.
 
     The temporary name keeps all suffixes of ``path``, since libraries choose the format by them. When the block raises,
-    the temporary file is removed and ``path`` stays as it was. The folder is made if missing.
+    the temporary file is removed and ``path`` stays as it was. The folder is made if missing. An ``OSError`` of a full
+    or read-only disk names ``path``.
 
     Example:
         >>> import tempfile
@@ -33,8 +37,13 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in _NOT_WRITABLE:  # a full disk has no file name, and the temporary name says nothing
+            raise OSError(error.errno, os.strerror(error.errno), os.fspath(target)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the reason
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -144,7 +144,11 @@ _REFUSAL = ScanRefusedError(Finding(code="x", severity=Severity.REFUSAL, message
         (MissingExtraError("XLSX needs openpyxl"), ExitCode.UNUSABLE, "XLSX needs openpyxl"),
         (_REFUSAL, ExitCode.REFUSED, "L1 is not in view."),
         (ModelMissingError("bundle x has no weights"), ExitCode.MODEL_MISSING, "bundle x has no weights"),
-        (OSError(errno.ENOSPC, "No space left on device", "out/a"), ExitCode.UNEXPECTED, "No space left on device: 'o"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/a"),
+            ExitCode.UNEXPECTED,
+            "'out/a' cannot be written: the disk is full.",
+        ),
         (OwnError("DOE^JOHN"), ExitCode.UNEXPECTED, "An unexpected error stopped the command (OwnError)."),
         (ValueError("of an hour of work"), ExitCode.UNEXPECTED, "An unexpected error stopped the command (ValueError)"),
         (MemoryError(), ExitCode.UNEXPECTED, "(MemoryError)"),

@@ -256,7 +256,7 @@ def test_all_problems_of_a_table_are_listed_together(study: Study) -> None:
         h,50,F,100,,,,a.nii.gz,
         d,50,F,100,,,,a.nii.gz,"""
     assert set(study.problems(text)) == {
-        "row 2 (subject 'a'): age must be a number, or empty if unknown",
+        "row 2 (subject 'a'): age must be a number without a unit, or empty if unknown",
         "row 3 (subject 'b').age: Input should be less than or equal to 120; "
         "expected years; is it in months, in days, or a year of birth?",
         "row 4 (subject 'c'): sex must be F or M, or empty if unknown",

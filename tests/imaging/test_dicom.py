@@ -642,7 +642,7 @@ def test_the_right_series_is_chosen_and_told(make_series: Callable[..., Any], ph
     assert "12 x CT Image Storage, modality SEG" in scan.findings[1].message
     message = scan.findings[0].message
     assert "Of 7 CT series" in message
-    assert "'lung', 12 images, 2.5 mm apart, kernel L (sharp kernel)" in message
+    assert "number 2, 12 images, 2.5 mm apart, kernel L (sharp kernel)" in message
     assert "localizer" in message
 
 

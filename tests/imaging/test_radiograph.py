@@ -287,7 +287,7 @@ def test_secondary_capture_is_read_with_a_warning(write: Writer) -> None:
 def test_damaged_files_in_one_sentence(write: Writer, tmp_path: Path) -> None:
     path = write(stored_chest())
     path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(UnusableInputError, match=r"^The pixel data of an image are damaged .*\.$"):
+    with pytest.raises(UnusableInputError, match=r"^'image.dcm': The pixel data are damaged .*\.$"):
         read_radiograph(path)
     broken = save_png(tmp_path / "a.png", chest())
     broken.write_bytes(broken.read_bytes()[:3000])

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from osteo_monai.errors import ScanRefusedError
-from osteo_monai.imaging import CTVolume, read_ct, read_label_map, resampling, write_label_map
+from osteo_monai.imaging import CTVolume, read_ct, read_label_map, write_label_map
 from osteo_monai.imaging.orientation import obliquity_deg
 from osteo_monai.imaging.resampling import upright_grid, upright_volume
 
@@ -95,7 +95,7 @@ def test_other_grids_are_left_alone(degrees: tuple[float, float, float]) -> None
 
 
 def test_an_upright_grid_beyond_the_size_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "MAX_VOXELS", 30_000)
+    monkeypatch.setenv("OSTEO_MAX_VOXELS", "30000")
     with pytest.raises(ScanRefusedError, match="above 30000 voxels"):
         upright_volume(volume(oblique_affine(0, 0, 20)))
 

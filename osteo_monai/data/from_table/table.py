@@ -259,7 +259,9 @@ def _number(column: str, text: str) -> float:
     except ValueError:
         number = float("nan")
     if number - number != 0:  # NaN or infinity
-        raise ValueError(f"{column} must be a number, or empty if unknown")
+        raise ValueError(f"{column} must be a number without a unit, or empty if unknown")
+    if column == "age" and number <= 0:
+        raise ValueError(f"age must be above 0, or empty if unknown, got {number:g}")
     return number
 
 

@@ -11,29 +11,27 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
-from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
 
 from osteo_monai.domain import Finding, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import age_in_years, clean_text, number, sex_of
-from osteo_monai.imaging.codestreams import wrong_size
-from osteo_monai.imaging.dicom import DECODING_PLUGIN
+from osteo_monai.imaging.decoding import PixelFile, decode_file
 from osteo_monai.imaging.dicom_headers import (
     LOSSY_SYNTAXES,
     MAYBE_LOSSY_SYNTAXES,
-    PIXEL_TAGS,
     Frame,
     Instance,
+    burned_in,
     looks_like_dicom,
     read_instance,
     unusable_if_damaged,
 )
 from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
-from osteo_monai.imaging.radiograph.pictures import COLOURED, MAX_COLOURED_SHARE, MAX_PIXELS
+from osteo_monai.imaging.radiograph.pictures import COLOURED, MAX_COLOURED_SHARE
 
 _CR, _DX, _DX_RAW = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "1.1.1"))
 _SECONDARY = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("7", "7.2", "7.3", "7.4"))
@@ -56,15 +54,23 @@ _KEYWORDS = (
     "ViewPosition ViewCodeSequence PatientOrientation BodyPartExamined AnatomicRegionSequence SeriesDescription "
     "StudyDescription ProtocolName AcquisitionDeviceProcessingDescription PixelSpacing ImagerPixelSpacing "
     "EstimatedRadiographicMagnificationFactor KVP ExposureIndex DeviationIndex PresentationIntentType "
-    "RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter WindowWidth VOILUTFunction VOILUTSequence "
+    "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
+    "PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter WindowWidth VOILUTFunction "
+    "VOILUTSequence "
     "PixelPaddingValue PixelPaddingRangeLimit LossyImageCompression Manufacturer ManufacturerModelName "
     "PatientAge PatientSex PatientSize PatientWeight PatientBirthDate StudyDate ConversionType"
 )
-_TAGS: list[Any] = [*PIXEL_TAGS, *(Tag(keyword) for keyword in _KEYWORDS.split())]
+_TAGS: list[Any] = [Tag(keyword) for keyword in _KEYWORDS.split()]
 
 _LATERAL = re.compile(r"\bLAT|\bLL\b|\bRL\b|SEITLICH|PROFIL|\bSEITE", re.IGNORECASE)
 _FRONTAL = re.compile(r"\bP\.?A\.?\b|\bA\.?P\.?\b|POSTERO|ANTERO|FRONTAL|DORSO-?VENTR|VENTRO-?DORS", re.IGNORECASE)
 _CHEST = re.compile(r"CHEST|THORA[XC]|LUNG|TORAX|TORACE|POUMON|\bCXR\b", re.IGNORECASE)
+_BODY_PARTS = re.compile(
+    r"ABDOMEN|ANKLE|ARM|BREAST|CALCANEUS|CERVICAL|CHEST|CLAVICLE|COCCYX|ELBOW|EXTREMITY|FEMUR|FINGER|FOOT|FOREARM|HAND|HEAD"
+    r"|HIP|HUMERUS|JAW|KNEE|LEG|LUMBAR|NECK|PATELLA|PELVIS|RIBS?|SACRUM|SCAPULA|SHOULDER|SKULL|SPINE|STERNUM|THIGH|THORAX"
+    r"|THORACIC|TIBIA|TOE|TRUNK|WHOLE|BODY|WRIST|LEFT|RIGHT",
+    re.IGNORECASE,
+)
 _LUMBAR = re.compile(r"LUMB|L[\s_-]?SPINE|\bLWS\b|LOMB|LENDEN", re.IGNORECASE)
 
 
@@ -177,8 +183,9 @@ def _refusals(instance: Instance, header: Dataset) -> list[Finding]:
     if instance.frames != 1:
         refusals.append(refusal("several_frames", f"The file must have one frame, got {instance.frames}."))
     rows, columns = (int(header.get(k) or 0) for k in ("Rows", "Columns"))
-    if not 0 < rows * columns <= MAX_PIXELS:
-        refusals.append(refusal("bad_size", f"Rows and columns are absent or above {MAX_PIXELS} pixels."))
+    most = input_limits().pixels
+    if not 0 < rows * columns <= most:
+        refusals.append(refusal("bad_size", f"Rows and columns are absent or above {most} pixels."))
     photometric = str(header.get("PhotometricInterpretation") or "")
     if photometric.startswith("MONOCHROME"):
         bits, high = header.get("BitsStored") or 0, header.get("HighBit")
@@ -211,12 +218,18 @@ def _view(header: Dataset) -> tuple[View, str]:
         if chest != lumbar:
             break
         if text == part and part and not re.search(r"SPINE|TRUNK|ABDOMEN", part, re.IGNORECASE):
-            return View.UNKNOWN, part.lower()
+            return View.UNKNOWN, _body_part(part)
     if chest == lumbar or frontal == lateral:
         return View.UNKNOWN, ""
     if chest:
         return (View.CHEST_FRONTAL if frontal else View.CHEST_LATERAL), ""
     return (View.LUMBAR_AP if frontal else View.LUMBAR_LATERAL), ""
+
+
+def _body_part(text: str) -> str:
+    """Return a body part of the header in lower case; a text that is no usual one may be a name and is not repeated."""
+    found = _BODY_PARTS.findall(text)
+    return " ".join(found).lower() if found else "not a usual one" if text else ""
 
 
 def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
@@ -227,6 +240,7 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
         findings.append(warning("secondary_capture", message))
     if instance.transfer_syntax in LOSSY_SYNTAXES | MAYBE_LOSSY_SYNTAXES or header.get("LossyImageCompression") == "01":
         findings.append(info("lossy_compression", "The image was compressed with loss."))
+    findings += burned_in([instance])
     deviation = number(header.get("DeviationIndex"))
     if deviation is not None and abs(deviation) > DEVIATION_LIMIT:
         code, word = ("underexposed", "less") if deviation < 0 else ("overexposed", "more")
@@ -249,7 +263,7 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
         weight_kg=_within(number(header.get("PatientWeight")), PLAUSIBLE_WEIGHT_KG),
         modality=instance.modality or None,
         view_position=clean_text(header.get("ViewPosition")).upper() or None,
-        body_part=clean_text(header.get("BodyPartExamined")).lower() or None,
+        body_part=_body_part(clean_text(header.get("BodyPartExamined"))) or None,
         manufacturer=clean_text(header.get("Manufacturer")) or None,
         model=clean_text(header.get("ManufacturerModelName")) or None,
         kvp=number(header.get("KVP")) or None,
@@ -267,24 +281,9 @@ def _within(value: float | None, limits: tuple[float, float]) -> float | None:
 
 def _pixels(instance: Instance, findings: list[Finding]) -> tuple[NDArray[np.float32], int]:
     """Decode the pixels and apply modality and VOI LUT; return values 0 to 1, dense bright, and the bits stored."""
-    with unusable_if_damaged("The pixel data of an image are damaged or cannot be decoded"):
-        dataset = pydicom.dcmread(instance.path, specific_tags=_TAGS)
-        if "PixelData" not in dataset:
-            raise UnusableInputError("The image has no pixel data: the file is damaged or truncated.")
-        syntax = dataset.file_meta.TransferSyntaxUID
-        size = int(dataset.Rows), int(dataset.Columns)
-        if syntax.is_encapsulated:
-            claim = wrong_size(dataset.PixelData, 1, *size)
-            if claim:
-                raise UnusableInputError(f"The compressed image states {claim} pixels, its header {size}.")
-            if not get_decoder(syntax).is_available:  # the JPEG codec is GPL and so an extra
-                raise UnusableInputError(
-                    f"The image is compressed ({syntax.name}) and its codec is not installed: "
-                    "pip install 'osteo-monai[jpeg]'."
-                )
-        stored = pixel_array(dataset, decoding_plugin=DECODING_PLUGIN)
-        if stored.shape[:2] != size:
-            raise UnusableInputError(f"The image decodes to {stored.shape}, the header states {size}.")
+    stored = decode_file(PixelFile.of(instance))
+    with unusable_if_damaged("The pixel data of an image are damaged or cannot be converted"):
+        dataset = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=_TAGS)
         if stored.ndim == 3:
             return _grey(stored, dataset)
         padded = _padding(instance, stored)

@@ -10,18 +10,17 @@ from osteo_monai.domain import Finding
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
 
 FORMATS = ("PNG", "JPEG")
-MAX_PIXELS = 100_000_000
-"""Size limit before anything is decoded: the largest detectors in clinical use have about 20 million pixels."""
-
 COLOURED = 0.12
 """Channels that differ by more than this (of full scale) make a pixel coloured; JPEG and sepia scans stay below."""
 MAX_COLOURED_SHARE = 0.2
 """The project's choice: labels and arrows are a few per cent of a picture."""
 
 _DEPTHS = (10, 12, 14, 16)
+_ROWS_AT_ONCE = 256
 
 
 def is_picture(path: Path) -> bool:
@@ -37,14 +36,11 @@ def read_picture(path: Path) -> StoredRadiograph:
     """Read a PNG or JPEG.
 
     Raises:
-        UnusableInputError: damaged, or above ``MAX_PIXELS``.
+        UnusableInputError: damaged, or above the limit of pixels.
         ScanRefusedError: a colour picture, or black and white without grey.
     """
     with unusable_if_damaged("The picture is damaged or cannot be decoded"), Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise UnusableInputError(
-                f"The picture must have at most {MAX_PIXELS} pixels, got {image.width} x {image.height}."
-            )
+        _check_size(image)
         kind = "PNG" if image.format == "PNG" else "JPEG"
         grey, bits, findings = _grey(image)
     if kind == "JPEG":
@@ -59,10 +55,20 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         UnusableInputError: damaged, or not a picture of one channel.
     """
     with unusable_if_damaged("The mask is damaged or cannot be decoded"), Image.open(path, formats=("PNG",)) as image:
+        _check_size(image)
         values = np.asarray(image)
     if values.ndim != 2:
         raise UnusableInputError("The mask must be a PNG of one channel.")
     return values > 0
+
+
+def _check_size(image: Image.Image) -> None:
+    """Check the size that the picture states, before it is decoded."""
+    most = input_limits().pixels
+    if image.width * image.height > most:
+        raise UnusableInputError(
+            f"The picture must have at most {most} pixels (OSTEO_MAX_PIXELS), got {image.width} x {image.height}."
+        )
 
 
 def _grey(image: Image.Image) -> tuple[NDArray[np.float32], int, list[Finding]]:
@@ -83,15 +89,27 @@ def _grey(image: Image.Image) -> tuple[NDArray[np.float32], int, list[Finding]]:
         return np.asarray(values / ((1 << bits) - 1), np.float32), bits, findings
     if turned.mode == "L":
         return np.asarray(np.asarray(turned) / 255, np.float32), 8, findings
-    colours = np.asarray(turned.convert("RGBA"), np.float32) / 255
-    rgb, alpha = colours[..., :3], colours[..., 3]
-    coloured = float((np.ptp(rgb, axis=2) > COLOURED).mean())
+    grey, alpha, coloured = _from_colours(np.asarray(turned.convert("RGBA")))
     if coloured > MAX_COLOURED_SHARE:
         message = f"{coloured:.0%} of the picture is coloured, so it is not a radiograph."
         raise ScanRefusedError(refusal("coloured", message))
     if coloured > 0.0005:
         findings.append(warning("annotations", f"{coloured:.1%} of the picture is coloured: it has annotations."))
-    grey = rgb.mean(axis=2, dtype=np.float32)
     if np.ptp(alpha) > 0:
         grey = grey * alpha  # transparent areas are shown on black
     return np.asarray(grey, np.float32), 8, findings
+
+
+def _from_colours(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Return grey values and opacity of RGBA pixels, 0 to 1, and the share of coloured pixels.
+
+    Some rows at a time: the colours as float32 take 16 bytes per pixel.
+    """
+    grey, alpha = (np.empty(pixels.shape[:2], np.float32) for _ in range(2))
+    coloured = 0
+    for first in range(0, len(pixels), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        part = pixels[rows].astype(np.float32) / 255
+        coloured += int((np.ptp(part[..., :3], axis=2) > COLOURED).sum())
+        grey[rows], alpha[rows] = part[..., :3].mean(axis=2, dtype=np.float32), part[..., 3]
+    return grey, alpha, coloured / grey.size

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from osteo_monai.domain import MineralStandard
-from osteo_monai.errors import UnusableInputError
+from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import attenuation
 from osteo_monai.imaging.nifti import read_label_map
 from osteo_monai.imaging.volume import CTVolume
@@ -119,16 +119,16 @@ def read_phantom(path: Path) -> PhantomFile:
     """Read and validate a phantom file.
 
     Raises:
-        UnusableInputError: there is no such file.
-        ValueError: the message has the file name and every invalid field.
+        UnusableInputError: there is no such file, or it is not UTF-8 text.
+        ConfigError: the message has the file name and every invalid field.
     """
     try:
         return PhantomFile.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UnusableInputError(f"The phantom file '{path.name}' cannot be read ({type(error).__name__}).") from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path.name} must be a valid phantom file: {problems}") from None
+        raise ConfigError(f"{path.name} must be a valid phantom file: {problems}") from None
 
 
 def phantom_calibration(volume: CTVolume, path: Path) -> CalibrationUsed:

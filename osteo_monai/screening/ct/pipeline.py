@@ -26,6 +26,7 @@ from osteo_monai.screening.ct.steps import (
     is_refused,
     locate,
     outline,
+    shown_contrast,
 )
 from osteo_monai.screening.gates.study import order_findings, verdict
 from osteo_monai.screening.images import ReportImages, Screening
@@ -225,8 +226,8 @@ def _acquisition(checked: Checked) -> AcquisitionFacts:
         model=scan.model,
         station=scan.station,
         acquired=scan.acquired,
-        contrast=scan.contrast,
-        series_description=scan.series_description,
+        contrast=shown_contrast(scan, checked.options),
+        series_description=scan.series_description if checked.options.header_text else None,
         age_years=scan.age_years,
         sex=scan.sex,
         shape=volume.original_shape,

@@ -5,6 +5,7 @@
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import SCREENED_LEVELS, Finding, Severity, VertebraLevel
-from osteo_monai.imaging.volume import CTVolume
+from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.measurement import tissues
 from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.screening.ct.bodies import shifted, slab, stand_in
@@ -128,6 +129,18 @@ class Checked:
         return tuple(f for f in findings if rank(f.severity) > reported.get(f.code, -1))
 
 
+_CONTRAST_ENTRIES = ("agent", "route", "volume", "total dose", "rate", "description")
+"""Origins of ``Acquisition.contrast``."""
+
+
+def shown_contrast(scan: Acquisition, options: ScreeningOptions) -> str | None:
+    """Return the contrast entries of a header for the result: their origins, and their text only if it is requested."""
+    if options.header_text or not scan.contrast:
+        return scan.contrast
+    origins = [name for name in _CONTRAST_ENTRIES if re.search(rf"\b{name}: ", scan.contrast)]
+    return f"stated in {', '.join(origins)}" if origins else "stated"
+
+
 def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
     """Check what can be checked without a network: values, acquisition, patient."""
     scan = volume.acquisition
@@ -141,7 +154,7 @@ def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
         by_physics=isinstance(options.calibration, PhysicsCalibration),
         by_site=isinstance(options.calibration, SiteCalibration),
         kernel=scan.kernel,
-        contrast=scan.contrast,
+        contrast=shown_contrast(scan, options),
     )
     # the gates report each missing fact separately
     of_reading = tuple(f for f in volume.findings if f.code != "acquisition_unknown")

@@ -1,6 +1,6 @@
 import pytest
 
-from osteo_monai.imaging.codestreams import claimed_size
+from osteo_monai.codecs.codestreams import claimed_size
 
 START_OF_FRAME = bytes([0x00, 0x0B, 0x10, 0x01, 0x02, 0x00, 0x40, 0x01])  # length, 16 bits, 258 rows, 64 columns
 COMMENT = b"\xff\xfe\x00\x04\xff\xc0"  # holds bytes that look like a start of frame

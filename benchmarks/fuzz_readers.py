@@ -1,0 +1,261 @@
+"""Read mutated files and count the outcomes: DICOM CT, radiographs, NIfTI, tables, JSON and phantom files.
+
+Each reader runs in a process of its own with limits of memory and time; a crash, a hang or an error that is not of this
+package is a failure. ``python benchmarks/fuzz_readers.py --cases 20000 --seed 1``.
+"""
+
+import argparse
+import gzip
+import json
+import multiprocessing
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, RLELossless
+
+SECONDS, MEMORY = 20, 4 * 2**30
+"""Limits of one case; the memory is address space, of which the imported libraries take about half."""
+SIZE, SLICES = 24, 4
+ODD_VALUES = ("", "0", "-1", "1e30", "nan", "99999999999", "x" * 70, "a\\b", "1\\2\\3\\4", "\x1b[31m", "65535")
+
+
+def ct_slice(k: int) -> Dataset:
+    """Return a slice of a made-up cylinder of soft tissue with a bone."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    hu = np.where((x - 12) ** 2 + (y - 12) ** 2 < 90, 40 + k, -1000) + np.where(
+        (x - 12) ** 2 + (y - 16) ** 2 < 9, 200, 0
+    )
+    hu[10:12, 4:9] = -100
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"1.2.3.{k + 1}")
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID, ds.Modality = "1.2", "1.2.4", "1.2.5", "CT"
+    ds.ImageType, ds.PatientName, ds.PatientID, ds.PatientAge = ["ORIGINAL", "PRIMARY", "AXIAL"], "A^B", "1", "060Y"
+    ds.KVP, ds.SliceThickness, ds.ConvolutionKernel, ds.InstanceNumber = 120, 2, "B30f", k + 1
+    ds.ImageOrientationPatient, ds.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 2 * k]
+    ds.PixelSpacing, ds.Rows, ds.Columns = [0.9, 0.9], SIZE, SIZE
+    _pixels(ds, (hu.clip(-1000) + 1024).astype("<u2"))
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = -1024, 1, "HU"
+    return ds
+
+
+def _pixels(ds: Dataset, values: np.ndarray[Any, Any]) -> None:
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.BitsAllocated, ds.BitsStored = 1, "MONOCHROME2", 16, 12
+    ds.HighBit, ds.PixelRepresentation, ds.PixelData = 11, 0, values.tobytes()
+
+
+def _film() -> np.ndarray[Any, Any]:
+    y, x = np.mgrid[:300, :280]
+    return np.asarray(2000 + 800 * np.sin(x / 40) * np.cos(y / 50) + (x * 7 + y * 13) % 60, "<u2")
+
+
+def write_seeds(folder: Path) -> dict[str, Path]:
+    """Write one sound input of each kind; return its path."""
+    seeds = {}
+    for name in ("ct", "ct_rle"):
+        seeds[name] = folder / name
+        seeds[name].mkdir()
+        for k in range(SLICES):
+            ds = ct_slice(k)
+            if name == "ct_rle":
+                ds.compress(RLELossless)
+            ds.save_as(seeds[name] / f"IM_{k}.dcm", enforce_file_format=True)
+    film = ct_slice(0)
+    film.SOPClassUID = film.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    film.Modality, film.Rows, film.Columns, film.ViewPosition, film.BodyPartExamined = "DX", 300, 280, "PA", "CHEST"
+    _pixels(film, _film())
+    seeds["film_dicom"] = folder / "film.dcm"
+    film.save_as(seeds["film_dicom"], enforce_file_format=True)
+    seeds["film_png"] = folder / "film.png"
+    Image.fromarray((_film() // 16).astype(np.uint8)).save(seeds["film_png"])
+    volume = np.stack([ct_slice(k).pixel_array.astype(np.int16) - 1024 for k in range(SLICES)], axis=2)
+    for name, ending in (("nifti", "nii"), ("nifti_gz", "nii.gz")):
+        seeds[name] = folder / f"scan.{ending}"
+        nib.save(nib.Nifti1Image(volume, np.diag([0.9, 0.9, 2.0, 1.0])), seeds[name])
+    seeds["table"] = folder / "model.csv"
+    rows = [f"S{n},{60 + 3 * n},{62 + 3 * n},{50 + n}" for n in range(20)]
+    seeds["table"].write_text("\n".join(["subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,age", *rows]) + "\n")
+    seeds["manifest"] = folder / "manifest.json"
+    record = {
+        "image": "scan.nii",
+        "subject_id": "S1",
+        "age": 60,
+        "sex": "F",
+        "bmd_mg_cm3": 90,
+        "bmd_standard": "K2HPO4",
+    }
+    seeds["manifest"].write_text(json.dumps({"name": "n", "training": [record], "validation": [], "test": []}))
+    seeds["phantom"] = folder / "phantom.json"
+    rods = [{"density_mg_cm3": 50.0 * n, "centre_mm": [10.0 * n, 0, 0], "radius_mm": 5} for n in range(4)]
+    seeds["phantom"].write_text(json.dumps({"name": "p", "standard": "K2HPO4", "rods": rods}))
+    return seeds
+
+
+def readers() -> dict[str, Callable[[Path], object]]:
+    """Return the reader of each kind of seed."""
+    from osteo_monai.data import read_manifest
+    from osteo_monai.data.predictions_table import read_predictions
+    from osteo_monai.imaging import read_ct
+    from osteo_monai.imaging.radiograph import read_radiograph
+    from osteo_monai.measurement.calibration.phantom import read_phantom
+
+    return {
+        **dict.fromkeys(("ct", "ct_rle", "nifti", "nifti_gz"), read_ct),
+        **dict.fromkeys(("film_dicom", "film_png"), read_radiograph),
+        "table": lambda path: read_predictions([path]),
+        "manifest": read_manifest,
+        "phantom": read_phantom,
+    }
+
+
+def mutate_bytes(content: bytes, dice: random.Random) -> bytes:
+    """Flip, cut, insert, copy or overwrite bytes at random places."""
+    data = bytearray(content)
+    for _ in range(dice.choice((1, 1, 2, 5))):
+        at, kind = dice.randrange(max(1, len(data))), dice.randrange(5)
+        if kind == 0 and data:
+            data[at % len(data)] ^= 1 << dice.randrange(8)
+        elif kind == 1:
+            del data[at:]
+        elif kind == 2:
+            data[at:at] = dice.randbytes(dice.choice((1, 2, 100)))
+        elif kind == 3:
+            data[at : at + 4] = dice.choice((b"\xff\xff\xff\xff", bytes(4), b"\xff\xff\xff\x7f", b"\0\x80\0\0"))
+        else:
+            data[at:at] = data[at : at + dice.randrange(1, 400)]
+    return bytes(data)
+
+
+def mutate_header(content: bytes, dice: random.Random) -> bytes:
+    """Change, delete or replace an element of a DICOM file."""
+    source = pydicom.filebase.DicomBytesIO(content)
+    ds = pydicom.dcmread(source)
+    element = dice.choice([e for e in ds if e.keyword and e.keyword != "PixelData"])
+    if dice.random() < 0.3:
+        del ds[element.tag]
+    else:
+        value = dice.choice(ODD_VALUES)
+        ds.add(pydicom.DataElement(element.tag, "UT" if dice.random() < 0.3 else "LO", value))
+    target = pydicom.filebase.DicomBytesIO()
+    ds.save_as(target)
+    return bytes(target.getvalue())
+
+
+def mutate(kind: str, path: Path, dice: random.Random) -> None:
+    """Replace one file at ``path`` by a mutated one."""
+    victim = dice.choice(sorted(path.iterdir())) if path.is_dir() else path
+    content = victim.read_bytes()
+    if victim.suffix == ".dcm" and dice.random() < 0.5:
+        try:
+            victim.write_bytes(mutate_header(content, dice))
+            return
+        except (ValueError, TypeError, AttributeError):
+            pass  # the value cannot be encoded: bytes are changed instead
+    if kind == "nifti_gz" and dice.random() < 0.7:
+        victim.write_bytes(gzip.compress(mutate_bytes(gzip.decompress(content), dice), 1))
+    else:
+        victim.write_bytes(mutate_bytes(content, dice))
+
+
+def run_case(read: Callable[[Path], object], path: Path) -> str:
+    """Return the outcome of one read: a word, or ``FAILED`` and the class of an error that is not of this package."""
+    from osteo_monai.errors import OsteoError
+
+    signal.alarm(SECONDS)
+    try:
+        read(path)
+    except OsteoError as error:
+        return type(error).__name__ if "\0" not in str(error) else "FAILED message"
+    except BaseException as error:  # noqa: BLE001  # any other class is what this script looks for
+        return f"FAILED {type(error).__name__}"
+    finally:
+        signal.alarm(0)
+    return "read"
+
+
+def work(connection: Any, seed: int, cases: range) -> None:
+    """Run cases and send the kind before and the outcome after each."""
+    import shutil
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    warnings.simplefilter("ignore")
+    of_kind = readers()
+    with tempfile.TemporaryDirectory() as folder, pydicom.config.disable_value_validation():
+        seeds = write_seeds(Path(folder))
+        kinds = sorted(seeds)
+        for case in cases:
+            dice = random.Random(f"{seed}/{case}")
+            kind = kinds[case % len(kinds)]
+            path = Path(folder, "mutated", seeds[kind].name)
+            path.parent.mkdir()
+            (shutil.copytree if seeds[kind].is_dir() else shutil.copy)(seeds[kind], path)
+            mutate(kind, path, dice)
+            connection.send((case, kind))
+            connection.send(run_case(of_kind[kind], path))
+            shutil.rmtree(path.parent)
+    connection.send(("done", None))
+
+
+def main() -> None:
+    """Run all cases; start a new process after a crash."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=3600, help="stop after this time")
+    given = parser.parse_args()
+    outcomes: Counter[tuple[str, str]] = Counter()
+    failures: list[str] = []
+    begin, first = time.monotonic(), 0
+    context = multiprocessing.get_context("spawn")
+    while first < given.cases and time.monotonic() - begin < given.seconds:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, given.seed, range(first, given.cases)), daemon=False)
+        process.start()
+        theirs.close()
+        case, kind = first - 1, ""
+        try:
+            while time.monotonic() - begin < given.seconds:
+                message = ours.recv()
+                if message[0] == "done":
+                    first = given.cases
+                    break
+                case, kind = message
+                outcome = ours.recv()
+                outcomes[kind, outcome] += 1
+                if outcome.startswith("FAILED"):
+                    failures.append(f"case {case} ({kind}): {outcome}")
+                first = case + 1
+        except EOFError:
+            process.join()
+            outcomes[kind, "FAILED process"] += 1
+            failures.append(f"case {case} ({kind}): process ended with {process.exitcode} (hang: {-signal.SIGALRM})")
+            first = case + 1
+        process.terminate()
+        process.join()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    for (kind, outcome), count in sorted(outcomes.items()):
+        print(f"{kind:12} {outcome:24} {count}")
+    seconds, cases = time.monotonic() - begin, sum(outcomes.values())
+    print(f"{cases} cases in {seconds:.0f} s, peak {peak:.0f} MiB, {len(failures)} failed")
+    print("\n".join(failures[:40]))
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
