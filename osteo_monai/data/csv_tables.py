@@ -9,6 +9,7 @@ from typing import Any
 
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.utils.files import write_text
+from osteo_monai.utils.inputs import read_input
 
 __all__ = ["CSVTable", "read_table", "refuse", "write_table"]
 
@@ -62,7 +63,7 @@ def read_table(
         UnusableInputError: no such file, not UTF-8, no header, a column missing or repeated, another separator.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_input(path, "utf-8-sig")
     except FileNotFoundError:
         raise UnusableInputError(f"there is no file '{path}'") from None
     except (OSError, UnicodeDecodeError):

@@ -11,6 +11,7 @@ from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
+from osteo_monai.utils.inputs import open_input
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 100_000_000
@@ -27,7 +28,7 @@ _DEPTHS = (10, 12, 14, 16)
 def is_picture(path: Path) -> bool:
     """Whether the file starts like a PNG or a JPEG."""
     try:
-        with path.open("rb") as stream:
+        with open_input(path) as stream:
             return stream.read(8).startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
     except OSError:
         return False
@@ -40,7 +41,11 @@ def read_picture(path: Path) -> StoredRadiograph:
         UnusableInputError: damaged, or above ``MAX_PIXELS``.
         ScanRefusedError: a colour picture, or black and white without grey.
     """
-    with unusable_if_damaged("The picture is damaged or cannot be decoded"), Image.open(path, formats=FORMATS) as image:
+    with (
+        unusable_if_damaged("The picture is damaged or cannot be decoded"),
+        open_input(path) as stream,
+        Image.open(stream, formats=FORMATS) as image,
+    ):
         if image.width * image.height > MAX_PIXELS:
             raise UnusableInputError(
                 f"The picture must have at most {MAX_PIXELS} pixels, got {image.width} x {image.height}."
@@ -58,7 +63,11 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     Raises:
         UnusableInputError: damaged, or not a picture of one channel.
     """
-    with unusable_if_damaged("The mask is damaged or cannot be decoded"), Image.open(path, formats=("PNG",)) as image:
+    with (
+        unusable_if_damaged("The mask is damaged or cannot be decoded"),
+        open_input(path) as stream,
+        Image.open(stream, formats=("PNG",)) as image,
+    ):
         values = np.asarray(image)
     if values.ndim != 2:
         raise UnusableInputError("The mask must be a PNG of one channel.")
