@@ -65,11 +65,12 @@ def screen_to_folder(
         )
     else:
         screening = screen(study.path, models, options, device=device, study=name, on_stage=on_stage, files=study.files)
-    marked = screening.result.model_copy(update={"run": run})
-    return write_screening(Screening(marked, screening.images), output, on_stage)
+    return write_screening(screening, output, on_stage, run)
 
 
-def write_screening(screening: Screening, output: Path, on_stage: OnStage = no_progress) -> ScreeningResult:
+def write_screening(
+    screening: Screening, output: Path, on_stage: OnStage = no_progress, run: str = ""
+) -> ScreeningResult:
     """Write the files of one screening, the result first.
 
     All files are written to a temporary folder in ``output`` and then moved, so that an old result is never beside new
@@ -79,6 +80,7 @@ def write_screening(screening: Screening, output: Path, on_stage: OnStage = no_p
         screening: result and images.
         output: folder for the files; made if missing. Other files in it are kept.
         on_stage: called with the stage name when a stage begins.
+        run: key of the result, stored only when all files are written.
 
     Returns:
         The result as written, with the wall times of writing.
@@ -103,7 +105,7 @@ def write_screening(screening: Screening, output: Path, on_stage: OnStage = no_p
                 result = _attempt(result, folder / LABELS, lambda path: write_label_map(bodies, source, path))
         with watch.stage("reporting"):
             result = _write_report(result, images, folder)
-        result = result.timed(watch.seconds)
+        result = result.timed(watch.seconds).model_copy(update={"run": run})
         result.write(folder / RESULT)
     return result
 

@@ -13,6 +13,7 @@ from osteo_monai.screening.names import BATCH, OUTPUT_FILES, SUMMARY_FILES
 from osteo_monai.screening.options import PhantomCalibration, RadiographOptions, ScreeningOptions
 from osteo_monai.screening.result import RESULT_VERSION, ScreeningResult
 from osteo_monai.screening.studies import Study
+from osteo_monai.screening.summary import folders_of_summary
 from osteo_monai.utils.files import file_sha256, write_json
 from osteo_monai.utils.inputs import open_input, read_input, walk_tree
 
@@ -70,13 +71,14 @@ def _files(study: Study, exclude: Collection[Path]) -> Iterator[Path]:
 
 
 def earlier_result(folder: Path, run: str) -> ScreeningResult | None:
-    """Return the whole result in a folder if it was made by this run key, else ``None``."""
+    """Return the result in a folder if all its files were written, by this run key; else ``None``."""
     try:
         with open_input(folder / "result.json") as stream:
             result = ScreeningResult.model_validate_json(stream.read())
     except (OSError, ValueError):
         return None
-    return result if run and result.run == run else None
+    failed = any(finding.code == "output_failed" for finding in result.findings)
+    return result if run and result.run == run and not failed else None
 
 
 def write_batch(output: Path, folders: Sequence[str]) -> None:
@@ -91,17 +93,8 @@ def earlier_folders(output: Path) -> list[str]:
         content = json.loads(read_input(output / BATCH))
         names = content["folders"]
     except (OSError, ValueError, KeyError, TypeError):
-        names = _folders_of_summary(output)
+        names = folders_of_summary(output)
     return [name for name in names if isinstance(name, str) and _is_one_name(name)]
-
-
-def _folders_of_summary(output: Path) -> list[object]:
-    """Return the folders of a table of version 0.2.0 or before, which has no list of them."""
-    import csv
-
-    with suppress(OSError, ValueError, csv.Error):
-        return [row.get("folder") for row in csv.DictReader(read_input(output / "summary.csv").splitlines())]
-    return []
 
 
 def _is_one_name(name: str) -> bool:

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ from osteo_monai.domain import Severity
 from osteo_monai.screening.names import NOT_READ
 from osteo_monai.screening.result import RiskOpinion, ScreeningResult
 from osteo_monai.utils.files import write_json, write_text
+from osteo_monai.utils.inputs import read_input
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +201,14 @@ class SummaryWriter:
         """Write all rows to ``summary.csv`` and ``summary.json``."""
         write_text(self._csv, _csv_text(rows, header=True))
         write_json(self._folder / "summary.json", list(rows))
+
+
+def folders_of_summary(folder: Path) -> list[str]:
+    """Return the folders of a ``summary.csv``, also of version 0.2.0 or before; none if it cannot be read."""
+    with suppress(OSError, ValueError, csv.Error):
+        rows = csv.DictReader(read_input(folder / "summary.csv").splitlines())
+        return [row["folder"] for row in rows if row.get("folder")]
+    return []
 
 
 def write_not_read(folder: Path, entries: Sequence[tuple[str, str]]) -> None:
