@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from osteo_monai.cli import run
 from osteo_monai.screening.result import ScreeningResult
@@ -46,7 +46,7 @@ def write_study(folder: Path, number: int, slices: int = 8) -> None:
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{series}.{index}"
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"{series}.{index}")
         ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
         ds.Modality, ds.PatientID, ds.ImageType = "CT", str(number), ["ORIGINAL", "PRIMARY", "AXIAL"]
         ds.Rows = ds.Columns = 16
@@ -181,7 +181,7 @@ def kill_many(folder: Path, kills: int, studies: int, seed: int) -> dict[str, An
     """Stop batches until there were ``kills`` stops; return counts and all faults."""
     from osteo_monai.screening import models
 
-    models.load_models = lambda device: None  # type: ignore[assignment, return-value]  # refused before it is used
+    setattr(models, "load_models", lambda device: None)  # noqa: B010  # refused before a model is used
     draw = random.Random(seed)
     root = folder / "in"
     names = [f"s{number}" for number in range(studies)]
