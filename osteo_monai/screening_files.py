@@ -15,6 +15,7 @@ from osteo_monai.imaging import write_label_map
 from osteo_monai.screening.ct.pipeline import screen
 from osteo_monai.screening.images import RadiographImages, ReportImages, Screening
 from osteo_monai.screening.models import RadiographModels, ScreeningModels
+from osteo_monai.screening.names import OUTPUT_FILES
 from osteo_monai.screening.options import RadiographOptions, ScreeningOptions
 from osteo_monai.screening.radiographs.pipeline import screen_radiographs
 from osteo_monai.screening.result import ScreeningResult
@@ -22,11 +23,9 @@ from osteo_monai.screening.studies import Study
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
 from osteo_monai.utils.text import one_line
 
-__all__ = ["OUTPUT_FILES", "screen_to_folder", "write_screening"]
+__all__ = ["screen_to_folder", "write_screening"]
 
-RESULT, REPORT, LABELS, HEAT_MAP = "result.json", "report.html", "labels.nii.gz", "heat_map.png"
-OUTPUT_FILES = (RESULT, REPORT, LABELS, HEAT_MAP)
-"""Names of all files that a screening may write; those of an earlier run are removed when new ones are ready."""
+RESULT, REPORT, LABELS, HEAT_MAP = OUTPUT_FILES
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +41,7 @@ def screen_to_folder(
     radiograph_options: RadiographOptions | None = None,
     radiograph_models: RadiographModels | None = None,
     on_stage: OnStage = no_progress,
+    run: str = "",
 ) -> ScreeningResult:
     """Screen one study of either kind and write its files to ``output``.
 
@@ -53,6 +53,7 @@ def screen_to_folder(
         options, models: for CT.
         radiograph_options, radiograph_models: for radiographs.
         on_stage: called with the stage name when a stage begins.
+        run: key for the result, see :func:`osteo_monai.screening.earlier.run_key`.
 
     Raises:
         ModelMissingError: if a bundle for CT is not installed.
@@ -64,11 +65,13 @@ def screen_to_folder(
             study.files, radiograph_models, radiograph_options, device=device, study=name, on_stage=on_stage
         )
     else:
-        screening = screen(study.path, models, options, device=device, study=name, on_stage=on_stage)
-    return write_screening(screening, output, on_stage)
+        screening = screen(study.path, models, options, device=device, study=name, on_stage=on_stage, files=study.files)
+    return write_screening(screening, output, on_stage, run)
 
 
-def write_screening(screening: Screening, output: Path, on_stage: OnStage = no_progress) -> ScreeningResult:
+def write_screening(
+    screening: Screening, output: Path, on_stage: OnStage = no_progress, run: str = ""
+) -> ScreeningResult:
     """Write the files of one screening, the result first.
 
     All files are written to a temporary folder in ``output`` and then moved, so that an old result is never beside new
@@ -78,6 +81,7 @@ def write_screening(screening: Screening, output: Path, on_stage: OnStage = no_p
         screening: result and images.
         output: folder for the files; made if missing. Other files in it are kept.
         on_stage: called with the stage name when a stage begins.
+        run: key of the result, stored only when all files are written.
 
     Returns:
         The result as written, with the wall times of writing.
@@ -102,7 +106,7 @@ def write_screening(screening: Screening, output: Path, on_stage: OnStage = no_p
                 result = _attempt(result, folder / LABELS, lambda path: write_label_map(bodies, source, path))
         with watch.stage("reporting"):
             result = _write_report(result, images, folder)
-        result = result.timed(watch.seconds)
+        result = result.timed(watch.seconds).model_copy(update={"run": run})
         result.write(folder / RESULT)
     return result
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,16 @@ from osteo_monai.utils.text import listed, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["check_folder", "check_products", "check_tracking", "console", "progress", "show", "track_run"]
+__all__ = [
+    "check_folder",
+    "check_products",
+    "check_tracking",
+    "console",
+    "locked_folder",
+    "progress",
+    "show",
+    "track_run",
+]
 
 
 def check_folder(folder: Path, products: Iterable[str], overwrite: bool, folders: Iterable[str] = ()) -> None:
@@ -65,15 +75,44 @@ def _check_writable(folder: Path) -> None:
 
 
 def console() -> "Console":
-    """Return the console that results are printed to."""
+    """Return the console that results are printed to; it goes silent when the reader of a pipe is gone."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process, and with it a batch
+            self.quiet = True
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+
+    return Output(highlight=False)
 
 
 def show(line: object) -> None:
-    """Print one line of text without markup and line breaks."""
-    console().print(printable(line) if isinstance(line, str) else line, markup=False, soft_wrap=True)
+    """Print one line of text without markup, line breaks and control characters; bytes that are no characters become
+    escapes.
+    """
+    if isinstance(line, str):
+        line = printable(line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    console().print(line, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make an output folder and hold it for this run.
+
+    Raises:
+        ConfigError: another run writes to it.
+    """
+    from osteo_monai.utils.locks import LockedError, folder_lock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(folder))
+        except LockedError:
+            raise ConfigError(f"--output must be a folder that no other run writes to, got '{folder}'") from None
+        yield
 
 
 @contextmanager

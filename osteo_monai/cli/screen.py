@@ -1,13 +1,13 @@
 """``osteo-monai screen``: one study or a folder of many, CT and radiographs."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from osteo_monai.cli.errors import ExitCode, OptionChecks
+from osteo_monai.cli.errors import OptionChecks
 from osteo_monai.cli.options import (
     Device,
     OutputFolder,
@@ -20,16 +20,17 @@ from osteo_monai.cli.options import (
     parse_sex,
     parse_thresholds,
 )
-from osteo_monai.cli.output import check_folder, console, progress, show
-from osteo_monai.domain import DensityThresholds, Severity, Sex, VertebraLevel, View
+from osteo_monai.cli.output import check_folder, locked_folder, progress
+from osteo_monai.cli.screening_run import Batch, Screener
+from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.utils.text import listed, printable
+from osteo_monai.screening.names import OUTPUT_FILES, SUMMARY_FILES
+from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
-    from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
-    from osteo_monai.screening.result import ContrastCorrected, RadiographRisk, RiskOpinion, ScreeningResult
+    from osteo_monai.screening import RadiographOptions, ScreeningOptions
 
-__all__ = ["exit_code", "result_lines", "screen"]
+__all__ = ["screen"]
 
 CT, RADIOGRAPH, PERSON = "CT options", "Radiograph options", "Person, for the radiographs of one study"
 """Help panels; each is a group of options that must be left out for other studies."""
@@ -118,6 +119,14 @@ _Weight = Annotated[
     float | None, typer.Option(metavar="KG", help="Weight; overrides the header.", rich_help_panel=PERSON)
 ]
 
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue a stopped run: keep whole results of the same version, options and input files.",
+    ),
+]
+
 
 def screen(
     context: typer.Context,
@@ -143,6 +152,7 @@ def screen(
     sex: _Sex = None,
     height: _Height = None,
     weight: _Weight = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Screen CT for low bone density, and frontal chest or lumbar radiographs for the risk of osteoporosis.
@@ -152,47 +162,62 @@ def screen(
     report.html. AP and lateral radiographs of one study are fused; a chest radiograph is combined with age, sex, height
     and weight if all four are known.
 
-    Many studies: one folder each below the output, and summary.csv with one row each.
+    Many studies: one folder each below the output, and summary.csv with one row each. Links are followed, zip archives
+    are read. Files of the input that no study contains are counted by reason and named in not_read.csv.
 
     Exit codes: 0 all measured, 1 unexpected error, 2 unusable input or wrong argument, 3 refused with a reason (of many
     studies: at least one), 4 model not installed.
     """
-    from osteo_monai.screening import Study, find_screenable
-    from osteo_monai.screening_files import OUTPUT_FILES
+    from osteo_monai.screening.inventory import list_inputs
+    from osteo_monai.screening.studies import Study, at_one_path
+
+    def check_output() -> None:
+        check_folder(output, () if resume else (*OUTPUT_FILES, *SUMMARY_FILES), overwrite)
 
     checks = OptionChecks()
     with checks.collect():
-        check_folder(output, (*OUTPUT_FILES, "summary.csv", "summary.json"), overwrite)
-    try:
-        studies = find_screenable(path)
-        kinds = {study.kind for study in studies}
-    except UnusableInputError:
-        studies = [Study("ct", path)]  # its result gives the reason
-        kinds = {"ct", "radiograph"}
-    for_person = given(context, PERSON)
+        check_output()
     with checks.collect():
-        _check_kinds(context, kinds)
-    with checks.collect():
-        if for_person and len(studies) > 1:
-            raise ValueError(f"{listed(for_person)} must be left out for many studies, got {len(studies)} in '{path}'")
-    ct = radiographs = None
-    names = {name: f"--{name.replace('_', '-')}" for name in ("levels", "calibration", "kvp", "contrast_correction")}
-    with checks.collect(**names):
-        if "ct" in kinds:
-            of_scan = (calibration, contrast, classify_corrected)
-            ct = _ct_options(levels, thresholds, of_scan, kvp, texture, header_text)
-    with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
-        if "radiograph" in kinds:
-            radiographs = _radiograph_options(view, age, sex, height, weight)
-    checks.finish()
-    if ct is not None and ct.texture:
-        from osteo_monai.measurement import check_texture_installed
+        if resume and overwrite:
+            raise ValueError("--resume and --overwrite must not be given together")
+    with ExitStack() as stack:
+        inputs = None
+        try:
+            with progress("Listing the input"):
+                inputs = stack.enter_context(list_inputs(path, exclude=[output]))
+            studies = at_one_path(path, inputs)
+            kinds = {study.kind for study in studies}
+        except UnusableInputError:
+            studies = [Study("ct", path)]  # its result gives the reason
+            kinds = {"ct", "radiograph"}
+        for_person = given(context, PERSON)
+        with checks.collect():
+            _check_kinds(context, kinds)
+        with checks.collect():
+            if for_person and len(studies) > 1:
+                raise ValueError(
+                    f"{listed(for_person)} must be left out for many studies, got {len(studies)} in '{path}'"
+                )
+        ct = radiographs = None
+        names = {n: f"--{n.replace('_', '-')}" for n in ("levels", "calibration", "kvp", "contrast_correction")}
+        with checks.collect(**names):
+            if "ct" in kinds:
+                of_scan = (calibration, contrast, classify_corrected)
+                ct = _ct_options(levels, thresholds, of_scan, kvp, texture, header_text)
+        with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
+            if "radiograph" in kinds:
+                radiographs = _radiograph_options(view, age, sex, height, weight)
+        checks.finish()
+        if ct is not None and ct.texture:
+            from osteo_monai.measurement import check_texture_installed
 
-        check_texture_installed()
-    screening = _Screening(device, ct, radiographs)
-    if len(studies) > 1:
-        raise typer.Exit(_screen_many(studies, path, output, screening))
-    raise typer.Exit(_screen_one(studies[0], path, output, screening))
+            check_texture_installed()
+        stack.enter_context(locked_folder(output))
+        check_output()  # another run may have ended since
+        code = Batch(
+            path, output, studies, inputs, Screener(device, ct, radiographs, [output]), resume, overwrite
+        ).run()
+    raise typer.Exit(code)
 
 
 def _check_kinds(context: typer.Context, kinds: Collection[str]) -> None:
@@ -232,188 +257,3 @@ def _radiograph_options(
     from osteo_monai.screening import RadiographOptions
 
     return RadiographOptions(view=view, age=age, sex=sex, height=height, weight=weight)
-
-
-# --- screening ----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Screening:
-    """Screen studies of either kind; many studies share the models, which are loaded once."""
-
-    device: str
-    ct: "ScreeningOptions | None"
-    radiographs: "RadiographOptions | None"
-    models: "ScreeningModels | None" = None
-    radiograph_models: "RadiographModels | None" = None
-
-    def load(self) -> None:
-        """Load the CT models; those of radiographs are loaded when a view first needs them."""
-        if self.ct is not None:
-            from osteo_monai.screening import load_models
-
-            self.models = load_models(self.device)
-        if self.radiographs is not None:
-            from osteo_monai.screening import RadiographModels
-
-            self.radiograph_models = RadiographModels(self.device)
-
-    def __call__(
-        self, study: "Study", output: Path, name: str, on_stage: Callable[[str], None] = lambda stage: None
-    ) -> "ScreeningResult":
-        from osteo_monai.screening_files import screen_to_folder
-
-        return screen_to_folder(
-            study,
-            output,
-            name=name,
-            device=self.device,
-            options=self.ct,
-            models=self.models,
-            radiograph_options=self.radiographs,
-            radiograph_models=self.radiograph_models,
-            on_stage=on_stage,
-        )
-
-
-def _screen_one(study: "Study", path: Path, output: Path, screening: _Screening) -> ExitCode:
-    with progress("Reading") as on_stage:
-        result = screening(study, output, path.resolve().name, on_stage)
-    _show_result(result, output)
-    return exit_code([result])
-
-
-def _screen_many(studies: "Sequence[Study]", root: Path, output: Path, screening: _Screening) -> ExitCode:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from osteo_monai.screening import screen_folder
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    terminal = console()
-    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        task = bar.add_task("Loading the models", total=len(studies))
-        screening.load()
-
-        def on_progress(name: str, result: "ScreeningResult | None") -> None:
-            if result is None:
-                bar.update(task, description=name)
-                return
-            terminal.print(printable(result_lines(result, name)[0]), markup=False, soft_wrap=True)
-            bar.advance(task)
-
-        by_path = {study.path: study for study in studies}
-        results = screen_folder(
-            list(by_path),
-            root,
-            output,
-            lambda path, folder: screening(by_path[path], folder, folder.name),
-            on_progress,
-            lambda path: by_path[path].kind,
-        )
-    show(f"Summary: {output / 'summary.csv'}")
-    return exit_code(results)
-
-
-def exit_code(results: "Sequence[ScreeningResult]") -> ExitCode:
-    """Return the exit code of a screening; a refusal outweighs an unusable entry of a folder.
-
-    Without any result the input was unusable.
-    """
-    verdicts = {result.verdict for result in results}
-    if "refused" in verdicts:
-        return ExitCode.REFUSED
-    return ExitCode.UNUSABLE if "unusable" in verdicts or not verdicts else ExitCode.MEASURED
-
-
-# --- what is printed ----------------------------------------------------------------------------------------------
-
-
-def _show_result(result: "ScreeningResult", output: Path) -> None:
-    for finding in result.findings:
-        if finding.severity is Severity.WARNING:
-            show(f"Warning: {finding.message}")
-    if result.levels:
-        console().print(_table(result))
-    for line in result_lines(result, result.study):
-        show(line)
-    show(f"Report: {output / 'report.html'}")
-    show(result.research_use_notice)
-
-
-def _table(result: "ScreeningResult") -> object:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from osteo_monai.reporting.wording import percent_words
-
-    table = Table("level", "certainty", "slice", "mean HU", "median HU", "mg/cm3", "90 % interval", box=SIMPLE_HEAD)
-    for level in result.levels:
-        table.add_row(
-            level.level,
-            percent_words(level.certainty),
-            str(level.slice_index),
-            f"{level.hu.mean:.0f}",
-            f"{level.hu.median:.0f}",
-            f"{level.density.mg_cm3:.1f}",
-            f"{level.density.interval_low:.0f} to {level.density.interval_high:.0f}",
-        )
-    return table
-
-
-def result_lines(result: "ScreeningResult", name: str) -> list[str]:
-    """Return the verdict on a study as it is printed: one line each for a density or refusal, two for one that is also
-    corrected for contrast agent, up to three for a risk.
-
-    Args:
-        result: of the screening.
-        name: of the study.
-    """
-    verdict = result.verdict.replace("_", " ")
-    if result.density is not None:
-        value = result.density
-        method = f" by {result.calibration.method}" if result.calibration is not None else ""
-        status = f", {result.status}" if result.status is not None else ""
-        only = f" ({result.levels[0].level} only)" if len(result.levels) == 1 else ""
-        raw = "" if result.contrast is None else ", not corrected for contrast agent"
-        lines = [
-            f"{name}: {verdict}. Trabecular density {value.mg_cm3:.1f} mg/cm3 {value.standard}{method}{raw} "
-            f"(90 % interval {value.interval_low:.0f} to {value.interval_high:.0f}){status}{only}."
-        ]
-        return lines if result.contrast is None else [*lines, _contrast_line(result.contrast)]
-    if result.radiograph is not None:
-        return _risk_lines(result.radiograph, f"{name}: {verdict}. ")
-    reasons = [finding.message for finding in result.findings if finding.severity is Severity.REFUSAL]
-    return [f"{name}: {verdict}. {' '.join(reasons)}"]
-
-
-def _contrast_line(corrected: "ContrastCorrected") -> str:
-    value, used = corrected.density, "corrected" if corrected.classified else "raw"
-    status = "" if corrected.status is None else f", {corrected.status}"
-    return (
-        f"Corrected for contrast agent (aorta {corrected.aorta_hu:.0f} HU): {value.mg_cm3:.1f} mg/cm3 {value.standard} "
-        f"(90 % interval {value.interval_low:.0f} to {value.interval_high:.0f}){status}. The class is that of "
-        f"the {used} density."
-    )
-
-
-def _risk_lines(risk: "RadiographRisk", start: str) -> list[str]:
-    lines = [f"{start}Risk of osteoporosis {_risk_words(risk.risk)}."]
-    for model, opinion, absent in (
-        ("With age, sex, height and weight", risk.combined, risk.combined_absent),
-        ("From age, sex, height and weight only", risk.clinical, risk.clinical_absent),
-    ):
-        lines.append(f"{model}: {f'not computed. {absent}' if opinion is None else _risk_words(opinion) + '.'}")
-    return lines
-
-
-def _risk_words(opinion: "RiskOpinion") -> str:
-    from osteo_monai.reporting.wording import chance_words
-
-    if opinion.probability is None:
-        return f"not calibrated, score {opinion.score:.2f}"
-    words = chance_words(opinion.probability, opinion.cutoff)
-    if opinion.low is not None and opinion.high is not None:
-        words += f" (90 % interval {chance_words(opinion.low)} to {chance_words(opinion.high)})"
-    if opinion.cutoff is not None:
-        words += f", {'' if opinion.raised else 'not '}raised at the cut-off of {chance_words(opinion.cutoff)}"
-    return words

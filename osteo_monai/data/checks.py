@@ -11,6 +11,7 @@ from osteo_monai.data.record import Record
 from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds
 from osteo_monai.norms import NORM_SOURCE, density_norm
 from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.inputs import open_input
 
 MEAN_TOLERANCE_MG_CM3 = 0.51
 """Largest difference of a rounded subject density from the mean of its rounded L1 and L2 densities."""
@@ -222,7 +223,7 @@ def _samples(files: list[Path]) -> object:
 
 def _sample(file: Path) -> str:
     size, digest = file.stat().st_size, hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_input(file) as stream:
         for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
             stream.seek(start)
             digest.update(stream.read(_SAMPLED_BYTES))

@@ -11,6 +11,7 @@ from typing import Any
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.limits import check_file_size, input_limits
 from osteo_monai.utils.files import write_text
+from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.text import escape_formula, unescape_formula
 
 __all__ = ["CSVTable", "read_table", "refuse", "write_table"]
@@ -72,7 +73,7 @@ def read_table(
     """
     try:
         check_file_size(path, input_limits().table_bytes)
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_input(path, "utf-8-sig")
     except FileNotFoundError:
         raise UnusableInputError(f"there is no file '{path}'") from None
     except (OSError, UnicodeDecodeError):

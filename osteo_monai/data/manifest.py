@@ -22,6 +22,7 @@ from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds
 from osteo_monai.errors import ManifestError
 from osteo_monai.utils.files import file_sha256, write_text
 from osteo_monai.utils.frozen import FrozenDict
+from osteo_monai.utils.inputs import read_input
 
 SCHEMA_ADDRESS = "manifest.schema.json"
 
@@ -134,9 +135,11 @@ def read_manifest(
         1
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_duplicate_keys)
+        content = json.loads(read_input(path), object_pairs_hook=_no_duplicate_keys)
     except FileNotFoundError as error:
         raise ManifestError(path.name, ["the file does not exist"]) from error
+    except OSError as error:
+        raise ManifestError(path.name, [f"it cannot be read ({error.strerror})"]) from error
     except ValueError as error:  # malformed JSON, a repeated key, bytes that are not UTF-8
         raise ManifestError(path.name, [f"it is not valid JSON: {error}"]) from error
     manifest, problems = _parse(content)

@@ -212,8 +212,8 @@ def _check_scale(series: Series) -> list[Finding]:
     if kinds:
         count = sum(f.text("RescaleType").upper() in kinds for f in series.frames)
         message = (
-            f"The rescale type is {rescale_unit(sorted(kinds)[0])}, not HU, in {count} of {len(series.frames)} images: the values "
-            "are not Hounsfield units."
+            f"The rescale type is {rescale_unit(sorted(kinds)[0])}, not HU, in {count} of {len(series.frames)} images: "
+            "the values are not Hounsfield units."
         )
         return [refusal("rescale_not_hu", message)]
     return []

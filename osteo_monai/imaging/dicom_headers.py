@@ -4,7 +4,6 @@ Damaged files raise errors of any type in pydicom and its codecs; :func:`unusabl
 :class:`UnusableInputError`. No message contains a header value that could identify a person.
 """
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from osteo_monai.domain import Finding
 from osteo_monai.errors import OsteoError, UnusableInputError
 from osteo_monai.imaging.acquisition import clean_text, number
 from osteo_monai.imaging.findings import warning
+from osteo_monai.utils.inputs import open_input
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 
@@ -218,23 +218,23 @@ def _empty(value: Any) -> bool:
     )
 
 
+def check_folder(path: Path) -> None:
+    """Check that a path that is no regular file is a folder.
+
+    Raises:
+        UnusableInputError: it is a pipe, a socket or a device, which may never end.
+    """
+    if not path.is_dir():
+        raise UnusableInputError("The input must be a regular file or a folder, got a pipe, socket or device.")
+
+
 def looks_like_dicom(path: Path) -> bool:
     """Whether a regular file starts like a DICOM Part 10 file (128 bytes of preamble, then ``DICM``)."""
     try:
-        if not path.is_file():  # reading a pipe would block
-            return False
-        with path.open("rb") as stream:
+        with open_input(path) as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def walk_files(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield each folder of a tree with its files in a fixed order; hidden entries and DICOMDIR are left out."""
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        kept = [n for n in sorted(names) if not n.startswith(".") and n.upper() != "DICOMDIR"]
-        yield Path(root), [Path(root, name) for name in kept]
 
 
 def read_instance(path: Path) -> Instance:

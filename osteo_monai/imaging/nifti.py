@@ -54,6 +54,7 @@ from osteo_monai.imaging.plausibility import (
 from osteo_monai.imaging.resampling import resample_labels, upright_grid, upright_volume
 from osteo_monai.imaging.slice_content import SliceContent
 from osteo_monai.imaging.volume import Acquisition, CTVolume
+from osteo_monai.utils.inputs import check_regular, read_input
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -88,6 +89,7 @@ def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
         ScanRefusedError: the image is not one regular, upright volume in HU.
     """
     with unusable_if_damaged("The NIfTI file is damaged or not NIfTI"):
+        check_regular(path)
         image = nib.load(path)
         if not isinstance(image, Nifti1Image):
             raise UnusableInputError("The file is not NIfTI in spite of its name.")
@@ -131,6 +133,8 @@ def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         ValueError: it does not hold whole numbers from 0 to 255 in three dimensions.
     """
     with unusable_if_damaged("The label map is damaged or not NIfTI"):
+        check_regular(path)
+        check_regular(path)
         image = nib.load(path)
         if not isinstance(image, Nifti1Image):
             raise UnusableInputError("The label map is not NIfTI in spite of its name.")
@@ -280,7 +284,7 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
         return Acquisition(), [unknown]
     check_file_size(beside, input_limits().sidecar_bytes)
     try:
-        facts: Any = json.loads(beside.read_text(encoding="utf-8"))
+        facts: Any = json.loads(read_input(beside))
     except (OSError, ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):

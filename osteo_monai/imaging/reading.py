@@ -1,19 +1,21 @@
 """Read and validate a CT volume from a path."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from osteo_monai.domain import Finding
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.dicom import read_dicom, read_dicom_acquisition
-from osteo_monai.imaging.dicom_headers import looks_like_dicom, unusable_if_damaged, walk_files
+from osteo_monai.imaging.dicom_headers import check_folder, looks_like_dicom, unusable_if_damaged
 from osteo_monai.imaging.findings import info
 from osteo_monai.imaging.nifti import is_nifti, read_nifti, read_sidecar
-from osteo_monai.imaging.studies import study_of_slice, study_paths, walk_studies
+from osteo_monai.imaging.studies import separate_people, study_of_slice, study_paths, walk_studies
 from osteo_monai.imaging.volume import Acquisition, CTVolume
+from osteo_monai.utils.inputs import walk_tree
 
 
-def read_ct(path: Path, declared_ct: bool = False, keep_doubts: bool = False) -> CTVolume:
+def read_ct(path: Path, declared_ct: bool = False, keep_doubts: bool = False, files: Sequence[Path] = ()) -> CTVolume:
     """Read a CT from a DICOM folder (searched with its sub-folders), one DICOM file, or a NIfTI file.
 
     A folder may contain several series of one study and other objects; the series that is best for bone density is
@@ -28,6 +30,7 @@ def read_ct(path: Path, declared_ct: bool = False, keep_doubts: bool = False) ->
         keep_doubts: return the volume even if its values are not valid for measurement (lossy compression beyond the
             limit, virtual mono-energetic images, several tube voltages, a stated tilt), with the refusals among its
             findings. For callers that report another reason first, such as a level out of view.
+        files: DICOM files of the study, if they are not all those at ``path``, such as of a study in several folders.
 
     Returns:
         The volume in HU, RAS+, with geometry and acquisition facts; none of its findings is a refusal unless
@@ -48,13 +51,16 @@ def read_ct(path: Path, declared_ct: bool = False, keep_doubts: bool = False) ->
     if not path.exists():
         raise UnusableInputError(f"There is no file or folder '{path}'.")
     with unusable_if_damaged("The input cannot be read"):
+        if files:
+            return read_dicom(files, path.name, keep_doubts)
         if path.is_file():
             if is_nifti(path):
                 return read_nifti(path, path.name, declared_ct)
             if looks_like_dicom(path) or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
                 return _read_file(path, keep_doubts)
             raise UnusableInputError("The file is neither DICOM nor NIfTI (.nii, .nii.gz).")
-        files = [file for _, names in walk_files(path) for file in names]
+        check_folder(path)
+        files = [file for _, names in walk_tree(path) for file in names]
         volumes = [file for file in files if is_nifti(file)]
         if any(looks_like_dicom(file) for file in files):
             scan = read_dicom(files, path.name, keep_doubts)
@@ -102,7 +108,7 @@ def read_acquisition(path: Path) -> Acquisition:
             return read_sidecar(path)[0]
         if path.is_file():
             return read_dicom_acquisition(study_of_slice(path)[0])
-        files = [file for _, names in walk_files(path) for file in names]
+        files = [file for _, names in walk_tree(path) for file in names]
         volumes = [file for file in files if is_nifti(file)]
         if len(volumes) == 1 and not any(looks_like_dicom(file) for file in files):
             return read_sidecar(volumes[0])[0]
@@ -132,7 +138,7 @@ def find_studies(path: Path) -> list[Path]:
         return [path]
     folders = list(walk_studies(path))
     found = [file for _, _, others in folders for file in others if is_nifti(file)]
-    found += study_paths([part for _, parts, _ in folders for part in parts])
+    found += study_paths(separate_people([part for _, parts, _ in folders for part in parts]))
     if not found:
         raise UnusableInputError("Nothing in the folder is DICOM or NIfTI.")
     return [path] if len(found) == 1 else sorted(found)

@@ -2,20 +2,21 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pydicom
 
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.imaging.acquisition import clean_text
 from osteo_monai.imaging.dicom_headers import (
     COMPANION_MODALITIES,
     Instance,
     looks_like_dicom,
     read_instance,
-    walk_files,
 )
+from osteo_monai.utils.inputs import OnSkip, ignore_skipped, walk_tree
 
 IDENTIFIERS_MADE_ANEW = 4
 """Number of CT slices in one folder, each the only one of its study, from which on they count as one study: an
@@ -33,6 +34,7 @@ class StudyPart:
         ct: whether there is a CT image among them.
         only_study: whether the folder contains no other study.
         representative: path of the study in a folder with several: its first CT image, else its first file.
+        person: known sex and birth date by keyword, for comparison only.
     """
 
     key: str
@@ -42,17 +44,49 @@ class StudyPart:
     ct: bool
     only_study: bool
     representative: Path
+    person: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def walk_studies(path: Path) -> Iterator[tuple[Path, list[StudyPart], list[Path]]]:
+def walk_studies(
+    path: Path, on_skip: OnSkip = ignore_skipped, exclude: Collection[Path] = ()
+) -> Iterator[tuple[Path, list[StudyPart], list[Path]]]:
     """Yield each folder of a tree with its studies and its files that are not DICOM.
 
     Objects that accompany images (segmentations, reports, RT objects) form no study if there are images in the folder,
     independent of their StudyInstanceUID.
+
+    Args:
+        path: a folder.
+        on_skip: called for each entry that is left out, see :func:`osteo_monai.utils.inputs.walk_tree`.
+        exclude: folders to leave out.
     """
-    for folder, files in walk_files(path):
-        dicom = [file for file in files if looks_like_dicom(file)]
-        yield folder, study_parts(dicom), [file for file in files if file not in set(dicom)]
+    for folder, files in walk_tree(path, on_skip, exclude):
+        dicom = {file for file in files if looks_like_dicom(file)}
+        parts = study_parts([file for file in files if file in dicom])
+        for file in sorted(dicom.difference(*(part.files for part in parts))):
+            on_skip(file, "object beside images (segmentation, report, RT)")
+        yield folder, parts, [file for file in files if file not in dicom]
+
+
+def separate_people(parts: Sequence[StudyPart]) -> list[StudyPart]:
+    """Return the parts with different keys where one study in several folders has two sexes or birth dates.
+
+    Some anonymisers write one StudyInstanceUID and no PatientID for all people.
+    """
+    people: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+    separate = []
+    for part in parts:
+        known = people[part.key]
+        number = next((n for n, person in enumerate(known) if _may_be_one(person, part.person)), len(known))
+        if number == len(known):
+            known.append({})
+        known[number] |= part.person
+        separate.append(replace(part, key=f"{part.key} {number}") if part.key and number else part)
+    return separate
+
+
+def _may_be_one(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return all(other.get(fact, value) == value for fact, value in one.items())
 
 
 def study_parts(files: Sequence[Path]) -> list[StudyPart]:
@@ -90,7 +124,7 @@ def study_of_slice(file: Path) -> tuple[list[Path], int]:
     if not chosen.is_ct or chosen.frames > 1:
         return [file], 0
     files, others = [], 0
-    beside = [f for f in sorted(file.parent.iterdir()) if f.is_file() and looks_like_dicom(f)]
+    beside = [f for f in sorted(file.parent.iterdir()) if looks_like_dicom(f)]
     for neighbour in beside:
         try:
             instance = _identify(neighbour)
@@ -144,7 +178,18 @@ def _part(key: str, instances: Sequence[Instance], unreadable: Sequence[Path], o
         ct=bool(ct),
         only_study=only_study,
         representative=ct[0] if ct else files[0],
+        person=_person(instances),
     )
+
+
+def _person(instances: Sequence[Instance]) -> dict[str, str]:
+    """Return sex and birth date where all instances that state them agree."""
+    facts = {}
+    for keyword in ("PatientSex", "PatientBirthDate"):
+        values = {clean_text(i.header.get(keyword)).upper() for i in instances} - {""}
+        if len(values) == 1:
+            facts[keyword] = values.pop()
+    return facts
 
 
 def _keep_together(groups: dict[str, list[Instance]]) -> None:

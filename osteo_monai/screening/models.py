@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -23,6 +24,7 @@ __all__ = [
     "RadiographModels",
     "ScreeningModels",
     "check_installed",
+    "installed_weights",
     "load_models",
     "load_opinion_models",
     "models_used",
@@ -56,6 +58,20 @@ RADIOGRAPH_BUNDLES: Mapping[View, tuple[str, tuple[str, ...]]] = {
 def models_used(*bundles: "Bundle") -> tuple[ModelUsed, ...]:
     """Return name, version and checksum of bundles for the result."""
     return tuple(ModelUsed(bundle=b.name, version=b.version, weights_sha256=b.weights_sha256) for b in bundles)
+
+
+def installed_weights() -> list[str]:
+    """Return a text for each installed bundle that changes with its weights: name, size and date of each file."""
+    from osteo_monai.bundle import find_bundle
+
+    names = (*CT_BUNDLES, *OPINION_BUNDLES.values(), CHEST_BUNDLE, LUMBAR_BUNDLE)
+    texts = []
+    for name in names:
+        with suppress(ModelMissingError, OSError):
+            for file in sorted((find_bundle(name) / "models").iterdir()):
+                status = file.stat()
+                texts.append(f"{name} {file.name} {status.st_size} {status.st_mtime_ns}")
+    return texts
 
 
 def check_installed(bundles: Sequence[str] = CT_BUNDLES) -> None:

@@ -14,7 +14,7 @@ from osteo_monai.utils.files import write_text
 
 RESULT_VERSION = "1.6"
 """1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``, 1.5 ``texture``, 1.6 ``tissues``,
-``contrast``, station and day of the acquisition; older results lack them."""
+``contrast``, ``run``, station and day of the acquisition; older results lack them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -328,6 +328,8 @@ class ScreeningResult(_Model):
     radiograph: RadiographRisk | None = None
     """Only for radiographs, for which the fields from ``levels_found`` to ``acquisition`` are empty."""
     models: tuple[ModelUsed, ...] = ()
+    run: str = ""
+    """Hash of versions, options, weights and input files, by which ``--resume`` recognises a result; may be empty."""
     seconds: Frozen[str, float] = FrozenDict()
     """Wall time of each stage."""
     research_use_notice: str = (

@@ -2,14 +2,21 @@
 
 import csv
 import io
+import logging
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
 from osteo_monai.domain import Severity
+from osteo_monai.screening.names import NOT_READ
 from osteo_monai.screening.result import RiskOpinion, ScreeningResult
 from osteo_monai.utils.files import write_json, write_text
+from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.text import escape_formula
+
+logger = logging.getLogger(__name__)
 
 Cell: TypeAlias = str | float | int | bool | None
 Row: TypeAlias = dict[str, Cell]
@@ -196,27 +203,60 @@ class SummaryWriter:
 
     Args:
         folder: must exist.
+        rows: of studies that an earlier run has screened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: Sequence[Row] = ()) -> None:
         self._folder = folder
-        self._rows: list[Row] = []
-        write_text(self._csv, _csv_text([], header=True))
+        write_text(self._csv, _csv_text(rows, header=True))
 
     @property
     def _csv(self) -> Path:
         return self._folder / "summary.csv"
 
     def add(self, row: Row) -> None:
-        """Append one row with the keys of ``SUMMARY_COLUMNS``."""
-        self._rows.append(row)
-        with self._csv.open("a", newline="", encoding="utf-8") as file:
-            file.write(_csv_text([row], header=False))
+        """Append one row with the keys of ``SUMMARY_COLUMNS``, whole or not at all.
 
-    def finish(self) -> None:
+        A row that cannot be written now, for example on a full disk, is written by ``finish``.
+        """
+        content = _csv_text([row], header=False).encode()
+        try:
+            descriptor = os.open(self._csv, os.O_WRONLY | os.O_APPEND)
+            try:
+                before = os.fstat(descriptor).st_size
+                if os.write(descriptor, content) < len(content):  # one call: a killed process leaves no half row
+                    os.ftruncate(descriptor, before)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            logger.warning("a row of summary.csv could not be written yet: %s", error.strerror)
+
+    def finish(self, rows: Sequence[Row]) -> None:
         """Write all rows to ``summary.csv`` and ``summary.json``."""
-        write_text(self._csv, _csv_text(self._rows, header=True))
-        write_json(self._folder / "summary.json", self._rows)
+        write_text(self._csv, _csv_text(rows, header=True))
+        write_json(self._folder / "summary.json", list(rows))
+
+
+def folders_of_summary(folder: Path) -> list[str]:
+    """Return the folders of a ``summary.csv``, also of version 0.2.0 or before; none if it cannot be read."""
+    with suppress(OSError, ValueError, csv.Error):
+        rows = csv.DictReader(read_input(folder / "summary.csv").splitlines())
+        return [row["folder"] for row in rows if row.get("folder")]
+    return []
+
+
+def write_not_read(folder: Path, entries: Sequence[tuple[str, str]]) -> None:
+    """Write ``not_read.csv``, one row with name and reason for each entry of the input that no study contains.
+
+    A table of an earlier run is removed if there is none.
+    """
+    path = folder / NOT_READ
+    if not entries:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("name", "reason"), *entries])
+    write_text(path, text.getvalue())
 
 
 def _csv_text(rows: Sequence[Mapping[str, Cell]], header: bool) -> str:

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from osteo_monai.utils.inputs import open_input
+
 __all__ = ["file_sha256", "write_bytes", "write_json", "write_text", "writing"]
 
 _NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
@@ -65,5 +67,8 @@ def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2)
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_input(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from osteo_monai.domain import SPLIT_PATTERN, BoneStatus
 from osteo_monai.errors import ConfigError, UnusableInputError
+from osteo_monai.utils.inputs import read_input
 from osteo_monai.virtual.person import MALE_FRACTION, MEAN_AGE, SD_AGE, Variant
 from osteo_monai.virtual.spread import TissueSpread
 
@@ -328,7 +329,7 @@ def read_recipe(path: Path) -> CohortRecipe:
         ConfigError: the message has the file name and every invalid field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_input(path)
     except (OSError, UnicodeDecodeError):
         raise UnusableInputError(f"'{path.name}' cannot be read as text (UTF-8)") from None
     try:

@@ -9,7 +9,8 @@ import pytest
 
 from osteo_monai.domain import Finding, Severity
 from osteo_monai.screening import ReportImages, Screening, ScreeningResult, Study, screen
-from osteo_monai.screening_files import OUTPUT_FILES, screen_to_folder, write_screening
+from osteo_monai.screening.names import OUTPUT_FILES
+from osteo_monai.screening_files import screen_to_folder, write_screening
 
 from .conftest import LEVELS, MakeModels, inside_body, vertebra
 

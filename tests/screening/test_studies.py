@@ -20,7 +20,8 @@ from osteo_monai.screening import (
     screen_volume,
     summary,
 )
-from osteo_monai.screening.many import failed_result, output_names
+from osteo_monai.screening.many import failed_result
+from osteo_monai.screening.names import output_names
 from osteo_monai.screening.result import Density, Opinion
 from osteo_monai.screening.summary import SUMMARY_COLUMNS, summary_row
 from osteo_monai.utils.files import write_json, write_text

@@ -12,6 +12,7 @@ from osteo_monai.domain import KVP_TOLERANCE, VertebraLevel
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import Acquisition, find_studies, read_acquisition, read_label_map
 from osteo_monai.imaging.nifti import is_nifti, stem
+from osteo_monai.utils.inputs import walk_tree
 
 __all__ = ["AGE_TOLERANCE_YEARS", "fill_from_headers", "fill_from_label_maps", "fill_from_screening", "find_images"]
 
@@ -25,20 +26,29 @@ _SHOWN = 5
 
 
 class _Tree:
-    """NIfTI files and folders below a folder, by name."""
+    """NIfTI files and folders below a folder, by name.
+
+    Links are followed, also to what the tree contains under another name: a link may give the name of a subject.
+    """
 
     def __init__(self, root: Path) -> None:
         self.images: list[Path] = []
+        self.unopened = 0
         self._by_name: dict[str, list[Path]] = defaultdict(list)
-        for folder, folders, names in os.walk(root):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for folder, folders, names in os.walk(root, followlinks=True, onerror=self._count):
+            real = Path(os.path.realpath(folder))
+            below = sorted(f for f in folders if not f.startswith("."))
+            folders[:] = [f for f in below if not real.is_relative_to(os.path.realpath(os.path.join(folder, f)))]
             for name in folders:
                 self._by_name[name].append(Path(folder, name))
             for name in sorted(names):
                 path = Path(folder, name)
-                if is_nifti(path) and not _is_label_map(path):
+                if is_nifti(path) and path.is_file() and not _is_label_map(path):
                     self._by_name[stem(path)].append(path)
                     self.images.append(path)
+
+    def _count(self, error: OSError) -> None:
+        self.unopened += 1
 
     def candidates(self, subject: str) -> list[Path]:
         """Return NIfTI files and DICOM studies with the name of the subject, or in a folder with it."""
@@ -58,7 +68,8 @@ def _images_at(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    volumes = [p for p in sorted(path.rglob("*")) if p.is_file() and is_nifti(p) and not _is_label_map(p)]
+    files = sorted(file for _, files in walk_tree(path) for file in files)
+    volumes = [file for file in files if is_nifti(file) and not _is_label_map(file)]
     if volumes:
         yield from volumes
         return
@@ -95,7 +106,10 @@ def find_images(rows: Sequence[TableRow], root: Path) -> tuple[list[str], list[s
             row.lost = "no CT image found"
     used = {row.image for row in rows}
     unused = sum(image not in used for image in tree.images)
-    return problems, [f"{unused} NIfTI images in the folder belong to no row of the table."] if unused else []
+    notes = [f"{unused} NIfTI images in the folder belong to no row of the table."] if unused else []
+    if tree.unopened:
+        notes.append(f"{tree.unopened} folders cannot be opened, and images in them were not found.")
+    return problems, notes
 
 
 # --- headers ------------------------------------------------------------------------------------------------------

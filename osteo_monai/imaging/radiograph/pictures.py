@@ -12,6 +12,7 @@ from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
+from osteo_monai.utils.inputs import open_input
 
 FORMATS = ("PNG", "JPEG")
 COLOURED = 0.12
@@ -26,7 +27,7 @@ _ROWS_AT_ONCE = 256
 def is_picture(path: Path) -> bool:
     """Whether the file starts like a PNG or a JPEG."""
     try:
-        with path.open("rb") as stream:
+        with open_input(path) as stream:
             return stream.read(8).startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
     except OSError:
         return False
@@ -39,7 +40,11 @@ def read_picture(path: Path) -> StoredRadiograph:
         UnusableInputError: damaged, or above the limit of pixels.
         ScanRefusedError: a colour picture, or black and white without grey.
     """
-    with unusable_if_damaged("The picture is damaged or cannot be decoded"), Image.open(path, formats=FORMATS) as image:
+    with (
+        unusable_if_damaged("The picture is damaged or cannot be decoded"),
+        open_input(path) as stream,
+        Image.open(stream, formats=FORMATS) as image,
+    ):
         _check_size(image)
         kind = "PNG" if image.format == "PNG" else "JPEG"
         grey, bits, findings = _grey(image)
@@ -54,7 +59,11 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     Raises:
         UnusableInputError: damaged, or not a picture of one channel.
     """
-    with unusable_if_damaged("The mask is damaged or cannot be decoded"), Image.open(path, formats=("PNG",)) as image:
+    with (
+        unusable_if_damaged("The mask is damaged or cannot be decoded"),
+        open_input(path) as stream,
+        Image.open(stream, formats=("PNG",)) as image,
+    ):
         _check_size(image)
         values = np.asarray(image)
     if values.ndim != 2:

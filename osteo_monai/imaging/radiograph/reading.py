@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, Severity, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.dicom_headers import looks_like_dicom, read_study_uid, unusable_if_damaged, walk_files
+from osteo_monai.imaging.dicom_headers import check_folder, looks_like_dicom, read_study_uid, unusable_if_damaged
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.chest import fit_chest
 from osteo_monai.imaging.radiograph.content import check_box, check_values, find_box
 from osteo_monai.imaging.radiograph.dicom import read_dicom_radiograph
 from osteo_monai.imaging.radiograph.image import Layout, Radiograph, StoredRadiograph
 from osteo_monai.imaging.radiograph.pictures import is_picture, read_picture
+from osteo_monai.utils.inputs import walk_tree
 
 
 def read_radiograph(path: Path, view: View | str | None = None, *, check: bool = True) -> Radiograph:
@@ -134,7 +135,8 @@ def _read_stored(path: Path, wanted: View) -> StoredRadiograph:
             if looks_like_dicom(path):
                 return read_dicom_radiograph([path], wanted)
             raise UnusableInputError("The file is neither DICOM nor PNG nor JPEG.")
-        files = [file for _, names in walk_files(path) for file in names]
+        check_folder(path)
+        files = [file for _, names in walk_tree(path) for file in names]
         if any(looks_like_dicom(file) for file in files):
             return read_dicom_radiograph(files, wanted)
         pictures = [file for file in files if is_picture(file)]
@@ -160,7 +162,7 @@ def find_radiographs(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     paths: list[Path] = []
-    for folder, files in walk_files(path):
+    for folder, files in walk_tree(path):
         paths += [file for file in files if is_picture(file)]
         studies: defaultdict[str, list[Path]] = defaultdict(list)
         for file in files:

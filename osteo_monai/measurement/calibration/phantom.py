@@ -20,6 +20,7 @@ from osteo_monai.imaging.nifti import read_label_map
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement.calibration.accuracy import ABSOLUTE_SD_MG_CM3, PHANTOM_RELATIVE_SD
 from osteo_monai.measurement.values import CalibrationUsed
+from osteo_monai.utils.inputs import read_input
 
 R2_WARN, R2_ERROR = 0.98, 0.90
 """A phantom fit with R2 below the first has a note, below the second it is refused."""
@@ -123,7 +124,7 @@ def read_phantom(path: Path) -> PhantomFile:
         ConfigError: the message has the file name and every invalid field.
     """
     try:
-        return PhantomFile.model_validate_json(path.read_text(encoding="utf-8"))
+        return PhantomFile.model_validate_json(read_input(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UnusableInputError(f"The phantom file '{path.name}' cannot be read ({type(error).__name__}).") from None
     except ValidationError as error:

@@ -4,6 +4,7 @@ A refusal stops the pipeline, so unusable data are not measured; located levels,
 are kept in the result.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def screen(
     device: str = "auto",
     study: str | None = None,
     on_stage: OnStage = no_progress,
+    files: Sequence[Path] = (),
 ) -> Screening:
     """Screen one CT study. Nothing is written; see ``osteo_monai.screening_files`` for the output files.
 
@@ -55,6 +57,7 @@ def screen(
         device: see :func:`load_models`.
         study: name of the study in the result; the name of the file or folder if ``None``.
         on_stage: called with the stage name when a stage begins.
+        files: DICOM files of the study, if they are not all those at ``path``.
 
     Returns:
         The result, and images for the report (``None`` if the study could not be read).
@@ -81,7 +84,7 @@ def screen(
         check_installed()
     try:
         with watch.stage("reading"):
-            volume = read_ct(path, keep_doubts=True)
+            volume = read_ct(path, keep_doubts=True, files=files)
     except (UnusableInputError, ScanRefusedError) as error:
         return Screening(ScreeningResult.unread(study, error, watch.seconds), None)
     if models is None:

@@ -16,6 +16,7 @@ from osteo_monai.data.csv_tables import read_table, refuse
 from osteo_monai.data.predictions_table import Predictions, read_predictions
 from osteo_monai.domain import BoneStatus
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.utils.inputs import read_input
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -323,7 +324,7 @@ def read_prisma(path: Path) -> PrismaFlow:
         UnusableInputError: lists everything wrong.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_input(path))
     except FileNotFoundError:
         raise UnusableInputError(f"there is no file '{path}'") from None
     except (OSError, ValueError):

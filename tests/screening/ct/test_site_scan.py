@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from osteo_monai.cli.screen import result_lines
+from osteo_monai.cli.screening_run import result_lines
 from osteo_monai.domain import BoneStatus, DensityThresholds, MineralStandard, Severity
 from osteo_monai.measurement.calibration import (
     PUBLISHED_CONTRAST,

@@ -1,0 +1,303 @@
+"""Run ``osteo-monai screen``: one study or many, what is kept of an earlier run, and what is printed."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osteo_monai.cli.errors import ExitCode
+from osteo_monai.cli.output import console, progress, show
+from osteo_monai.domain import Severity
+from osteo_monai.utils.text import printable
+
+if TYPE_CHECKING:
+    from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
+    from osteo_monai.screening.inventory import Inputs
+    from osteo_monai.screening.result import ContrastCorrected, RadiographRisk, RiskOpinion, ScreeningResult
+
+__all__ = ["Batch", "Screener", "exit_code", "result_lines"]
+
+_SHOWN_NAMES = 5
+"""Names for each reason that are printed; not_read.csv has all."""
+
+
+@dataclass
+class Screener:
+    """Screen studies of either kind; many studies share the models, which are loaded once."""
+
+    device: str
+    ct: "ScreeningOptions | None"
+    radiographs: "RadiographOptions | None"
+    exclude: Sequence[Path] = ()
+    models: "ScreeningModels | None" = None
+    radiograph_models: "RadiographModels | None" = None
+
+    def load(self) -> None:
+        """Load the CT models; those of radiographs are loaded when a view first needs them."""
+        if self.ct is not None:
+            from osteo_monai.screening import load_models
+
+            self.models = load_models(self.device)
+        if self.radiographs is not None:
+            from osteo_monai.screening import RadiographModels
+
+            self.radiograph_models = RadiographModels(self.device)
+
+    @cached_property
+    def _weights(self) -> list[str]:
+        from osteo_monai.screening.models import installed_weights
+
+        return installed_weights()
+
+    def key(self, study: "Study") -> str:
+        """Return the key of a result of this study by these options, see ``run_key``."""
+        from osteo_monai.screening.earlier import run_key
+
+        return run_key(study, self.ct if study.kind == "ct" else self.radiographs, self._weights, self.exclude)
+
+    def __call__(
+        self, study: "Study", output: Path, name: str, on_stage: Callable[[str], None] = lambda stage: None
+    ) -> "ScreeningResult":
+        from osteo_monai.screening_files import screen_to_folder
+
+        return screen_to_folder(
+            study,
+            output,
+            name=name,
+            device=self.device,
+            options=self.ct,
+            models=self.models,
+            radiograph_options=self.radiographs,
+            radiograph_models=self.radiograph_models,
+            on_stage=on_stage,
+            run=self.key(study),
+        )
+
+
+@dataclass
+class Batch:
+    """One run of ``screen`` into an output folder that this process has locked.
+
+    Attributes:
+        path: of the input.
+        output: folder of the results.
+        studies: at least one.
+        inputs: the listing with what is not read; ``None`` if the input could not be listed.
+        screener: screens one study.
+        resume: keep whole results of an earlier run.
+        overwrite: remove all files of earlier runs.
+    """
+
+    path: Path
+    output: Path
+    studies: "Sequence[Study]"
+    inputs: "Inputs | None"
+    screener: Screener
+    resume: bool
+    overwrite: bool
+
+    def run(self) -> ExitCode:
+        """Screen all studies, print and write what was not read, and return the exit code."""
+        results = self._many() if len(self.studies) > 1 else [self._one()]
+        self._show_not_read()
+        return exit_code(results)
+
+    def _prepare(self) -> None:
+        from osteo_monai.screening.earlier import remove_earlier, remove_temporary
+
+        if self.overwrite:
+            remove_earlier(self.output)
+        else:
+            remove_temporary(self.output)
+
+    def _earlier(self, study: "Study", folder: Path) -> "ScreeningResult | None":
+        from osteo_monai.screening.earlier import earlier_result
+
+        return earlier_result(folder, self.screener.key(study)) if self.resume else None
+
+    def _one(self) -> "ScreeningResult":
+        (study,) = self.studies
+        self._prepare()
+        result = self._earlier(study, self.output)
+        if result is None:
+            with progress("Reading") as on_stage:
+                result = self.screener(study, self.output, self.path.resolve().name, on_stage)
+        else:
+            show("The result of the earlier run is complete and was kept.")
+        _show_result(result, self.output)
+        return result
+
+    def _many(self) -> "list[ScreeningResult]":
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from osteo_monai.screening import screen_folder
+
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        terminal = console()
+        with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+            task = bar.add_task("Loading the models", total=len(self.studies))
+            self.screener.load()
+            self._prepare()
+
+            def on_progress(name: str, result: "ScreeningResult | None") -> None:
+                if result is None:
+                    bar.update(task, description=name)
+                    return
+                bar.advance(task)
+                terminal.print(printable(result_lines(result, name)[0]), markup=False, soft_wrap=True)
+
+            by_path = {study.path: study for study in self.studies}
+            kept: list[Path] = []
+            remade: list[Path] = []
+
+            def earlier(path: Path, folder: Path) -> "ScreeningResult | None":
+                result = self._earlier(by_path[path], folder)
+                if result is not None:
+                    kept.append(path)
+                elif (folder / "result.json").is_file():
+                    remade.append(path)
+                return result
+
+            results = screen_folder(
+                list(by_path),
+                self.path,
+                self.output,
+                lambda path, folder: self.screener(by_path[path], folder, folder.name),
+                on_progress,
+                lambda path: by_path[path].kind,
+                archives=() if self.inputs is None else self.inputs.roots[::-1],
+                earlier=earlier,
+            )
+        if self.resume:
+            show(_resumed(len(kept), len(remade)))
+        show(f"Summary: {self.output / 'summary.csv'}")
+        return results
+
+    def _show_not_read(self) -> None:
+        from osteo_monai.screening.summary import write_not_read
+
+        entries = [] if self.inputs is None else [(entry.name, entry.reason) for entry in self.inputs.not_read]
+        write_not_read(self.output, entries)
+        if not entries:
+            return
+        show(f"Not read ({len(entries)}, all in {self.output / 'not_read.csv'}):")
+        for reason, count in Counter(reason for _, reason in entries).most_common():
+            names = [name for name, why in entries if why == reason]
+            more = f" and {count - _SHOWN_NAMES} more" if count > _SHOWN_NAMES else ""
+            show(f"  {count} x {reason}: {', '.join(names[:_SHOWN_NAMES])}{more}")
+
+
+def _resumed(kept: int, remade: int) -> str:
+    text = f"Resumed: {kept} complete results were kept."
+    if remade:
+        text += f" {remade} were made again: they are damaged, failed, or made by another version, options or files."
+    return text
+
+
+def exit_code(results: "Sequence[ScreeningResult]") -> ExitCode:
+    """Return the exit code of a screening; a refusal outweighs an unusable entry of a folder.
+
+    Without any result the input was unusable.
+    """
+    verdicts = {result.verdict for result in results}
+    if "refused" in verdicts:
+        return ExitCode.REFUSED
+    return ExitCode.UNUSABLE if "unusable" in verdicts or not verdicts else ExitCode.MEASURED
+
+
+# --- what is printed ----------------------------------------------------------------------------------------------
+
+
+def _show_result(result: "ScreeningResult", output: Path) -> None:
+    for finding in result.findings:
+        if finding.severity is Severity.WARNING:
+            show(f"Warning: {finding.message}")
+    if result.levels:
+        console().print(_table(result))
+    for line in result_lines(result, result.study):
+        show(line)
+    show(f"Report: {output / 'report.html'}")
+    show(result.research_use_notice)
+
+
+def _table(result: "ScreeningResult") -> object:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from osteo_monai.reporting.wording import percent_words
+
+    table = Table("level", "certainty", "slice", "mean HU", "median HU", "mg/cm3", "90 % interval", box=SIMPLE_HEAD)
+    for level in result.levels:
+        table.add_row(
+            level.level,
+            percent_words(level.certainty),
+            str(level.slice_index),
+            f"{level.hu.mean:.0f}",
+            f"{level.hu.median:.0f}",
+            f"{level.density.mg_cm3:.1f}",
+            f"{level.density.interval_low:.0f} to {level.density.interval_high:.0f}",
+        )
+    return table
+
+
+def result_lines(result: "ScreeningResult", name: str) -> list[str]:
+    """Return the verdict on a study as it is printed: one line each for a density or refusal, two for one that is also
+    corrected for contrast agent, up to three for a risk.
+
+    Args:
+        result: of the screening.
+        name: of the study.
+    """
+    verdict = result.verdict.replace("_", " ")
+    if result.density is not None:
+        value = result.density
+        method = f" by {result.calibration.method}" if result.calibration is not None else ""
+        status = f", {result.status}" if result.status is not None else ""
+        only = f" ({result.levels[0].level} only)" if len(result.levels) == 1 else ""
+        raw = "" if result.contrast is None else ", not corrected for contrast agent"
+        lines = [
+            f"{name}: {verdict}. Trabecular density {value.mg_cm3:.1f} mg/cm3 {value.standard}{method}{raw} "
+            f"(90 % interval {value.interval_low:.0f} to {value.interval_high:.0f}){status}{only}."
+        ]
+        return lines if result.contrast is None else [*lines, _contrast_line(result.contrast)]
+    if result.radiograph is not None:
+        return _risk_lines(result.radiograph, f"{name}: {verdict}. ")
+    reasons = [finding.message for finding in result.findings if finding.severity is Severity.REFUSAL]
+    return [f"{name}: {verdict}. {' '.join(reasons)}"]
+
+
+def _contrast_line(corrected: "ContrastCorrected") -> str:
+    value, used = corrected.density, "corrected" if corrected.classified else "raw"
+    status = "" if corrected.status is None else f", {corrected.status}"
+    return (
+        f"Corrected for contrast agent (aorta {corrected.aorta_hu:.0f} HU): {value.mg_cm3:.1f} mg/cm3 {value.standard} "
+        f"(90 % interval {value.interval_low:.0f} to {value.interval_high:.0f}){status}. The class is that of "
+        f"the {used} density."
+    )
+
+
+def _risk_lines(risk: "RadiographRisk", start: str) -> list[str]:
+    lines = [f"{start}Risk of osteoporosis {_risk_words(risk.risk)}."]
+    for model, opinion, absent in (
+        ("With age, sex, height and weight", risk.combined, risk.combined_absent),
+        ("From age, sex, height and weight only", risk.clinical, risk.clinical_absent),
+    ):
+        lines.append(f"{model}: {f'not computed. {absent}' if opinion is None else _risk_words(opinion) + '.'}")
+    return lines
+
+
+def _risk_words(opinion: "RiskOpinion") -> str:
+    from osteo_monai.reporting.wording import chance_words
+
+    if opinion.probability is None:
+        return f"not calibrated, score {opinion.score:.2f}"
+    words = chance_words(opinion.probability, opinion.cutoff)
+    if opinion.low is not None and opinion.high is not None:
+        words += f" (90 % interval {chance_words(opinion.low)} to {chance_words(opinion.high)})"
+    if opinion.cutoff is not None:
+        words += f", {'' if opinion.raised else 'not '}raised at the cut-off of {chance_words(opinion.cutoff)}"
+    return words
