@@ -179,4 +179,4 @@ def _usage_sentence(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     if not text or context is None:
         return text
-    return f"{text.rstrip('.')}. See '{context.command_path} --help'."
+    return f"{text.rstrip('.?')}{'?' if text.endswith('?') else '.'} See '{context.command_path} --help'."

@@ -21,6 +21,7 @@ from osteo_monai.cli.options import (
 from osteo_monai.cli.output import check_folder, check_products, console, show
 from osteo_monai.domain import MineralStandard
 from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.text import counted
 
 if TYPE_CHECKING:
     from osteo_monai.data import Build, BuildProducts, Manifest
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["build", "describe", "join", "split", "validate"]
 
 _Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Cohort name.", show_default="file name")]
+
+
+_SPLIT_ORDER = ("training", "validation", "test")
 
 
 def build(
@@ -195,7 +199,8 @@ def join(
 
 def _show_splits(manifest: "Manifest") -> None:
     for split, records in manifest.splits.items():
-        show(f"{split}: {len({record.subject_id for record in records})} subjects, {len(records)} records")
+        subjects = counted(len({record.subject_id for record in records}), "subject")
+        show(f"{split}: {subjects}, {counted(len(records), 'record')}")
 
 
 def validate(
@@ -240,9 +245,10 @@ def describe(
     if output is not None:
         check_folder(output, (), overwrite=True)
     manifest = read_manifest(path, check_files=False)
-    table = Table(*DESCRIPTION_COLUMNS)
-    for row in describe_manifest(manifest):
-        table.add_row(*row)
+    rows = sorted(describe_manifest(manifest), key=lambda row: (*_SPLIT_ORDER, row[0]).index(row[0]))
+    table = Table("", *(row[0] for row in rows))  # facts as rows: a terminal of 80 columns has no room for their names
+    for fact, *values in zip(DESCRIPTION_COLUMNS[1:], *(row[1:] for row in rows), strict=True):
+        table.add_row(fact, *values)
     show(f"{manifest.header.name}: {manifest.header.description}")
     console().print(table)
     if kinds := label_kinds(manifest):

@@ -79,7 +79,7 @@ def parse_calibration(text: str) -> "Calibration":
     """Return the calibration of ``physics``, ``internal``, ``registry:NAME``, ``user:A,B``, ``phantom:FILE`` or
     ``site:FILE``.
     """
-    from osteo_monai.measurement.calibration import read_phantom, read_site_file
+    from osteo_monai.measurement.calibration import read_phantom, read_site_file, registry_lines
     from osteo_monai.screening import options
 
     method, _, value = text.partition(":")
@@ -87,10 +87,12 @@ def parse_calibration(text: str) -> "Calibration":
         if method == "user":
             slope, intercept = (float(part) for part in value.split(","))
             return options.UserCalibration(slope, intercept)
-        if method == "registry":
-            return options.RegistryCalibration(value)
     except ValueError:
         pass  # the message below names all forms
+    if method == "registry" and value:
+        if value not in registry_lines():
+            raise ValueError(f"--calibration registry:NAME must be one of {listed(sorted(registry_lines()), 'or')}")
+        return options.RegistryCalibration(value)
     if method == "phantom" and value:
         read_phantom(Path(value))  # an invalid file is reported before a study is read
         return options.PhantomCalibration(Path(value))

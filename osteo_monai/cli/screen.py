@@ -180,6 +180,10 @@ def screen(
     with checks.collect():
         if resume and overwrite:
             raise ValueError("--resume and --overwrite must not be given together")
+    if not path.exists():
+        with checks.collect():
+            raise ValueError(f"STUDY must be an existing file or folder, got '{path}'")
+        checks.finish()
     with ExitStack() as stack:
         inputs = None
         try:

@@ -230,13 +230,12 @@ def _table(result: "ScreeningResult") -> object:
 
     from osteo_monai.reporting.wording import percent_words
 
-    table = Table("level", "certainty", "slice", "mean HU", "median HU", "mg/cm3", "90 % interval", box=SIMPLE_HEAD)
+    table = Table("level", "certainty", "slice", "median HU", "mg/cm3", "90 % interval", box=SIMPLE_HEAD)
     for level in result.levels:
         table.add_row(
             level.level,
             percent_words(level.certainty),
             str(level.slice_index),
-            f"{level.hu.mean:.0f}",
             f"{level.hu.median:.0f}",
             f"{level.density.mg_cm3:.1f}",
             f"{level.density.interval_low:.0f} to {level.density.interval_high:.0f}",

@@ -58,7 +58,7 @@ def read_ct(path: Path, declared_ct: bool = False, keep_doubts: bool = False, fi
                 return read_nifti(path, path.name, declared_ct)
             if looks_like_dicom(path) or path.suffix.lower() in {".dcm", ".dicom", ".ima"}:
                 return _read_file(path, keep_doubts)
-            raise UnusableInputError("The file is neither DICOM nor NIfTI (.nii, .nii.gz).")
+            raise UnusableInputError("The file is neither DICOM nor NIfTI (.nii, .nii.gz), PNG or JPEG.")
         check_folder(path)
         files = [file for _, names in walk_tree(path) for file in names]
         volumes = [file for file in files if is_nifti(file)]

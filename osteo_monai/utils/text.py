@@ -71,6 +71,16 @@ def unescape_formula(text: str) -> str:
     return text[1:] if text.startswith("'") and escape_formula(text[1:]) == text else text
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one.
+
+    Example:
+        >>> counted(1, "record"), counted(3, "record")
+        ('1 record', '3 records')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Return a text with blanks in place of control characters other than line breaks.
 

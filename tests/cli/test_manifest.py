@@ -1,6 +1,7 @@
 """The verbs ``manifest ...`` and ``measure``."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,18 @@ def research(tmp_path: Path) -> list[str]:
 
 
 def test_describe(manifest: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     assert run(["manifest", "describe", str(manifest)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    training = next(line for line in lines if "training" in line)
-    # 70 and 130 mg/cm3: mean 100, SD 42.4; ages 60 and 50: mean 55, SD 7.1
-    for text in ("1 of 2", "55.0 +- 7.1", "100.0 +- 42.4"):
-        assert text in training
-    unknown = next(line for line in lines if "test" in line and "people" not in line)
-    assert unknown.count("-") >= 6
+    cells = {c[0]: c[1:] for line in lines if len(c := [p.strip() for p in re.split("[│┃|]", line)[1:-1]]) == 3}
+    assert cells[""] == ["training", "test"]
+    # 70 and 130 mg/cm3: mean 100, SD 42.4; ages 60 and 50: mean 55, SD 7.1; nothing is known of the other person
+    assert (cells["women"], cells["age (years)"], cells["mg/cm3"]) == (
+        ["1 of 2", "-"],
+        ["55.0 +- 7.1", "-"],
+        ["100.0 +- 42.4", "-"],
+    )
+    assert (cells["osteoporosis"], cells["osteopenia"], cells["normal"]) == (["1", "-"], ["0", "-"], ["1", "-"])
 
 
 def test_validate(manifest: Path, capsys: Capture) -> None:

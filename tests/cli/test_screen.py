@@ -282,11 +282,16 @@ def test_table_and_verdict(screening: Screening, ct: Path, tmp_path: Path, capsy
 
 def test_unusable_input_has_a_result_and_exit_code_2(tmp_path: Path, no_models: None, capsys: Capture) -> None:
     (tmp_path / "letter.txt").write_text("not an image")
-    for name in ("nowhere", "letter.txt"):
-        output = tmp_path / f"out {name}"
-        assert run(["screen", str(tmp_path / name), "-o", str(output)]) == 2
-        assert json.loads((output / "result.json").read_text())["verdict"] == "unusable"
-        assert capsys.readouterr().out.count(f"{name}: unusable. ") == 1
+    output = tmp_path / "out"
+    assert run(["screen", str(tmp_path / "letter.txt"), "-o", str(output)]) == 2
+    assert json.loads((output / "result.json").read_text())["verdict"] == "unusable"
+    assert capsys.readouterr().out.count("letter.txt: unusable. ") == 1
+
+
+def test_a_missing_study_leaves_no_output(tmp_path: Path, no_models: None, capsys: Capture) -> None:
+    assert run(["screen", str(tmp_path / "nowhere"), "-o", str(tmp_path / "out")]) == 2
+    assert "STUDY must be an existing file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("output", ["ct.nii.gz", "ct.nii.gz/below"])

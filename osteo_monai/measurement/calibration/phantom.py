@@ -240,9 +240,9 @@ def phantom_fit(rod_hu: Sequence[float], phantom: Phantom = MINDWAYS_MODEL_3) ->
     """
     values = np.asarray(rod_hu, dtype=np.float64)
     if values.shape != (len(phantom.density),):
-        raise ValueError(f"rod_hu must hold {len(phantom.density)} values for {phantom.name}, got {values.size}")
+        raise ValueError(f"rod HU must hold {len(phantom.density)} values for {phantom.name}, got {values.size}")
     if not np.isfinite(values).all():
-        raise ValueError(f"rod_hu must be finite, got {values.tolist()}")
+        raise ValueError(f"rod HU must be finite, got {values.tolist()}")
     mineral = np.asarray(phantom.density)
     water, displacement, reference = np.zeros_like(mineral), 0.0, 0.0
     if phantom.water is not None:
@@ -250,20 +250,20 @@ def phantom_fit(rod_hu: Sequence[float], phantom: Phantom = MINDWAYS_MODEL_3) ->
         displacement = _DISPLACEMENT[phantom.standard]
     gradient, offset, r2, gradient_se = _line_fit(mineral, values - water)
     if r2 < R2_ERROR:
-        raise ValueError(f"rod_hu must lie on a line (R2 at least {R2_ERROR}), got R2 {r2:.3f}")
+        raise ValueError(f"rod HU must lie on a line (R2 at least {R2_ERROR}), got R2 {r2:.3f}")
     sigma = gradient - displacement
     softest = attenuation.hu_per_mg_cm3(phantom.standard, attenuation.TABULATED_KVP[0])
     hardest = attenuation.hu_per_mg_cm3(phantom.standard, attenuation.TABULATED_KVP[-1])
     if not 0.75 * hardest <= sigma <= 1.25 * softest:
         raise ValueError(
-            f"rod_hu must give between {0.75 * hardest:.2f} and {1.25 * softest:.2f} HU per mg/cm3, got {sigma:.2f}"
+            f"rod HU must give between {0.75 * hardest:.2f} and {1.25 * softest:.2f} HU per mg/cm3, got {sigma:.2f}"
         )
     residuals = (values - water - offset - gradient * mineral) / sigma
     largest = float(np.abs(residuals).max())
     if largest > MAX_RESIDUAL_MG_CM3:
         rod = int(np.abs(residuals).argmax()) + 1
         raise ValueError(
-            f"rod_hu must be within {MAX_RESIDUAL_MG_CM3:g} mg/cm3 of the line, got {largest:.1f} mg/cm3 for rod {rod}"
+            f"rod HU must be within {MAX_RESIDUAL_MG_CM3:g} mg/cm3 of the line, got {largest:.1f} mg/cm3 for rod {rod}"
         )
     residual_sd = math.sqrt(float(residuals @ residuals) / max(len(residuals) - 2, 1))
     doubt = f"; R2 below {R2_WARN}, check the places of the rods" if r2 < R2_WARN else ""
