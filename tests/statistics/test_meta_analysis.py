@@ -15,6 +15,7 @@ from scipy.stats import binom, norm
 from osteo_monai.errors import NotEstimableError
 from osteo_monai.statistics.meta_analysis import (
     BivariateFit,
+    SummaryPoint,
     bootstrap,
     compare_subgroups,
     deeks,
@@ -32,7 +33,7 @@ from osteo_monai.statistics.meta_analysis.estimates import Method, auc_of_curve
 from osteo_monai.statistics.meta_analysis.inference import LikelihoodRatioTest
 from osteo_monai.statistics.meta_analysis.likelihood import BinomialLikelihood, NormalLikelihood
 from osteo_monai.statistics.meta_analysis.refitting import Refitter
-from osteo_monai.statistics.meta_analysis.tables import Correction, corrected
+from osteo_monai.statistics.meta_analysis.tables import Correction, corrected, logits_and_variances
 
 ORACLE = json.loads((Path(__file__).parent / "oracle" / "bivariate_auditc.json").read_text())
 AUDIT_C = np.array([ORACLE["input"][name] for name in ("TP", "FP", "FN", "TN")]).T
@@ -117,8 +118,20 @@ def test_exact_likelihood_equals_glmmadaptive(exact: Any) -> None:
     assert exact.log_likelihood == pytest.approx(target["logLik"], abs=1e-5)
 
 
+@pytest.fixture
+def half_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add 0.5 to every cell, as the stored reference values do; metafor itself does so where a cell is empty only."""
+
+    def added(cells: Any) -> Any:
+        return logits_and_variances(cells + 0.5)
+
+    monkeypatch.setattr("osteo_monai.statistics.meta_analysis.heterogeneity.margin_logits", added)
+
+
 @pytest.mark.parametrize(("estimator", "suffix"), [("dl", "DL"), ("reml", "REML")])
-def test_margins_pooled_apart_equal_metafor(estimator: Literal["reml", "dl"], suffix: str) -> None:
+def test_margins_pooled_apart_equal_metafor(
+    estimator: Literal["reml", "dl"], suffix: str, half_everywhere: None
+) -> None:
     for found, name in zip(univariate(AUDIT_C, estimator), ("sens", "spec"), strict=True):
         target = ORACLE["univariate"][name]
         assert found.tau2 == pytest.approx(target[f"tau2_{suffix}"], abs=1e-5)
@@ -129,13 +142,26 @@ def test_margins_pooled_apart_equal_metafor(estimator: Literal["reml", "dl"], su
 
 
 def test_margins_without_variance_pool_to_the_fixed_effect() -> None:
-    # 8 tables alike: tau2 = 0, and logit(80.5 / 101) is common to all
+    # 8 tables alike: tau2 = 0, and logit(0.8) is common to all
     for estimator in ("dl", "reml"):
         first, second = univariate([[80, 10, 20, 90]] * 8, estimator)
         assert (first.tau2, first.i2, second.tau2) == (0, 0, 0)
-        assert first.pooled.value == pytest.approx(80.5 / 101, abs=1e-12)
+        assert first.pooled.value == pytest.approx(0.8, abs=1e-12)  # no cell is empty: no correction
     with pytest.raises(ValueError, match="estimator must be 'reml' or 'dl', got 'hedges'"):
         univariate(AUDIT_C, "hedges")  # type: ignore[arg-type]
+
+
+def test_margins_are_corrected_only_where_a_cell_is_empty() -> None:
+    # figures of metafor 3.8-1 (rma.uni, PLO, REML, to = "only0"); 0.5 in every cell gave 0.346, 9.39, 47.4 % and 0.774
+    tables = np.array([[9, 3, 1, 50], [18, 5, 2, 60], [6, 2, 4, 40], [27, 4, 3, 90], [12, 6, 8, 70], [8, 1, 2, 30]])
+    found, test = univariate(tables)[0], higgins(tables)[0]
+    assert found.tau2 == pytest.approx(0.448, abs=0.0005)
+    assert found.pooled.value == pytest.approx(0.792, abs=0.0005)
+    assert test.q == pytest.approx(9.97, abs=0.005)
+    # an empty cell of one proportion does not change the other
+    tables[0] = [10, 3, 0, 50]
+    assert higgins(tables)[1].q == pytest.approx(higgins(np.array([[9, 3, 1, 50], *tables[1:]]))[1].q, rel=1e-12)
+    assert math.isfinite(higgins(tables)[0].q)
 
 
 def test_exact_likelihood_equals_31_node_quadrature(exact: Any) -> None:
@@ -171,7 +197,7 @@ def test_ratios_and_fagan_equal_the_oracle(exact: Any) -> None:
     assert negative.value == pytest.approx(EXACT["fagan_pretest_0_20"]["post_neg"], abs=1e-5)
 
 
-def test_three_definitions_of_i2_equal_the_oracle(exact: Any, reml: Any) -> None:
+def test_three_definitions_of_i2_equal_the_oracle(exact: Any, reml: Any, half_everywhere: None) -> None:
     for found, name in zip(higgins(AUDIT_C), ("sens", "spec"), strict=True):
         target = ORACLE["univariate"][name]
         assert found.q == pytest.approx(target["Q"], rel=1e-12)
@@ -403,10 +429,11 @@ def test_wrong_arguments_are_named(given: dict[str, Any], sentence: str) -> None
 
 
 def test_pooled_studies_are_the_summary_of_the_fit(exact: BivariateFit) -> None:
-    pooled = pool_studies(AUDIT_C)
-    assert pooled.sensitivity == exact.summary().sensitivity
-    assert pooled.specificity == exact.summary().specificity
-    assert pooled.odds_ratio == exact.summary().odds_ratio
+    pooled, reported = pool_studies(AUDIT_C), exact.reported().summary()
+    assert pooled.sensitivity == reported.sensitivity
+    assert pooled.specificity == reported.specificity
+    assert pooled.odds_ratio == reported.odds_ratio
+    assert points(pool_studies(AUDIT_C, studies=STUDIES)) == points(exact.clustered(STUDIES).summary())
     wide = pool_studies(AUDIT_C, "reml", level=0.99).sensitivity
     narrow = pool_studies(AUDIT_C, "reml", level=0.8).sensitivity
     assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
@@ -438,25 +465,80 @@ def test_bootstrap_of_the_exact_model(exact: Any) -> None:
     assert found.auc_interval(exact).low < exact.auc < found.auc_interval(exact).high
 
 
-def test_doubling_every_table_must_not_narrow_a_clustered_interval(reml: Any) -> None:
-    # the same 14 tables twice carry no new information; taken as independent they pretend to
-    twice = fit_bivariate(np.vstack([AUDIT_C, AUDIT_C]), "reml")
-    study = [*range(14), *range(14)]
-    naive, robust, reference = twice.summary(), twice.summary(clusters=study), reml.summary(clusters=range(14))
-    assert naive.standard_errors == pytest.approx(reml.summary().standard_errors / math.sqrt(2), rel=0.08)
-    assert robust.standard_errors == pytest.approx(reference.standard_errors, rel=0.08)
-    assert robust.df == 13
+STUDIES = [*"aabbbcdefghijk"]
+
+
+def doubled(fit: BivariateFit) -> BivariateFit:
+    """Return the fit of the same tables twice, each study with its tables and their copies."""
+    again = fit_bivariate(np.vstack([fit.tables, fit.tables]), fit.method)
+    return again.clustered([*(fit.clusters or range(fit.n_tables))] * 2)
+
+
+def points(s: SummaryPoint) -> list[float]:
+    rows = (s.sensitivity, s.specificity, s.positive_lr, s.negative_lr, s.odds_ratio, *s.post_test(0.2))
+    return [bound for i in rows for bound in (i.value, i.low, i.high)]
+
+
+@pytest.mark.parametrize("method", ["binomial", "ml"])
+def test_doubled_tables_change_no_interval(method: Method) -> None:
+    once = fit_bivariate(AUDIT_C, method).clustered(STUDIES)
+    twice = doubled(once)
+    assert (once.n_studies, twice.n_studies) == (11, 11)
+    assert points(twice.summary()) == pytest.approx(points(once.summary()), rel=1e-5)
+    for kind in ("confidence", "prediction"):
+        assert twice.region(kind) == pytest.approx(once.region(kind), abs=1e-5)  # type: ignore[arg-type]
+    for found, due in zip(twice.prediction_intervals, once.prediction_intervals, strict=True):
+        assert (found.low, found.high) == pytest.approx((due.low, due.high), abs=1e-5)
+    for found, due in zip(leave_one_out(twice), leave_one_out(once), strict=True):
+        assert points(existing(found.summary)) == pytest.approx(points(existing(due.summary)), rel=1e-4)
+
+
+def test_doubled_tables_do_not_change_the_area() -> None:
+    once = fit_bivariate(AUDIT_C, "ml").clustered(STUDIES)
+    twice = doubled(once)
+    found, due = (bootstrap(fit, 200, seed=3).auc_interval(fit) for fit in (twice, once))
+    assert (found.low, found.high) == pytest.approx((due.low, due.high), abs=1e-3)
+
+
+def test_doubled_tables_change_no_test() -> None:
+    both, study = np.vstack([AUDIT_C, AUDIT_C]), [*STUDIES, *STUDIES]
+    for function in (higgins, midas_pearson):
+        for found, due in zip(function(both, clusters=study), function(AUDIT_C, clusters=STUDIES), strict=True):
+            assert (found.q, found.df, found.i2) == (due.q, due.df, due.i2)
+    assert univariate(both, clusters=study) == univariate(AUDIT_C, clusters=STUDIES)
+    assert deeks(both, study).p == deeks(AUDIT_C, STUDIES).p
+    assert deeks(AUDIT_C, range(14)).p == deeks(AUDIT_C).p
+
+
+def test_tables_entered_twice_do_not_narrow_the_reported_interval(exact: Any) -> None:
+    # the baseline has one table per study and the covariance of the model; the copies have the robust one
+    found, due = doubled(exact).summary(), exact.summary()
+    for name in ("sensitivity", "specificity", "positive_lr", "negative_lr", "odds_ratio"):
+        width, due_width = (i.high - i.low for i in (getattr(found, name), getattr(due, name)))
+        assert width > due_width, name
+    assert found.df == 13
+
+
+def test_small_samples_have_t_intervals(exact: Any) -> None:
+    wald, small = exact.summary(), exact.reported().summary()
+    assert small.df == 13
+    factor = logit(small.sensitivity.high) - small.mean[0]
+    assert factor / (logit(wald.sensitivity.high) - wald.mean[0]) == pytest.approx(2.160369 / 1.959964, abs=1e-6)
+    assert fit_bivariate(np.vstack([AUDIT_C, AUDIT_C]), "ml").reported().summary().df is None  # 28 tables
+    assert {existing(one.summary).df for one in leave_one_out(exact.reported())} == {12}
 
 
 def test_clusters_are_checked(reml: Any) -> None:
     with pytest.raises(ValueError, match="clusters must be at least 3, got 2"):
-        reml.summary(clusters=[0, 1] * 7)
+        reml.clustered([0, 1] * 7)
     with pytest.raises(ValueError, match="a label for each of the 14 tables, got 2"):
-        reml.summary(clusters=[0, 1])
+        reml.clustered([0, 1])
+    assert reml.clustered(range(14)).clusters is None
+    assert reml.clustered(STUDIES).clustered(None).summary().df == reml.summary().df
 
 
 def test_clustered_bootstrap_draws_whole_studies(reml: Any) -> None:
-    found = bootstrap(reml, 100, seed=1, clusters=[i // 2 for i in range(14)])
+    found = bootstrap(reml.clustered([i // 2 for i in range(14)]), 100, seed=1)
     assert found.kind == "studies"
     assert found.specificity_interval(reml).low < reml.summary().specificity.value
 

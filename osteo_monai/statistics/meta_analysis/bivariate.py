@@ -1,6 +1,7 @@
 """Fit of the bivariate random-effects model of diagnostic accuracy."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -79,16 +80,22 @@ def fit_bivariate(
     return _fit_normal(cells, filled, design, method, correction, level)
 
 
-def pool_studies(tables: ArrayLike, method: Method = "binomial", level: float = 0.95) -> SummaryPoint:
+def pool_studies(
+    tables: ArrayLike,
+    method: Method = "binomial",
+    level: float = 0.95,
+    studies: Sequence[object] | None = None,
+) -> SummaryPoint:
     """Pool the 2 x 2 tables of diagnostic accuracy studies.
 
     The summary comes from the bivariate random-effects model; ``fit_bivariate`` also gives its between-study variances,
-    SROC curve and prediction intervals.
+    SROC curve and prediction intervals. The intervals are those of ``BivariateFit.reported``.
 
     Args:
         tables: (k, 4) whole numbers: TP, FP, FN, TN of each study, k at least 3.
         method: likelihood, see ``fit_bivariate``.
         level: confidence level of the intervals.
+        studies: a label per table, if studies have several tables; default: each table is a study.
 
     Returns:
         Pooled sensitivity, specificity, likelihood ratios and diagnostic odds ratio with their intervals.
@@ -105,7 +112,7 @@ def pool_studies(tables: ArrayLike, method: Method = "binomial", level: float = 
     fit = fit_bivariate(tables, method, level=level)
     if not fit.converged:
         raise NotEstimableError(f"the model has no estimate: {' '.join(fit.messages)}")
-    return fit.summary()
+    return fit.reported(studies).summary()
 
 
 def _design(covariates: ArrayLike | None, k: int) -> Array:
