@@ -25,12 +25,14 @@ from osteo_monai.statistics.meta_analysis import (
     meta_regression,
     midas_auc_interval,
     midas_pearson,
+    model_covariates,
     pool_studies,
+    study_influence,
     univariate,
     zhou_dendukuri,
 )
+from osteo_monai.statistics.meta_analysis.covariates import LikelihoodRatioTest
 from osteo_monai.statistics.meta_analysis.estimates import Method, auc_of_curve
-from osteo_monai.statistics.meta_analysis.inference import LikelihoodRatioTest
 from osteo_monai.statistics.meta_analysis.likelihood import BinomialLikelihood, NormalLikelihood
 from osteo_monai.statistics.meta_analysis.refitting import Refitter
 from osteo_monai.statistics.meta_analysis.tables import Correction, corrected, logits_and_variances
@@ -485,12 +487,13 @@ def test_doubled_tables_change_no_interval(method: Method) -> None:
     twice = doubled(once)
     assert (once.n_studies, twice.n_studies) == (11, 11)
     assert points(twice.summary()) == pytest.approx(points(once.summary()), rel=1e-5)
-    for kind in ("confidence", "prediction"):
-        assert twice.region(kind) == pytest.approx(once.region(kind), abs=1e-5)  # type: ignore[arg-type]
+    kinds: tuple[Literal["confidence", "prediction"], ...] = ("confidence", "prediction")
+    for kind in kinds:
+        assert twice.region(kind) == pytest.approx(once.region(kind), abs=1e-5)
     for found, due in zip(twice.prediction_intervals, once.prediction_intervals, strict=True):
         assert (found.low, found.high) == pytest.approx((due.low, due.high), abs=1e-5)
-    for found, due in zip(leave_one_out(twice), leave_one_out(once), strict=True):
-        assert points(existing(found.summary)) == pytest.approx(points(existing(due.summary)), rel=1e-4)
+    for left, left_due in zip(leave_one_out(twice), leave_one_out(once), strict=True):
+        assert points(existing(left.summary)) == pytest.approx(points(existing(left_due.summary)), rel=1e-4)
 
 
 def test_doubled_tables_do_not_change_the_area() -> None:
@@ -566,6 +569,7 @@ def test_subgroups_that_differ_are_told_apart() -> None:
 
 def test_subgroups_that_are_alike_are_not() -> None:
     found = compare_subgroups([[80, 10, 20, 90]] * 6, ["a", "b"] * 3)
+    assert isinstance(found.test, LikelihoodRatioTest)
     assert found.test.chi2 == pytest.approx(0, abs=1e-6)
     assert found.test.p == pytest.approx(1, abs=1e-6)
 
@@ -573,6 +577,77 @@ def test_subgroups_that_are_alike_are_not() -> None:
 def test_subgroup_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="must have at least two levels with 2 tables each, got a: 13, b: 1"):
         compare_subgroups(AUDIT_C, ["a"] * 13 + ["b"])
+
+
+SEPARATED = [[30, 4, 0, 60], [25, 5, 0, 70], [40, 3, 0, 50], [35, 6, 5, 66], [28, 4, 4, 58], [44, 9, 8, 90]]
+
+
+def test_subgroup_without_false_negatives_is_refused() -> None:
+    with pytest.raises(NotEstimableError, match=r"all tables of 'a' have sensitivity 1 \(95 of 95\)"):
+        compare_subgroups(SEPARATED, [*"aaabbb"])
+    with pytest.raises(NotEstimableError, match="sensitivity has no finite estimate"):
+        fit_bivariate(SEPARATED, covariates=[[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]])
+    assert compare_subgroups(SEPARATED, [*"ababab"]).converged
+    assert fit_bivariate(SEPARATED, covariates=[[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]]).converged
+
+
+def test_doubled_tables_change_no_subgroup_test() -> None:
+    groups, both = [*"xxyyyxyxyxyxyx"], np.vstack([AUDIT_C, AUDIT_C])
+    once = compare_subgroups(AUDIT_C, groups, method="ml", clusters=STUDIES)
+    twice = compare_subgroups(both, [*groups, *groups], method="ml", clusters=[*STUDIES, *STUDIES])
+    assert twice.test.p == pytest.approx(once.test.p, rel=1e-4)
+    assert [t.p for t in twice.apart] == pytest.approx([t.p for t in once.apart], rel=1e-4)
+    for found, due in zip(twice.summaries, once.summaries, strict=True):
+        assert points(found) == pytest.approx(points(due), rel=1e-4)
+
+
+def test_each_of_two_covariates_is_adjusted_for_the_other() -> None:
+    # sensitivity depends on the first covariate only, specificity on the second only
+    rng, rows = np.random.default_rng(4), []
+    first, second = [*"aabb"] * 8, [*"uvuv"] * 8
+    for a, b in zip(first, second, strict=True):
+        hits = rng.binomial(200, expit(1 + 1.2 * (a == "b") + 0.2 * rng.standard_normal()))
+        right = rng.binomial(300, expit(2 - 1.5 * (b == "v") + 0.2 * rng.standard_normal()))
+        rows.append([hits, 300 - right, 200 - hits, right])
+    found = model_covariates(rows, {"first": first, "second": second})
+    one, two = found.terms
+    assert (one.reference, one.effects[0].label, two.effects[0].label) == ("a", "b", "v")
+    assert one.sensitivity.p < 1e-6 < 0.02 < one.specificity.p
+    assert two.specificity.p < 1e-6 < 0.02 < two.sensitivity.p
+    assert math.exp(1.2) in one.effects[0].sensitivity
+    assert math.exp(-1.5) in two.effects[0].specificity
+    # both tests of a term are likelihood-ratio tests against the model without it
+    null = fit_bivariate(rows, covariates=[[float(b == "v")] for b in second])
+    assert isinstance(one.both, LikelihoodRatioTest)
+    assert one.both.chi2 == pytest.approx(2 * (found.fit.log_likelihood - null.log_likelihood), abs=1e-6)
+
+
+def test_number_of_a_model_is_per_unit() -> None:
+    years = np.linspace(50, 70, 14)
+    months = model_covariates(AUDIT_C, {"age": [float(y) * 12 for y in years]}, "ml").terms[0]
+    found = model_covariates(AUDIT_C, {"age": [float(y) for y in years]}, "ml").terms[0]
+    assert months.effects[0].sensitivity.value ** 12 == pytest.approx(found.effects[0].sensitivity.value, rel=1e-6)
+    assert months.both.p == pytest.approx(found.both.p, rel=1e-6)
+
+
+def test_too_many_covariates_are_refused() -> None:
+    with pytest.raises(NotEstimableError, match="4 studies are too few for 4 coefficients"):
+        model_covariates(AUDIT_C[:4], {"g": [*"abcd"]})
+
+
+def test_outlier_and_influential_study_are_found() -> None:
+    rng = np.random.default_rng(1)
+    hits, right = rng.binomial(100, expit(2 + 0.2 * rng.standard_normal(15))), rng.binomial(200, 0.9, 15)
+    rows = np.stack([hits, 200 - right, 100 - hits, right], axis=1)
+    fit = fit_bivariate(rows).reported()
+    labels = [str(i) for i in range(15)]
+    assert not any(one.outlier for one in study_influence(fit, leave_one_out(fit, labels), labels))
+    rows[3] = [30, 20, 70, 180]
+    fit = fit_bivariate(rows).reported()
+    found = study_influence(fit, leave_one_out(fit, labels), labels)
+    assert [one.study for one in found if one.outlier] == ["3"]
+    assert max(found, key=lambda one: one.cook).study == "3"
+    assert found[3].shift[0] > 0.01
 
 
 def test_reml_has_no_likelihood_ratio_test() -> None:

@@ -1,4 +1,4 @@
-"""Inference from a fitted model: bootstrap, leave-one-out, small-study effects, subgroups and covariates."""
+"""Inference from a fitted model: bootstrap, leave-one-out and small-study effects."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from scipy.stats import chi2
 from scipy.stats import t as t_distribution
 
 from osteo_monai.statistics.meta_analysis.bivariate import fit_bivariate
@@ -19,20 +18,14 @@ from osteo_monai.statistics.meta_analysis.tables import checked_tables, correcte
 from osteo_monai.statistics.proportions import Interval
 
 Array = NDArray[np.float64]
-RegressionMethod = Literal["binomial", "ml"]
 
 __all__ = [
     "Bootstrap",
     "Deeks",
-    "LikelihoodRatioTest",
     "Omission",
-    "RegressionMethod",
-    "Subgroups",
     "bootstrap",
-    "compare_subgroups",
     "deeks",
     "leave_one_out",
-    "meta_regression",
 ]
 
 
@@ -259,95 +252,3 @@ def deeks(tables: ArrayLike, clusters: Sequence[object] | None = None) -> Deeks:
     variance = float((ess * residual**2).sum()) / df
     se = np.sqrt(variance * np.diag(inverse))
     return Deeks(float(slope), float(se[1]), float(intercept), float(se[0]), df, log_dor, ess)
-
-
-# --- covariates ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LikelihoodRatioTest:
-    """A likelihood-ratio test of the joint model against the one without the covariate.
-
-    ``midas_i2`` is what midas prints as I2 of a covariate: max(0, (chi2 - df) / chi2), which is the test statistic on
-    another scale.
-    """
-
-    chi2: float
-    df: int
-
-    @property
-    def p(self) -> float:
-        """Probability of a larger chi2."""
-        return float(chi2.sf(self.chi2, self.df))
-
-    @property
-    def midas_i2(self) -> float:
-        """The test statistic as midas prints it."""
-        return max(0.0, (self.chi2 - self.df) / self.chi2) if self.chi2 > 0 else 0.0
-
-
-def meta_regression(
-    tables: ArrayLike, covariates: ArrayLike, method: RegressionMethod = "binomial", level: float = 0.95
-) -> tuple[BivariateFit, LikelihoodRatioTest]:
-    """Fit the model with covariates on both logits, and test them jointly.
-
-    Args:
-        tables: (k, 4).
-        covariates: (k, q); preferably centred numbers, or indicator columns of categories.
-        method: without REML, whose likelihoods with different covariates are not comparable.
-        level: confidence level.
-
-    Returns:
-        The joint model, and the test with 2q degrees of freedom.
-
-    Raises:
-        ValueError: on another method, or tables or covariates that cannot be used.
-    """
-    if method not in ("binomial", "ml"):
-        raise ValueError(f"method must be 'binomial' or 'ml' for a likelihood-ratio test, got '{method}'")
-    x = np.asarray(covariates, dtype=np.float64)
-    x = x[:, None] if x.ndim == 1 else x
-    null = fit_bivariate(tables, method, level=level)
-    joint = fit_bivariate(tables, method, covariates=x, level=level)
-    gain = 2 * (joint.log_likelihood - null.log_likelihood)
-    return joint, LikelihoodRatioTest(max(gain, 0.0), 2 * x.shape[1])
-
-
-@dataclass(frozen=True)
-class Subgroups:
-    """Summary per level of a category from one joint model (common Psi), and its likelihood-ratio test."""
-
-    name: str
-    levels: tuple[str, ...]
-    counts: tuple[int, ...]
-    summaries: tuple[SummaryPoint, ...]
-    test: LikelihoodRatioTest
-    converged: bool
-
-
-def compare_subgroups(
-    tables: ArrayLike,
-    categories: Sequence[str],
-    name: str = "subgroup",
-    method: RegressionMethod = "binomial",
-    level: float = 0.95,
-) -> Subgroups:
-    """Compare the summary sensitivity and specificity of subgroups jointly, with df = 2 (levels - 1).
-
-    Raises:
-        ValueError: on fewer than two levels, or fewer than 2 tables in one.
-    """
-    cells = checked_tables(tables)
-    if len(categories) != len(cells):
-        raise ValueError(f"categories must have a label for each of the {len(cells)} tables, got {len(categories)}")
-    levels = tuple(sorted(set(categories)))
-    counts = tuple(sum(c == value for c in categories) for value in levels)
-    if len(levels) < 2 or min(counts) < 2:
-        raise ValueError(
-            f"'{name}' must have at least two levels with 2 tables each, got "
-            + ", ".join(f"{value}: {n}" for value, n in zip(levels, counts, strict=True))
-        )
-    indicators = np.array([[float(c == value) for value in levels[1:]] for c in categories])
-    joint, test = meta_regression(cells, indicators, method, level)
-    rows = np.vstack([np.zeros(len(levels) - 1), np.eye(len(levels) - 1)])
-    return Subgroups(name, levels, counts, tuple(joint.summary(row) for row in rows), test, joint.converged)

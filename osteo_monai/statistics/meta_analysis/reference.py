@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import logit
 from scipy.stats import norm
 
+from osteo_monai.statistics.meta_analysis.covariates import LikelihoodRatioTest
 from osteo_monai.statistics.meta_analysis.estimates import SummaryPoint
 from osteo_monai.statistics.meta_analysis.heterogeneity import midas_auc_interval
-from osteo_monai.statistics.meta_analysis.inference import LikelihoodRatioTest
 from osteo_monai.statistics.proportions import Interval
 
 __all__ = [

@@ -6,7 +6,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "Correction", "checked_tables", "corrected", "logits_and_variances", "margin_logits", "one_per_study"]
+__all__ = [
+    "Array",
+    "Correction",
+    "checked_tables",
+    "corrected",
+    "logits_and_variances",
+    "margin_logits",
+    "one_per_study",
+]
 
 Array = NDArray[np.float64]
 
