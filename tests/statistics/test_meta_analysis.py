@@ -536,7 +536,8 @@ def test_clusters_are_checked(reml: Any) -> None:
         reml.clustered([0, 1] * 7)
     with pytest.raises(ValueError, match="a label for each of the 14 tables, got 2"):
         reml.clustered([0, 1])
-    assert reml.clustered(range(14)).clusters is None
+    assert reml.reported(range(14)).clusters is None
+    assert reml.reported(STUDIES).clusters == tuple(STUDIES)
     assert reml.clustered(STUDIES).clustered(None).summary().df == reml.summary().df
 
 

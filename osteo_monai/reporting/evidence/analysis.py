@@ -199,13 +199,24 @@ def _unknown_names(studies: StudyTable, options: EvidenceOptions) -> list[str]:
 
 def _analyse(name: str, studies: StudyTable, options: EvidenceOptions) -> TargetEvidence:
     target = TargetEvidence(name, studies)
+    _pool(target, options)
+    if any(studies.rebuilt):
+        target.notes.append(
+            f"{sum(studies.rebuilt)} of {len(studies)} tables are rebuilt from printed proportions: their studies "
+            "print no counts."
+        )
+    return target
+
+
+def _pool(target: TargetEvidence, options: EvidenceOptions) -> None:
+    studies = target.studies
     if target.study_count < 3:
         n, k = len(studies), target.study_count
         target.notes.append(
             f"Nothing is pooled: the bivariate model needs tables of at least 3 studies, got {n} "
             f"table{'s' if n > 1 else ''} of {k} stud{'ies' if k > 1 else 'y'}."
         )
-        return target
+        return
     try:
         fit = fit_bivariate(studies.tables, options.method)
         target.fit = fit.reported(target.clusters)
@@ -224,7 +235,6 @@ def _analyse(name: str, studies: StudyTable, options: EvidenceOptions) -> Target
                 target.notes.append(f"No estimate by '{method}': {error}.")
     _add_table_statistics(target)
     _add_covariates(target, options)
-    return target
 
 
 def _cautions(studies: int) -> list[str]:
@@ -261,7 +271,9 @@ def _refit_without_outliers(target: TargetEvidence, fit: BivariateFit) -> None:
         return
     clusters = None if target.clusters is None else list(compress(target.clusters, kept))
     try:
-        target.without_outliers = fit_bivariate(fit.tables[kept], fit.method).reported(clusters).summary()
+        refit = fit_bivariate(fit.tables[kept], fit.method)
+        refit = refit.reported() if clusters is None else refit.clustered(clusters)
+        target.without_outliers = refit.summary()
     except ValueError as error:
         target.notes.append(f"No estimate without outliers: {error}.")
 

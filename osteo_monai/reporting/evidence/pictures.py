@@ -71,8 +71,8 @@ def _name(path: Path | None) -> str:
 
 
 def _omitted(quadas: QuadasTable) -> str:
-    judged = any(value != "not stated" for row in quadas.concern for value in row)
-    return "" if judged else " Applicability concerns have no judgement in the file and are omitted."
+    has_judgements = any(value != "not stated" for row in quadas.concern for value in row)
+    return "" if has_judgements else " Applicability concerns have no judgement in the file and are omitted."
 
 
 def _draw_sroc(
@@ -85,7 +85,9 @@ def _draw_sroc(
     fit = target.fit if target else None
     tables = target.studies.tables if target else None
     point = figures.OwnPoint(own.name, own.counts) if own else None
-    caption = f"SROC space, {name}. Crosses and the shaded box are 95 % intervals of each proportion separately."
+    caption = f"SROC space, {name}."
+    if own is not None or reference is not None:
+        caption += " Crosses and the shaded box are 95 % intervals of each proportion separately."
     if fit is not None:
         caption += " The curve covers the false positive rates of the studies only."
         if fit.clusters is not None:
@@ -154,7 +156,8 @@ def _draw_studies(add: _Add, target: TargetEvidence, reference: PooledReference 
         f"forest_{name}",
         figures.forest_figure(target.studies.labels, target.studies.tables, fit, references),
         f"Forest plots of sensitivity and specificity for {name}",
-        f"Forest plots, {name}. Squares: table with Wilson's interval; area in proportion to its diseased (left) or "
+        f"Forest plots, {name}. Squares: table with Wilson's interval; area in proportion "
+        "(above a minimum) to its diseased (left) or "
         "healthy (right) subjects." + (f" Diamond: summary, {_CLUSTERED}." if fit is not None and fit.clusters else ""),
         900,
     )

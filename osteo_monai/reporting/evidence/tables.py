@@ -89,6 +89,7 @@ _STUDY_HEADER = (
     "specificity",
     "sp_low",
     "sp_high",
+    "rebuilt",
 )
 
 _SUMMARY_HEADER = ("target", "quantity", "estimate", "low", "high", "interval")
@@ -113,10 +114,23 @@ _Cell = str | float
 def _study_rows(evidence: Evidence) -> Iterable[tuple[_Cell, ...]]:
     for target in evidence.targets.values():
         s = target.studies
-        for study, model, (tp, fp, fn, tn) in zip(s.studies, s.models, s.tables, strict=True):
+        rebuilt = s.rebuilt or (False,) * len(s)
+        for study, model, (tp, fp, fn, tn), derived in zip(s.studies, s.models, s.tables, rebuilt, strict=True):
             se, sp = wilson(tp, tp + fn), wilson(tn, fp + tn)
             counts = (int(tp), int(fp), int(fn), int(tn))
-            yield (target.target, study, model, *counts, se.value, se.low, se.high, sp.value, sp.low, sp.high)
+            yield (
+                target.target,
+                study,
+                model,
+                *counts,
+                se.value,
+                se.low,
+                se.high,
+                sp.value,
+                sp.low,
+                sp.high,
+                int(derived),
+            )
 
 
 def _summary_rows(evidence: Evidence) -> Iterable[tuple[_Cell, ...]]:

@@ -16,6 +16,7 @@ from osteo_monai.statistics.meta_analysis.inference import (
     leave_one_out,
 )
 from osteo_monai.statistics.meta_analysis.influence import study_influence
+from osteo_monai.statistics.meta_analysis.rebuilding import rebuild_studies, rebuild_table
 from osteo_monai.statistics.meta_analysis.studies import OwnTest, StudyTable, count_predictions, read_studies
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "model_covariates",
     "pool_studies",
     "read_studies",
+    "rebuild_studies",
+    "rebuild_table",
     "study_influence",
     "univariate",
     "zhou_dendukuri",

@@ -215,7 +215,7 @@ class BivariateFit:
 
         Args:
             clusters: (k,) a label per table; tables that share one are not independent (several models tested on the
-                same patients). ``None`` or different labels for all tables: all are independent.
+                same patients). ``None``: all are independent.
 
         Raises:
             ValueError: on a wrong number of labels, or with fewer than 3 clusters.
@@ -225,19 +225,19 @@ class BivariateFit:
         labels = tuple(str(c) for c in clusters)
         if len(labels) != self.n_tables:
             raise ValueError(f"clusters must have a label for each of the {self.n_tables} tables, got {len(labels)}")
-        count = len(set(labels))
-        if count < 3:
+        if (count := len(set(labels))) < 3:
             raise ValueError(f"clusters must be at least 3, got {count}")
-        return replace(self, clusters=None if count == self.n_tables else labels)
+        return replace(self, clusters=labels)
 
     def reported(self, clusters: Sequence[object] | None = None) -> "BivariateFit":
         """Return this fit with the intervals to report.
 
-        They are those of ``clustered``. If all tables are independent and there are fewer than 20 studies, the
-        quantiles are of t with k - 1 degrees of freedom instead of the normal distribution.
+        They are those of ``clustered`` if some tables share a label. If all tables are independent and there are fewer
+        than 20 studies, the quantiles are of t with k - 1 degrees of freedom instead of the normal distribution.
         """
-        fit = self.clustered(clusters)
-        return replace(fit, with_t=fit.clusters is None and fit.n_tables < SMALL_SAMPLE)
+        if clusters is not None and len({str(c) for c in clusters}) < len(clusters):
+            return self.clustered(clusters)
+        return replace(self, clusters=None, with_t=self.n_tables < SMALL_SAMPLE)
 
     @property
     def coefficient_covariance(self) -> Array:

@@ -8,7 +8,7 @@ from scipy.stats import chi2
 
 from osteo_monai.statistics.meta_analysis.estimates import BivariateFit
 from osteo_monai.statistics.meta_analysis.inference import Omission
-from osteo_monai.statistics.meta_analysis.tables import margin_logits
+from osteo_monai.statistics.meta_analysis.tables import margin_logits, one_per_study
 
 __all__ = ["INFLUENTIAL", "Influence", "study_influence"]
 
@@ -17,7 +17,7 @@ INFLUENTIAL = float(chi2.ppf(0.5, 2))
 limit of metafor's ``influence``. The summary then moves out of its own 50 % region."""
 
 OUTLIER_P = 0.05
-"""Family-wise level of an outlier, after Bonferroni's correction for the number of tables."""
+"""Family-wise level of an outlier, after Bonferroni's correction for the number of studies."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Influence:
         study: its name.
         cook: squared Mahalanobis distance between the summaries with and without it, by the covariance of the summary.
         shift: change of pooled sensitivity and specificity when it is omitted, as proportions.
-        p: probability of a table farther from the summary of the other studies, given the between-study covariance and
-            all sampling errors; the smallest of its tables.
-        adjusted_p: after Bonferroni's correction for the number of all tables.
+        p: probability of a study farther from the summary of the other studies, given the between-study covariance and
+            all sampling errors; of several tables of the study, their mean counts.
+        adjusted_p: after Bonferroni's correction for the number of studies.
     """
 
     study: str
@@ -64,22 +64,21 @@ def study_influence(fit: BivariateFit, omissions: Sequence[Omission], labels: Se
     if len(labels) != fit.n_tables:
         raise ValueError(f"labels must have a label for each of the {fit.n_tables} tables, got {len(labels)}")
     whole = fit.summary()
-    y, v = margin_logits(fit.tables)
+    units = list(dict.fromkeys(labels))
+    y, v = margin_logits(one_per_study(fit.tables, labels))
     found = []
     for omission in omissions:
         if omission.summary is None or omission.psi is None:
             continue
         rest = omission.summary
         moved = whole.mean - rest.mean
-        tails = []
-        for i in np.flatnonzero(np.array(labels) == omission.omitted):
-            gap = y[i] - rest.mean
-            tails.append(float(chi2.sf(gap @ np.linalg.solve(omission.psi + rest.cov + np.diag(v[i]), gap), 2)))
-        p = min(tails)
+        i = units.index(omission.omitted)
+        gap = y[i] - rest.mean
+        p = float(chi2.sf(gap @ np.linalg.solve(omission.psi + rest.cov + np.diag(v[i]), gap), 2))
         shift = (
             rest.sensitivity.value - whole.sensitivity.value,
             rest.specificity.value - whole.specificity.value,
         )
         cook = float(moved @ np.linalg.solve(whole.cov, moved))
-        found.append(Influence(omission.omitted, cook, shift, p, min(1.0, p * fit.n_tables)))
+        found.append(Influence(omission.omitted, cook, shift, p, min(1.0, p * len(units))))
     return found

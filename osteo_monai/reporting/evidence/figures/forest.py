@@ -82,7 +82,7 @@ def _margins(
             _Margin(
                 title,
                 [wilson(x, n) for x, n in zip(events, totals, strict=True)],
-                np.maximum(70 * totals / totals.max(), 2.0),
+                np.maximum(80 * totals / totals.max(), 7.0),
                 summary,
                 None if fit is None else fit.prediction_intervals[i],
                 [(sensitivity, specificity)[i] for _, sensitivity, specificity in references],
