@@ -4,9 +4,9 @@
 
 The true values are near those of the review for osteoporosis: sensitivity 0.88, specificity 0.94, between-study
 variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40
-diseased and 150 healthy subjects. Scenarios: 3 to 39 studies, and 39 tables of 20 studies that share three quarters of
-their between-study variance (as in the review). ``covered_reported`` is the coverage of the interval that the report
-gives: cluster-robust, or with t quantiles below 20 studies. Writes
+diseased and 150 healthy subjects. Scenarios: 3 to 39 studies, and tables of studies that share three quarters of their
+between-study variance, 39 of 20 studies as in the review. ``covered_reported`` is the coverage of the interval that the
+report gives: cluster-robust, or with t quantiles below 20 studies. Writes
 ``benchmarks/results/meta_analysis_simulation_DATE.json`` after each step; ``--resume FILE`` skips the scenarios that
 are complete in the file.
 """
@@ -44,6 +44,8 @@ SCENARIOS = (
     ("4 studies", 4, 4),
     ("10 studies", 10, 10),
     ("14 studies", 14, 14),
+    ("12 tables of 6 studies", 6, 12),
+    ("24 tables of 12 studies", 12, 24),
 )
 REPLICATES = 200
 """Bootstrap samples in the scenarios; the coarse percentiles reduce the coverage by at most one point."""
