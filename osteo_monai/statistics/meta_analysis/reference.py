@@ -112,8 +112,8 @@ WANG_2025_CONTRADICTIONS: tuple[tuple[str, str, str], ...] = (
     (
         "Table 1",
         "20 studies pooled",
-        "Only 19 rows carry the footnote of pooled studies, and the text cites 10. Reference 35 lacks the footnote, but "
-        "the Results count it among the pooled studies.",
+        "Only 19 rows carry the footnote of pooled studies, and the text cites 10. Reference 35 lacks the footnote, "
+        "but the Results count it among the pooled studies.",
     ),
     ("Results", "test sets from 45 to 2867 (reference 23)", "Table 1 gives 975 and 4401 for this study."),
     ("Results", "20 studies used single-center data", "The list has 19, with one multicentre study among them."),
