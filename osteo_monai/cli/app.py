@@ -22,6 +22,7 @@ from osteo_monai.cli import (
     manifest,
     public_data,
     radiograph,
+    rebuild,
     repeatability,
     risk,
     screen,
@@ -152,6 +153,7 @@ def _application() -> typer.Typer:
             repeatability.repeatability,
             repeatability.follow_up,
             evidence.evidence,
+            rebuild.rebuild_tables,
         ),
         "virtual": (virtual.ct, virtual.radiograph, virtual.cohort),
         "manifest": (

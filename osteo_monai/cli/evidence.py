@@ -88,7 +88,13 @@ def evidence(
     prevalence: Annotated[float, typer.Option(metavar="VALUE", help="Pre-test probability in your population.")] = 0.20,
     covariate: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Covariate to test; repeatable.", show_default="all"),
+        typer.Option(metavar="COLUMN", help="Covariate to test; repeatable.", show_default="none"),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            parser=choice("wang2025"), metavar="REVIEW", help="Add the published values of a review: wang2025."
+        ),
     ] = None,
     replicates: Annotated[int, typer.Option(metavar="N", help="Number of bootstrap replicates; 0 for none.")] = 2000,
     seed: BootstrapSeed = 1,
@@ -122,7 +128,8 @@ def evidence(
             own_threshold=own_threshold,
             method=method,
             prevalence=prevalence,
-            covariates=tuple(covariate) if covariate else None,
+            covariates=tuple(dict.fromkeys(covariate or ())),
+            reference=reference,
             replicates=replicates,
             seed=seed,
             quadas=quadas,
@@ -151,6 +158,8 @@ def _track(options: "EvidenceOptions", evidence: "Evidence", output: Path, track
         "replicates": options.replicates,
         "seed": options.seed,
         "own_counts": options.own_counts or "",
+        "covariates": ", ".join(options.covariates),
+        "reference": options.reference or "",
         **{f"{name}_sha256": file_sha256(path) for name, path in inputs.items() if path is not None},
     }
     products = ("report.html", "evidence.json", "figures")
@@ -164,7 +173,10 @@ def _summary(evidence: "Evidence") -> list[str]:
             lines.append(f"{name}: {' '.join(target.notes)}")
             continue
         point = target.fit.summary()
-        lines.append(f"{name}: {len(target.studies)} tables, {_accuracy(point.sensitivity, point.specificity)}")
+        tables = f"{len(target.studies)} tables"
+        if target.clusters is not None:
+            tables += f" clustered in {target.study_count} studies"
+        lines.append(f"{name}: {tables}, {_accuracy(point.sensitivity, point.specificity)}")
     for name, own in evidence.own.items():
         lines.append(f"{own.name}, {name}: {_accuracy(own.sensitivity, own.specificity)}")
     return lines

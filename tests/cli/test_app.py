@@ -35,6 +35,7 @@ VERBS = [
     ["measure"],
     ["evaluate"],
     ["evidence"],
+    ["rebuild-tables"],
     *(["virtual", verb] for verb in ("ct", "radiograph", "cohort")),
     *(["manifest", verb] for verb in ("build", "split", "join", "validate", "describe", "segment")),
     *(["radiograph", verb] for verb in ("cross-validate", "fuse", "heat")),

@@ -55,6 +55,7 @@ def test_bad_input_is_one_message_and_exit_code_2(tmp_path: Path, capsys: Captur
         (["--own-counts", "1,2,3,4", "--own-threshold", "1"], "own threshold"),
         ([str(PAN), "--target", "fracture"], "'fracture'"),
         ([str(PAN), "--covariate", "vendor"], "'vendor'"),
+        ([str(PAN), "--reference", "smith"], "--reference must be wang2025, got 'smith'"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, capsys: Capture, words: list[str], sentence: str) -> None:
@@ -80,3 +81,18 @@ def test_run_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "evidence.json",
         "figures",
     }
+
+
+def test_summary_line_is_clustered(tmp_path: Path, capsys: Capture) -> None:
+    from osteo_monai.statistics.meta_analysis import pool_studies
+
+    rows = [("A", 47, 10, 9, 138), ("A", 44, 8, 12, 140), ("B", 126, 27, 51, 154), ("C", 19, 2, 10, 92)]
+    rows += [("D", 36, 8, 3, 76), ("E", 130, 21, 19, 159)]
+    table = tmp_path / "studies.csv"
+    lines = [f"{study},{i},{','.join(map(str, counts))}" for i, (study, *counts) in enumerate(rows)]
+    table.write_text("study,model,TP,FP,FN,TN\n" + "\n".join(lines) + "\n")
+    assert run(["evidence", str(table), "-o", str(tmp_path / "out"), "--replicates", "0", "--no-track"]) == 0
+    pooled = pool_studies([counts for _, *counts in rows], studies=[study for study, *_ in rows]).sensitivity
+    out = " ".join(capsys.readouterr().out.split())
+    assert "osteoporosis: 6 tables clustered in 5 studies, sensitivity " in out
+    assert f"{pooled.value:.3f} ({pooled.low:.3f} to {pooled.high:.3f})" in out

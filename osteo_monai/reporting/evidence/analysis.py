@@ -3,17 +3,22 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from osteo_monai.domain import BoneStatus
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.reporting.evidence.options import EvidenceOptions
 from osteo_monai.reporting.evidence.own import NO_INTERVAL, OwnComparison, compare_own
 from osteo_monai.statistics.meta_analysis.bivariate import METHODS, fit_bivariate
+from osteo_monai.statistics.meta_analysis.covariates import (
+    CovariateModel,
+    RegressionMethod,
+    Subgroups,
+    compare_subgroups,
+    model_covariates,
+)
 from osteo_monai.statistics.meta_analysis.estimates import BivariateFit, SummaryPoint
 from osteo_monai.statistics.meta_analysis.heterogeneity import (
     Homogeneity,
@@ -25,19 +30,8 @@ from osteo_monai.statistics.meta_analysis.heterogeneity import (
     univariate,
     zhou_dendukuri,
 )
-from osteo_monai.statistics.meta_analysis.inference import (
-    Deeks,
-    LikelihoodRatioTest,
-    Omission,
-    RegressionMethod,
-    Subgroups,
-    bootstrap,
-    compare_subgroups,
-    deeks,
-    leave_one_out,
-    meta_regression,
-)
-from osteo_monai.statistics.meta_analysis.reference import WANG_2025
+from osteo_monai.statistics.meta_analysis.inference import Deeks, Omission, bootstrap, deeks, leave_one_out
+from osteo_monai.statistics.meta_analysis.influence import Influence, study_influence
 from osteo_monai.statistics.meta_analysis.studies import (
     OwnTest,
     PrismaFlow,
@@ -51,56 +45,64 @@ from osteo_monai.statistics.meta_analysis.studies import (
 )
 from osteo_monai.statistics.proportions import Interval
 
-__all__ = ["Evidence", "Regression", "TargetEvidence", "build_evidence"]
-
-Array = NDArray[np.float64]
+__all__ = ["Evidence", "TargetEvidence", "build_evidence"]
 
 _LEAVE_OUT_LIMIT = 150
 """Leave-one-out is skipped above this number of tables: it takes minutes, and one table hardly changes the summary."""
 
+_ORDER = (BoneStatus.OSTEOPOROSIS.value, BoneStatus.OSTEOPENIA.value, BoneStatus.NORMAL.value)
+
 _MOST_LEVELS = 6
 """A covariate with more different values is a number, or is not tested."""
 
-
-@dataclass(frozen=True)
-class Regression:
-    """Meta-regression on one number; ``change`` is the odds ratio per unit of sensitivity and of specificity."""
-
-    name: str
-    tables: int
-    change: tuple[Interval, Interval]
-    test: LikelihoodRatioTest
-    converged: bool
+FEW_STUDIES = 10
+"""Below this number the report warns: variances between studies and Deeks' test are then unreliable."""
 
 
 @dataclass
 class TargetEvidence:
-    """Results for one target; ``notes`` gives the reason when ``fit`` is ``None``."""
+    """Results for one target; ``notes`` gives the reason when ``fit`` is ``None``.
+
+    All intervals are those to report: clustered by study if several tables share one. ``independent`` is the same fit
+    with all tables taken as independent, and ``None`` if they are.
+    """
 
     target: str
     studies: StudyTable
     fit: BivariateFit | None = None
+    independent: BivariateFit | None = None
     others: dict[str, BivariateFit] = field(default_factory=dict)
     auc: Interval = NO_INTERVAL
     bootstrapped: tuple[Interval, Interval] | None = None
     bootstrap_used: int = 0
     midas_auc: Interval | None = None
-    clustered: SummaryPoint | None = None
-    clustered_bootstrap: tuple[Interval, Interval] | None = None
     homogeneity: tuple[Homogeneity, Homogeneity] | None = None
     pearson: tuple[Homogeneity, Homogeneity] | None = None
     univariate: tuple[Univariate, Univariate] | None = None
     zhou: ZhouDendukuri | None = None
     deeks: Deeks | None = None
     omissions: list[Omission] = field(default_factory=list)
+    influence: list[Influence] = field(default_factory=list)
+    without_outliers: SummaryPoint | None = None
     subgroups: list[Subgroups] = field(default_factory=list)
-    regressions: list[Regression] = field(default_factory=list)
+    regressions: list[tuple[int, CovariateModel]] = field(default_factory=list)
+    joint: tuple[int, CovariateModel] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
     def study_count(self) -> int:
         """Number of distinct studies."""
         return len(set(self.studies.studies))
+
+    @property
+    def clusters(self) -> tuple[str, ...] | None:
+        """(k,) study of each table if several tables share one, else ``None``."""
+        return self.studies.studies if self.study_count < len(self.studies) else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """(k,) name of the unit of each table: its study, or study and model if each study has one table."""
+        return self.clusters or self.studies.labels
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def build_evidence(options: EvidenceOptions) -> Evidence:
         UnusableInputError: lists all problems of all files.
 
     Example:
-        >>> evidence = build_evidence(EvidenceOptions(own_counts="45,20,5,180", own_name="model", replicates=0))
+        >>> evidence = build_evidence(EvidenceOptions(own_counts="45,20,5,180", reference="wang2025"))
         >>> own = evidence.own["osteoporosis"]
         >>> round(own.sensitivity.value, 2), own.reference.models
         (0.9, 39)
@@ -135,8 +137,15 @@ def build_evidence(options: EvidenceOptions) -> Evidence:
         for name in [options.target] if options.target else studies.distinct_targets:
             targets[name] = _analyse(name, studies.of_target(name), options)
     comparisons = {
-        name: compare_own(name, own.name, counts, targets[name].fit if name in targets else None, own.remarks)
-        for name, counts in sorted(own.counts.items(), key=lambda item: [*WANG_2025, item[0]].index(item[0]))
+        name: compare_own(
+            name,
+            own.name,
+            counts,
+            targets[name].fit if name in targets else None,
+            own.remarks,
+            options.pooled_reference(name),
+        )
+        for name, counts in sorted(own.counts.items(), key=lambda item: [*_ORDER, item[0]].index(item[0]))
     }
     return Evidence(options, targets, comparisons, quadas, prisma)
 
@@ -182,7 +191,7 @@ def _unknown_names(studies: StudyTable, options: EvidenceOptions) -> list[str]:
     if options.target and options.target not in studies.distinct_targets:
         problems.append(f"target must be one of {', '.join(studies.distinct_targets)}, got '{options.target}'")
     available = ", ".join(studies.covariates) or "none"
-    for name in options.covariates or ():
+    for name in options.covariates:
         if name not in studies.covariates:
             problems.append(f"covariate must be one of the table ({available}), got '{name}'")
     return problems
@@ -190,36 +199,54 @@ def _unknown_names(studies: StudyTable, options: EvidenceOptions) -> list[str]:
 
 def _analyse(name: str, studies: StudyTable, options: EvidenceOptions) -> TargetEvidence:
     target = TargetEvidence(name, studies)
-    if len(studies) < 3:
-        n = len(studies)
+    _pool(target, options)
+    if any(studies.rebuilt):
         target.notes.append(
-            f"Nothing is pooled: the bivariate model needs at least 3 tables, got {n} table{'s' if n > 1 else ''}."
+            f"{sum(studies.rebuilt)} of {len(studies)} tables are rebuilt from printed proportions: their studies "
+            "print no counts."
         )
-        return target
-    if target.study_count == 1:
-        target.notes.append("Nothing is pooled: all tables come from one study.")
-        return target
+    return target
+
+
+def _pool(target: TargetEvidence, options: EvidenceOptions) -> None:
+    studies = target.studies
+    if target.study_count < 3:
+        n, k = len(studies), target.study_count
+        target.notes.append(
+            f"Nothing is pooled: the bivariate model needs tables of at least 3 studies, got {n} "
+            f"table{'s' if n > 1 else ''} of {k} stud{'ies' if k > 1 else 'y'}."
+        )
+        return
     try:
-        target.fit = fit_bivariate(studies.tables, options.method)
+        fit = fit_bivariate(studies.tables, options.method)
+        target.fit = fit.reported(target.clusters)
+        target.independent = fit.reported() if target.clusters is not None else None
     except ValueError as error:
         target.notes.append(f"No pooled estimate: {error}.")
     if target.fit is not None:
         target.notes += target.fit.messages
+        target.notes += _cautions(target.study_count)
         _add_fit_results(target, target.fit, options)
     for method in METHODS:
         if method != options.method:
             try:
-                target.others[method] = fit_bivariate(studies.tables, method)
+                target.others[method] = fit_bivariate(studies.tables, method).reported(target.clusters)
             except ValueError as error:
                 target.notes.append(f"No estimate by '{method}': {error}.")
     _add_table_statistics(target)
     _add_covariates(target, options)
-    return target
+
+
+def _cautions(studies: int) -> list[str]:
+    if studies >= FEW_STUDIES:
+        return []
+    return [
+        f"{studies} studies estimate variances and correlation between studies poorly: read the intervals of t "
+        "quantiles, not the curve and the area."
+    ]
 
 
 def _add_fit_results(target: TargetEvidence, fit: BivariateFit, options: EvidenceOptions) -> None:
-    labels, clusters = target.studies.labels, target.studies.studies
-    several = target.study_count < len(target.studies)
     target.auc = Interval(fit.auc, math.nan, math.nan)
     target.zhou = zhou_dendukuri(fit)
     if math.isfinite(fit.auc):
@@ -229,72 +256,92 @@ def _add_fit_results(target: TargetEvidence, fit: BivariateFit, options: Evidenc
         target.auc = resampled.auc_interval(fit)
         target.bootstrapped = resampled.sensitivity_interval(fit), resampled.specificity_interval(fit)
         target.bootstrap_used = len(resampled.means)
-    if several and target.study_count >= 3:
-        target.clustered = fit.summary(clusters=clusters)
-        if options.replicates:
-            resampled = bootstrap(fit, options.replicates, options.seed, clusters=clusters)
-            target.clustered_bootstrap = resampled.sensitivity_interval(fit), resampled.specificity_interval(fit)
-    elif several:
-        target.notes.append(
-            "Tables of one study are not independent; with fewer than 3 studies no correction is possible."
-        )
     if len(target.studies) > _LEAVE_OUT_LIMIT:
         target.notes.append(f"Leave-one-out is skipped above {_LEAVE_OUT_LIMIT} tables.")
-    elif len(target.studies) > 3:
-        target.omissions = leave_one_out(fit, clusters if several else labels)
+    elif target.study_count > 3:
+        target.omissions = leave_one_out(fit, target.labels)
+        target.influence = study_influence(fit, target.omissions, target.labels)
+        _refit_without_outliers(target, fit)
+
+
+def _refit_without_outliers(target: TargetEvidence, fit: BivariateFit) -> None:
+    outliers = {one.study for one in target.influence if one.outlier}
+    kept = [label not in outliers for label in target.labels]
+    if not outliers or len({label for label in target.labels if label not in outliers}) < 3:
+        return
+    clusters = None if target.clusters is None else list(compress(target.clusters, kept))
+    try:
+        refit = fit_bivariate(fit.tables[kept], fit.method)
+        refit = refit.reported() if clusters is None else refit.clustered(clusters)
+        target.without_outliers = refit.summary()
+    except ValueError as error:
+        target.notes.append(f"No estimate without outliers: {error}.")
 
 
 def _add_table_statistics(target: TargetEvidence) -> None:
-    tables = target.studies.tables
-    target.homogeneity = higgins(tables)
-    target.univariate = univariate(tables)
+    tables, clusters = target.studies.tables, target.clusters
+    target.homogeneity = higgins(tables, clusters=clusters)
+    target.univariate = univariate(tables, clusters=clusters)
     try:
-        target.pearson = midas_pearson(tables)
+        target.pearson = midas_pearson(tables, clusters=clusters)
     except ValueError as error:
         target.notes.append(f"{error}.")
     try:
-        target.deeks = deeks(tables)
+        target.deeks = deeks(tables, clusters)
     except ValueError as error:
         target.notes.append(f"{error}.")
-    if target.deeks is not None and len(tables) < 10:
-        target.notes.append("With fewer than 10 tables Deeks' test has little power.")
+    if target.deeks is not None and target.study_count < FEW_STUDIES:
+        target.notes.append("With fewer than 10 studies Deeks' test has little power.")
 
 
 def _add_covariates(target: TargetEvidence, options: EvidenceOptions) -> None:
     method: RegressionMethod = "binomial" if options.method == "binomial" else "ml"
-    names = options.covariates if options.covariates is not None else tuple(target.studies.covariates)
-    for name in names:
-        values = target.studies.covariates[name]
-        rows = [i for i, value in enumerate(values) if value]
-        present, tables = [values[i] for i in rows], target.studies.tables[rows]
-        numbers = _as_numbers(present)
+    for name in options.covariates:
         try:
-            if numbers is not None and len(set(numbers)) > _MOST_LEVELS:
-                target.regressions.append(_regression(name, tables, numbers, method))
-            elif len(set(present)) > _MOST_LEVELS:
-                raise ValueError(f"'{name}' has {len(set(present))} different values, more than {_MOST_LEVELS}")
-            else:
-                target.subgroups.append(compare_subgroups(tables, present, name, method))
+            _add_covariate(target, name, method)
         except ValueError as error:
             target.notes.append(f"Covariate '{name}' was not tested: {error}.")
+    if len(options.covariates) > 1:
+        try:
+            target.joint = _model(target, options.covariates, method)
+        except ValueError as error:
+            target.notes.append(f"No model with all covariates: {error}.")
+    if others := [name for name in target.studies.covariates if name not in options.covariates]:
+        target.notes.append(f"Columns not tested as covariates: {', '.join(others)}.")
 
 
-def _as_numbers(values: Sequence[str]) -> list[float] | None:
+def _add_covariate(target: TargetEvidence, name: str, method: RegressionMethod) -> None:
+    values = target.studies.covariates[name]
+    rows = [i for i, value in enumerate(values) if value]
+    present = [values[i] for i in rows]
+    if _is_number(present):
+        target.regressions.append(_model(target, (name,), method))
+    elif len(set(present)) > _MOST_LEVELS:
+        raise ValueError(f"'{name}' has {len(set(present))} different values, more than {_MOST_LEVELS}")
+    else:
+        clusters = None if target.clusters is None else [target.clusters[i] for i in rows]
+        tables = target.studies.tables[rows]
+        target.subgroups.append(compare_subgroups(tables, present, name, method, clusters=clusters))
+
+
+def _model(target: TargetEvidence, names: Sequence[str], method: RegressionMethod) -> tuple[int, CovariateModel]:
+    """Return the number of tables with all covariates, and the model of these tables."""
+    columns = [target.studies.covariates[name] for name in names]
+    rows = [i for i in range(len(target.studies)) if all(column[i] for column in columns)]
+    values: dict[str, list[str] | list[float]] = {}
+    for name, column in zip(names, columns, strict=True):
+        present = [column[i] for i in rows]
+        if not _is_number(present) and len(set(present)) > _MOST_LEVELS:
+            raise ValueError(f"'{name}' has {len(set(present))} different values, more than {_MOST_LEVELS}")
+        values[name] = [float(value) for value in present] if _is_number(present) else present
+    clusters = None if target.clusters is None else [target.clusters[i] for i in rows]
+    return len(rows), model_covariates(target.studies.tables[rows], values, method, clusters=clusters)
+
+
+def _is_number(values: Sequence[str]) -> bool:
+    """Return whether a column is a number: more different finite values than a category may have levels."""
     try:
-        numbers = [float(value) for value in values]
+        numbers = {float(value) for value in values}
     except ValueError:
-        return None
-    return numbers if np.isfinite(numbers).all() else None
-
-
-def _regression(name: str, tables: Array, numbers: Sequence[float], method: RegressionMethod) -> Regression:
-    x = np.asarray(numbers)
-    scale = float(x.std())
-    fit, test = meta_regression(tables, (x - x.mean()) / scale, method)
-    z = fit.summary([0.0]).quantile
-    change = []
-    for which in (0, 1):
-        index = 2 * which + 1
-        slope, se = fit.coefficients[which, 1] / scale, math.sqrt(fit.coefficient_cov[index, index]) / scale
-        change.append(Interval(*(math.exp(slope + s * z * se) for s in (0, -1, 1))))
-    return Regression(name, len(tables), (change[0], change[1]), test, fit.converged)
+        return False
+    return len(numbers) > _MOST_LEVELS and all(math.isfinite(number) for number in numbers)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from osteo_monai.statistics.meta_analysis.estimates import BivariateFit, SummaryPoint
-from osteo_monai.statistics.meta_analysis.reference import WANG_2025, PooledReference
+from osteo_monai.statistics.meta_analysis.reference import PooledReference
 from osteo_monai.statistics.proportions import Interval, wilson
 
 __all__ = ["NO_INTERVAL", "OwnComparison", "compare_own"]
@@ -29,7 +29,7 @@ class OwnComparison:
         sensitivity: with Wilson's interval.
         specificity: with Wilson's interval.
         accuracy_ratios: gives likelihood ratios and post-test probabilities.
-        reference: pooled values of the review, if it has this target.
+        reference: pooled values of a review, if one was requested and has this target.
         differences: own minus pooled sensitivity and specificity, Newcombe's interval from the two intervals.
         remarks: sentences on the test set.
         farther_out: probability that the result of a new study is farther from the summary than this one, given the
@@ -49,9 +49,14 @@ class OwnComparison:
 
 
 def compare_own(
-    target: str, name: str, counts: Array, fit: BivariateFit | None = None, remarks: tuple[str, ...] = ()
+    target: str,
+    name: str,
+    counts: Array,
+    fit: BivariateFit | None = None,
+    remarks: tuple[str, ...] = (),
+    reference: PooledReference | None = None,
 ) -> OwnComparison:
-    """Compare one test set with the pooled values of the review, and with a fitted meta-analysis if given.
+    """Compare one test set with the pooled values of a review and with a fitted meta-analysis, each if given.
 
     Args:
         target: what the test is positive for.
@@ -59,13 +64,13 @@ def compare_own(
         counts: (4,) TP, FP, FN, TN with at least one diseased and one healthy subject.
         fit: of the studies to compare with; the test set must not be one of them.
         remarks: sentences on the test set.
+        reference: pooled values of a review.
     """
     tp, fp, fn, tn = counts
     se, sp = wilson(tp, tp + fn), wilson(tn, tn + fp)
     filled = counts + 0.5 * (counts == 0).any()
     own_logits = np.array([math.log(filled[0] / filled[2]), math.log(filled[3] / filled[1])])
     own_cov = np.diag([1 / filled[0] + 1 / filled[2], 1 / filled[3] + 1 / filled[1]])
-    reference = WANG_2025.get(target)
     differences = None
     if reference is not None:
         differences = (_newcombe(se, reference.sensitivity), _newcombe(sp, reference.specificity))

@@ -11,6 +11,8 @@ from osteo_monai.reporting.evidence.own import OwnComparison
 from osteo_monai.reporting.evidence.pictures import draw_evidence
 from osteo_monai.reporting.evidence.tables import summary_quantities, write_tables
 from osteo_monai.statistics.meta_analysis import METHODS
+from osteo_monai.statistics.meta_analysis.estimates import SMALL_SAMPLE
+from osteo_monai.statistics.meta_analysis.influence import INFLUENTIAL
 from osteo_monai.statistics.meta_analysis.reference import (
     WANG_2025,
     WANG_2025_CONTRADICTIONS,
@@ -67,13 +69,23 @@ def _values(evidence: Evidence, pictures: dict[str, Picture], version: str) -> d
         "options": options,
         "method_name": METHODS[options.method],
         "short_methods": _SHORT_METHODS,
-        "wang": WANG_2025,
+        "review": _review_values() if options.reference is not None else None,
+        "pooled": any(target.fit is not None for target in evidence.targets.values()),
+        "clustered": any(target.clusters is not None for target in evidence.targets.values()),
+        "small_sample": SMALL_SAMPLE,
+        "influential": INFLUENTIAL,
+        "version": version,
+        "source": options.studies.name if options.studies else "",
+    }
+
+
+def _review_values() -> dict[str, object]:
+    return {
+        "pooled": WANG_2025,
         "fagan": fagan_check(),
         "subgroup_checks": subgroup_checks(),
         "auc_checks": auc_interval_checks(),
         "contradictions": WANG_2025_CONTRADICTIONS,
-        "version": version,
-        "source": options.studies.name if options.studies else "",
     }
 
 

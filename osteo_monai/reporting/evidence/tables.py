@@ -11,9 +11,11 @@ from osteo_monai.reporting.evidence.analysis import Evidence, TargetEvidence
 from osteo_monai.reporting.evidence.own import NO_INTERVAL
 from osteo_monai.reporting.publishing import json_ready
 from osteo_monai.reporting.tables import write_table
+from osteo_monai.statistics.meta_analysis.covariates import CovariateModel, LikelihoodRatioTest, WaldTest
 from osteo_monai.statistics.meta_analysis.estimates import BivariateFit
 from osteo_monai.statistics.proportions import Interval, wilson
 from osteo_monai.utils.files import write_json
+from osteo_monai.utils.text import listed
 
 __all__ = ["evidence_facts", "summary_quantities", "write_tables"]
 
@@ -26,9 +28,10 @@ def evidence_facts(evidence: Evidence) -> dict[str, float]:
         if target.fit is not None:
             s = target.fit.summary()
             facts |= {
-                f"{name}_sensitivity": s.sensitivity.value,
-                f"{name}_specificity": s.specificity.value,
-                f"{name}_auc": target.auc.value,
+                **_with_bounds(f"{name}_sensitivity", s.sensitivity),
+                **_with_bounds(f"{name}_specificity", s.specificity),
+                **_with_bounds(f"{name}_auc", target.auc),
+                f"{name}_studies": float(target.fit.n_studies),
                 f"{name}_tau2_sensitivity": float(target.fit.tau2[0]),
                 f"{name}_tau2_specificity": float(target.fit.tau2[1]),
                 f"{name}_log_likelihood": target.fit.log_likelihood,
@@ -37,6 +40,10 @@ def evidence_facts(evidence: Evidence) -> dict[str, float]:
     for name, own in evidence.own.items():
         facts |= {f"own_{name}_sensitivity": own.sensitivity.value, f"own_{name}_specificity": own.specificity.value}
     return {key: value for key, value in facts.items() if math.isfinite(value)}
+
+
+def _with_bounds(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
@@ -50,7 +57,7 @@ def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
             "own_model",
             _OWN_HEADER,
             list(_own_rows(evidence)),
-            f"{next((own.name for own in evidence.own.values()), '')} and the pooled values of Wang et al. 2025.",
+            _own_caption(evidence),
             remarks,
         ),
     ):
@@ -59,6 +66,13 @@ def write_tables(evidence: Evidence, folder: Path) -> list[Path]:
     path = folder / "evidence.json"
     write_json(path, _as_json(evidence))
     return [*written, path]
+
+
+def _own_caption(evidence: Evidence) -> str:
+    name = next((own.name for own in evidence.own.values()), "")
+    return (
+        f"{name} and the pooled values of Wang et al. 2025." if evidence.options.reference else f"Test set of {name}."
+    )
 
 
 _STUDY_HEADER = (
@@ -75,6 +89,7 @@ _STUDY_HEADER = (
     "specificity",
     "sp_low",
     "sp_high",
+    "rebuilt",
 )
 
 _SUMMARY_HEADER = ("target", "quantity", "estimate", "low", "high", "interval")
@@ -99,10 +114,23 @@ _Cell = str | float
 def _study_rows(evidence: Evidence) -> Iterable[tuple[_Cell, ...]]:
     for target in evidence.targets.values():
         s = target.studies
-        for study, model, (tp, fp, fn, tn) in zip(s.studies, s.models, s.tables, strict=True):
+        rebuilt = s.rebuilt or (False,) * len(s)
+        for study, model, (tp, fp, fn, tn), derived in zip(s.studies, s.models, s.tables, rebuilt, strict=True):
             se, sp = wilson(tp, tp + fn), wilson(tn, fp + tn)
             counts = (int(tp), int(fp), int(fn), int(tn))
-            yield (target.target, study, model, *counts, se.value, se.low, se.high, sp.value, sp.low, sp.high)
+            yield (
+                target.target,
+                study,
+                model,
+                *counts,
+                se.value,
+                se.low,
+                se.high,
+                sp.value,
+                sp.low,
+                sp.high,
+                int(derived),
+            )
 
 
 def _summary_rows(evidence: Evidence) -> Iterable[tuple[_Cell, ...]]:
@@ -118,27 +146,37 @@ def summary_quantities(target: TargetEvidence, fit: BivariateFit, prevalence: fl
     s, nan = fit.summary(), math.nan
     positive, negative = s.post_test(prevalence)
     predicted = fit.prediction_intervals
+    kind = _kind(fit)
+    area = "bootstrap of whole studies" if fit.clusters is not None else "parametric bootstrap"
     rows = [
-        ("sensitivity", s.sensitivity, "Wald, logit scale"),
-        ("specificity", s.specificity, "Wald, logit scale"),
-        ("sensitivity of a new study", predicted[0], "prediction, t with k - 2 df"),
-        ("specificity of a new study", predicted[1], "prediction, t with k - 2 df"),
-        ("area under the SROC curve", target.auc, "parametric bootstrap, percentiles"),
-        ("LR+", s.positive_lr, "delta method, log scale"),
-        ("LR-", s.negative_lr, "delta method, log scale"),
-        ("diagnostic odds ratio", s.odds_ratio, "delta method, log scale"),
+        ("sensitivity", s.sensitivity, f"logit scale, {kind}"),
+        ("specificity", s.specificity, f"logit scale, {kind}"),
+        ("sensitivity of a new study", predicted[0], f"prediction, t with {fit.n_studies - 2} df"),
+        ("specificity of a new study", predicted[1], f"prediction, t with {fit.n_studies - 2} df"),
+        ("area under the SROC curve", target.auc, f"{area}, percentiles"),
+        ("LR+", s.positive_lr, f"delta method on the log scale, {kind}"),
+        ("LR-", s.negative_lr, f"delta method on the log scale, {kind}"),
+        ("diagnostic odds ratio", s.odds_ratio, f"delta method on the log scale, {kind}"),
         (f"probability after a positive test, prevalence {prevalence:g}", positive, "from LR+"),
         (f"probability after a negative test, prevalence {prevalence:g}", negative, "from LR-"),
         ("between-study variance, logit sensitivity", Interval(float(fit.tau2[0]), nan, nan), ""),
         ("between-study variance, logit specificity", Interval(float(fit.tau2[1]), nan, nan), ""),
         ("between-study correlation", Interval(fit.correlation, nan, nan), ""),
     ]
-    if target.clustered is not None:
-        rows[2:2] = [
-            ("sensitivity, clustered by study", target.clustered.sensitivity, "cluster-robust, t with G - 1 df"),
-            ("specificity, clustered by study", target.clustered.specificity, "cluster-robust, t with G - 1 df"),
+    if target.without_outliers is not None:
+        outliers = listed(one.study for one in target.influence if one.outlier)
+        rows += [
+            (f"sensitivity without {outliers}", target.without_outliers.sensitivity, "without outliers"),
+            (f"specificity without {outliers}", target.without_outliers.specificity, "without outliers"),
         ]
     return rows
+
+
+def _kind(fit: BivariateFit) -> str:
+    """Return the name of the covariance and quantile of the intervals."""
+    if fit.clusters is not None:
+        return f"clustered by study, t with {fit.n_studies - 1} df"
+    return "Wald" if fit.df is None else f"t with {fit.df:.0f} df"
 
 
 def _own_rows(evidence: Evidence) -> Iterable[tuple[_Cell, ...]]:
@@ -166,6 +204,11 @@ def _as_json(evidence: Evidence) -> object:
             entry |= {
                 "method": fit.method,
                 "converged": fit.converged,
+                "intervals": _kind(fit),
+                "summary_as_independent": target.independent and _accuracy(target.independent),
+                "influence": [
+                    vars(one) | {"influential": one.influential, "outlier": one.outlier} for one in target.influence
+                ],
                 "log_likelihood": fit.log_likelihood,
                 "logits": fit.summary().mean,
                 "covariance": fit.summary().cov,
@@ -173,10 +216,7 @@ def _as_json(evidence: Evidence) -> object:
                 "summary": {quantity: i for quantity, i, _ in rows},
                 "hsroc": None if fit.hsroc is None else vars(fit.hsroc),
                 "i2_zhou_dendukuri": vars(target.zhou) if target.zhou else None,
-                "by_other_methods": {
-                    m: {"sensitivity": f.summary().sensitivity, "specificity": f.summary().specificity, "auc": f.auc}
-                    for m, f in target.others.items()
-                },
+                "by_other_methods": {m: {**_accuracy(f), "auc": f.auc} for m, f in target.others.items()},
             }
         if target.homogeneity is not None:
             entry["i2_higgins_logit"] = [h.i2 for h in target.homogeneity]
@@ -196,14 +236,16 @@ def _as_json(evidence: Evidence) -> object:
                 "name": s.name,
                 "levels": s.levels,
                 "tables": s.counts,
-                "chi2": s.test.chi2,
-                "df": s.test.df,
-                "p": s.test.p,
+                "test": _test_json(s.test),
+                "test_sensitivity": _test_json(s.apart[0]),
+                "test_specificity": _test_json(s.apart[1]),
                 "sensitivity": [p.sensitivity for p in s.summaries],
                 "specificity": [p.specificity for p in s.summaries],
             }
             for s in target.subgroups
         ]
+        entry["regressions"] = [_model_json(*model) for model in target.regressions]
+        entry["all_covariates"] = target.joint and _model_json(*target.joint)
         targets[name] = entry
     own = {
         name: {
@@ -219,4 +261,30 @@ def _as_json(evidence: Evidence) -> object:
         for name, comparison in evidence.own.items()
     }
     options = {"method": o.method, "prevalence": o.prevalence, "replicates": o.replicates, "seed": o.seed}
-    return json_ready({"schema": "osteo_monai evidence 1", "options": options, "targets": targets, "own": own})
+    return json_ready({"schema": "osteo_monai evidence 2", "options": options, "targets": targets, "own": own})
+
+
+def _accuracy(fit: BivariateFit) -> dict[str, Interval]:
+    s = fit.summary()
+    return {"sensitivity": s.sensitivity, "specificity": s.specificity}
+
+
+def _test_json(test: LikelihoodRatioTest | WaldTest) -> dict[str, float | str]:
+    if isinstance(test, LikelihoodRatioTest):
+        return {"kind": "likelihood ratio", "chi2": test.chi2, "df": test.df, "p": test.p}
+    return {"kind": "Wald", "f": test.f, "df": test.df, "df_within": test.df_within, "p": test.p}
+
+
+def _model_json(tables: int, model: CovariateModel) -> dict[str, object]:
+    terms = [
+        {
+            "name": term.name,
+            "reference": term.reference,
+            "odds_ratios": [vars(effect) for effect in term.effects],
+            "test": _test_json(term.both),
+            "test_sensitivity": _test_json(term.sensitivity),
+            "test_specificity": _test_json(term.specificity),
+        }
+        for term in model.terms
+    ]
+    return {"tables": tables, "converged": model.fit.converged, "terms": terms}

@@ -1,9 +1,11 @@
 """Fit of the bivariate random-effects model of diagnostic accuracy."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import linprog
 
 from osteo_monai.errors import NotEstimableError
 from osteo_monai.statistics.meta_analysis.estimates import NO_VARIANCE, BivariateFit, Method, SummaryPoint
@@ -70,7 +72,7 @@ def fit_bivariate(
         raise ValueError(f"nodes must be at least 3, got {nodes}")
     design = _design(covariates, len(cells))
     if method == "binomial":
-        _refuse_separation(cells)
+        _refuse_separation(cells, design)
         likelihood, chol, beta = _binomial_parts(cells, design, nodes)
         return _finish_binomial(cells, design, likelihood, *_climb_binomial(likelihood, chol, beta), nodes, level)
     filled = corrected(cells, correction)
@@ -79,16 +81,22 @@ def fit_bivariate(
     return _fit_normal(cells, filled, design, method, correction, level)
 
 
-def pool_studies(tables: ArrayLike, method: Method = "binomial", level: float = 0.95) -> SummaryPoint:
+def pool_studies(
+    tables: ArrayLike,
+    method: Method = "binomial",
+    level: float = 0.95,
+    studies: Sequence[object] | None = None,
+) -> SummaryPoint:
     """Pool the 2 x 2 tables of diagnostic accuracy studies.
 
     The summary comes from the bivariate random-effects model; ``fit_bivariate`` also gives its between-study variances,
-    SROC curve and prediction intervals.
+    SROC curve and prediction intervals. The intervals are those of ``BivariateFit.reported``.
 
     Args:
         tables: (k, 4) whole numbers: TP, FP, FN, TN of each study, k at least 3.
         method: likelihood, see ``fit_bivariate``.
         level: confidence level of the intervals.
+        studies: a label per table, if studies have several tables; default: each table is a study.
 
     Returns:
         Pooled sensitivity, specificity, likelihood ratios and diagnostic odds ratio with their intervals.
@@ -105,7 +113,7 @@ def pool_studies(tables: ArrayLike, method: Method = "binomial", level: float = 
     fit = fit_bivariate(tables, method, level=level)
     if not fit.converged:
         raise NotEstimableError(f"the model has no estimate: {' '.join(fit.messages)}")
-    return fit.summary()
+    return fit.reported(studies).summary()
 
 
 def _design(covariates: ArrayLike | None, k: int) -> Array:
@@ -120,7 +128,7 @@ def _design(covariates: ArrayLike | None, k: int) -> Array:
     return columns
 
 
-def _refuse_separation(cells: Array) -> None:
+def _refuse_separation(cells: Array, design: Array) -> None:
     tp, fp, fn, tn = cells.sum(axis=0)
     names = {"sensitivity 1": fn, "sensitivity 0": tp, "specificity 1": fp, "specificity 0": tn}
     for name, count in names.items():
@@ -129,6 +137,27 @@ def _refuse_separation(cells: Array) -> None:
                 f"every study has {name}: the exact binomial likelihood has no finite maximum; "
                 "'reml' with a continuity correction gives an estimate that depends on the correction"
             )
+    for name, events, failures in (("sensitivity", 0, 2), ("specificity", 3, 1)):
+        if _is_separated(design, cells[:, events], cells[:, failures]):
+            raise NotEstimableError(
+                f"{name} has no finite estimate: the covariates separate studies with a proportion of 0 or 1"
+            )
+
+
+def _is_separated(design: Array, events: Array, failures: Array) -> bool:
+    """Return whether a direction of the coefficients raises the likelihood without limit (Albert and Anderson 1984).
+
+    It raises the logit of studies without failures, lowers that of studies without events and leaves the others.
+    """
+    sign = (failures == 0).astype(np.float64) - (events == 0)
+    if design.shape[1] == 1 or not sign.any():
+        return False
+    ends, inner = sign[:, None] * design, design[sign == 0]
+    at_zero = {"A_eq": inner, "b_eq": np.zeros(len(inner))} if len(inner) else {}
+    found = linprog(
+        -ends.sum(axis=0), A_ub=-ends[sign != 0], b_ub=np.zeros(int((sign != 0).sum())), bounds=(-1, 1), **at_zero
+    )
+    return bool(found.status == 0 and found.fun < -1e-7)
 
 
 def _starts(y: Array, v: Array, x: Array) -> list[Array]:

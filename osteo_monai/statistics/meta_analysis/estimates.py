@@ -6,7 +6,7 @@ the opposite sign of the correlation.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -25,12 +25,17 @@ from osteo_monai.statistics.meta_analysis.tables import (
 )
 from osteo_monai.statistics.proportions import Interval
 
-__all__ = ["NO_VARIANCE", "BivariateFit", "Hsroc", "Method", "SummaryPoint", "auc_of_curve"]
+__all__ = ["NO_VARIANCE", "SMALL_SAMPLE", "BivariateFit", "Hsroc", "Method", "SummaryPoint", "auc_of_curve"]
 
 Method = Literal["binomial", "reml", "ml"]
 
 NO_VARIANCE = 1e-6
 """A between-study variance of a logit below this counts as zero: it changes a proportion by less than 0.03 points."""
+
+
+SMALL_SAMPLE = 20
+"""With fewer studies than this the reported intervals have t quantiles: Wald intervals covered in 82 to 93 % of
+simulated meta-analyses of 3 to 14 studies, those with t and k - 1 df in 92 to 98 % (docs/evidence.md)."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,9 @@ class BivariateFit:
         scores: (k, m) score of each study for all free parameters.
         bread: (m, m) their inverse information.
         level: confidence level.
+        clusters: (k,) study of each table if several tables share one, see ``clustered``; ``None`` if all tables are
+            independent.
+        with_t: whether intervals have t quantiles although the tables are independent, see ``reported``.
     """
 
     method: Method
@@ -186,46 +194,84 @@ class BivariateFit:
     scores: Array
     bread: Array
     level: float = 0.95
+    clusters: tuple[str, ...] | None = None
+    with_t: bool = False
 
     @property
-    def n_studies(self) -> int:
+    def n_tables(self) -> int:
         """Number of 2 x 2 tables."""
         return len(self.tables)
 
-    def summary(self, covariates: ArrayLike = (), clusters: Sequence[object] | None = None) -> SummaryPoint:
+    @property
+    def n_studies(self) -> int:
+        """Number of independent units: clusters if there are any, else tables."""
+        return self.n_tables if self.clusters is None else len(set(self.clusters))
+
+    def clustered(self, clusters: Sequence[object] | None) -> "BivariateFit":
+        """Return this fit with all its intervals and regions for tables that are not independent.
+
+        The estimates stay. The covariance of the coefficients becomes the cluster-robust sandwich with the factor
+        G / (G - 1); quantiles are of t with G - 1 degrees of freedom for G clusters.
+
+        Args:
+            clusters: (k,) a label per table; tables that share one are not independent (several models tested on the
+                same patients). ``None``: all are independent.
+
+        Raises:
+            ValueError: on a wrong number of labels, or with fewer than 3 clusters.
+        """
+        if clusters is None:
+            return replace(self, clusters=None)
+        labels = tuple(str(c) for c in clusters)
+        if len(labels) != self.n_tables:
+            raise ValueError(f"clusters must have a label for each of the {self.n_tables} tables, got {len(labels)}")
+        if (count := len(set(labels))) < 3:
+            raise ValueError(f"clusters must be at least 3, got {count}")
+        return replace(self, clusters=labels)
+
+    def reported(self, clusters: Sequence[object] | None = None) -> "BivariateFit":
+        """Return this fit with the intervals to report.
+
+        They are those of ``clustered`` if some tables share a label. If all tables are independent and there are fewer
+        than 20 studies, the quantiles are of t with k - 1 degrees of freedom instead of the normal distribution.
+        """
+        if clusters is not None and len({str(c) for c in clusters}) < len(clusters):
+            return self.clustered(clusters)
+        return replace(self, clusters=None, with_t=self.n_tables < SMALL_SAMPLE)
+
+    @property
+    def coefficient_covariance(self) -> Array:
+        """(2p, 2p) covariance of the coefficients, those of sensitivity first; cluster-robust if there are clusters."""
+        if self.clusters is None:
+            return self.coefficient_cov
+        names, index = np.unique(np.array(self.clusters), return_inverse=True)
+        count = len(names)
+        sums = np.zeros((count, self.scores.shape[1]))
+        np.add.at(sums, index, self.scores)
+        n = self.coefficients.size
+        return np.asarray((self.bread @ (sums.T @ sums) @ self.bread * count / (count - 1))[:n, :n])
+
+    @property
+    def df(self) -> float | None:
+        """Degrees of freedom of the t quantile of every interval; ``None`` for the normal quantile."""
+        return self.n_studies - 1.0 if self.with_t or self.clusters is not None else None
+
+    def summary(self, covariates: ArrayLike = ()) -> SummaryPoint:
         """Return the summary point at given covariates (none for a model without any).
 
         Args:
             covariates: (p - 1,) values of the covariates the model was fitted with.
-            clusters: a label per table; tables that share one are not independent (several models tested on the same
-                patients). The covariance is then the cluster-robust sandwich with the factor G / (G - 1) and a t
-                quantile with G - 1 degrees of freedom for G clusters; the estimates stay.
 
         Raises:
-            ValueError: on the wrong number of covariates or labels, or with fewer than 3 clusters.
+            ValueError: on the wrong number of covariates.
         """
         x = np.concatenate([[1.0], np.asarray(covariates, dtype=np.float64).reshape(-1)])
         p = self.design.shape[1]
         if len(x) != p:
             raise ValueError(f"covariates must have {p - 1} values, got {len(x) - 1}")
-        cov, df = self.coefficient_cov, None
-        if clusters is not None:
-            cov, df = self._clustered(clusters)
         project = np.kron(np.eye(2), x)
-        return SummaryPoint(self.coefficients @ x, project @ cov @ project.T, self.level, df)
-
-    def _clustered(self, clusters: Sequence[object]) -> tuple[Array, float]:
-        if len(clusters) != self.n_studies:
-            raise ValueError(f"clusters must have a label for each of the {self.n_studies} tables, got {len(clusters)}")
-        _, index = np.unique(np.array([str(c) for c in clusters]), return_inverse=True)
-        count = int(index.max()) + 1
-        if count < 3:
-            raise ValueError(f"clusters must be at least 3, got {count}")
-        sums = np.zeros((count, self.scores.shape[1]))
-        np.add.at(sums, index, self.scores)
-        sandwich = self.bread @ (sums.T @ sums) @ self.bread * count / (count - 1)
-        n = self.coefficients.size
-        return sandwich[:n, :n], count - 1.0
+        cov = project @ self.coefficient_covariance @ project.T
+        return SummaryPoint(self.coefficients @ x, cov, self.level, self.df)
 
     @property
     def tau2(self) -> Array:
@@ -283,7 +329,7 @@ class BivariateFit:
     def region(self, kind: Literal["confidence", "prediction"], points: int = 361) -> Array:
         """Return the boundary of the confidence region of the mean, or of the prediction region of a new study.
 
-        An ellipse on the logit scale whose radius is sqrt(2 F(2, k - 2)), as in Harbord and Whiting 2009.
+        An ellipse on the logit scale whose radius is sqrt(2 F(2, k - 2)) for k studies, as in Harbord and Whiting 2009.
 
         Returns:
             (points, 2): false positive rate and sensitivity.

@@ -1,6 +1,7 @@
 """Heterogeneity between studies; each of the quantities published as I2 has the name of its definition here."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import chi2, norm
 
 from osteo_monai.statistics.meta_analysis.estimates import BivariateFit
-from osteo_monai.statistics.meta_analysis.tables import checked_tables, logits_and_variances
+from osteo_monai.statistics.meta_analysis.tables import checked_tables, margin_logits, one_per_study
 from osteo_monai.statistics.proportions import Interval, wilson
 
 Array = NDArray[np.float64]
@@ -58,13 +59,19 @@ def _homogeneity(q: float, df: int, level: float, on_h: bool) -> Homogeneity:
     return Homogeneity(q, df, Interval(i2, max(low, 0.0), min(max(high, 0.0), 1.0)))
 
 
-def higgins(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, Homogeneity]:
+def higgins(
+    tables: ArrayLike, level: float = 0.95, clusters: Sequence[object] | None = None
+) -> tuple[Homogeneity, Homogeneity]:
     """Return Cochran's Q and Higgins' I2 of logit sensitivity and of logit specificity (Higgins and Thompson 2002).
 
-    Inverse-variance weights, 0.5 added to every cell: without the correction a study with an empty cell has
-    weight zero.
+    Inverse-variance weights; 0.5 is added to both counts of a proportion of 0 or 1 only (metafor's rule ``only0``).
+
+    Args:
+        tables: (k, 4) TP, FP, FN, TN.
+        level: confidence level.
+        clusters: a label per table; the tables of a study then count once, as their mean.
     """
-    y, v = logits_and_variances(checked_tables(tables, at_least=2) + 0.5)
+    y, v = margin_logits(one_per_study(checked_tables(tables, at_least=2), clusters))
     w = 1 / v
     q = (w * (y - (w * y).sum(axis=0) / w.sum(axis=0)) ** 2).sum(axis=0)
     first, second = (_homogeneity(float(x), len(y) - 1, level, on_h=True) for x in q)
@@ -85,11 +92,14 @@ class Univariate:
 
 
 def univariate(
-    tables: ArrayLike, estimator: Literal["reml", "dl"] = "reml", level: float = 0.95
+    tables: ArrayLike,
+    estimator: Literal["reml", "dl"] = "reml",
+    level: float = 0.95,
+    clusters: Sequence[object] | None = None,
 ) -> tuple[Univariate, Univariate]:
     """Return sensitivity and specificity, pooled separately; report the bivariate model instead.
 
-    0.5 is added to every cell, as in ``higgins``. ``"reml"``: restricted maximum likelihood by Fisher scoring;
+    Correction and ``clusters`` as in ``higgins``. ``"reml"``: restricted maximum likelihood by Fisher scoring;
     ``"dl"``: DerSimonian and Laird 1986. The interval is Wald's on the logit scale.
 
     Raises:
@@ -97,7 +107,7 @@ def univariate(
     """
     if estimator not in ("reml", "dl"):
         raise ValueError(f"estimator must be 'reml' or 'dl', got '{estimator}'")
-    logits, variances = logits_and_variances(checked_tables(tables, at_least=2) + 0.5)
+    logits, variances = margin_logits(one_per_study(checked_tables(tables, at_least=2), clusters))
     z = float(norm.ppf(0.5 + level / 2))
     margins = []
     for y, v in zip(logits.T, variances.T, strict=True):
@@ -129,17 +139,19 @@ def _reml(y: Array, v: Array, tau2: float) -> float:
     return tau2
 
 
-def midas_pearson(tables: ArrayLike, level: float = 0.95) -> tuple[Homogeneity, Homogeneity]:
+def midas_pearson(
+    tables: ArrayLike, level: float = 0.95, clusters: Sequence[object] | None = None
+) -> tuple[Homogeneity, Homogeneity]:
     """Return the "I2" that Stata's midas prints: Pearson's Q on the proportion scale. For comparison with papers.
 
     Q = sum (x - n p)^2 / (n p (1 - p)) about the proportion p pooled by summing. It is higher than ``higgins``.
     midas takes p from a shared-intercept fit, so that its Q can differ slightly. The interval is that of midas too:
-    test-based and symmetric about I2.
+    test-based and symmetric about I2. With ``clusters`` (as in ``higgins``) it differs from midas, which has none.
 
     Raises:
         ValueError: if all proportions are 0 or all are 1.
     """
-    tp, fp, fn, tn = checked_tables(tables, at_least=2).T
+    tp, fp, fn, tn = one_per_study(checked_tables(tables, at_least=2), clusters).T
     margins = []
     for x, n in ((tp, tp + fn), (tn, tn + fp)):
         p = x.sum() / n.sum()

@@ -1,38 +1,31 @@
-"""Inference from a fitted model: bootstrap, leave-one-out, small-study effects, subgroups and covariates."""
+"""Inference from a fitted model: bootstrap, leave-one-out and small-study effects."""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from scipy.stats import chi2
 from scipy.stats import t as t_distribution
 
 from osteo_monai.statistics.meta_analysis.bivariate import fit_bivariate
 from osteo_monai.statistics.meta_analysis.estimates import BivariateFit, SummaryPoint, auc_of_curve
 from osteo_monai.statistics.meta_analysis.likelihood import cholesky_factor
 from osteo_monai.statistics.meta_analysis.refitting import Refitter
-from osteo_monai.statistics.meta_analysis.tables import checked_tables, corrected
+from osteo_monai.statistics.meta_analysis.tables import checked_tables, corrected, one_per_study
 from osteo_monai.statistics.proportions import Interval
 
 Array = NDArray[np.float64]
-RegressionMethod = Literal["binomial", "ml"]
 
 __all__ = [
     "Bootstrap",
     "Deeks",
-    "LikelihoodRatioTest",
     "Omission",
-    "RegressionMethod",
-    "Subgroups",
     "bootstrap",
-    "compare_subgroups",
     "deeks",
     "leave_one_out",
-    "meta_regression",
 ]
 
 
@@ -84,35 +77,32 @@ def bootstrap(
     fit: BivariateFit,
     replicates: int = 2000,
     seed: int = 1,
-    clusters: Sequence[object] | None = None,
     nodes: int | None = None,
 ) -> Bootstrap:
     """Refit the model to resampled studies.
 
-    Without ``clusters`` each replicate is drawn from the fitted model: true logits from N(mean, Psi), counts from their
-    binomials with the numbers of subjects of the studies. With ``clusters`` whole clusters are drawn with replacement
-    instead, since the fitted model does not include their dependence.
+    If the tables are independent, each replicate is drawn from the fitted model: true logits from N(mean, Psi), counts
+    from their binomials with the numbers of subjects of the studies. If the fit has clusters, whole clusters are drawn
+    with replacement instead, since the fitted model does not include their dependence.
 
     Args:
         fit: a model without covariates.
         replicates: number of resamples, at least 100.
         seed: random seed.
-        clusters: a label per table; tables that share one are drawn together.
-        nodes: quadrature nodes per dimension of the refits (default: 7, and 5 from 200 studies on).
+        nodes: quadrature nodes per dimension of the refits (default: 7, and 5 from 200 tables on).
 
     Raises:
-        ValueError: on too few replicates or clusters, or a wrong number of labels.
+        ValueError: on too few replicates.
     """
     if replicates < 100:
         raise ValueError(f"replicates must be at least 100, got {replicates}")
     rng = np.random.default_rng(seed)
-    k = fit.n_studies
-    refit = Refitter(fit, nodes or (7 if k < 200 else 5))
-    draw = _model_sampler(fit, rng) if clusters is None else _cluster_sampler(fit.tables, clusters, rng)
+    refit = Refitter(fit, nodes or (7 if fit.n_tables < 200 else 5))
+    draw = _model_sampler(fit, rng) if fit.clusters is None else _cluster_sampler(fit.tables, fit.clusters, rng)
     refits = [pair for pair in (refit(draw()) for _ in range(replicates)) if pair is not None]
     means = np.array([mean for mean, _ in refits]).reshape(-1, 2)
     tau2 = np.array([np.diag(psi) for _, psi in refits]).reshape(-1, 2)
-    kind: Literal["parametric", "studies"] = "parametric" if clusters is None else "studies"
+    kind: Literal["parametric", "studies"] = "parametric" if fit.clusters is None else "studies"
     blocks = [auc_of_curve(m, np.sqrt(t)) for m, t in zip(_blocks(means), _blocks(tau2), strict=True)]
     return Bootstrap(kind, means, tau2, np.concatenate(blocks), replicates, fit.level)
 
@@ -136,13 +126,9 @@ def _model_sampler(fit: BivariateFit, rng: np.random.Generator) -> Callable[[], 
     return draw
 
 
-def _cluster_sampler(tables: Array, clusters: Sequence[object], rng: np.random.Generator) -> Callable[[], Array]:
-    if len(clusters) != len(tables):
-        raise ValueError(f"clusters must have a label for each of the {len(tables)} tables, got {len(clusters)}")
-    _, index = np.unique(np.array([str(c) for c in clusters]), return_inverse=True)
+def _cluster_sampler(tables: Array, clusters: Sequence[str], rng: np.random.Generator) -> Callable[[], Array]:
+    _, index = np.unique(np.array(clusters), return_inverse=True)
     members = [np.flatnonzero(index == g) for g in range(index.max() + 1)]
-    if len(members) < 3:
-        raise ValueError(f"clusters must be at least 3, got {len(members)}")
 
     def draw() -> Array:
         rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
@@ -156,41 +142,54 @@ def _cluster_sampler(tables: Array, clusters: Sequence[object], rng: np.random.G
 
 @dataclass(frozen=True)
 class Omission:
-    """The summary without one study (all of its tables); ``summary`` is ``None`` if there is no estimate."""
+    """The summary without one study (all of its tables), and the (2, 2) between-study covariance.
+
+    Both are ``None`` if there is no estimate; ``reason`` says why.
+    """
 
     omitted: str
     summary: SummaryPoint | None
-    tau2: Array | None
+    psi: Array | None
     reason: str = ""
 
 
-def leave_one_out(fit: BivariateFit, labels: Sequence[object] | None = None) -> list[Omission]:
-    """Refit without each study.
+def leave_one_out(
+    fit: BivariateFit, labels: Sequence[object] | None = None, on_step: Callable[[int, int], None] = lambda *_: None
+) -> list[Omission]:
+    """Refit without each study; the clusters of the fit stay those of the refits.
 
     Args:
         fit: a model without covariates.
-        labels: a label per table; tables that share one are omitted together (default: one table at a time).
+        labels: a label per table; tables that share one are omitted together (default: the clusters of the fit, or one
+            table at a time).
+        on_step: called with the number of finished refits and of all.
 
     Raises:
         ValueError: on a model with covariates, or a wrong number of labels.
     """
     if fit.design.shape[1] != 1:
         raise ValueError("fit must be a model without covariates")
-    names = [str(n) for n in (labels if labels is not None else range(1, fit.n_studies + 1))]
-    if len(names) != fit.n_studies:
-        raise ValueError(f"labels must have a label for each of the {fit.n_studies} tables, got {len(names)}")
-    omissions = []
-    for name in dict.fromkeys(names):
-        remaining = fit.tables[[n != name for n in names]]
-        try:
-            correction = fit.correction if fit.method != "binomial" else "all"
-            refit = fit_bivariate(remaining, fit.method, correction, nodes=fit.nodes or 15, level=fit.level)
-        except ValueError as error:
-            omissions.append(Omission(name, None, None, str(error)))
-            continue
-        reason = "" if refit.converged else " ".join(refit.messages)
-        omissions.append(Omission(name, refit.summary(), refit.tau2, reason))
+    names = [str(n) for n in (labels or fit.clusters or range(1, fit.n_tables + 1))]
+    if len(names) != fit.n_tables:
+        raise ValueError(f"labels must have a label for each of the {fit.n_tables} tables, got {len(names)}")
+    omissions: list[Omission] = []
+    units = list(dict.fromkeys(names))
+    for name in units:
+        omissions.append(_without(fit, [n != name for n in names], name))
+        on_step(len(omissions), len(units))
     return omissions
+
+
+def _without(fit: BivariateFit, kept: list[bool], name: str) -> Omission:
+    try:
+        correction = fit.correction if fit.method != "binomial" else "all"
+        refit = fit_bivariate(fit.tables[kept], fit.method, correction, nodes=fit.nodes or 15, level=fit.level)
+        if fit.clusters is not None:
+            refit = refit.clustered([c for c, keep in zip(fit.clusters, kept, strict=True) if keep])
+        refit = replace(refit, with_t=fit.with_t)
+    except ValueError as error:
+        return Omission(name, None, None, str(error))
+    return Omission(name, refit.summary(), refit.psi, "" if refit.converged else " ".join(refit.messages))
 
 
 # --- small-study effects ------------------------------------------------------------------------------------------
@@ -223,15 +222,21 @@ class Deeks:
         return float(2 * t_distribution.sf(abs(self.t), self.df))
 
 
-def deeks(tables: ArrayLike) -> Deeks:
+def deeks(tables: ArrayLike, clusters: Sequence[object] | None = None) -> Deeks:
     """Return Deeks' test (Deeks, Macaskill and Irwig 2005): lnDOR on 1 / sqrt(ESS) with weight ESS.
 
     ESS = 4 n1 n2 / (n1 + n2); tables with an empty cell get 0.5 in each cell first, in the ESS as well (as midas does).
 
+    Args:
+        tables: (k, 4) TP, FP, FN, TN.
+        clusters: a label per table; the tables of a study then count once, as their mean.
+
     Raises:
-        ValueError: on fewer than 3 tables, or equal effective sample sizes.
+        ValueError: on fewer than 3 tables or studies, or equal effective sample sizes.
     """
-    cells = corrected(checked_tables(tables), "single")
+    cells = corrected(one_per_study(checked_tables(tables), clusters), "single")
+    if len(cells) < 3:
+        raise ValueError(f"Deeks' test must have at least 3 studies, got {len(cells)}")
     tp, fp, fn, tn = cells.T
     log_dor = np.log(tp * tn / (fp * fn))
     n1, n2 = tp + fn, fp + tn
@@ -247,95 +252,3 @@ def deeks(tables: ArrayLike) -> Deeks:
     variance = float((ess * residual**2).sum()) / df
     se = np.sqrt(variance * np.diag(inverse))
     return Deeks(float(slope), float(se[1]), float(intercept), float(se[0]), df, log_dor, ess)
-
-
-# --- covariates ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LikelihoodRatioTest:
-    """A likelihood-ratio test of the joint model against the one without the covariate.
-
-    ``midas_i2`` is what midas prints as I2 of a covariate: max(0, (chi2 - df) / chi2), which is the test statistic on
-    another scale.
-    """
-
-    chi2: float
-    df: int
-
-    @property
-    def p(self) -> float:
-        """Probability of a larger chi2."""
-        return float(chi2.sf(self.chi2, self.df))
-
-    @property
-    def midas_i2(self) -> float:
-        """The test statistic as midas prints it."""
-        return max(0.0, (self.chi2 - self.df) / self.chi2) if self.chi2 > 0 else 0.0
-
-
-def meta_regression(
-    tables: ArrayLike, covariates: ArrayLike, method: RegressionMethod = "binomial", level: float = 0.95
-) -> tuple[BivariateFit, LikelihoodRatioTest]:
-    """Fit the model with covariates on both logits, and test them jointly.
-
-    Args:
-        tables: (k, 4).
-        covariates: (k, q); preferably centred numbers, or indicator columns of categories.
-        method: without REML, whose likelihoods with different covariates are not comparable.
-        level: confidence level.
-
-    Returns:
-        The joint model, and the test with 2q degrees of freedom.
-
-    Raises:
-        ValueError: on another method, or tables or covariates that cannot be used.
-    """
-    if method not in ("binomial", "ml"):
-        raise ValueError(f"method must be 'binomial' or 'ml' for a likelihood-ratio test, got '{method}'")
-    x = np.asarray(covariates, dtype=np.float64)
-    x = x[:, None] if x.ndim == 1 else x
-    null = fit_bivariate(tables, method, level=level)
-    joint = fit_bivariate(tables, method, covariates=x, level=level)
-    gain = 2 * (joint.log_likelihood - null.log_likelihood)
-    return joint, LikelihoodRatioTest(max(gain, 0.0), 2 * x.shape[1])
-
-
-@dataclass(frozen=True)
-class Subgroups:
-    """Summary per level of a category from one joint model (common Psi), and its likelihood-ratio test."""
-
-    name: str
-    levels: tuple[str, ...]
-    counts: tuple[int, ...]
-    summaries: tuple[SummaryPoint, ...]
-    test: LikelihoodRatioTest
-    converged: bool
-
-
-def compare_subgroups(
-    tables: ArrayLike,
-    categories: Sequence[str],
-    name: str = "subgroup",
-    method: RegressionMethod = "binomial",
-    level: float = 0.95,
-) -> Subgroups:
-    """Compare the summary sensitivity and specificity of subgroups jointly, with df = 2 (levels - 1).
-
-    Raises:
-        ValueError: on fewer than two levels, or fewer than 2 tables in one.
-    """
-    cells = checked_tables(tables)
-    if len(categories) != len(cells):
-        raise ValueError(f"categories must have a label for each of the {len(cells)} tables, got {len(categories)}")
-    levels = tuple(sorted(set(categories)))
-    counts = tuple(sum(c == value for c in categories) for value in levels)
-    if len(levels) < 2 or min(counts) < 2:
-        raise ValueError(
-            f"'{name}' must have at least two levels with 2 tables each, got "
-            + ", ".join(f"{value}: {n}" for value, n in zip(levels, counts, strict=True))
-        )
-    indicators = np.array([[float(c == value) for value in levels[1:]] for c in categories])
-    joint, test = meta_regression(cells, indicators, method, level)
-    rows = np.vstack([np.zeros(len(levels) - 1), np.eye(len(levels) - 1)])
-    return Subgroups(name, levels, counts, tuple(joint.summary(row) for row in rows), test, joint.converged)

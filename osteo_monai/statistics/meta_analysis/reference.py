@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import logit
 from scipy.stats import norm
 
+from osteo_monai.statistics.meta_analysis.covariates import LikelihoodRatioTest
 from osteo_monai.statistics.meta_analysis.estimates import SummaryPoint
 from osteo_monai.statistics.meta_analysis.heterogeneity import midas_auc_interval
-from osteo_monai.statistics.meta_analysis.inference import LikelihoodRatioTest
 from osteo_monai.statistics.proportions import Interval
 
 __all__ = [
@@ -109,7 +109,13 @@ WANG_2025_CONTRADICTIONS: tuple[tuple[str, str, str], ...] = (
         "0.93-0.97, 0.92-0.96, 0.96-0.99",
         "All three equal a Wilson interval of 500 curve points, not of any study: no sampling interval (inferred).",
     ),
-    ("Table 1", "20 studies pooled", "Only 19 rows carry the footnote of pooled studies; the text cites 10."),
+    (
+        "Table 1",
+        "20 studies pooled",
+        "Only 19 rows carry the footnote of pooled studies, and the text cites 10. Reference 35 lacks the footnote, "
+        "but the Results count it among the pooled studies.",
+    ),
+    ("Results", "test sets from 45 to 2867 (reference 23)", "Table 1 gives 975 and 4401 for this study."),
     ("Results", "20 studies used single-center data", "The list has 19, with one multicentre study among them."),
     ("Results", "19 studies used axial images", "The list has 20."),
     ("Results", "segmentation automated in 18, manual in 5 studies", "These are 23 of 24."),

@@ -25,6 +25,11 @@ COUNT_COLUMNS = ("TP", "FP", "FN", "TN")
 NOTE_COLUMNS = ("year", "doi", "source", "note", "derivation")
 """Columns that document a row and are not covariates."""
 
+REBUILT = "rebuilt"
+"""First word of ``derivation`` where the counts are not printed but follow from printed proportions."""
+
+_TOTALS = ("total", "totals", "sum", "pooled", "overall", "summary", "all studies")
+
 QUADAS_DOMAINS = ("patient_selection", "index_test", "reference_standard", "flow_and_timing")
 QUADAS_CONCERNS = ("patient_selection", "index_test", "reference_standard")
 JUDGEMENTS = ("low", "unclear", "high", "not stated")
@@ -34,6 +39,7 @@ __all__ = [
     "JUDGEMENTS",
     "QUADAS_CONCERNS",
     "QUADAS_DOMAINS",
+    "REBUILT",
     "OwnTest",
     "PrismaFlow",
     "QuadasTable",
@@ -56,6 +62,7 @@ class StudyTable:
         targets: (k,) what the test is positive for.
         tables: (k, 4) TP, FP, FN, TN.
         covariates: name to (k,) values, empty if the row has none.
+        rebuilt: (k,) whether the counts were rebuilt from printed proportions.
     """
 
     studies: tuple[str, ...]
@@ -63,6 +70,7 @@ class StudyTable:
     targets: tuple[str, ...]
     tables: Array
     covariates: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rebuilt: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -85,7 +93,10 @@ class StudyTable:
             return tuple(values[i] for i in rows)
 
         covariates = {name: pick(values) for name, values in self.covariates.items()}
-        return StudyTable(pick(self.studies), pick(self.models), pick(self.targets), self.tables[rows], covariates)
+        rebuilt = tuple(self.rebuilt[i] for i in rows) if self.rebuilt else ()
+        return StudyTable(
+            pick(self.studies), pick(self.models), pick(self.targets), self.tables[rows], covariates, rebuilt
+        )
 
 
 def _count(text: str) -> int | str:
@@ -143,7 +154,22 @@ def read_studies(path: Path) -> StudyTable:
     reserved = {"study", "model", "target", *COUNT_COLUMNS, *NOTE_COLUMNS, ""}
     covariates = {name: tuple(row[name] for _, row in rows) for name in header if name not in reserved}
     studies, models, targets = zip(*keys, strict=True)
-    return StudyTable(studies, models, targets, np.array(tables, dtype=np.float64), covariates)
+    rebuilt = tuple(row.get("derivation", "").startswith(REBUILT) for _, row in rows)
+    found = StudyTable(studies, models, targets, np.array(tables, dtype=np.float64), covariates, rebuilt)
+    refuse(path, _total_rows(found, [line for line, _ in rows]))
+    return found
+
+
+def _total_rows(found: StudyTable, lines: Sequence[int]) -> list[str]:
+    """Return a problem for each row that is the sum of the others of its target, or is called so."""
+    problems = []
+    for i, (study, target, line) in enumerate(zip(found.studies, found.targets, lines, strict=True)):
+        others = [j for j, name in enumerate(found.targets) if name == target and j != i]
+        is_sum = len(others) > 1 and bool((found.tables[others].sum(axis=0) == found.tables[i]).all())
+        if is_sum or study.casefold() in _TOTALS:
+            reason = "is the sum of the other rows" if is_sum else "is named as a total"
+            problems.append(f"line {line}: '{study[:40]}' {reason}; every row must be a study")
+    return problems
 
 
 def parse_counts(text: str) -> Array:

@@ -1,11 +1,20 @@
-"""Checks and continuity correction of 2 x 2 tables, and their logits."""
+"""Checks and continuity correction of 2 x 2 tables, their logits, and one table per study."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "Correction", "checked_tables", "corrected", "logits_and_variances"]
+__all__ = [
+    "Array",
+    "Correction",
+    "checked_tables",
+    "corrected",
+    "logits_and_variances",
+    "margin_logits",
+    "one_per_study",
+]
 
 Array = NDArray[np.float64]
 
@@ -54,3 +63,33 @@ def logits_and_variances(cells: Array) -> tuple[Array, Array]:
         return np.stack([np.log(tp / fn), np.log(tn / fp)], axis=1), np.stack(
             [1 / tp + 1 / fn, 1 / tn + 1 / fp], axis=1
         )
+
+
+def margin_logits(cells: Array) -> tuple[Array, Array]:
+    """Return logits of sensitivity and specificity (k, 2) and their variances.
+
+    0.5 is added to both counts of a proportion of 0 or 1, and to no other (metafor's rule ``only0``).
+    """
+    tp, fp, fn, tn = cells.T
+    hits = np.stack([tp, tn], axis=1)
+    misses = np.stack([fn, fp], axis=1)
+    half = 0.5 * ((hits == 0) | (misses == 0))
+    hits, misses = hits + half, misses + half
+    return np.log(hits / misses), 1 / hits + 1 / misses
+
+
+def one_per_study(tables: Array, clusters: Sequence[object] | None) -> Array:
+    """Return (g, 4): the mean of the tables of each study, in the order of their first tables.
+
+    Studies with several models on the same subjects keep the size of their test set, and count once. The cells need not
+    be whole numbers. Without ``clusters`` the tables are returned.
+
+    Raises:
+        ValueError: on a wrong number of labels.
+    """
+    if clusters is None:
+        return tables
+    labels = [str(c) for c in clusters]
+    if len(labels) != len(tables):
+        raise ValueError(f"clusters must have a label for each of the {len(tables)} tables, got {len(labels)}")
+    return np.array([tables[[label == name for label in labels]].mean(axis=0) for name in dict.fromkeys(labels)])

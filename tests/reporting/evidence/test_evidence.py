@@ -18,6 +18,7 @@ from osteo_monai.reporting.evidence import (
     evidence_facts,
     write_evidence,
 )
+from osteo_monai.reporting.evidence.tables import summary_quantities
 from osteo_monai.statistics.meta_analysis.reference import (
     WANG_2025,
     auc_interval_checks,
@@ -308,7 +309,8 @@ def test_auc_intervals_of_the_review_are_those_of_500_curve_points() -> None:
 
 
 def test_own_model_against_the_pooled_values() -> None:
-    found = compare_own("osteoporosis", "Pan", np.array([48.0, 19.0, 3.0, 348.0]))
+    pooled = WANG_2025["osteoporosis"]
+    found = compare_own("osteoporosis", "Pan", np.array([48.0, 19.0, 3.0, 348.0]), reference=pooled)
     assert found.sensitivity.value == pytest.approx(48 / 51)
     assert found.differences is not None
     assert found.differences[0].value == pytest.approx(48 / 51 - 0.88)
@@ -326,8 +328,14 @@ def test_own_model_without_an_error_still_has_finite_ratios() -> None:
     assert math.isfinite(found.accuracy_ratios.positive_lr.value)
 
 
-def test_unknown_target_has_no_reference() -> None:
-    assert compare_own("fracture", "x", np.array([5.0, 1.0, 2.0, 9.0])).differences is None
+def test_review_is_compared_with_only_where_requested() -> None:
+    assert compare_own("osteoporosis", "x", np.array([5.0, 1.0, 2.0, 9.0])).differences is None
+    assert EvidenceOptions(own_counts="5,1,2,9").pooled_reference("osteoporosis") is None
+    requested = EvidenceOptions(own_counts="5,1,2,9", reference="wang2025")
+    assert requested.pooled_reference("osteoporosis") is WANG_2025["osteoporosis"]
+    assert requested.pooled_reference("fracture") is None
+    with pytest.raises(ValueError, match="reference must be one of wang2025, got 'smith'"):
+        EvidenceOptions(own_counts="5,1,2,9", reference="smith")
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------
@@ -336,14 +344,14 @@ def test_unknown_target_has_no_reference() -> None:
 def test_two_tables_are_never_pooled() -> None:
     found = build_evidence(EvidenceOptions(studies=SHIPPED / "pan2024.csv")).targets["osteoporosis"]
     assert found.fit is None
-    assert "needs at least 3 tables, got 2" in found.notes[0]
+    assert "needs tables of at least 3 studies, got 2 tables of 1 study" in found.notes[0]
 
 
 def test_three_tables_of_one_study_are_not_pooled_either(tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + "A,1,5,1,2,9\nA,2,6,1,1,9\nA,3,4,1,3,9\n")
     found = build_evidence(EvidenceOptions(studies=path)).targets["osteoporosis"]
     assert found.fit is None
-    assert "all tables come from one study" in found.notes[0]
+    assert "got 3 tables of 1 study" in found.notes[0]
 
 
 def test_options_name_every_problem() -> None:
@@ -369,6 +377,8 @@ def test_report_holds_everything_and_refers_to_nothing_outside(tmp_path: Path) -
         own_name="<b>ours</b>",
         method="reml",
         replicates=100,
+        reference="wang2025",
+        covariates=("reference_standard", "mean_age"),
         quadas=SHIPPED / "wang2025_quadas2.csv",
         prisma=SHIPPED / "wang2025_prisma.json",
     )
@@ -402,6 +412,7 @@ def test_report_holds_everything_and_refers_to_nothing_outside(tmp_path: Path) -
     assert held["targets"]["osteoporosis"]["summary"]["sensitivity"]["value"] == pytest.approx(
         fit.summary().sensitivity.value
     )
+    assert held["targets"]["osteoporosis"]["intervals"] == "clustered by study, t with 6 df"
     with (tmp_path / "out" / "summary.csv").open() as file:
         rows = {row["quantity"]: row for row in csv.DictReader(file)}
     assert float(rows["sensitivity"]["estimate"]) == pytest.approx(fit.summary().sensitivity.value, abs=1e-7)
@@ -410,3 +421,75 @@ def test_report_holds_everything_and_refers_to_nothing_outside(tmp_path: Path) -
     assert latex.count(r"\\") == 3
     assert (tmp_path / "out" / "own_model.md").read_text().startswith("<b>ours</b> and the pooled values")
     assert evidence_facts(found)["osteoporosis_converged"] == 1.0
+
+
+# --- content of a report ------------------------------------------------------------------------------------------
+
+
+def test_report_of_another_field_has_no_content_of_one_review(tmp_path: Path) -> None:
+    rows = ["A,,smoking,47,10,9,138", "B,,smoking,126,27,51,154", "C,,smoking,19,2,10,92", "D,,smoking,36,8,3,76"]
+    path = written(tmp_path, "study,model,target,TP,FP,FN,TN\n" + "\n".join(rows) + "\n", "smoking.csv")
+    write_evidence(EvidenceOptions(studies=path, replicates=0, own_counts="9,1,2,20", target="smoking"), tmp_path / "o")
+    for name in ("report.html", "own_model.md", "evidence.json", "summary.md"):
+        text = (tmp_path / "o" / name).read_text(encoding="utf-8")
+        for foreign in ("Wang", "osteoporosis", "bone status", "The review", "10.2196"):
+            assert foreign not in re.sub(r"data:image[^\"]*", "", text), (name, foreign)
+    assert "<h1>Evidence: diagnostic accuracy, smoking</h1>" in (tmp_path / "o" / "report.html").read_text()
+
+
+def test_methods_tell_only_what_was_done(tmp_path: Path) -> None:
+    write_evidence(EvidenceOptions(studies=SHIPPED / "pan2024.csv"), tmp_path / "o")
+    html = (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
+    for absent in ("replicates", "Bivariate random-effects", "Deeks"):
+        assert absent not in html
+    assert "Wilson" in html
+
+
+def test_doubled_tables_change_no_reported_interval(tmp_path: Path) -> None:
+    """Every row of the summary, the tests, the tracked numbers and the comparison with the own model."""
+    once = many_studies(tmp_path)
+    head, *rows = once.read_text().splitlines()
+    copies = [row.replace(",1,", ",1 again,", 1).replace(",2,44", ",2 again,44") for row in rows]
+    twice = written(tmp_path, "\n".join([head, *rows, *copies]) + "\n", "twice.csv")
+    settings: dict[str, Any] = {"method": "ml", "replicates": 200, "covariates": ("reference_standard",)}
+    found, due = (
+        build_evidence(EvidenceOptions(studies=path, own_counts="40,9,8,100", **settings)) for path in (twice, once)
+    )
+    facts, due_facts = evidence_facts(found), evidence_facts(due)
+    for name in ("osteoporosis_tables", "osteoporosis_log_likelihood"):  # both count tables
+        del facts[name], due_facts[name]
+    assert facts == pytest.approx(due_facts, abs=2e-4)
+    assert {"osteoporosis_auc_low", "osteoporosis_sensitivity_high", "osteoporosis_studies"} <= set(facts)
+    new, old = found.targets["osteoporosis"], due.targets["osteoporosis"]
+    assert new.fit is not None
+    assert old.fit is not None
+    new_rows, old_rows = summary_quantities(new, new.fit, 0.2), summary_quantities(old, old.fit, 0.2)
+    for (name, i, kind), (_, due_i, due_kind) in zip(new_rows, old_rows, strict=True):
+        assert kind == due_kind
+        assert (i.value, i.low, i.high) == pytest.approx(
+            (due_i.value, due_i.low, due_i.high), rel=2e-3, abs=2e-4, nan_ok=True
+        ), name
+    assert new.homogeneity == old.homogeneity
+    assert new.deeks is not None
+    assert old.deeks is not None
+    assert new.deeks.p == old.deeks.p
+    assert new.subgroups[0].test.p == pytest.approx(old.subgroups[0].test.p, rel=1e-3)
+    assert [one.p for one in new.influence] == pytest.approx([one.p for one in old.influence], rel=1e-3)
+    assert [one.cook for one in new.influence] == pytest.approx([one.cook for one in old.influence], rel=1e-3)
+    assert found.own["osteoporosis"].farther_out == pytest.approx(due.own["osteoporosis"].farther_out, rel=1e-4)
+
+
+def test_covariates_are_tested_only_where_named(tmp_path: Path) -> None:
+    found = build_evidence(EvidenceOptions(studies=many_studies(tmp_path), replicates=0)).targets["osteoporosis"]
+    assert not found.subgroups
+    assert not found.regressions
+    assert "Columns not tested as covariates: reference_standard, mean_age." in found.notes
+
+
+def test_subgroup_without_errors_is_a_note(tmp_path: Path) -> None:
+    rows = ["A,47,10,0,138,x", "B,26,27,0,154,x", "C,19,2,5,92,y", "D,36,8,3,76,y", "E,30,5,4,80,y"]
+    path = written(tmp_path, "study,TP,FP,FN,TN,group\n" + "\n".join(rows) + "\n")
+    options = EvidenceOptions(studies=path, replicates=0, covariates=("group",))
+    found = build_evidence(options).targets["osteoporosis"]
+    assert not found.subgroups
+    assert any("all tables of 'x' have sensitivity 1 (73 of 73)" in note for note in found.notes)

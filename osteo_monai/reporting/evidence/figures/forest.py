@@ -60,8 +60,10 @@ def forest_figure(
     for axis in (label_axis, *sides):
         axis.set_ylim(rows - 0.4, -1.4)
     _draw_studies(label_axis, labels, cells)
-    for axis, margin in zip(sides, _margins(cells, fit, references), strict=True):
-        _draw_margin(axis, margin)
+    margins = _margins(cells, fit, references)
+    start = min(_start(margin) for margin in margins)
+    for axis, margin in zip(sides, margins, strict=True):
+        _draw_margin(axis, margin, start)
     _draw_names(label_axis, len(cells), fit is not None, [name for name, *_ in references])
     if rows > len(cells):
         for axis in (label_axis, *sides):
@@ -80,7 +82,7 @@ def _margins(
             _Margin(
                 title,
                 [wilson(x, n) for x, n in zip(events, totals, strict=True)],
-                14 + 40 * np.sqrt(totals / totals.max()),
+                np.maximum(80 * totals / totals.max(), 7.0),
                 summary,
                 None if fit is None else fit.prediction_intervals[i],
                 [(sensitivity, specificity)[i] for _, sensitivity, specificity in references],
@@ -110,27 +112,31 @@ def _draw_names(axis: Axes, y: int, with_summary: bool, references: Sequence[str
         axis.text(0, y + i, shortened(name, 60), va="center", fontsize=_SIZE, color=PURPLE)
 
 
-def _draw_margin(axis: Axes, margin: _Margin) -> None:
+def _start(margin: _Margin) -> float:
+    """Return the lower end of an axis that shows every interval."""
+    shown = [*margin.studies, *margin.references, *([margin.prediction] if margin.prediction is not None else [])]
+    return max(0.0, math.floor(10 * min(interval.low for interval in shown) - 0.2) / 10)
+
+
+def _draw_margin(axis: Axes, margin: _Margin, start: float) -> None:
     for i, interval in enumerate(margin.studies):
         axis.plot([interval.low, interval.high], [i, i], color=SOFT, lw=1)
         size = margin.marker_sizes[i]
         axis.scatter(interval.value, i, s=size, marker="s", color=BLUE, zorder=3, lw=0, clip_on=False)
     texts = [interval_text(interval) for interval in margin.studies]
-    lows = [interval.low for interval in [*margin.studies, *margin.references]]
     if margin.summary is not None and margin.prediction is not None:
         y, low, high = len(texts), margin.prediction.low, margin.prediction.high
         _diamond(axis, margin.summary, y, ORANGE, filled=True)
         axis.plot([low, high], [y + 1, y + 1], color=ORANGE, lw=2.2)
         axis.axvline(margin.summary.value, color=ORANGE, lw=0.8, ls=(0, (4, 3)), zorder=0)
         texts += [interval_text(margin.summary), f"       ({low:.2f}\N{EN DASH}{high:.2f})"]
-        lows.append(low)
     for interval in margin.references:
         _diamond(axis, interval, len(texts), PURPLE, filled=False)
         texts.append(interval_text(interval))
     beside: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": _SIZE}
     for i, text in enumerate(texts):
         axis.text(1.07, i, text, **beside)
-    axis.set_xlim(max(0.0, math.floor(10 * min(lows) - 0.2) / 10), 1.0)
+    axis.set_xlim(start, 1.0)
     axis.set_title(margin.title, fontsize=9, fontweight="bold", loc="left", pad=2)
     axis.text(1.07, -0.9, "estimate (95 % CI)", color=SOFT, **beside)
     axis.spines["left"].set_visible(False)
