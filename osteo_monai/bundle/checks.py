@@ -65,7 +65,7 @@ def check_images(images: Sequence[Any], dataset_dir: str | os.PathLike[str], pat
     Args:
         images: images to read, from ``image`` or from ``dataset_dir``.
         dataset_dir: folder that is searched when ``image`` is empty.
-        pattern: files that are searched there, in words.
+        pattern: files that are searched there, such as ``NIfTI files``.
 
     Raises:
         ConfigError: when there is no image.

@@ -21,7 +21,7 @@ IN_FOLD, OTHER_FOLDS = "fold", "other_folds"
 """Names of the subjects of one fold and of all other folds, used like names of splits."""
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
-"""Names of files that claim to be radiographs, whatever they contain."""
+"""Names of files that claim to be radiographs, with any content."""
 
 
 def radiograph_files(folder: str | os.PathLike[str]) -> list[str]:

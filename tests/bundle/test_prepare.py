@@ -94,7 +94,7 @@ def test_other_processes_may_initialize_from_any_folder(
 
 
 def test_a_complete_config_after_an_overlay_is_refused(bundle: Path) -> None:
-    """It would replace the settings of the overlay without a word."""
+    """It would replace the settings of the overlay silently."""
     (bundle / "configs" / "few.json").write_text('{"epochs": 1}')
     (bundle / "configs" / "train.json").write_bytes((bundle / "configs" / "common.json").read_bytes())
     with pytest.raises(ConfigError, match=r"train\.json must precede overlays in config_file, got it after few\.json"):

@@ -76,8 +76,8 @@ def test_a_config_alone_makes_a_workflow(name: str, config: str) -> None:
 def test_train_then_evaluate_is_evaluate(name: str) -> None:
     """The tests of MONAI's model zoo merge both files."""
     both = ConfigWorkflow(config_file=[_file(name, "train"), _file(name, "evaluate")], logging_file=False)
-    alone = ConfigWorkflow(config_file=_file(name, "evaluate"), logging_file=False)
-    assert both.parser.get() == alone.parser.get()
+    only = ConfigWorkflow(config_file=_file(name, "evaluate"), logging_file=False)
+    assert both.parser.get() == only.parser.get()
 
 
 @pytest.mark.parametrize("name", NAMES)
