@@ -34,7 +34,7 @@ def read_config(arguments: argparse.Namespace) -> ConfigParser:
     """Read the configs of the bundle with the changes of the arguments."""
     config = ConfigParser()
     configs = BUNDLES / arguments.bundle / "configs"
-    config.read_config([configs / f"{name}.json" for name in ("common", "train", *arguments.overlay)])
+    config.read_config([configs / f"{name}.json" for name in ("train", *arguments.overlay)])
     config.read_meta(configs / "metadata.json")
     if arguments.batch_size:
         config["batch_size"] = arguments.batch_size
@@ -131,7 +131,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="osteoporosis_classification_ct")
-    parser.add_argument("--overlay", nargs="*", default=[], help="configs on top of common.json and train.json")
+    parser.add_argument("--overlay", nargs="*", default=[], help="configs on top of train.json")
     parser.add_argument("--people", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10, help="measured steps, after two that are not")
     parser.add_argument("--batch-size", type=int)

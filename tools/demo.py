@@ -76,10 +76,17 @@ def main(folder: Path) -> None:
     step("1/3 Make a virtual chest CT (DICOM)", [*python, "osteo_monai", "virtual", "ct", "-o", str(scan)], log)
     step("2/3 Screen it", [*python, "osteo_monai", "screen", str(scan / "dicom"), "-o", str(result)], log)
     print(f"    {verdict(result / 'result.json')}")
-    configs = "['configs/common.json','configs/train.json']"
     settings = [word for name, value in TRAINING.items() for word in (f"--{name}", str(value))]
     output = ["--output_dir", f"$'{training}'", "--tracking_uri", f"sqlite:///{database}"]
-    train = [*python, "monai.bundle", "run", "--meta_file", "configs/metadata.json", "--config_file", configs]
+    train = [
+        *python,
+        "monai.bundle",
+        "run",
+        "--meta_file",
+        "configs/metadata.json",
+        "--config_file",
+        "configs/train.json",
+    ]
     step("3/3 Train the segmentation network further", [*train, *output, *settings], log, BUNDLE)
     print(f"    {dice_curve(database)}")
     print(f"\nReport:      {result / 'report.html'} (result.json and labels.nii.gz beside it)")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle
 
 if TYPE_CHECKING:
-    from osteo_monai.bundle.export import export_weights, merge_configs, write_merged_configs
-    from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, require_file, run_bundle
+    from osteo_monai.bundle.checks import check_images, check_run, check_weights, require_file, require_setting
+    from osteo_monai.bundle.export import export_onnx, export_weights, merge_configs, write_merged_configs
+    from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, run_bundle
     from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
 
 __all__ = [
@@ -18,12 +19,17 @@ __all__ = [
     "Bundle",
     "CheckedWorkflow",
     "InferenceBundle",
+    "check_images",
+    "check_run",
+    "check_weights",
+    "export_onnx",
     "export_weights",
     "find_bundle",
     "load_bundle",
     "merge_configs",
     "prepare_run",
     "require_file",
+    "require_setting",
     "run_bundle",
     "write_merged_configs",
 ]
@@ -32,11 +38,16 @@ _MODULES = {
     "Bundle": "runner",
     "CheckedWorkflow": "prepare",
     "InferenceBundle": "runner",
+    "check_images": "checks",
+    "check_run": "checks",
+    "check_weights": "checks",
+    "export_onnx": "export",
     "export_weights": "export",
     "load_bundle": "runner",
     "merge_configs": "export",
     "prepare_run": "prepare",
-    "require_file": "prepare",
+    "require_file": "checks",
+    "require_setting": "checks",
     "run_bundle": "prepare",
     "write_merged_configs": "export",
 }

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,10 +13,13 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
+from monai.networks.utils import convert_to_onnx
 
+from osteo_monai.bundle.checks import check_weights
+from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import file_sha256, write_text, writing
 
-__all__ = ["export_weights", "merge_configs", "write_merged_configs"]
+__all__ = ["export_onnx", "export_weights", "merge_configs", "write_merged_configs"]
 
 _SHARED = "_shared"
 """Folder beside the bundles. Its configs are written into all of them, those of a subfolder into one group."""
@@ -23,16 +29,23 @@ _GROUPS = {
     "osteoporosis_classification_lumbar_xray": "radiograph_classification",
 }
 
+_COMPLETE = {
+    "train.json": ("common.json", "train_overlay.json"),
+    "evaluate.json": ("common.json", "train_overlay.json", "evaluate_overlay.json"),
+    "inference.json": ("common.json", "inference_overlay.json"),
+}
+"""Configs that run by themselves, and their sources in order."""
+
 Config = dict[str, Any]
 
 
 def merge_configs(folder: str | os.PathLike[str]) -> dict[str, Config]:
     """Return the configs of a bundle that are merged from other configs, by file name.
 
-    - A config of ``_shared``, then that of the bundle's group, then the bundle's own ``<name>_overlay.json``: a
-      top-level id of the later file replaces that of the earlier one. Skipped if the folder ``_shared`` is missing.
-    - ``inference.json``: ``common.json``, then ``inference_overlay.json``, by MONAI's rules. MONAI Label and MONAI
-      Deploy read this file only.
+    - A config of ``_shared``, then that of the bundle's group, then the bundle's own ``<name>_own.json``: a top-level
+      id of the later file replaces that of the earlier one. Skipped if the folder ``_shared`` is missing.
+    - ``train.json``, ``evaluate.json`` and ``inference.json``: the sources in ``_COMPLETE``, by MONAI's rules.
+      ``monai.bundle.load``, MONAI Label and MONAI Deploy read one of these files only.
 
     Args:
         folder: folder of the bundle.
@@ -46,14 +59,15 @@ def merge_configs(folder: str | os.PathLike[str]) -> dict[str, Config]:
         for file in sorted(source.glob("*.json")):
             layers.setdefault(file.name, []).append(file)
     for name, files in layers.items():
-        overlay = configs / f"{name.removesuffix('.json')}_overlay.json"
-        files += [overlay] if overlay.is_file() else []
+        own = configs / f"{name.removesuffix('.json')}_own.json"
+        files += [own] if own.is_file() else []
     merged = {name: _united(files) for name, files in layers.items()}
-    inference = ConfigParser(config={})
-    for name in ("common.json", "inference_overlay.json"):
-        for key, value in (merged.get(name) or _read(configs / name)).items():
-            merge_kv(inference, key, json.loads(json.dumps(value)))
-    return merged | {"inference.json": {key: value for key, value in inference.get().items() if key != "_meta_"}}
+    for name, parts in _COMPLETE.items():
+        if parts[-1] in merged or (configs / parts[-1]).is_file():
+            merged[name] = _complete(
+                {part: merged[part] if part in merged else _read(configs / part) for part in parts}
+            )
+    return merged
 
 
 def write_merged_configs(folder: str | os.PathLike[str]) -> list[Path]:
@@ -86,12 +100,94 @@ def export_weights(checkpoint: str | os.PathLike[str], target: str | os.PathLike
     return file_sha256(target)
 
 
+def export_onnx(
+    folder: str | os.PathLike[str], target: str | os.PathLike[str], overlays: Sequence[str] = ()
+) -> list[str]:
+    """Write a bundle's network with its weights as an ONNX file whose sizes vary as the metadata allow.
+
+    The first axis (batch) always varies, and so does each axis of the image whose size is a formula such as ``32*n`` in
+    ``network_data_format``. Input ``image``, output ``pred``.
+
+    Args:
+        folder: folder of the bundle.
+        target: file to write.
+        overlays: configs of the bundle merged over its ``inference.json``, such as ``lateral``.
+
+    Returns:
+        Names of the axes that vary, in order.
+
+    Raises:
+        ConfigError: when the weights are missing or of another network.
+    """
+    configs = Path(folder) / "configs"
+    parser = ConfigParser(
+        ConfigParser.load_config_files([configs / f"{name}.json" for name in ("inference", *overlays)])
+    )
+    parser["bundle_root"] = str(folder)
+    formats = _read(configs / "metadata.json")["network_data_format"]
+    network: torch.nn.Module = parser.get_parsed_content("network_def")
+    file = parser.get_parsed_content("checkpoint")
+    check_weights(file, network)
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    network.load_state_dict(state.get("model", state))
+    sizes = formats["inputs"]["image"]["spatial_shape"]
+    names = [f"size_{axis}" if isinstance(size, str) else "" for axis, size in enumerate(sizes)]
+    axes = {0: "batch", **{axis + 2: name for axis, name in enumerate(names) if name}}
+    shape = [_example_size(size) if isinstance(size, str) else size for size in sizes]
+    image = torch.rand(2, formats["inputs"]["image"]["num_channels"], *shape)
+    with writing(target) as temporary, _without_fused_attention():
+        convert_to_onnx(
+            network,
+            [image],
+            input_names=["image"],
+            output_names=["pred"],
+            dynamic_axes={"image": axes, "pred": {0: "batch"}},
+            filename=str(temporary),
+            dynamo=False,  # the other exporter keeps the batch of the example
+        )
+    return list(axes.values())
+
+
+def _example_size(formula: str) -> int:
+    """Return a size that ``n`` or ``32*n`` allows; not the least, since a size of 1 would become a constant.
+
+    Raises:
+        ConfigError: for another formula.
+    """
+    found = re.fullmatch(r"(?:(\d+)\*)?n", formula)
+    if found is None:
+        raise ConfigError(f"spatial_shape must have sizes such as 32*n or n, got {formula!r}")
+    return 2 * int(found[1] or 4)
+
+
+@contextmanager
+def _without_fused_attention() -> Iterator[None]:
+    """Switch off PyTorch's fused Transformer layers, which ONNX does not have; results agree up to rounding."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
 def _united(files: list[Path]) -> Config:
     """Return the first config with the top-level ids of the others, except their descriptions of the file."""
     first, *others = map(_read, files)
     for other in others:
         first |= {key: value for key, value in other.items() if key != "_desc_"}
     return first
+
+
+def _complete(parts: dict[str, Config]) -> Config:
+    """Return the configs merged in order by MONAI's rules, with a description that names the files."""
+    parser = ConfigParser(config={})
+    for part in parts.values():
+        for key, value in json.loads(json.dumps(part)).items():
+            merge_kv(parser, key, value)
+    files = " and ".join(", ".join(parts).rsplit(", ", 1))
+    head = {"_desc_": f"Written by `osteo-monai bundle merge` from {files}: edit these."}
+    return head | {key: value for key, value in parser.get().items() if key not in ("_meta_", "_desc_")}
 
 
 def _read(file: Path) -> Config:

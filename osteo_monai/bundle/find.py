@@ -46,5 +46,7 @@ def _roots() -> list[Path]:
         roots.insert(0, Path(folder))
     package = find_spec(_PACKAGE)
     if package is not None and package.submodule_search_locations is not None:
-        roots += map(Path, package.submodule_search_locations)
+        # python -m searches the current folder too, and a package without __init__.py has all folders of its name
+        places = map(Path, package.submodule_search_locations)
+        roots += [place for place in places if place.resolve().parent != Path.cwd()]
     return roots

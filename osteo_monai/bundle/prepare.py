@@ -16,11 +16,12 @@ from fire.parser import DefaultParseValue
 from monai import bundle as monai_bundle
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from osteo_monai.bundle.checks import check_bundle_root
 from osteo_monai.bundle.find import find_bundle
 from osteo_monai.errors import ConfigError, OsteoError
 from osteo_monai.utils.files import write_text
 
-__all__ = ["CheckedWorkflow", "prepare_run", "require_file", "run_bundle"]
+__all__ = ["CheckedWorkflow", "prepare_run", "run_bundle"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +30,15 @@ _MONAI_SETTINGS = frozenset(
 )
 """Top-level ids that MONAI itself may add to a config."""
 
+_COMPLETE_CONFIGS = ("common.json", "train.json", "evaluate.json", "inference.json")
+"""Configs that hold every id of a run; others are overlays on them."""
+
 
 class CheckedWorkflow(ConfigWorkflow):
     """MONAI's ``ConfigWorkflow`` with checks.
 
-    It refuses settings that no config of the bundle has (MONAI ignores them), writes the merged config to
+    It refuses settings that no config of the bundle has (MONAI ignores them) and complete configs after an overlay
+    (they would replace it), writes the merged config to
     ``<output_dir>/config.json``, and raises the errors of this package themselves, not inside MONAI's ``RuntimeError``.
 
     Args:
@@ -41,12 +46,13 @@ class CheckedWorkflow(ConfigWorkflow):
         **kwargs: see ``ConfigWorkflow``; other names are settings that override the config.
 
     Raises:
-        ConfigError: for an unknown setting.
+        ConfigError: for an unknown setting, or a complete config after an overlay.
     """
 
     def __init__(self, config_file: str | Sequence[str], **kwargs: Any) -> None:
         super().__init__(config_file=config_file, **kwargs)
-        _refuse_unknown_settings(self.parser.get(), self.config_root_path)
+        _refuse_late_config([config_file] if isinstance(config_file, str) else config_file)
+        _refuse_unknown_settings(self.parser.get(), [self.config_root_path])
 
     def initialize(self) -> Any:
         with _unwrapped_errors():
@@ -66,13 +72,13 @@ def run_bundle(
 
     Args:
         bundle: name or folder of the bundle, see ``find_bundle``.
-        configs: names of its configs, merged in order: ``["common", "train"]`` trains, ``["common", "train",
-            "evaluate"]`` evaluates, ``["inference"]`` infers; overlays such as ``pan2024`` follow.
+        configs: names of its configs, merged in order: ``["train"]`` trains, ``["evaluate"]`` evaluates,
+            ``["inference"]`` infers; overlays such as ``pan2024`` follow.
         settings: config id to value, such as ``{"epochs": 3, "network_def#width": 64}``.
 
     Raises:
         ModelMissingError: when there is no such bundle.
-        ConfigError: when a setting is unknown, missing or out of range.
+        ConfigError: when a setting is unknown, missing or out of range, or an overlay precedes a complete config.
         ManifestError: when the data manifest cannot be used.
         FileNotFoundError: when the bundle has no such config.
     """
@@ -81,7 +87,7 @@ def run_bundle(
         config_file=[str(folder / "configs" / f"{name}.json") for name in configs],
         meta_file=str(folder / "configs" / "metadata.json"),
         logging_file=str(folder / "configs" / "logging.conf"),
-        workflow_type="train" if "train" in configs else "inference",
+        workflow_type="inference" if "inference" in configs else "train",
         **{"bundle_root": str(folder), **(settings or {})},
     )
     workflow.initialize()
@@ -95,43 +101,44 @@ def prepare_run(bundle_root: str | os.PathLike[str]) -> None:
     In a process that was started as ``python -m monai.bundle``, names of settings on the command line are checked, the
     merged config is written to ``<output_dir>/config.json``, and an error of this package ends the process with its
     message only: MONAI prints a page of traces. In any other process errors are raised, and ``CheckedWorkflow`` does
-    these checks.
+    these checks. There the default ``bundle_root`` may be any folder, since ``monai.bundle.load`` does not set it and
+    needs no file of the bundle; ``check_run`` refuses it later.
 
     Raises:
-        ConfigError: when ``bundle_root`` has no configs, or a setting is unknown.
+        ConfigError: when ``bundle_root`` has no configs, a setting is unknown, or a complete config follows an overlay.
     """
-    configs = Path(bundle_root, "configs")
-    if _is_monai_program():
-        sys.excepthook = _print_message_only
-    if not (configs / "metadata.json").is_file():
-        raise ConfigError(f"bundle_root must be the folder of the bundle, got {str(bundle_root)!r} without configs")
-    if _is_monai_program():
-        settings = _command_line_settings(sys.argv)
-        files = settings.get("config_file", ())
-        arguments = inspect.signature(monai_bundle.run).parameters
-        overrides = {name: value for name, value in settings.items() if name not in arguments}
-        _refuse_unknown_settings(overrides, configs)
-        parser = ConfigParser(ConfigParser.load_config_files(files))
-        parser.update(overrides)
-        _write_merged_config(parser)
+    if not _is_monai_program():
+        if os.fspath(bundle_root) != os.curdir:
+            check_bundle_root(bundle_root)
+        return
+    sys.excepthook = _print_message_only
+    check_bundle_root(bundle_root)
+    settings = _command_line_settings(sys.argv)
+    files = settings.get("config_file", ())
+    paths = [Path(file) for file in ([files] if isinstance(files, str) else files)]
+    arguments = inspect.signature(monai_bundle.run).parameters
+    overrides = {name: value for name, value in settings.items() if name not in arguments}
+    _refuse_late_config(paths)
+    _refuse_unknown_settings(overrides, [Path(bundle_root, "configs"), *(path.parent for path in paths)])
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser.update(overrides)
+    _write_merged_config(parser)
 
 
-def require_file(setting: str, path: str | os.PathLike[str]) -> None:
-    """Check that a setting names a file.
-
-    Raises:
-        ConfigError: when there is no such file.
-    """
-    if not Path(path).is_file():
-        raise ConfigError(
-            f"{setting} must be a file, got {Path(path).name!r}, which does not exist; train first or set --{setting}"
-        )
+def _refuse_late_config(files: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise ``ConfigError`` when a complete config follows an overlay, whose settings it would replace."""
+    overlay = ""
+    for name in (Path(file).name for file in files):
+        if name not in _COMPLETE_CONFIGS:
+            overlay = name
+        elif overlay:
+            raise ConfigError(f"{name} must precede overlays in config_file, got it after {overlay}")
 
 
-def _refuse_unknown_settings(names: Iterable[str], configs: Path) -> None:
-    """Raise ``ConfigError`` when the top level of an id is in no config of the folder ``configs``."""
+def _refuse_unknown_settings(names: Iterable[str], folders: Iterable[Path]) -> None:
+    """Raise ``ConfigError`` when the top level of an id is in no config of the folders."""
     choices = set(_MONAI_SETTINGS)
-    for file in sorted(configs.glob("*.json")):
+    for file in (file for folder in folders for file in sorted(folder.glob("*.json"))):
         if file.name != "metadata.json":
             choices.update(key.lstrip("+") for key in json.loads(file.read_text(encoding="utf-8")))
     unknown = sorted({name.replace("::", "#").partition("#")[0] for name in names} - choices)

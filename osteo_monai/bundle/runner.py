@@ -19,8 +19,15 @@ from osteo_monai.utils.files import file_sha256
 
 __all__ = ["Bundle", "InferenceBundle", "load_bundle"]
 
-_DISK_TRANSFORMS = ("LoadImaged", "LoadRadiographd", "EnsureChannelFirstd", "SaveImaged", "SaveVertebraed")
-"""Transforms of a bundle's config that read or write files, or arrange the axes of a file that was read."""
+_DISK_TRANSFORMS = (
+    "LoadImaged",
+    "LoadRadiographd",
+    "EnsureChannelFirstd",
+    "CheckHounsfieldd",
+    "SaveImaged",
+    "SaveVertebraed",
+)
+"""Transforms of a bundle's config that read or write files, or arrange and check what was read from a file."""
 
 
 class Bundle(Protocol):

@@ -15,12 +15,13 @@ from osteo_monai.cli.options import (
     Overwrite,
     TrainingSettings,
     existing_file,
+    known_overlays,
     parse_sizes,
     source_folder,
 )
 from osteo_monai.cli.output import check_folder, check_products, show
 
-__all__ = ["export", "merge", "train_sizes"]
+__all__ = ["export", "merge", "onnx", "train_sizes"]
 
 PAN_SIZES = (50, 100, 200, 300, 500, 1096)
 """Numbers of training images of Pan 2024, Fig. 5."""
@@ -32,7 +33,7 @@ def merge(
         typer.Argument(parser=source_folder, metavar="BUNDLE", help="Folders of bundles, such as bundles/NAME."),
     ],
 ) -> None:
-    """Write the configs of bundles that are merged from other configs: inference.json, and those of bundles/_shared."""
+    """Write the merged configs of bundles: train.json, evaluate.json, inference.json, and those of bundles/_shared."""
     overlays = [folder / "configs" / "inference_overlay.json" for folder in bundles]
     if missing := [path for path in overlays if not path.is_file()]:
         raise ArgumentError([f"BUNDLE must hold configs/{path.name}, got '{path.parents[1]}'" for path in missing])
@@ -62,6 +63,24 @@ def export(
 
     checksum = export_weights(checkpoint, target, half=not full)
     show(f"Weights: {target}, sha256 {checksum}")
+
+
+def onnx(
+    bundle: BundleFolder,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ONNX file to write.")],
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Config of the bundle to add, such as lateral; repeatable."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the network of a bundle as an ONNX file of variable batch and size."""
+    check_products([output], overwrite)
+    overlays = known_overlays(bundle, overlay or [])
+    from osteo_monai.bundle import export_onnx
+
+    axes = export_onnx(bundle, output, overlays)
+    show(f"ONNX: {output}, variable axes: {', '.join(axes)}")
 
 
 def train_sizes(

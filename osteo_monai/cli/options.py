@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from osteo_monai.cli.errors import ArgumentError
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel
 from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.text import listed
@@ -195,6 +196,14 @@ def bundle_folder(text: str | Path) -> Path:
         return find_bundle(text)
     except ModelMissingError:
         raise typer.BadParameter(f"must be the name or folder of a bundle, got '{text}'") from None
+
+
+def known_overlays(bundle: Path, names: Sequence[str]) -> list[str]:
+    """Return the names of overlays, all of which must be configs of the bundle."""
+    missing = [name for name in names if not (bundle / "configs" / f"{name}.json").is_file()]
+    if missing:
+        raise ArgumentError([f"--overlay must be a config of the bundle, got '{name}'" for name in missing])
+    return list(names)
 
 
 def given(context: typer.Context, panel: str) -> list[str]:

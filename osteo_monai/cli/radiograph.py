@@ -16,6 +16,7 @@ from osteo_monai.cli.options import (
     Overwrite,
     TrainingSettings,
     existing_file,
+    known_overlays,
 )
 from osteo_monai.cli.output import check_folder, check_products, show
 
@@ -42,19 +43,12 @@ def cross_validate(
     continues.
     """
     check_folder(output, (), overwrite=True)
-    overlays = _overlays(bundle, overlay or [])
+    overlays = known_overlays(bundle, overlay or [])
     from osteo_monai.experiments.cross_validation import cross_validate as train_folds
 
     with logger_level("osteo_monai", logging.INFO):
         table = train_folds(bundle, output, str(data_source), folds, overlays, settings)
     show(f"Predictions: {table}")
-
-
-def _overlays(bundle: Path, names: list[str]) -> list[str]:
-    missing = [name for name in names if not (bundle / "configs" / f"{name}.json").is_file()]
-    if missing:
-        raise ArgumentError([f"--overlay must be a config of the bundle, got '{name}'" for name in missing])
-    return names
 
 
 def fuse(

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from osteo_monai.data.checks import UNIT_HINTS, contradictions, missing_files, same_content
 from osteo_monai.data.record import Record
 from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds
-from osteo_monai.errors import ManifestError
+from osteo_monai.errors import ConfigError, ManifestError
 from osteo_monai.utils.files import file_sha256, write_text
 from osteo_monai.utils.frozen import FrozenDict
 from osteo_monai.utils.inputs import read_input
@@ -168,20 +168,20 @@ def datalist(
 
     Raises:
         ManifestError: listing all problems.
-        ValueError: the split does not exist, a record of it has no value for a key, or its label is of whole vertebrae
+        ConfigError: the split does not exist, a record of it has no value for a key, or its label is of whole vertebrae
             and not of bodies.
     """
     path = Path(path)
     manifest = read_manifest(path)
     if split not in manifest.splits:
-        raise ValueError(f"split must be one of {', '.join(manifest.splits)} in {path.name}, got {split!r}")
+        raise ConfigError(f"split must be one of {', '.join(manifest.splits)} in {path.name}, got {split!r}")
     items = []
     for position, record in enumerate(manifest.splits[split]):
         if "label" in keys and record.label_kind == "vertebra":
-            raise ValueError(f"{path.name}: {split}[{position}] must have a label of bodies, got whole vertebrae")
+            raise ConfigError(f"{path.name}: {split}[{position}] must have a label of bodies, got whole vertebrae")
         fields = record.absolute(path.parent).model_dump(mode="json", exclude_none=True)
         if missing := [key for key in keys if key not in fields]:
-            raise ValueError(
+            raise ConfigError(
                 f"{path.name}: {split}[{position}] must have {', '.join(keys)}, missing: {', '.join(missing)}"
             )
         items.append({key: fields[key] for key in keys})

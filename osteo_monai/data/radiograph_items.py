@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,34 @@ from typing import Any
 from osteo_monai.data import Manifest, Record, record_columns
 from osteo_monai.data.subject_items import read_data_source
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
-from osteo_monai.errors import ConfigError, ManifestError
+from osteo_monai.errors import ConfigError, ManifestError, UnusableInputError
+from osteo_monai.imaging.radiograph import find_radiographs
 
-__all__ = ["IN_FOLD", "OTHER_FOLDS", "FoldPlan", "radiograph_items", "soft_target"]
+__all__ = ["IN_FOLD", "OTHER_FOLDS", "FoldPlan", "radiograph_files", "radiograph_items", "soft_target"]
 
 IN_FOLD, OTHER_FOLDS = "fold", "other_folds"
 """Names of the subjects of one fold and of all other folds, used like names of splits."""
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm"}
+"""Names of files that claim to be radiographs, with any content."""
+
+
+def radiograph_files(folder: str | os.PathLike[str]) -> list[str]:
+    """List the radiographs in a folder tree, and files that have the name of one: readers refuse those with a reason.
+
+    Args:
+        folder: folder to search; the list is empty when there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        return []
+    try:
+        found = set(find_radiographs(root))
+    except UnusableInputError:  # nothing that looks like a radiograph
+        found = set()
+    studies = {path for path in found if path.is_dir()}
+    named = {path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()}
+    return sorted(str(path) for path in found | {path for path in named if path.parent not in studies})
 
 
 @dataclass(frozen=True)

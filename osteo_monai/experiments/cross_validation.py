@@ -42,7 +42,7 @@ def cross_validate(
             only evaluated, so that an interrupted cross-validation can be continued.
         data_source: path of a data manifest.
         folds: number of folds.
-        overlays: configs of the bundle merged over ``common`` and ``train``, such as ``li2026``.
+        overlays: configs of the bundle merged over ``train`` and ``evaluate``, such as ``li2026``.
         settings: further settings of ``train.json`` and ``evaluate.json``.
 
     Returns:
@@ -53,8 +53,7 @@ def cross_validate(
         UnusableInputError: a fold has no checkpoint, or its predictions table is invalid.
     """
     folder = find_bundle(bundle)
-    configs = ["common", "train", *overlays]
-    files = [str(folder / "configs" / f"{name}.json") for name in configs]
+    files = [str(folder / "configs" / f"{name}.json") for name in ("train", *overlays)]
     epochs = (settings or {}).get("epochs", ConfigParser.load_config_files(files)["epochs"])
     external = [s for s in read_manifest(Path(data_source)).splits if s not in ("training", "validation")]
     tables = []
@@ -70,9 +69,9 @@ def cross_validate(
         }
         checkpoints = fold_output / "checkpoints"
         if not (checkpoints / f"checkpoint_epoch={epochs}.pt").exists():
-            run_bundle(folder, configs, common)
+            run_bundle(folder, ["train", *overlays], common)
         evaluation = {"checkpoint": str(last_checkpoint(checkpoints)), "splits": [IN_FOLD, *external]}
-        run_bundle(folder, [*configs, "evaluate"], common | evaluation)
+        run_bundle(folder, ["evaluate", *overlays], common | evaluation)
         tables.append(read_prediction_rows(fold_output / "predictions.csv"))
         logger.info("fold %d of %d is complete", fold + 1, folds)
     rows: list[dict[str, Any]] = [row for table in tables for row in table if row.get("fold")]

@@ -47,9 +47,9 @@ def training_size_curve(
     for size in sizes:
         output = output_dir / f"size_{size}"
         common = {"output_dir": str(output), "train#virtual#length": size, **(settings or {})}
-        run_bundle(folder, ["common", "train"], common)
+        run_bundle(folder, ["train"], common)
         checkpoint = {"checkpoint": str(output / "checkpoints" / "model.pt")}
-        run_bundle(folder, ["common", "train", "evaluate"], common | checkpoint)
+        run_bundle(folder, ["evaluate"], common | checkpoint)
         _, summary = read_table(output / "val_mean_dice_summary.csv", ("mean", "std")).rows[-1]
         rows.append({"images": float(size), "mean": float(summary["mean"]), "std": float(summary["std"])})
         logger.info("%d training images: Dice %.4f +- %.4f", size, rows[-1]["mean"], rows[-1]["std"])

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 COLUMN_CHANNELS: dict[str, int] = {"centre": 1, "disc": 1, "body": 1, "role": 4, "offset": 2}
 """Channels of the output for each slice: near the centre of a body, near the middle of a disc, inside a body (logits);
@@ -64,9 +64,11 @@ class ColumnNetwork(nn.Module):
         width, depth = self.window
         if x.dim() != 5 or x.shape[1] != 1 or x.shape[2] != width or x.shape[3] != depth:
             raise ValueError(f"columns must be (B, 1, {width}, {depth}, Z), got {list(x.shape)}")
-        slices = functional.pad(x[:, 0].movedim(3, 1), (0, 0, 0, 0, 1, 1), mode="replicate")  # (B, Z + 2, X, Y)
-        triplets = slices.unfold(1, 3, 1).permute(0, 1, 4, 2, 3)  # (B, Z, 3, X, Y)
-        features = self.encoder(triplets.flatten(0, 1)).unflatten(0, [len(x), -1]).transpose(1, 2)
+        slices = x[:, 0].movedim(3, 1)  # (B, Z, X, Y)
+        # ONNX has no replicate padding of one axis of four, and no unfold of a variable length
+        below, above = torch.cat((slices[:, :1], slices[:, :-1]), 1), torch.cat((slices[:, 1:], slices[:, -1:]), 1)
+        triplets = torch.stack((below, slices, above), 2)  # (B, Z, 3, X, Y)
+        features = self.encoder(triplets.flatten(0, 1)).unflatten(0, [x.shape[0], x.shape[4]]).transpose(1, 2)
         for mixer in self.mixers:
             features = features + mixer(features)
         output: Tensor = self.head(features)

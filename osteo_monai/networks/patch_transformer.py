@@ -141,8 +141,8 @@ class PatchTransformer(nn.Module):
         patches = self.grid[0] * self.grid[1]
         if x.dim() != 4 or x.shape[1] != patches:
             raise ValueError(f"input must be (N, {patches}, H, W), one channel a patch, got {list(x.shape)}")
-        vectors = self.encoder(x.reshape(-1, 1, x.shape[2], x.shape[3])).reshape(len(x), patches, -1)
-        return torch.cat([self.token.expand(len(x), -1, -1).to(vectors.dtype), vectors], 1) + self.position
+        vectors = self.encoder(x.reshape(-1, 1, x.shape[2], x.shape[3])).reshape(x.shape[0], patches, -1)
+        return torch.cat([self.token.expand(x.shape[0], -1, -1).to(vectors.dtype), vectors], 1) + self.position
 
     def attentions(self, x: Tensor) -> Tensor:
         """Return (N, layers, heads, 1 + P, 1 + P): attention of each token (row) to each token (column)."""

@@ -6,6 +6,7 @@ from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, Localiza
 from osteo_monai.transforms.column_decoding import DecodeColumnd, FoundBody
 from osteo_monai.transforms.density import DensityInputd, EstimateDensityd, RandAcquisitiond
 from osteo_monai.transforms.heat_maps import HeatMapsd
+from osteo_monai.transforms.hounsfield import CheckHounsfieldd
 from osteo_monai.transforms.load_radiograph import LoadRadiographd
 from osteo_monai.transforms.radiograph import PatchGridd, RandomisedRadiographs
 from osteo_monai.transforms.saving import SaveVertebraed
@@ -20,6 +21,7 @@ __all__ = [
     "AxisAlignedSpacing",
     "AxisAlignedSpacingd",
     "CentreHeatd",
+    "CheckHounsfieldd",
     "DecodeColumnd",
     "DecodeVertebraed",
     "DensityInputd",

@@ -46,7 +46,7 @@ def test_a_path_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert find_bundle(".") == bundle
 
 
-@pytest.mark.parametrize("folder", [".", "bundles"])
+@pytest.mark.parametrize("folder", [".", "bundles", "osteo_monai_bundles"])
 def test_a_name_is_never_taken_from_the_current_folder(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,6 +54,7 @@ def test_a_name_is_never_taken_from_the_current_folder(
     _bundle(tmp_path / folder, NAME)
     _bundle(tmp_path / folder, "foreign")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")  # as python -m does
     monkeypatch.delenv(BUNDLES_VARIABLE, raising=False)
     assert find_bundle(NAME) == CHECKOUT / NAME
     with pytest.raises(ModelMissingError):

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from monai.bundle import create_workflow
 
-from osteo_monai.bundle import prepare_run, require_file, run_bundle
+from osteo_monai.bundle import (
+    check_images,
+    check_run,
+    check_weights,
+    prepare_run,
+    require_file,
+    require_setting,
+    run_bundle,
+)
 from osteo_monai.errors import ConfigError, ManifestError
 
 ROOT = Path(__file__).parents[2]
@@ -75,9 +84,70 @@ def test_other_processes_get_exceptions(bundle: Path, monkeypatch: pytest.Monkey
     assert sys.excepthook is hook
 
 
+def test_other_processes_may_initialize_from_any_folder(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``monai.bundle.load`` does not set ``bundle_root``."""
+    monkeypatch.chdir(tmp_path)
+    arguments: dict[str, Any] = {"config_file": str(bundle / "configs" / "common.json"), "logging_file": False}
+    assert create_workflow(**arguments).parser.get_parsed_content("epochs") == 3
+
+
+def test_a_complete_config_after_an_overlay_is_refused(bundle: Path) -> None:
+    """It would replace the settings of the overlay silently."""
+    (bundle / "configs" / "few.json").write_text('{"epochs": 1}')
+    (bundle / "configs" / "train.json").write_bytes((bundle / "configs" / "common.json").read_bytes())
+    with pytest.raises(ConfigError, match=r"train\.json must precede overlays in config_file, got it after few\.json"):
+        run_bundle(bundle, ["few", "train"])
+    run_bundle(bundle, ["common", "train", "few"])
+    assert (bundle / "eval" / "done").read_text() == "(1, [])"
+
+
 def test_the_folder_of_the_bundle_is_needed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="bundle_root must be the folder of the bundle, got .* without configs"):
         prepare_run(tmp_path)
+    with pytest.raises(ConfigError, match="bundle_root must be the folder of the bundle, got .* without configs"):
+        check_run(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "gpu"])
+def test_the_device_must_exist(device: str, bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=f"device must be .*got '{device}'"):
+        check_run(bundle, device)
+    check_run(bundle, "cpu")
+
+
+def test_foreign_weights_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    network = torch.nn.Linear(2, 3)
+    file = tmp_path / "w.pt"
+    for content in ({"model": network.state_dict()}, network.state_dict()):
+        torch.save(content, file)
+        check_weights(file, network)
+    for other in (torch.nn.Linear(2, 4), torch.nn.Conv1d(2, 3, 1), torch.nn.Sequential(torch.nn.Linear(2, 3))):
+        torch.save(other.state_dict(), file)
+        with pytest.raises(ConfigError, match=r"must hold the weights of this network, got 'w\.pt', which differs in"):
+            check_weights(file, network)
+    torch.save([1, 2], file)
+    with pytest.raises(ConfigError, match=r"must be a state dict saved by PyTorch, got 'w\.pt'$"):
+        check_weights(file, network)
+    for text in ("no weights", ""):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=r"must be a state dict saved by PyTorch, got 'w\.pt'$"):
+            check_weights(file, network)
+
+
+def test_inference_needs_an_image(tmp_path: Path) -> None:
+    check_images(["a.nii.gz"], tmp_path / "none", "NIfTI files")
+    with pytest.raises(ConfigError, match="dataset_dir must be .* NIfTI files, got none: 'none'; set --image"):
+        check_images([], tmp_path / "none", "NIfTI files")
+    with pytest.raises(ConfigError, match="got an empty one"):
+        check_images([], tmp_path, "NIfTI files")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(ConfigError, match="got one without such files"):
+        check_images([], tmp_path, "NIfTI files")
+    require_setting("image", "a.nii.gz")
+    with pytest.raises(ConfigError, match="image must be set, got no value; set --image"):
+        require_setting("image", "")
 
 
 def test_a_file_is_required(tmp_path: Path) -> None:
@@ -95,7 +165,7 @@ def test_a_file_is_required(tmp_path: Path) -> None:
         (["--epochz=1"], "unknown setting 'epochz': no config of this bundle has it; did you mean 'epochs'?"),
         (
             ["--bundle_root", "elsewhere"],
-            "bundle_root must be the folder of the bundle, got 'elsewhere' without configs",
+            "bundle_root must be the folder of the bundle, got 'elsewhere' without configs; set --bundle_root",
         ),
     ],
 )

@@ -83,14 +83,14 @@ OVERLAYS = {
     CLASSIFICATION: [
         *([overlay] for overlay in ("evaluate", "multi_gpu_train", "pan2024", "l1_only", "quick")),
         [],
-        ["pan2024", "depth_3_4_6_3", "l1_only", "evaluate"],
+        ["evaluate", "pan2024", "depth_3_4_6_3", "l1_only"],
     ],
     COLUMN: [[], ["evaluate"], ["multi_gpu_train"]],
 }
 
 
 def _files(name: str, *overlays: Any) -> Any:
-    return [str(BUNDLES / name / "configs" / f"{part}.json") for part in ("common", "train", *overlays)]
+    return [str(BUNDLES / name / "configs" / f"{part}.json") for part in ("train", *overlays)]
 
 
 def _meta(name: str) -> Any:
@@ -103,7 +103,7 @@ def _metadata(name: str) -> Any:
 
 def _run(name: str, folder: Path, *overlays: Any, **settings: Any) -> None:
     own: dict[str, Any] = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
-    run_bundle(BUNDLES / name, ["common", "train", *overlays], {**own, **SMALL[name], **settings})
+    run_bundle(BUNDLES / name, ["train", *overlays], {**own, **SMALL[name], **settings})
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("name", ALL)
 def test_files_are_there(name: str) -> None:
     folder = BUNDLES / name
-    expected = ["metadata", "common", "train", "evaluate", "inference", "inference_overlay", "multi_gpu_train"]
+    expected = ["metadata", "common", "train", "evaluate", "inference", "multi_gpu_train"]
+    expected += [f"{part}_overlay" for part in ("train", "evaluate", "inference")]
     missing = [part for part in expected if not (folder / "configs" / f"{part}.json").is_file()]
     missing += [part for part in ("configs/logging.conf", "docs/README.md", "LICENSE") if not (folder / part).is_file()]
     assert missing == []
@@ -275,7 +276,7 @@ def test_evaluation_writes_what_it_declares(trained: Any, tmp_path: Path) -> Non
 def test_shipped_localizer_finds_and_names_bodies_in_its_own_evaluation(tmp_path: Path) -> None:
     weights = str(BUNDLES / LOCALIZATION / "models" / "model.pt")
     settings = {"checkpoint": weights, "test_items": 3, "num_workers": 0, "amp": False, "track": False}
-    run_bundle(BUNDLES / LOCALIZATION, ["common", "train", "evaluate"], {"output_dir": str(tmp_path), **settings})
+    run_bundle(BUNDLES / LOCALIZATION, ["evaluate"], {"output_dir": str(tmp_path), **settings})
     with (tmp_path / "metrics.csv").open() as file:
         values = {row[0]: float(row[1]) for row in csv.reader(file)}
     # 100 people: 0.92, 0.76 and 5.7 mm; voxels read as 1 mm gave 0.0
@@ -383,7 +384,7 @@ def test_pan_s_recipe_and_the_classical_unet_train(tmp_path: Path) -> None:
         "network_def#features": [2, 2, 2, 2, 2, 2],
         "output_dir": str(tmp_path / "unet"),
     }
-    run_bundle(BUNDLES / SEGMENTATION, ["common", "train", "classical_unet"], settings)
+    run_bundle(BUNDLES / SEGMENTATION, ["train", "classical_unet"], settings)
     assert (tmp_path / "unet" / "checkpoints" / "model.pt").is_file()
 
 

@@ -45,12 +45,12 @@ SMALL_RUN: dict[str, Any] = {**TINY, "people": 4, "epochs": 1, "batch_size": 2, 
 
 
 def files(*overlays: Any) -> Any:
-    return [str(CONFIGS / f"{part}.json") for part in ("common", "train", *overlays)]
+    return [str(CONFIGS / f"{part}.json") for part in ("train", *overlays)]
 
 
 def start(folder: Path, *overlays: Any, **settings: Any) -> None:
     own: dict[str, Any] = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
-    run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL_RUN, **settings})
+    run_bundle(BUNDLE, ["train", *overlays], {**own, **SMALL_RUN, **settings})
 
 
 def infer(bundle: Any, folder: Path, **settings: Any) -> None:

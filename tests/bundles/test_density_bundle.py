@@ -49,12 +49,12 @@ METRICS = {
 
 
 def files(*overlays: Any) -> Any:
-    return [str(CONFIGS / f"{part}.json") for part in ("common", "train", *overlays)]
+    return [str(CONFIGS / f"{part}.json") for part in ("train", *overlays)]
 
 
 def start(folder: Path, *overlays: Any, **settings: Any) -> None:
     own: dict[str, Any] = {"output_dir": str(folder), "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
-    run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL_RUN, **settings})
+    run_bundle(BUNDLE, ["train", *overlays], {**own, **SMALL_RUN, **settings})
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 hu[box], labels[box] = density[level] / 0.75, LEVELS[level]
             stem = f"{split}_{number}"
             affine = np.diag([-2.0, 2.0, 2.0, 1.0])
+            hu[0] = -1000  # without air it is no CT
             noisy = (hu + rng.normal(0, 10, hu.shape)).astype(np.int16)
             nib.save(nib.Nifti1Image(noisy, affine), folder / f"{stem}.nii.gz")
             nib.save(nib.Nifti1Image(labels, affine), folder / f"{stem}_labels.nii.gz")

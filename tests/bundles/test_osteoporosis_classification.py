@@ -32,7 +32,7 @@ def _run(folder: Path, manifest: Any, *overlays: Any, **settings: Any) -> None:
         "tracking_uri": f"sqlite:///{folder}/mlflow.db",
         "data_source": str(manifest),
     }
-    run_bundle(BUNDLE, ["common", "train", *overlays], {**own, **SMALL, **settings})
+    run_bundle(BUNDLE, ["train", *overlays], {**own, **SMALL, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Any:
         labels[6:18, 6:16, 7:11], labels[6:18, 6:16, 1:5] = 20, 21
         noise = np.random.default_rng(number).normal(0, 5, labels.shape)
         hu = np.where(labels > 0, bmd, -50) + noise
+        hu[0] = -1000  # without air it is no CT
         affine = np.diag([-3.0, 3.0, 3.0, 1.0])
         nib.save(nib.Nifti1Image(hu.astype(np.int16), affine), folder / f"{number}.nii.gz")
         nib.save(nib.Nifti1Image(labels, affine), folder / f"{number}_labels.nii.gz")
@@ -138,7 +139,7 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained: Any, m
         image=str(manifest.parent / "0.nii.gz"),
         segmentation=str(manifest.parent / "0_labels.nii.gz"),
     )
-    with (copy / "eval" / "predictions.csv").open() as file:
+    with (copy / "inference" / "predictions.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["subject_id"] == "0"
     bundle, load = load_bundle(copy), LoadImage(ensure_channel_first=True)
@@ -205,14 +206,14 @@ def test_model_2_sees_l1_alone_and_pan_s_recipe_trains(manifest: Any, tmp_path: 
     state = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
     assert state["conv1.weight"].shape == (8, 1, 7, 7)
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / f"{part}.json") for part in ("common", "train", "pan2024")])
+    parser.read_config([str(CONFIGS / f"{part}.json") for part in ("train", "pan2024")])
     assert [parser[key] for key in ("size", "pixel_mm", "window")] == [512, None, [-160, 240]]
     assert parser["network_def"]["depth"] == "resnet101"
 
 
 @pytest.mark.parametrize("kind", ["train", "infer"])
 def test_monai_finds_every_property(manifest: Any, tmp_path: Path, kind: Any) -> None:
-    train = [str(CONFIGS / "common.json"), str(CONFIGS / "train.json")]
+    train = [str(CONFIGS / "train.json")]
     files, settings = (train, TINY_RUN) if kind == "train" else (str(CONFIGS / "inference.json"), {})
     workflow = ConfigWorkflow(
         config_file=files,

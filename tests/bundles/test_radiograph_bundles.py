@@ -43,7 +43,7 @@ def _run(name: str, folder: Path, manifest: Any, *overlays: Any, **settings: Any
         "tracking_uri": f"sqlite:///{folder}/mlflow.db",
         "data_source": str(manifest),
     }
-    run_bundle(name, ["common", "train", *overlays], {**own, **SMALL[name], **settings})
+    run_bundle(name, ["train", *overlays], {**own, **SMALL[name], **settings})
 
 
 def _table(file: Any) -> Any:
@@ -142,9 +142,9 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained: Any, m
         bundle_root=str(copy),
         image=str(picture),
     )
-    (row,) = _table(copy / "eval" / "predictions.csv")
+    (row,) = _table(copy / "inference" / "predictions.csv")
     assert row["subject_id"] == picture.stem
-    assert (copy / "eval" / "heat_maps.png").is_file()
+    assert (copy / "inference" / "heat_maps.png").is_file()
     bundle = load_bundle(copy)
     image = torch.from_numpy(np.asarray(Image.open(picture)).astype(np.float32))[None]
     answer = bundle(image)
@@ -221,7 +221,7 @@ def test_published_recipes(manifest: Any, tmp_path: Path) -> Any:
 
     def settings(name: str, overlay: Any, *keys: Any) -> Any:
         parser = ConfigParser()
-        parser.read_config([str(_configs(name) / f"{part}.json") for part in ("common", "train", overlay)])
+        parser.read_config([str(_configs(name) / f"{part}.json") for part in ("train", overlay)])
         return [parser[key] for key in keys]
 
     keys = ("grid", "patch_size", "batch_size", "learning_rate", "target_sd", "network_def#width", "network_def#layers")
@@ -246,7 +246,7 @@ def test_each_radiograph_is_read_once_in_two_passes(
 
     monkeypatch.setattr(LoadRadiographd, "__call__", counted)
     configs = _configs(name)
-    parser = ConfigParser(ConfigParser.load_config_files([configs / "common.json", configs / "train.json"]))
+    parser = ConfigParser(ConfigParser.load_config_files([configs / "train.json"]))
     parser.update({"data_source": str(manifest), "check_images": False, "cache_workers": 1, "amp": False})
     for key, value in SMALL[name].items():
         parser[key] = value
@@ -298,7 +298,7 @@ def test_metadata_agrees_with_the_network(name: str) -> None:
 @pytest.mark.parametrize("kind", ["train", "infer"])
 def test_monai_finds_every_property(name: str, kind: Any, manifest: Any, tmp_path: Path) -> None:
     configs = _configs(name)
-    files = [str(configs / "common.json"), str(configs / "train.json")]
+    files = [str(configs / "train.json")]
     workflow = ConfigWorkflow(
         config_file=files if kind == "train" else str(configs / "inference.json"),
         meta_file=str(configs / "metadata.json"),
@@ -318,7 +318,7 @@ def test_two_processes_train_together(manifest: Any, tmp_path: Path) -> None:
     configs = _configs(CHEST)
     settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": str(manifest), "track": False}
     settings |= {"output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
-    files = str([str(configs / f"{part}.json") for part in ("common", "train", "multi_gpu_train")])
+    files = str([str(configs / f"{part}.json") for part in ("train", "multi_gpu_train")])
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
         + ["monai.bundle", "run", f"--meta_file={configs / 'metadata.json'}", f"--config_file={files}"]

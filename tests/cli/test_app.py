@@ -41,7 +41,7 @@ VERBS = [
     *(["radiograph", verb] for verb in ("cross-validate", "fuse", "heat")),
     *(["risk", verb] for verb in ("calibrate", "train")),
     *(["calibrate", verb] for verb in ("fit", "contrast", "check")),
-    *(["bundle", verb] for verb in ("merge", "export", "train-sizes")),
+    *(["bundle", verb] for verb in ("merge", "export", "onnx", "train-sizes")),
 ]
 
 

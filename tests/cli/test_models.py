@@ -171,7 +171,7 @@ def test_cross_validate_passes_its_options(
 
 def test_merge(bundle: Path, capsys: Capture) -> None:
     assert run(["bundle", "merge", str(bundle)]) == 0
-    assert json.loads((bundle / "configs" / "inference.json").read_text()) == {"a": 1, "b": 2}
+    assert json.loads((bundle / "configs" / "inference.json").read_text()).items() >= {"a": 1, "b": 2}.items()
     (bundle / "configs" / "inference_overlay.json").unlink()
     assert run(["bundle", "merge", str(bundle)]) == 2
     assert "must hold configs/inference_overlay.json" in capsys.readouterr().err

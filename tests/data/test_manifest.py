@@ -18,7 +18,7 @@ from osteo_monai.data import (
     write_manifest,
 )
 from osteo_monai.domain import BoneStatus, DensityThresholds, MineralStandard, Sex
-from osteo_monai.errors import ManifestError
+from osteo_monai.errors import ConfigError, ManifestError
 from osteo_monai.utils.files import file_sha256
 
 SHIPPED_SCHEMA = Path(__file__).parents[2] / "data_manifests" / "manifest.schema.json"
@@ -95,9 +95,9 @@ def test_a_split_for_monais_data_sets(manifest_file: Any, tmp_path: Path) -> Non
     a, b = str(tmp_path / "a.nii"), str(tmp_path / "b.nii")
     assert datalist(path, "training") == [{"image": a, "label": [b, b]}, {"image": b, "label": a}]
     assert datalist(str(path), "test", ("image", "age")) == [{"image": str(tmp_path / "c.nii"), "age": 50.0}]
-    with pytest.raises(ValueError, match=r"test\[0\] must have image, label, missing: label"):
+    with pytest.raises(ConfigError, match=r"test\[0\] must have image, label, missing: label"):
         datalist(path, "test")
-    with pytest.raises(ValueError, match="split must be one of training, test in cohort.json, got 'validation'"):
+    with pytest.raises(ConfigError, match="split must be one of training, test in cohort.json, got 'validation'"):
         datalist(path, "validation")
 
 

@@ -1,0 +1,117 @@
+"""Checks of the settings that a run needs: folder of the bundle, device, weights and images."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from osteo_monai.errors import ConfigError
+
+__all__ = ["check_bundle_root", "check_images", "check_run", "check_weights", "require_file", "require_setting"]
+
+
+def check_run(bundle_root: str | os.PathLike[str], device: torch.device | str) -> None:
+    """Check folder and device; the first run step of every config.
+
+    Raises:
+        ConfigError: when ``bundle_root`` has no configs, or there is no such device.
+    """
+    check_bundle_root(bundle_root)
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device must be cpu, cuda or cuda:N, got {str(device)!r}") from None
+    devices = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= devices:
+        raise ConfigError(
+            f"device must be one of the {devices} CUDA devices of this machine or cpu, got {str(device)!r}"
+        )
+
+
+def check_weights(checkpoint: str | os.PathLike[str], network: torch.nn.Module) -> None:
+    """Check that a checkpoint holds the weights of a network; names and shapes must agree.
+
+    Args:
+        checkpoint: state dict, or a mapping with the state dict as ``model``.
+        network: network of the bundle.
+
+    Raises:
+        ConfigError: when the file is missing, no PyTorch checkpoint, or of another network.
+    """
+    require_file("checkpoint", checkpoint)
+    name = Path(checkpoint).name
+    try:
+        content: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):  # torch raises any of these for other files
+        raise ConfigError(f"checkpoint must be a state dict saved by PyTorch, got {name!r}") from None
+    state = content.get("model", content) if isinstance(content, dict) else None
+    own = network.state_dict()
+    if not isinstance(state, dict) or any(not isinstance(value, torch.Tensor) for value in state.values()):
+        raise ConfigError(f"checkpoint must be a state dict saved by PyTorch, got {name!r}")
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(key for key in own if own[key].shape != state[key].shape)
+    if wrong:
+        raise ConfigError(
+            f"checkpoint must hold the weights of this network, got {name!r}, which differs in {len(wrong)} of "
+            f"{len(own)} tensors, such as {wrong[0]!r}"
+        )
+
+
+def check_images(images: Sequence[Any], dataset_dir: str | os.PathLike[str], pattern: str) -> None:
+    """Check that inference has at least one image.
+
+    Args:
+        images: images to read, from ``image`` or from ``dataset_dir``.
+        dataset_dir: folder that is searched when ``image`` is empty.
+        pattern: files that are searched there, such as ``NIfTI files``.
+
+    Raises:
+        ConfigError: when there is no image.
+    """
+    if images:
+        return
+    folder = Path(dataset_dir)
+    found = "an empty one" if folder.is_dir() else "none"
+    if folder.is_dir() and any(folder.iterdir()):
+        found = "one without such files"
+    raise ConfigError(
+        f"dataset_dir must be a folder with {pattern}, got {found}: {folder.name!r}; set --image or --dataset_dir"
+    )
+
+
+def check_bundle_root(bundle_root: str | os.PathLike[str]) -> None:
+    """Check that a folder is that of a bundle.
+
+    Raises:
+        ConfigError: when it has no ``configs/metadata.json``.
+    """
+    if not Path(bundle_root, "configs", "metadata.json").is_file():
+        raise ConfigError(
+            f"bundle_root must be the folder of the bundle, got {os.fspath(bundle_root)!r} without configs; "
+            "set --bundle_root"
+        )
+
+
+def require_file(setting: str, path: str | os.PathLike[str]) -> None:
+    """Check that a setting names a file.
+
+    Raises:
+        ConfigError: when there is no such file.
+    """
+    if not Path(path).is_file():
+        advice = "train first or set" if setting == "checkpoint" else "set"
+        raise ConfigError(
+            f"{setting} must be a file, got {Path(path).name!r}, which does not exist; {advice} --{setting}"
+        )
+
+
+def require_setting(setting: str, value: object) -> None:
+    """Check that a setting without a default was given.
+
+    Raises:
+        ConfigError: when it is empty.
+    """
+    if not value:
+        raise ConfigError(f"{setting} must be set, got no value; set --{setting}")
