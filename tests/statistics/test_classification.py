@@ -92,18 +92,61 @@ def test_performance_of_pan_2024() -> None:
     assert found.rates["normal"].interval == "wilson"
 
 
-def test_bootstrap_of_a_proportion_is_near_wilson() -> None:
-    # F1 has no formula to compare with; accuracy comes from the same samples if subjects are given
+def test_one_pair_of_a_subject_hardly_changes_an_interval() -> None:
     truth, called = cases(PAN)
     groups = np.arange(418)
-    groups[1] = 0  # one pair of the same subject makes every interval a bootstrap
+    groups[1] = 0
     found = class_performance(truth, called, CLASSES, groups=groups)
     assert found.clustered
-    assert found.rates["normal"].interval == "bootstrap by subject"
-    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((0.859, 0.919), abs=0.01)
+    assert found.rates["normal"].clustered
+    assert found.rates["normal"].interval == "wilson"
+    single = class_performance(truth, called, CLASSES)
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx(
+        (single.accuracy.low, single.accuracy.high), abs=1e-3
+    )
     again = class_performance(truth, called, CLASSES, groups=groups)
     assert again.macro_f1 == found.macro_f1
     assert class_performance(truth, called, CLASSES, groups=groups, seed=1).macro_f1 != found.macro_f1
+
+
+RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+
+
+@pytest.mark.parametrize("method", ["wilson", "clopper-pearson"])
+@pytest.mark.parametrize("images", [1, 2])
+def test_copies_of_images_change_no_interval_of_a_rate(method: Any, images: int) -> None:
+    truth, called = cases(PAN)
+    people = np.arange(418) // images
+    once = class_performance(truth, called, CLASSES, groups=people, method=method)
+    rows = np.repeat(np.arange(418), 10)
+    copied = class_performance(truth[rows], called[rows], CLASSES, groups=people[rows], method=method)
+    for name in CLASSES:
+        for rate in RATES:
+            bounds = [[getattr(x.rates[name], rate).low, getattr(x.rates[name], rate).high] for x in (once, copied)]
+            assert bounds[1] == pytest.approx(bounds[0], abs=1e-9)
+    assert (copied.accuracy.low, copied.accuracy.high) == pytest.approx((once.accuracy.low, once.accuracy.high))
+
+
+def test_perfect_rates_of_few_subjects_keep_a_width() -> None:
+    # 10 people with the class and 30 without, two images each, all correct: Wilson's interval of 10 and of 30
+    truth = np.repeat(["yes", "no"], [20, 60])
+    groups = np.repeat(np.arange(40), 2)
+    found = class_performance(truth, truth, ("no", "yes"), groups=groups).rates["yes"]
+    assert (found.sensitivity.value, found.sensitivity.low) == pytest.approx((1, wilson(10, 10).low))
+    assert found.specificity.low == pytest.approx(wilson(30, 30).low)
+    assert found.accuracy.low == pytest.approx(wilson(40, 40).low)
+    assert (found.sensitivity.events, found.sensitivity.total) == (20, 20)
+    j = wilson(10, 10).low  # F1 = 2 J / (1 + J) of J = TP / (TP + FP + FN)
+    assert (found.f1.low, found.f1.high) == pytest.approx((2 * j / (1 + j), 1))
+    wrong = class_performance(truth, np.where(truth == "yes", "no", "yes"), ("no", "yes"), groups=groups).rates["yes"]
+    assert wrong.sensitivity.high == pytest.approx(wilson(0, 10).high)
+    assert wrong.f1.high > 0
+
+
+def test_bootstrap_without_variation_is_no_interval() -> None:
+    found = class_performance(["a", "b"] * 10, ["a", "b"] * 10, ("a", "b"))
+    assert (found.kappa.value, found.macro_f1.value) == (1, 1)
+    assert all(math.isnan(x.low) for x in (found.kappa, found.quadratic_kappa, found.macro_f1))
 
 
 def test_images_of_one_subject_add_no_certainty() -> None:
@@ -142,11 +185,27 @@ def test_paired_rates_by_subject() -> None:
     truth, first, second = [1] * 6, [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]
     single = compare_rates(truth, first, second, groups=list("abcdef"))
     assert single.sensitivity.p == compare_rates(truth, first, second).sensitivity.p
-    # subjects of two cases each: sums 2, 2, 0, so 16 / 8 on 1 degree of freedom
+    # subjects of two cases each: sums 2, 2, 0, so 2 of the 4 patterns of signs are as extreme
     pairs = compare_rates(truth, first, second, groups=list("aabbcc"))
     assert pairs.sensitivity.clustered
-    assert pairs.sensitivity.p == pytest.approx(math.erfc(1.0))
+    assert pairs.sensitivity.p == pytest.approx(0.5)
     assert compare_rates(truth, first, first, groups=list("aabbcc")).sensitivity.p == 1
+
+
+def test_copies_of_images_do_not_make_a_paired_p_smaller() -> None:
+    # 30 people, the second model misses 5 that the first detects: 0.0625 with any number of equal images
+    truth, first = np.ones(30), np.ones(30)
+    second = np.where(np.arange(30) < 5, 0, 1)
+    assert compare_rates(truth, first, second).sensitivity.p == pytest.approx(0.0625)
+    rows = np.repeat(np.arange(30), 10)
+    copied = compare_rates(truth[rows], first[rows], second[rows], groups=rows)
+    assert copied.sensitivity.p == pytest.approx(0.0625)
+    rng = np.random.default_rng(2)
+    a, b, people = rng.integers(0, 2, 60), rng.integers(0, 2, 60), np.repeat(np.arange(20), 3)
+    found = compare_rates(np.ones(60), a, b, groups=people).sensitivity.p
+    sums = np.bincount(people, a - b)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 20)).reshape(20, -1)
+    assert found == pytest.approx(np.mean(np.abs(sums @ signs) >= abs(sums.sum())))
 
 
 def test_paired_rates_of_no_case() -> None:

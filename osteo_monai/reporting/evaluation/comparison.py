@@ -193,8 +193,8 @@ def comparison_table(comparisons: Sequence[Comparison], options: EvaluationOptio
         notes.append("The verdict follows the adjusted P; intervals of the difference are not adjusted.")
     if any(not isinstance(c.test, str) and c.test.clustered for c in comparisons):
         notes.append(
-            "For subjects with several images, Obuchowski's variance and Durkalski's statistic replace DeLong's and "
-            "McNemar's."
+            "For subjects with several images, Obuchowski's variance replaces DeLong's, and the exact test of the "
+            "signs of subjects' sums that of McNemar."
         )
     return table.filled(rows, notes)
 

@@ -63,7 +63,6 @@ def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -
     notes: list[str] = []
     for predictions, name, c in results:
         warning = "; ".join(c.warnings) or "not defined"
-        too_few_cases = Missing("fewer cases than groups of the test")
         row: dict[str, Cell] = {**who(predictions), "class": label(name), "n": c.n}
         for key in (
             "events",
@@ -80,7 +79,7 @@ def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -
             value: Cell = getattr(c, key)
             undefined = isinstance(value, Interval) and not math.isfinite(value.value)
             row[key] = Missing(warning) if undefined else value
-        row["hosmer_lemeshow_p"] = too_few_cases if c.hosmer_lemeshow is None else PValue(c.hosmer_lemeshow.p)
+        row["hosmer_lemeshow_p"] = _no_test(c) if c.hosmer_lemeshow is None else PValue(c.hosmer_lemeshow.p)
         rows.append(row)
     cut = dict.fromkeys(
         f"{predictions.model}, {label(predictions.cohort)}, {label(name)}: {warning}."
@@ -90,6 +89,14 @@ def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -
     )
     notes += cut
     return table.filled(rows, notes)
+
+
+def _no_test(c: Calibration) -> Missing:
+    """Return why there is no Hosmer-Lemeshow test."""
+    if c.clustered:
+        return Missing("the test is of independent images, and subjects have several")
+    few = "fewer cases than groups of the test" if c.n < 10 else "too few different probabilities for the test"
+    return Missing(few)
 
 
 def recalibration_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:
