@@ -4,8 +4,10 @@ decision curves, frozen cut-offs, and meta-analysis of 2 x 2 tables. Resampling 
 Import ``agreement`` and ``calibration`` from their modules, which have the same names.
 """
 
-from osteo_monai.statistics.classification import class_performance, compare_rates, confusion_matrix, rates, summarise
+from osteo_monai.statistics.classification import class_performance, confusion_matrix, rates, summarise
 from osteo_monai.statistics.decision import decision_curve
+from osteo_monai.statistics.likelihood_ratios import likelihood_ratios
+from osteo_monai.statistics.paired_rates import compare_rates
 from osteo_monai.statistics.proportions import Interval, Proportion, clopper_pearson, mcnemar, proportion, wilson
 from osteo_monai.statistics.roc import auc, delong_test, holm, roc_band, roc_curve
 from osteo_monai.statistics.thresholds import choose_threshold
@@ -22,6 +24,7 @@ __all__ = [
     "decision_curve",
     "delong_test",
     "holm",
+    "likelihood_ratios",
     "mcnemar",
     "proportion",
     "rates",

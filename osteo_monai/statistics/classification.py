@@ -8,19 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from osteo_monai.statistics.clusters import clustered_proportion, exact_sign_p
+from osteo_monai.statistics.clusters import clustered_proportion
 from osteo_monai.statistics.proportions import (
     Interval,
     IntervalMethod,
-    McNemar,
     Proportion,
-    mcnemar,
     proportion,
 )
 from osteo_monai.statistics.samples import (
     RESAMPLES,
     Array,
-    Codes,
     Flags,
     Resampler,
     checked_columns,
@@ -33,12 +30,10 @@ Counts = NDArray[np.int64]
 __all__ = [
     "BinaryCounts",
     "ClassPerformance",
-    "PairedRates",
     "Rates",
     "Summary",
     "binary_counts",
     "class_performance",
-    "compare_rates",
     "confusion_matrix",
     "rates",
     "summarise",
@@ -173,7 +168,8 @@ def rates(
     counts = BinaryCounts(int(tp), int(fp), int(fn), int(tn))
     proportions = {name: proportion(x, n, level, method) for name, (x, n) in _parts(counts).items()}
     plain = Interval(float(_ratio(2 * tp, 2 * tp + fp + fn)), math.nan, math.nan)
-    return Rates(counts, *(proportions[name] for name in _parts(counts)), plain if f1 is None else f1, method)
+    se, sp, ppv, npv, accuracy = proportions.values()
+    return Rates(counts, se, sp, ppv, npv, accuracy, plain if f1 is None else f1, method)
 
 
 # --- all classes --------------------------------------------------------------------------------------------------
@@ -335,78 +331,6 @@ def class_performance(
 def _f1_of_share(share: Proportion) -> Interval:
     """Return F1 = 2 J / (1 + J) of the share J = TP / (TP + FP + FN) and its bounds."""
     return Interval(*(2 * bound / (1 + bound) for bound in (share.value, share.low, share.high)))
-
-
-# --- two classifiers ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PairedRate:
-    """One rate of two classifiers on the same cases.
-
-    Attributes:
-        first: rate of the first; ``nan`` without cases.
-        second: rate of the second.
-        difference: ``first - second``.
-        test: McNemar's tests of the cases that only one classifies correctly; with clustered subjects only its counts
-            are valid.
-        p: two-sided, to be reported: McNemar's exact test; for clustered subjects the exact test of the signs of their
-            sums, which is the same with one case of each subject.
-        clustered: whether ``p`` is that of clustered subjects.
-    """
-
-    first: float
-    second: float
-    difference: float
-    test: McNemar
-    p: float
-    clustered: bool
-
-
-@dataclass(frozen=True)
-class PairedRates:
-    """Sensitivity and specificity of two classifiers on the same cases."""
-
-    sensitivity: PairedRate
-    specificity: PairedRate
-
-
-def compare_rates(
-    truth: ArrayLike, first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None
-) -> PairedRates:
-    """Compare sensitivity and specificity of two classifiers.
-
-    Args:
-        truth: (n,) 1 if the condition is present.
-        first: (n,) 1 if the first classifier is positive.
-        second: (n,) 1 if the second classifier is positive.
-        groups: (n,) subject of each case, if subjects repeat.
-
-    Raises:
-        ValueError: lists everything wrong with the columns.
-    """
-    positive, called = checked_columns(truth, {"first": first, "second": second}, groups=groups)
-    problems = [
-        f"{name} must be 0 or 1"
-        for name, calls in zip(("first", "second"), called, strict=True)
-        if not np.isin(calls, (0, 1)).all()
-    ]
-    if problems:
-        raise ValueError("; ".join(problems))
-    subjects = subject_codes(groups, positive.size)
-    correct = [np.asarray(calls == positive) for calls in called]
-    pairs = [_paired(correct[0][rows], correct[1][rows], subjects[rows]) for rows in (positive, ~positive)]
-    return PairedRates(*pairs)
-
-
-def _paired(first: Flags, second: Flags, subjects: Codes) -> PairedRate:
-    """Compare two classifiers, each given as whether it classifies each case correctly."""
-    gap = first.astype(float) - second
-    test = mcnemar(int((gap > 0).sum()), int((gap < 0).sum()))
-    clustered = bool(np.unique(subjects).size < subjects.size)
-    p = exact_sign_p(gap, subjects) if clustered else test.p_exact
-    rate_1, rate_2 = (float(_ratio(correct.sum(), correct.size)) for correct in (first, second))
-    return PairedRate(rate_1, rate_2, rate_1 - rate_2, test, p, clustered)
 
 
 # --- numbers per case ---------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import pytest
 from osteo_monai.statistics.classification import (
     binary_counts,
     class_performance,
-    compare_rates,
     confusion_matrix,
     rates,
     summarise,
@@ -168,52 +167,6 @@ def test_classes_without_a_case_are_undefined() -> None:
     assert math.isnan(single.kappa.value)  # nothing but agreement by chance
     one = class_performance(["normal", "osteopenia"], ["normal", "normal"], CLASSES, groups=["a", "a"])
     assert math.isnan(one.accuracy.low)  # a single subject
-
-
-def test_paired_rates_by_hand() -> None:
-    truth = [1] * 8 + [0] * 4
-    first = [1, 1, 1, 1, 1, 1, 0, 0] + [0, 0, 1, 0]
-    second = [1, 0, 0, 0, 1, 0, 1, 0] + [0, 0, 1, 0]
-    found = compare_rates(truth, first, second)
-    assert (found.sensitivity.first, found.sensitivity.second) == (6 / 8, 3 / 8)
-    assert (found.sensitivity.test.first_only, found.sensitivity.test.second_only) == (4, 1)
-    assert found.sensitivity.p == pytest.approx(2 * 6 / 32)
-    assert (found.specificity.difference, found.specificity.p) == (0, 1)
-
-
-def test_paired_rates_by_subject() -> None:
-    truth, first, second = [1] * 6, [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]
-    single = compare_rates(truth, first, second, groups=list("abcdef"))
-    assert single.sensitivity.p == compare_rates(truth, first, second).sensitivity.p
-    # subjects of two cases each: sums 2, 2, 0, so 2 of the 4 patterns of signs are as extreme
-    pairs = compare_rates(truth, first, second, groups=list("aabbcc"))
-    assert pairs.sensitivity.clustered
-    assert pairs.sensitivity.p == pytest.approx(0.5)
-    assert compare_rates(truth, first, first, groups=list("aabbcc")).sensitivity.p == 1
-
-
-def test_copies_of_images_do_not_make_a_paired_p_smaller() -> None:
-    # 30 people, the second model misses 5 that the first detects: 0.0625 with any number of equal images
-    truth, first = np.ones(30), np.ones(30)
-    second = np.where(np.arange(30) < 5, 0, 1)
-    assert compare_rates(truth, first, second).sensitivity.p == pytest.approx(0.0625)
-    rows = np.repeat(np.arange(30), 10)
-    copied = compare_rates(truth[rows], first[rows], second[rows], groups=rows)
-    assert copied.sensitivity.p == pytest.approx(0.0625)
-    rng = np.random.default_rng(2)
-    a, b, people = rng.integers(0, 2, 60), rng.integers(0, 2, 60), np.repeat(np.arange(20), 3)
-    found = compare_rates(np.ones(60), a, b, groups=people).sensitivity.p
-    sums = np.bincount(people, a - b)
-    signs = np.array(np.meshgrid(*[[-1, 1]] * 20)).reshape(20, -1)
-    assert found == pytest.approx(np.mean(np.abs(sums @ signs) >= abs(sums.sum())))
-
-
-def test_paired_rates_of_no_case() -> None:
-    found = compare_rates([0, 0], [0, 1], [0, 0])
-    assert math.isnan(found.sensitivity.first)
-    assert found.sensitivity.p == 1
-    with pytest.raises(ValueError, match="second must be 0 or 1"):
-        compare_rates([0, 1], [0, 1], [0, 0.4])
 
 
 def test_summary_by_hand() -> None:

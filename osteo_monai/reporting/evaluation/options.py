@@ -36,6 +36,9 @@ class EvaluationOptions:
         resamples: bootstrap samples.
         seed: bootstrap random seed.
         level: confidence level.
+        margin: largest acceptable inferiority of AUC, sensitivity and specificity, stated beforehand; ``None`` for no
+            test of non-inferiority.
+        prevalences: of osteoporosis (or of each class), for predictive values at other prevalences.
         virtual: mark all results as measured on virtual patients; a column ``virtual`` of the predictions does too.
         thresholds: cut-offs of the classes by density.
 
@@ -57,6 +60,8 @@ class EvaluationOptions:
     resamples: int = RESAMPLES
     seed: int = 1
     level: float = 0.95
+    margin: float | None = None
+    prevalences: tuple[float, ...] = ()
     virtual: bool = False
     thresholds: DensityThresholds = field(default_factory=DensityThresholds)
 
@@ -76,6 +81,11 @@ class EvaluationOptions:
             problems.append(f"seed must be 0 or more, got {self.seed}")
         if not 0.5 <= self.level < 1:
             problems.append(f"level must be at least 0.5 and below 1, got {self.level:g}")
+        if self.margin is not None and not 0 < self.margin < 1:
+            problems.append(f"margin must be above 0 and below 1, got {self.margin:g}")
+        problems += [
+            f"prevalence must be above 0 and below 1, got {value:g}" for value in self.prevalences if not 0 < value < 1
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 

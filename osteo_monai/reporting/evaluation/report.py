@@ -10,7 +10,14 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.reporting.drawing import Picture
 from osteo_monai.reporting.environment import render
 from osteo_monai.reporting.evaluation import tables
-from osteo_monai.reporting.evaluation.comparison import Comparison, compare, comparison_table, verdicts
+from osteo_monai.reporting.evaluation.comparison import (
+    Comparison,
+    Verdict,
+    compare,
+    comparison_table,
+    differences_table,
+    verdicts,
+)
 from osteo_monai.reporting.evaluation.options import EvaluationOptions
 from osteo_monai.reporting.evaluation.pictures import draw_cohort
 from osteo_monai.reporting.evaluation.results import Missing, ResultTable
@@ -50,7 +57,7 @@ class Evaluation:
     decided: tuple[ClassPerformance | None, ...]
     comparisons: tuple[Comparison, ...]
     calibrations: tuple[tuple[Predictions, str, Calibration], ...]
-    verdicts: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
     tables: dict[str, ResultTable]
     virtual: bool
 
@@ -109,7 +116,9 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         tables.performance_table(sets, decided, options),
         tables.overall_table(sets, decided, options),
         tables.confusion_table(sets, decided),
+        tables.predictive_table(sets, decided, options),
         comparison_table(comparisons, options),
+        differences_table(comparisons, options),
         tables.calibration_table(calibrations),
         tables.recalibration_table(sets, options),
         tables.decision_table(sets, options),
@@ -210,6 +219,8 @@ def _as_json(evaluation: Evaluation) -> object:
         "resamples": o.resamples,
         "seed": o.seed,
         "level": o.level,
+        "margin": o.margin,
+        "prevalences": list(o.prevalences),
         "thresholds_mg_cm3": [o.thresholds.osteoporosis_below, o.thresholds.normal_above],
     }
     return json_ready(

@@ -12,6 +12,7 @@ from osteo_monai.reporting.evaluation.tables.performance import (
     performance_table,
     roc_lines,
 )
+from osteo_monai.reporting.evaluation.tables.predictive import predictive_table
 from osteo_monai.reporting.evaluation.tables.subgroups import subgroups_table
 from osteo_monai.reporting.evaluation.tables.subjects import subjects_table
 
@@ -27,6 +28,7 @@ __all__ = [
     "density_table",
     "overall_table",
     "performance_table",
+    "predictive_table",
     "recalibration_table",
     "roc_lines",
     "subgroups_table",
