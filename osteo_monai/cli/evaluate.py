@@ -47,6 +47,14 @@ def evaluate(
             metavar="VALUE", help="Sensitivity that the cut-off chosen on the validation cohort must reach there."
         ),
     ] = 0.9,
+    auc_scale: Annotated[
+        Literal["area", "logit"],
+        typer.Option(
+            parser=choice("area", "logit"),
+            metavar="SCALE",
+            help="Scale of the intervals of areas: area (normal), or logit for areas near 1.",
+        ),
+    ] = "area",
     margin: Annotated[
         float | None,
         typer.Option(
@@ -83,6 +91,7 @@ def evaluate(
             interval=interval,
             holm=holm,
             sensitivity=sensitivity,
+            auc_scale=auc_scale,
             margin=margin,
             prevalences=tuple(prevalence or ()),
             level=level,
@@ -101,6 +110,7 @@ def evaluate(
                 "interval": interval,
                 "holm": holm,
                 "sensitivity": sensitivity,
+                "auc_scale": auc_scale,
                 "margin": "" if margin is None else margin,
                 "level": level,
                 "resamples": resamples,

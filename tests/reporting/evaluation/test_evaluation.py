@@ -368,7 +368,7 @@ def test_verb_writes_everything_and_tracks_it(
     assert "net, test: AUC normal" in said
     assert "net against the baseline line, test, n = 40:" in said
     names = {"subjects", "performance", "overall", "predictive", "comparison", "differences", "confusion", "density",
-             "calibration", "decision", "thresholds"}  # fmt: skip
+             "calibration", "flexible", "precision", "decision", "thresholds"}  # fmt: skip
     assert {path.name for path in (out / "tables").iterdir()} == {
         f"{n}.{e}" for n in names for e in ("csv", "md", "tex")
     }
