@@ -136,8 +136,8 @@ def _basis(x: Array, knots: Array) -> Array:
 
 def _fitted(design: Array, positive: Flags, weights: Array, start: Array) -> Array | None:
     """Return the coefficients of a weighted logistic regression (Newton), ``None`` if they do not converge."""
-    beta = start
-    for _ in range(30):
+    beta, reached = start, _likelihood(design @ start, positive, weights)
+    for _ in range(50):
         mu = expit(design @ beta)
         hessian = design.T @ (design * (weights * mu * (1 - mu))[:, None])
         gradient = design.T @ (weights * (positive - mu))
@@ -145,10 +145,24 @@ def _fitted(design: Array, positive: Flags, weights: Array, start: Array) -> Arr
             step = np.linalg.solve(hessian, gradient)
         except np.linalg.LinAlgError:
             return None
-        beta = beta + step / max(1.0, float(np.abs(step).max()) / 5)
-        if np.abs(step).max() < 1e-8:
-            return beta
+        decrement = float(gradient @ step)
+        if not np.isfinite(decrement):
+            return None
+        if decrement < 1e-12 * weights.sum():
+            return beta + step
+        for _ in range(30):
+            here = _likelihood(design @ (beta + step), positive, weights)
+            if here >= reached:
+                break
+            step /= 2
+        beta, reached = beta + step, here
+        if reached > -1e-6 * weights.sum():
+            return None  # separated
     return None
+
+
+def _likelihood(eta: Array, positive: Flags, weights: Array) -> float:
+    return float(weights @ (positive * eta - np.logaddexp(0, eta)))
 
 
 def _distances(distance: Array, weights: Array) -> tuple[float, float, float]:
