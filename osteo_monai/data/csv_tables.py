@@ -77,6 +77,14 @@ def read_table(
         wanted = f"; it needs the columns {', '.join(required)}" if required else "; the first line must name columns"
         raise UnusableInputError(f"'{path.name}' is empty{wanted}")
     header = _header(path, records[0][1], required, separator)
+    problems += [
+        f"line {number}: begins with # as a comment does, but has {len(header)} cells as a row; quote the first cell"
+        for number, line in lines
+        if number > records[0][0]
+        and line.startswith("#")
+        and len(header) > 1
+        and line.count(separator) == len(header) - 1
+    ]
     rows = []
     for line_number, cells in records[1:]:
         if len(cells) > len(header):
