@@ -47,6 +47,26 @@ def evaluate(
             metavar="VALUE", help="Sensitivity that the cut-off chosen on the validation cohort must reach there."
         ),
     ] = 0.9,
+    auc_scale: Annotated[
+        Literal["area", "logit"],
+        typer.Option(
+            parser=choice("area", "logit"),
+            metavar="SCALE",
+            help="Scale of the intervals of areas: area (normal), or logit for areas near 1.",
+        ),
+    ] = "area",
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="VALUE",
+            help="Largest acceptable inferiority of AUC, sensitivity and specificity, stated before the study.",
+        ),
+    ] = None,
+    prevalence: Annotated[
+        list[float] | None,
+        typer.Option(metavar="VALUE", help="Prevalence for predictive values, such as 0.1; may be repeated."),
+    ] = None,
+    level: Annotated[float, typer.Option(metavar="VALUE", help="Confidence level of the intervals.")] = 0.95,
     thresholds: Thresholds = DensityThresholds(),  # noqa: B008  # frozen
     resamples: Annotated[int, typer.Option(min=100, metavar="N", help="Number of bootstrap samples.")] = 2000,
     seed: BootstrapSeed = 1,
@@ -64,13 +84,17 @@ def evaluate(
     checks = OptionChecks()
     with checks.collect():
         check_folder(output, ("report.html", "results.json"), overwrite)
-    with checks.collect(sensitivity="--sensitivity"):
+    with checks.collect(sensitivity="--sensitivity", margin="--margin", prevalence="--prevalence", level="--level"):
         options = EvaluationOptions(
             predictions=tuple(predictions),
             baseline=baseline,
             interval=interval,
             holm=holm,
             sensitivity=sensitivity,
+            auc_scale=auc_scale,
+            margin=margin,
+            prevalences=tuple(prevalence or ()),
+            level=level,
             thresholds=thresholds,
             resamples=resamples,
             seed=seed,
@@ -88,6 +112,9 @@ def evaluate(
                 "interval": interval,
                 "holm": holm,
                 "sensitivity": sensitivity,
+                "auc_scale": auc_scale,
+                "margin": "" if margin is None else margin,
+                "level": level,
                 "resamples": resamples,
                 "seed": seed,
                 **{f"sha256_{number}": file_sha256(path) for number, path in enumerate(predictions, 1)},

@@ -180,9 +180,9 @@ def screen(
     with checks.collect():
         if resume and overwrite:
             raise ValueError("--resume and --overwrite must not be given together")
+    with checks.collect():
+        _check_study(path)
     if not path.exists():
-        with checks.collect():
-            raise ValueError(f"STUDY must be an existing file or folder, got '{path}'")
         checks.finish()
     with ExitStack() as stack:
         inputs = None
@@ -222,6 +222,11 @@ def screen(
             path, output, studies, inputs, Screener(device, ct, radiographs, [output]), resume, overwrite
         ).run()
     raise typer.Exit(code)
+
+
+def _check_study(path: Path) -> None:
+    if not path.exists():
+        raise ValueError(f"STUDY must be an existing file or folder, got '{path}'")
 
 
 def _check_kinds(context: typer.Context, kinds: Collection[str]) -> None:

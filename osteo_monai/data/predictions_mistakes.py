@@ -8,8 +8,9 @@ from osteo_monai.data.predictions_schema import NUMBERS
 
 __all__ = ["doubled_rows", "unit_problems"]
 
-_HIGHEST_G_CM3, _FEWEST_FOR_UNIT = 3.0, 3
-"""Of a few densities in mg/cm3 one is above the first; in g/cm3 none is (project custom)."""
+_HIGHEST_OF_OTHER_UNITS, _FEWEST_FOR_UNIT = 5.0, 3
+"""No g/cm3, g/cm2 or T-score is above the first, and no column of densities in mg/cm3 is within it: the lowest of Pan's
+1,048 subjects is 5.7 (project custom)."""
 
 
 def unit_problems(name: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -21,8 +22,10 @@ def unit_problems(name: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
             with suppress(ValueError):
                 values.append(abs(float(row.get(column) or math.nan)))
         known = [value for value in values if math.isfinite(value)]
-        if len(known) >= _FEWEST_FOR_UNIT and max(known) < _HIGHEST_G_CM3:
-            problems.append(f"{name}: {column} must be in mg/cm3, got values up to {max(known):g}, as in g/cm3")
+        if len(known) >= _FEWEST_FOR_UNIT and max(known) <= _HIGHEST_OF_OTHER_UNITS:
+            problems.append(
+                f"{name}: {column} must be in mg/cm3, got values up to {max(known):g}, as in g/cm3, g/cm2 or T-scores"
+            )
     return problems
 
 

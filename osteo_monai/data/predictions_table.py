@@ -190,7 +190,7 @@ def _normalised(path: Path, row: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Row:
+class PredictionRow:
     """Cells of a row and its place in the files, for messages."""
 
     place: str
@@ -198,7 +198,7 @@ class _Row:
     cells: Mapping[str, str]
 
 
-_Groups = dict[tuple[str, str], list[_Row]]
+_Groups = dict[tuple[str, str], list[PredictionRow]]
 """Rows by model and cohort."""
 
 
@@ -213,7 +213,7 @@ def read_predictions(paths: Sequence[Path], thresholds: DensityThresholds | None
         UnusableInputError: listing all problems of all files; no subject identifier is quoted.
     """
     limits = thresholds or DensityThresholds()
-    rows: list[_Row] = []
+    rows: list[PredictionRow] = []
     problems: list[str] = []
     for path in paths:
         prefix = f"'{path.name}', " if len(paths) > 1 else ""
@@ -226,14 +226,15 @@ def read_predictions(paths: Sequence[Path], thresholds: DensityThresholds | None
     problems += _repeated_in_files(rows)
     problems += _subjects_in_two_splits(groups)
     for (model, cohort), members in groups.items():
-        problems += _group_problems(f"model '{model}', cohort '{cohort}'", members)
+        name = f"model '{model}', cohort '{cohort}'"
+        problems += _group_problems(name, members)
     _refuse_all(paths, problems)
     predictions = [_assemble(model, cohort, members, limits) for (model, cohort), members in groups.items()]
     _refuse_all(paths, _contradictions(predictions))
     return predictions
 
 
-def _read_file(path: Path, prefix: str, limits: DensityThresholds) -> tuple[list[_Row], list[str]]:
+def _read_file(path: Path, prefix: str, limits: DensityThresholds) -> tuple[list[PredictionRow], list[str]]:
     """Return the rows of a file and all that is wrong with them one by one."""
     try:
         table = read_table(path, ("subject_id",))
@@ -244,7 +245,7 @@ def _read_file(path: Path, prefix: str, limits: DensityThresholds) -> tuple[list
     for line, cells in table.rows:
         place = f"{prefix}line {line}"
         problems += [f"{place}: {problem}" for problem in (*value_problems(cells), *truth_problems(cells, limits))]
-        rows.append(_Row(place, path, _normalised(path, cells)))
+        rows.append(PredictionRow(place, path, _normalised(path, cells)))
     return rows, problems
 
 
@@ -261,7 +262,7 @@ def _header_problems(path: Path, header: Sequence[str]) -> list[str]:
     return problems
 
 
-def _grouped(rows: Sequence[_Row]) -> _Groups:
+def _grouped(rows: Sequence[PredictionRow]) -> _Groups:
     groups: _Groups = defaultdict(list)
     for row in rows:
         groups[row.cells["model"], row.cells["cohort"]].append(row)
@@ -272,7 +273,7 @@ def _grouped(rows: Sequence[_Row]) -> _Groups:
     return dict(sorted(groups.items(), key=lambda item: order(item[0][1])))
 
 
-def _repeated_in_files(rows: Sequence[_Row]) -> list[str]:
+def _repeated_in_files(rows: Sequence[PredictionRow]) -> list[str]:
     """Report subjects that one model has in one cohort of two files."""
     origin: dict[tuple[str, str, str], Path] = {}
     problems = []
@@ -306,13 +307,13 @@ def _subjects_in_two_splits(groups: _Groups) -> list[str]:
     return problems
 
 
-def _split_answered(rows: Sequence[_Row]) -> tuple[list[str], list[_Row]]:
+def _split_answered(rows: Sequence[PredictionRow]) -> tuple[list[str], list[PredictionRow]]:
     """Return the prediction columns that this model fills, and the rows with a value in one of them."""
     used = [column for column in PREDICTIONS if any(row.cells.get(column) for row in rows)]
     return used, [row for row in rows if any(row.cells.get(column) for column in used)]
 
 
-def _group_problems(name: str, rows: Sequence[_Row]) -> list[str]:
+def _group_problems(name: str, rows: Sequence[PredictionRow]) -> list[str]:
     """Report what is wrong between the rows of one model in one cohort, called ``name``."""
     used, answered = _split_answered(rows)
     problems = []
@@ -333,7 +334,7 @@ def _group_problems(name: str, rows: Sequence[_Row]) -> list[str]:
     return problems
 
 
-def _assemble(model: str, cohort: str, rows: Sequence[_Row], limits: DensityThresholds) -> Predictions:
+def _assemble(model: str, cohort: str, rows: Sequence[PredictionRow], limits: DensityThresholds) -> Predictions:
     used, answered = _split_answered(rows)
     cells = [row.cells for row in answered]
     columns = {column: [row.get(column, "") for row in cells] for column in (*NUMBERS, *FACTS)}

@@ -66,7 +66,8 @@ class RiskCalibration(BaseModel):
     Attributes:
         model: its name in the calibration table.
         virtual: whether the people were simulated.
-        people, with_osteoporosis: numbers of calibration subjects; none was in the training of the network.
+        people, with_osteoporosis: numbers of calibration subjects (not of their images); none was in the training of
+            the network.
         intercept, slope: of the logistic recalibration.
         covariance: of these two.
         network_sd: SD of the logit of one person between networks trained on other people; ``None`` with one network.
@@ -151,23 +152,24 @@ def fit_risk(source: Path) -> RiskCalibration:
     truth = np.array([float(row["osteoporosis"]) for row in rows])
     probabilities = _probabilities(rows)
     x = logit(probabilities)
-    fit = calibration(truth, probabilities, groups=[row["subject_id"] for row in rows])
+    names, subjects = np.unique([row["subject_id"] for row in rows], return_inverse=True)
+    fit = calibration(truth, probabilities, groups=subjects)
     intercept, slope = fit.intercept.value, fit.slope.value
-    if not slope > 0:
+    if fit.covariance is None or not slope > 0:
         reason = "; ".join(fit.warnings) or f"the slope of the calibration is {slope:.3g}"
         raise UnusableInputError(f"{table.name} cannot be calibrated: {reason}")
-    mean = np.asarray(expit(intercept + slope * x))
-    design = np.column_stack([np.ones_like(x), x])
-    (a, b), (c, d) = np.linalg.inv(design.T @ (design * (mean * (1 - mean))[:, None])).tolist()
-    cutoff = choose_threshold(truth, mean, "sensitivity", REQUIRED_SENSITIVITY, chosen_on="validation")
+    # one value for each subject and truth, the mean logit, so that no person counts more than others
+    _, first, members = np.unique(2 * subjects + truth, return_index=True, return_inverse=True)
+    means = np.asarray(expit(intercept + slope * np.bincount(members, x) / np.bincount(members)))
+    cutoff = choose_threshold(truth[first], means, "sensitivity", REQUIRED_SENSITIVITY, chosen_on="validation")
     return RiskCalibration(
         model=rows[0]["model"],
         virtual=any(row.get("virtual") == "1" for row in rows),
-        people=len(rows),
-        with_osteoporosis=int(truth.sum()),
+        people=len(names),
+        with_osteoporosis=int(np.unique(subjects[truth == 1]).size),
         intercept=intercept,
         slope=slope,
-        covariance=((a, b), (c, d)),
+        covariance=fit.covariance,
         network_sd=_network_sd(source) if source.is_dir() else None,
         thresholds={CUTOFF: round(cutoff.value, 6)},
         source_sha256=file_sha256(table),

@@ -10,11 +10,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import sqrtm
 from scipy.special import expit
 from scipy.stats import chi2, norm
 
-from osteo_monai.statistics.proportions import Interval, Proportion, proportion
-from osteo_monai.statistics.samples import Array, Flags, checked_columns, subject_codes
+from osteo_monai.statistics.clusters import clustered_proportion, design_effect
+from osteo_monai.statistics.proportions import Interval, Proportion
+from osteo_monai.statistics.samples import Array, Codes, Flags, checked_columns, subject_codes
 from osteo_monai.utils.probability import PROBABILITY_LIMIT, clip_probability, logit
 
 _UNDEFINED = Interval(math.nan, math.nan, math.nan)
@@ -63,11 +65,11 @@ def _no_slope(positive: Flags, x: Array) -> str | None:
     return None
 
 
-def _fit(positive: Flags, design: Array, offset: Array, subjects: Array | None = None) -> tuple[Array, Array]:
+def _fit(positive: Flags, design: Array, offset: Array, subjects: Codes | None = None) -> tuple[Array, Array]:
     """Return coefficients and covariance of a logistic regression that has a finite estimate.
 
     Newton's method with halved steps if the likelihood would decrease. With ``subjects`` the covariance is the
-    cluster-robust sandwich.
+    cluster-robust sandwich, see ``_of_subjects``.
     """
     y = positive.astype(np.float64)
 
@@ -93,10 +95,28 @@ def _fit(positive: Flags, design: Array, offset: Array, subjects: Array | None =
     inverse: Array = np.linalg.inv(hessian).astype(np.float64)
     if subjects is None:
         return beta, inverse
-    codes = subjects.astype(np.intp)
-    count = int(codes.max()) + 1
-    scores = np.stack([np.bincount(codes, column, minlength=count) for column in (design * (y - mu)[:, None]).T], 1)
-    return beta, inverse @ (scores.T @ scores) @ inverse * count / max(count - 1, 1)
+    return beta, _of_subjects(inverse, design * (y - mu)[:, None], subjects)
+
+
+def _of_subjects(inverse: Array, scores: Array, subjects: Codes) -> Array:
+    """Return the covariance of coefficients if cases of one subject are not independent.
+
+    The sandwich of subjects is scaled by the map that makes the sandwich of independent cases the covariance of the
+    model. It is that covariance with one case of each subject, and copies of cases do not change it; with a correct
+    model and many subjects it is the sandwich (Liang and Zeger 1986).
+
+    Args:
+        inverse: (k, k) inverse of the information.
+        scores: (n, k) score of each case.
+        subjects: (n,) number of the subject of each case.
+    """
+    sums = np.stack([np.bincount(subjects, column) for column in scores.T], 1)
+    robust, single = (inverse @ (part.T @ part) @ inverse for part in (sums, scores))
+    root = np.real(sqrtm(single))
+    back = np.linalg.inv(root)
+    scale = back @ np.real(sqrtm(root @ inverse @ root)) @ back
+    covariance: Array = scale @ robust @ scale
+    return covariance
 
 
 def _interval(value: float, variance: float, level: float) -> Interval:
@@ -115,7 +135,7 @@ class HosmerLemeshow:
         chi2: statistic; infinite if events occurred in a group with probability 0.
         df: degrees of freedom.
         p: its p value.
-        groups: number of groups of equal size.
+        groups: number of groups, of equal size but for equal predictions.
     """
 
     chi2: float
@@ -130,7 +150,8 @@ class ReliabilityCurve:
 
     Attributes:
         predicted: (bins,) mean predicted probability.
-        observed: share of events in each bin, with Wilson's interval.
+        observed: share of events in each bin, with Wilson's interval, at the effective sample size if subjects have
+            several cases.
     """
 
     predicted: Array
@@ -150,13 +171,15 @@ class Calibration:
         brier: mean squared error of the probabilities, 0 is best.
         brier_reference: of the prevalence as prediction.
         mean_predicted: mean probability.
+        covariance: (2, 2) of intercept and slope; ``None`` if they have no finite estimate.
         observed: share of events with Wilson's interval.
         observed_expected: events over their expected number; 1 is ideal.
-        hosmer_lemeshow: ``None`` with fewer cases than groups, or no degree of freedom.
+        hosmer_lemeshow: ``None`` with fewer cases than groups, no degree of freedom, or several cases of a subject.
         ece: expected calibration error, 10 bins of equal width.
         curve: reliability curve.
         level: confidence level.
-        clustered: whether subjects had several cases: intercepts and slope then have cluster-robust intervals.
+        subjects: number of subjects.
+        clustered: whether subjects had several cases: intervals are then of subjects.
         warnings: limitations of the numbers.
     """
 
@@ -165,6 +188,7 @@ class Calibration:
     intercept: Interval
     slope: Interval
     in_the_large: Interval
+    covariance: tuple[tuple[float, float], tuple[float, float]] | None
     brier: float
     brier_reference: float
     mean_predicted: float
@@ -174,6 +198,7 @@ class Calibration:
     ece: float
     curve: ReliabilityCurve = field(repr=False)
     level: float
+    subjects: int
     clustered: bool
     warnings: tuple[str, ...]
 
@@ -202,10 +227,11 @@ def calibration(
         ValueError: lists wrong columns and probabilities outside [0, 1].
     """
     positive, (chance,) = checked_columns(y, {"probability": p}, groups=groups, probabilities=True)
-    observed = proportion(int(positive.sum()), positive.size, level)
     subjects = subject_codes(groups, positive.size)
-    clustered = int(subjects.max()) + 1 < positive.size
-    codes = subjects.astype(np.float64) if clustered else None
+    count = int(subjects.max()) + 1
+    clustered = count < positive.size
+    codes = subjects if clustered else None
+    observed = clustered_proportion(positive, subjects, level)
     x, clipped = _logits(chance)
     warnings = (
         [f"{clipped} of {x.size} probabilities were clipped to [{PROBABILITY_LIMIT:g}, 1 - {PROBABILITY_LIMIT:g}]"]
@@ -213,11 +239,14 @@ def calibration(
         else []
     )
     intercept = slope = in_the_large = _UNDEFINED
+    of_two = None
     if reason := _no_slope(positive, x):
         warnings.append(f"no calibration intercept and slope: {reason}")
     else:
         beta, covariance = _fit(positive, np.column_stack([np.ones(x.size), x]), np.zeros(x.size), codes)
         intercept, slope = (_interval(beta[i], covariance[i, i], level) for i in (0, 1))
+        (a, b), (c, d) = covariance.tolist()
+        of_two = ((a, b), (c, d))
     if reason := _one_class(positive):
         warnings.append(f"no calibration in the large: {reason}")
     else:
@@ -230,57 +259,79 @@ def calibration(
         intercept,
         slope,
         in_the_large,
+        of_two,
         float(((chance - positive) ** 2).mean()),
         prevalence * (1 - prevalence),
         mean,
         observed,
-        _observed_expected(int(positive.sum()), positive.size, mean, level),
-        hosmer_lemeshow(positive, chance, bins, estimated) if estimated < bins <= positive.size else None,
+        _observed_expected(observed, design_effect(positive, subjects), mean, level),
+        None if clustered else _test(positive, chance, bins, estimated),
         expected_calibration_error(positive, chance),
-        reliability_curve(positive, chance, bins, level),
+        reliability_curve(positive, chance, bins, level, groups=codes),
         level,
+        count,
         clustered,
         tuple(warnings),
     )
 
 
-def _observed_expected(events: int, n: int, mean: float, level: float) -> Interval:
-    """Return O/E with the interval on the log scale, variance (1 - O/n) / O (Debray et al. 2017)."""
+def _observed_expected(observed: Proportion, effect: float, mean: float, level: float) -> Interval:
+    """Return O/E with the interval on the log scale, variance (1 - O/n) / O times the design effect (Debray 2017).
+
+    If none or all are events this variance is undefined or 0; the bounds are then those of the observed share.
+    """
     if mean == 0:
         return _UNDEFINED
-    ratio = events / n / mean
-    if events == 0:
-        return Interval(0.0, math.nan, math.nan)
-    half = float(norm.ppf(0.5 + level / 2)) * math.sqrt((1 - events / n) / events)
+    ratio = observed.value / mean
+    if observed.events in (0, observed.total):
+        return Interval(ratio, observed.low / mean, observed.high / mean)
+    half = float(norm.ppf(0.5 + level / 2)) * math.sqrt(effect * (1 - observed.value) / observed.events)
     return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half))
 
 
 def hosmer_lemeshow(y: ArrayLike, p: ArrayLike, groups: int = 10, estimated: int = 2) -> HosmerLemeshow:
-    """Return the test over ``groups`` of equal size by rank of ``p``, equal values in their order of appearance.
+    """Return the test over ``groups`` of equal size by rank of ``p``; equal values are in the group of their mean rank.
+
+    The order of the cases has no effect. Cases must be independent.
 
     Args:
         y: (n,) 1 if the event occurred.
         p: (n,) predicted probability.
-        groups: at least ``estimated`` + 1 and at most n.
+        groups: at least ``estimated`` + 1 and at most n; fewer are used if equal values fill several.
         estimated: see ``calibration``.
 
     Raises:
-        ValueError: on wrong columns, or a number of groups out of range.
+        ValueError: on wrong columns, a number of groups out of range, or too few different values.
     """
     positive, (chance,) = checked_columns(y, {"probability": p}, probabilities=True)
     if not estimated < groups <= positive.size:
         raise ValueError(f"groups must be {estimated + 1} to {positive.size} (the number of cases), got {groups}")
-    parts = np.array_split(np.argsort(chance, kind="stable"), groups)
-    size = np.array([part.size for part in parts])
-    observed_events = np.array([positive[part].sum() for part in parts])
-    expected = np.array([chance[part].sum() for part in parts])
+    found = _test(positive, chance, groups, estimated)
+    if found is None:
+        raise ValueError(f"p must have enough different values for {estimated + 1} groups")
+    return found
+
+
+def _test(positive: Flags, chance: Array, groups: int, estimated: int) -> HosmerLemeshow | None:
+    """Return the test of Hosmer and Lemeshow, ``None`` without a degree of freedom."""
+    if not estimated < groups <= positive.size:
+        return None
+    part_of_rank = np.repeat(np.arange(groups), [part.size for part in np.array_split(chance, groups)])
+    _, value, repeats = np.unique(chance, return_inverse=True, return_counts=True)
+    last = np.cumsum(repeats) - 1
+    middle = (last - repeats + 1 + last) // 2
+    _, place = np.unique(part_of_rank[middle][value], return_inverse=True)
+    size = np.bincount(place)
+    df = size.size - estimated
+    if df < 1:
+        return None
+    observed_events, expected = np.bincount(place, positive), np.bincount(place, chance)
     variance = expected * (1 - expected / size)
     gap = (observed_events - expected) ** 2
     # a group with probability 0 or 1 adds nothing if correct, infinity if not
     certain = np.where(gap < 1e-18, 0.0, np.inf)
     statistic = float(np.divide(gap, variance, out=certain, where=variance > 0).sum())
-    df = groups - estimated
-    return HosmerLemeshow(statistic, df, float(chi2.sf(statistic, df)), groups)
+    return HosmerLemeshow(statistic, df, float(chi2.sf(statistic, df)), int(size.size))
 
 
 def expected_calibration_error(y: ArrayLike, p: ArrayLike, bins: int = 10) -> float:
@@ -295,8 +346,17 @@ def expected_calibration_error(y: ArrayLike, p: ArrayLike, bins: int = 10) -> fl
     return float(np.abs(np.bincount(place, positive - chance)).sum() / chance.size)
 
 
-def reliability_curve(y: ArrayLike, p: ArrayLike, bins: int = 10, level: float = 0.95) -> ReliabilityCurve:
+def reliability_curve(
+    y: ArrayLike, p: ArrayLike, bins: int = 10, level: float = 0.95, *, groups: ArrayLike | None = None
+) -> ReliabilityCurve:
     """Return mean predicted probability and observed share of up to ``bins`` bins between quantiles of ``p``.
+
+    Args:
+        y: (n,) 1 if the event occurred.
+        p: (n,) predicted probability.
+        bins: largest number of bins.
+        level: confidence level.
+        groups: (n,) subject of each case, if subjects repeat.
 
     Raises:
         ValueError: on wrong columns, or no bin.
@@ -304,12 +364,14 @@ def reliability_curve(y: ArrayLike, p: ArrayLike, bins: int = 10, level: float =
     positive, (chance,) = checked_columns(y, {"probability": p}, probabilities=True)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
-    inner = np.unique(np.quantile(chance, np.linspace(0, 1, bins + 1)[1:-1]))
+    # cases at exact ranks and not quantiles between them, so that copies of all cases have the same bins
+    ranks = -(-np.arange(1, bins) * chance.size // bins) - 1
+    inner = np.unique(np.sort(chance)[np.maximum(ranks, 0)])
     _, place = np.unique(np.searchsorted(inner, chance, side="left"), return_inverse=True)
-    size = np.bincount(place)
-    observed_events = np.bincount(place, positive)
-    shares = tuple(proportion(int(x), int(n), level) for x, n in zip(observed_events, size, strict=True))
-    return ReliabilityCurve(np.bincount(place, chance) / size, shares)
+    subjects = subject_codes(groups, positive.size)
+    rows = [np.flatnonzero(place == at) for at in range(int(place.max()) + 1)]
+    shares = tuple(clustered_proportion(positive[chosen], subjects[chosen], level) for chosen in rows)
+    return ReliabilityCurve(np.array([chance[chosen].mean() for chosen in rows]), shares)
 
 
 # --- recalibration ------------------------------------------------------------------------------------------------

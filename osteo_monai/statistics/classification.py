@@ -3,24 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2
 
+from osteo_monai.statistics.clusters import clustered_proportion
 from osteo_monai.statistics.proportions import (
     Interval,
     IntervalMethod,
-    McNemar,
     Proportion,
-    mcnemar,
     proportion,
 )
 from osteo_monai.statistics.samples import (
     RESAMPLES,
     Array,
-    Codes,
     Flags,
     Resampler,
     checked_columns,
@@ -33,12 +30,10 @@ Counts = NDArray[np.int64]
 __all__ = [
     "BinaryCounts",
     "ClassPerformance",
-    "PairedRates",
     "Rates",
     "Summary",
     "binary_counts",
     "class_performance",
-    "compare_rates",
     "confusion_matrix",
     "rates",
     "summarise",
@@ -114,6 +109,7 @@ class Rates:
         accuracy: (TP + TN) / all.
         f1: 2 TP / (2 TP + FP + FN); with an interval only from resampling, else ``nan`` bounds.
         interval: method of the intervals of the proportions.
+        clustered: whether they are at the effective sample size of subjects with several cases.
     """
 
     counts: BinaryCounts
@@ -123,10 +119,8 @@ class Rates:
     npv: Proportion
     accuracy: Proportion
     f1: Interval
-    interval: Literal["wilson", "clopper-pearson", "bootstrap by subject"]
-
-
-_PROPORTIONS = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+    interval: IntervalMethod
+    clustered: bool = False
 
 
 def _parts(c: BinaryCounts) -> dict[str, tuple[int, int]]:
@@ -174,7 +168,8 @@ def rates(
     counts = BinaryCounts(int(tp), int(fp), int(fn), int(tn))
     proportions = {name: proportion(x, n, level, method) for name, (x, n) in _parts(counts).items()}
     plain = Interval(float(_ratio(2 * tp, 2 * tp + fp + fn)), math.nan, math.nan)
-    return Rates(counts, **proportions, f1=plain if f1 is None else f1, interval=method)
+    se, sp, ppv, npv, accuracy = proportions.values()
+    return Rates(counts, se, sp, ppv, npv, accuracy, plain if f1 is None else f1, method)
 
 
 # --- all classes --------------------------------------------------------------------------------------------------
@@ -193,7 +188,7 @@ class ClassPerformance:
         kappa: Cohen's kappa (Cohen 1960); undefined if the chance agreement is complete.
         quadratic_kappa: with quadratic weights of the distance in the order of ``classes`` (Cohen 1968).
         subjects: number of subjects.
-        clustered: whether subjects had several cases; all intervals are then by bootstrap.
+        clustered: whether subjects had several cases.
         resamples: number of bootstrap samples.
         level: confidence level.
     """
@@ -252,8 +247,10 @@ def class_performance(
 ) -> ClassPerformance:
     """Return matrix, rates, F1 and kappas of a sample with their intervals.
 
-    Proportions of independent cases have the interval of ``method``; if subjects have several cases, every interval is
-    a percentile interval by subject. F1 and kappa always have the latter, since no formula is valid for small classes.
+    Proportions have the interval of ``method``, at the effective sample size if subjects have several cases
+    (``clusters.clustered_proportion``). Macro F1, kappas and F1 have a percentile interval by subject. Where no sample
+    differs from the estimate, F1 has the interval of the share TP / (TP + FP + FN), of which it is a function, and the
+    others none (``nan`` bounds), since a width of 0 would not show the uncertainty.
 
     Args:
         truth: (n,) true class of each case.
@@ -287,17 +284,35 @@ def class_performance(
     def band(name: str, at: int | None = None) -> Interval:
         chosen = draws[name] if at is None else draws[name][:, at]
         number = value[name] if at is None else value[name][at]
-        return percentile_interval(float(number), chosen if count > 1 else [], level)
+        found = percentile_interval(float(number), chosen if count > 1 else [], level)
+        return Interval(found.value, math.nan, math.nan) if found.low == found.high else found
+
+    def share(flags: Flags, among: Flags) -> Proportion:
+        """Return the share of ``flags`` in the cases of ``among``."""
+        rows = np.flatnonzero(among)
+        if not clustered:
+            return proportion(int(flags[rows].sum()), rows.size, level, method)
+        found = clustered_proportion(flags[rows], subjects[rows], level, method)
+        return found if count > 1 else Proportion(found.value, math.nan, math.nan, found.events, found.total)
 
     each = {}
     for at, name in enumerate(classes):
-        of_class = rates(*binary_counts(matrix, at), method=method, level=level, f1=band("f1", at))
-        each[str(name)] = (
-            _by_subject(of_class, {part: band(part, at) for part in _PROPORTIONS}) if clustered else of_class
+        is_true, is_called = true == at, called == at
+        f1 = band("f1", at)
+        if math.isnan(f1.low) and count > 1:
+            f1 = _f1_of_share(share(is_true & is_called, is_true | is_called))
+        each[str(name)] = Rates(
+            binary_counts(matrix, at),
+            share(is_called, is_true),
+            share(~is_called, ~is_true),
+            share(is_true, is_called),
+            share(~is_true, ~is_called),
+            share(is_true == is_called, np.ones(true.size, dtype=bool)),
+            f1,
+            method,
+            clustered,
         )
-    overall = proportion(int(np.trace(matrix)), true.size, level, method)
-    if clustered:
-        overall = _bounded(overall, band("overall"))
+    overall = share(true == called, np.ones(true.size, dtype=bool))
     return ClassPerformance(
         tuple(str(name) for name in classes),
         matrix.astype(np.int64),
@@ -313,89 +328,9 @@ def class_performance(
     )
 
 
-def _bounded(of_class: Proportion, band: Interval) -> Proportion:
-    return Proportion(of_class.value, band.low, band.high, of_class.events, of_class.total)
-
-
-def _by_subject(of_class: Rates, bands: dict[str, Interval]) -> Rates:
-    parts = {name: _bounded(getattr(of_class, name), band) for name, band in bands.items()}
-    return Rates(of_class.counts, **parts, f1=of_class.f1, interval="bootstrap by subject")
-
-
-# --- two classifiers ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PairedRate:
-    """One rate of two classifiers on the same cases.
-
-    Attributes:
-        first: rate of the first; ``nan`` without cases.
-        second: rate of the second.
-        difference: ``first - second``.
-        test: McNemar's tests of the cases that only one classifies correctly; with clustered subjects only its counts
-            are valid.
-        p: two-sided, to be reported: exact, or for clustered subjects that of the statistic (sum of d)^2 / sum of d^2,
-            d = difference of correct classifications of each subject (Durkalski et al. 2003).
-        clustered: whether ``p`` is that of clustered subjects.
-    """
-
-    first: float
-    second: float
-    difference: float
-    test: McNemar
-    p: float
-    clustered: bool
-
-
-@dataclass(frozen=True)
-class PairedRates:
-    """Sensitivity and specificity of two classifiers on the same cases."""
-
-    sensitivity: PairedRate
-    specificity: PairedRate
-
-
-def compare_rates(
-    truth: ArrayLike, first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None
-) -> PairedRates:
-    """Compare sensitivity and specificity of two classifiers.
-
-    Args:
-        truth: (n,) 1 if the condition is present.
-        first: (n,) 1 if the first classifier is positive.
-        second: (n,) 1 if the second classifier is positive.
-        groups: (n,) subject of each case, if subjects repeat.
-
-    Raises:
-        ValueError: lists everything wrong with the columns.
-    """
-    positive, called = checked_columns(truth, {"first": first, "second": second}, groups=groups)
-    problems = [
-        f"{name} must be 0 or 1"
-        for name, calls in zip(("first", "second"), called, strict=True)
-        if not np.isin(calls, (0, 1)).all()
-    ]
-    if problems:
-        raise ValueError("; ".join(problems))
-    subjects = subject_codes(groups, positive.size)
-    correct = [np.asarray(calls == positive) for calls in called]
-    pairs = [_paired(correct[0][rows], correct[1][rows], subjects[rows]) for rows in (positive, ~positive)]
-    return PairedRates(*pairs)
-
-
-def _paired(first: Flags, second: Flags, subjects: Codes) -> PairedRate:
-    """Compare two classifiers, each given as whether it classifies each case correctly."""
-    gap = first.astype(float) - second
-    test = mcnemar(int((gap > 0).sum()), int((gap < 0).sum()))
-    clustered = bool(np.unique(subjects).size < subjects.size)
-    p = test.p_exact
-    if clustered:
-        sums = np.bincount(subjects, gap)
-        squares = float((sums**2).sum())
-        p = float(chi2.sf(sums.sum() ** 2 / squares, 1)) if squares else 1.0
-    rate_1, rate_2 = (float(_ratio(correct.sum(), correct.size)) for correct in (first, second))
-    return PairedRate(rate_1, rate_2, rate_1 - rate_2, test, p, clustered)
+def _f1_of_share(share: Proportion) -> Interval:
+    """Return F1 = 2 J / (1 + J) of the share J = TP / (TP + FP + FN) and its bounds."""
+    return Interval(*(2 * bound / (1 + bound) for bound in (share.value, share.low, share.high)))
 
 
 # --- numbers per case ---------------------------------------------------------------------------------------------

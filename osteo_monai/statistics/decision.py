@@ -5,9 +5,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from osteo_monai.statistics.samples import Array, Resampler, checked_columns, subject_codes
+from osteo_monai.statistics.proportions import Interval
+from osteo_monai.statistics.samples import (
+    RESAMPLES,
+    Array,
+    Resampler,
+    checked_columns,
+    percentile_interval,
+    subject_codes,
+)
 
-__all__ = ["DecisionCurve", "decision_curve"]
+__all__ = ["DecisionCurve", "decision_curve", "net_benefit_difference"]
 
 
 @dataclass(frozen=True)
@@ -133,3 +141,56 @@ def decision_curve(
         resamples,
         level,
     )
+
+
+def net_benefit_difference(
+    y: ArrayLike,
+    p: ArrayLike,
+    other: ArrayLike | None,
+    thresholds: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Return the net benefit of ``p`` minus that of ``other`` at each threshold, with a paired bootstrap interval.
+
+    Both are computed in the same samples of subjects. If no sample differs from the estimate, there is no interval
+    (``nan`` bounds), except where both act on the same cases, whose difference is 0 in every sample.
+
+    Args:
+        y: (n,) 1 if the condition is present.
+        p: (n,) predicted probability, 0 to 1.
+        other: (n,) that of another model; ``None`` for acting on all cases.
+        thresholds: (points,) above 0 and below 1.
+        groups: (n,) subject of each case, if subjects repeat.
+        resamples: bootstrap samples.
+        seed: bootstrap random seed.
+        level: confidence level.
+
+    Raises:
+        ValueError: lists wrong columns and thresholds.
+    """
+    columns = {"probability": p} if other is None else {"probability": p, "other": other}
+    positive, chances = checked_columns(y, columns, groups=groups, probabilities=True)
+    t = np.asarray(thresholds, dtype=np.float64)
+    if t.ndim != 1 or not t.size or not ((t > 0) & (t < 1)).all():
+        raise ValueError(f"thresholds must be one-dimensional, above 0 and below 1, got {t.tolist()}")
+    worth = np.where(positive[:, None], 1.0, -t / (1 - t))
+    acted = [chance[:, None] >= t for chance in chances]
+    second = np.ones_like(acted[0]) if other is None else acted[1]
+    gain = worth * (acted[0].astype(np.float64) - second)
+    subjects = subject_codes(groups, positive.size)
+    draws = np.concatenate(
+        [
+            (block @ gain) / block.sum(1, keepdims=True)
+            for block in Resampler(subjects, resamples=resamples, seed=seed).weights()
+        ]
+    )
+    found = []
+    for value, samples, column in zip(gain.mean(0), draws.T, gain.T, strict=True):
+        interval = percentile_interval(float(value), samples, level)
+        constant = interval.low == interval.high and column.any()
+        found.append(Interval(interval.value, np.nan, np.nan) if constant else interval)
+    return found

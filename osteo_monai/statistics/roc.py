@@ -8,9 +8,12 @@ cases, by the clustered form of Obuchowski 1997, which equals DeLong's if every 
 import math
 import warnings
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import expit
 from scipy.stats import norm, rankdata
 
 from osteo_monai.statistics.proportions import Interval
@@ -27,10 +30,12 @@ from osteo_monai.statistics.samples import (
 
 __all__ = [
     "AUC",
+    "AUCScale",
     "DegenerateWarning",
     "PairedTest",
     "RocBand",
     "RocCurve",
+    "area_influence",
     "auc",
     "delong_test",
     "holm",
@@ -97,6 +102,23 @@ def _placements(positive: Flags, score: Array) -> _Placements:
     return _Placements(float(components[positive].mean()), positive, components)
 
 
+def area_influence(y: ArrayLike, score: ArrayLike) -> tuple[float, Array]:
+    """Return the area under the ROC curve, and the influence of each case on it.
+
+    The sum of squares of the influences, summed by subject, estimates the variance of the area.
+
+    Args:
+        y: (n,) truth; both classes must have cases.
+        score: (n,) larger = more likely.
+
+    Returns:
+        The area, and (n,) deviations of DeLong's components from it, over the number of cases of the class.
+    """
+    positive, numbers = np.asarray(y, dtype=bool), np.asarray(score, dtype=np.float64)
+    placed = _placements(positive, numbers)
+    return placed.area, (placed.components - placed.area) / np.where(positive, positive.sum(), (~positive).sum())
+
+
 def _cluster_sums(positive: Flags, deviation: Array, subjects: Codes) -> tuple[Array, Array, Codes, Codes]:
     """Return sums of deviations by subject for each class, and the number of cases of each class by subject."""
     count = int(subjects.max()) + 1
@@ -146,7 +168,18 @@ def _warn(text: str | None) -> str | None:
     return text
 
 
-def auc(y: ArrayLike, score: ArrayLike, level: float = 0.95, *, groups: ArrayLike | None = None) -> AUC:
+AUCScale = Literal["area", "logit"]
+"""Scale on which the interval of an area is symmetric."""
+
+
+def auc(
+    y: ArrayLike,
+    score: ArrayLike,
+    level: float = 0.95,
+    *,
+    groups: ArrayLike | None = None,
+    scale: AUCScale = "area",
+) -> AUC:
     """Return the area under the ROC curve with its normal interval, cut to [0, 1] (as pROC does).
 
     Args:
@@ -154,12 +187,14 @@ def auc(y: ArrayLike, score: ArrayLike, level: float = 0.95, *, groups: ArrayLik
         score: (n,) finite, larger = more likely.
         level: confidence level.
         groups: (n,) subject of each case, if subjects repeat.
+        scale: ``logit`` for an interval that is symmetric on the logit of the area (Pepe 2003), for areas near 1.
 
     Raises:
         ValueError: lists everything wrong with the columns.
 
-    Degenerate cases issue a ``DegenerateWarning`` with the sentence of ``warning``: variance 0 (perfect separation, a
-    constant score) gives an interval without width; a class with one case no interval, one without cases no area.
+    Degenerate cases issue a ``DegenerateWarning`` with the sentence of ``warning``: perfect separation has variance 0
+    and the interval of Newcombe 2006 (method 5) by the numbers of subjects; a score that does not vary an interval
+    without width; a class with one case no interval, one without cases no area.
 
     Example:
         >>> round(auc([1, 1, 1, 0, 0, 0], [0.9, 0.6, 0.3, 0.4, 0.2, 0.1]).value, 3)
@@ -182,13 +217,44 @@ def auc(y: ArrayLike, score: ArrayLike, level: float = 0.95, *, groups: ArrayLik
     message = None
     if variance == 0:
         reason = {1.0: "the classes are separated perfectly", 0.0: "the classes are separated in the wrong direction"}
-        message = _warn(
-            f"the interval has no width and does not show the uncertainty: "
-            f"{reason.get(placed.area, 'the score does not vary between cases of a class')}"
-        )
-    half = z * math.sqrt(variance)
-    low, high = max(0.0, placed.area - half), min(1.0, placed.area + half)
+        constant = "the interval has no width: the score does not vary between cases of a class"
+        known = reason.get(placed.area)
+        message = _warn(f"{known}: the interval is that of Newcombe 2006" if known else constant)
+    low, high = _bounds(placed.area, variance, z, scale)
+    if variance == 0 and placed.area in (0.0, 1.0):
+        people = [np.unique(subjects[chosen]).size for chosen in (positive, ~positive)]
+        bound = _bound_of_separation(people[0], people[1], z)
+        low, high = (bound, 1.0) if placed.area else (0.0, 1 - bound)
     return AUC(placed.area, variance, low, high, m, n, level, clustered, message)
+
+
+def _bounds(area: float, variance: float, z: float, scale: AUCScale) -> tuple[float, float]:
+    """Return the bounds of a normal interval on ``scale``."""
+    if scale == "area" or not 0 < area < 1:
+        half = z * math.sqrt(variance)
+        return max(0.0, area - half), min(1.0, area + half)
+    middle, half = math.log(area / (1 - area)), z * math.sqrt(variance) / (area * (1 - area))
+    return float(expit(middle - half)), float(expit(middle + half))
+
+
+def _bound_of_separation(m: int, n: int, z: float) -> float:
+    """Return the lower bound of an area of 1: the area whose distance from 1 is z of its standard errors.
+
+    The variance is that of Hanley and McNeil 1982 with both numbers of cases replaced by their mean in its last factor
+    (Newcombe 2006, method 5).
+
+    Args:
+        m: number of positive subjects.
+        n: number of negative ones.
+        z: normal quantile.
+    """
+    extra = (m + n) / 2 - 1
+
+    def excess(area: float) -> float:
+        spread = 1 + extra * ((1 - area) / (2 - area) + area / (1 + area))
+        return 1 - area - z * math.sqrt(area * (1 - area) * spread / (m * n))
+
+    return float(brentq(excess, 0.0, 1 - 1e-12))
 
 
 # --- the curve ----------------------------------------------------------------------------------------------------

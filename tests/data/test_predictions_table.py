@@ -342,3 +342,41 @@ def test_written_rows_are_read_again(tmp_path_factory: pytest.TempPathFactory, r
         assert read["osteoporosis"] == str(int(bool(row["osteoporosis"])))
         assert read.get("centre", "") == row.get("centre", "")
         assert read.get("ward", "") == row.get("ward", "")
+
+
+def _written(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("factor", [0.001, 0.01, -0.02])
+def test_densities_in_another_unit_are_refused(tmp_path: Path, factor: float) -> None:
+    rows = [f"p{i},{factor * d:.4f},{factor * d + 0.01:.4f}" for i, d in enumerate((60, 90, 110, 150))]
+    path = _written(tmp_path / "a.csv", "subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3", *rows)
+    with pytest.raises(UnusableInputError, match="bmd_mg_cm3 must be in mg/cm3, got .* as in g/cm3"):
+        read_predictions([path])
+
+
+def test_two_low_densities_are_no_other_unit(tmp_path: Path) -> None:
+    rows = [f"p{i},{d},{d + 1}" for i, d in enumerate((3.0, -4.0, 20.0))]
+    path = _written(tmp_path / "a.csv", "subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3", *rows)
+    assert len(read_predictions([path])[0]) == 3
+
+
+def test_a_copied_row_is_no_second_image(tmp_path: Path) -> None:
+    rows = ["p1,1,0.9", "p2,0,0.2", "p1,1,0.9"]
+    path = _written(tmp_path / "a.csv", "subject_id,osteoporosis,probability_osteoporosis", *rows)
+    with pytest.raises(UnusableInputError, match="line 4: a row must differ from the others, got all cells of line 2 again"):
+        read_predictions([path])
+    named = [f"{row},i{number}" for number, row in enumerate(rows)]
+    path = _written(tmp_path / "a.csv", "subject_id,osteoporosis,probability_osteoporosis,image_id", *named)
+    assert len(read_predictions([path])[0]) == 3
+
+
+def test_an_identifier_with_a_hash_is_not_lost_silently(tmp_path: Path) -> None:
+    head = ("# one comment", "subject_id,osteoporosis,probability_osteoporosis")
+    path = _written(tmp_path / "a.csv", *head, "p1,1,0.9", "#7,1,0.8", "p2,0,0.2")
+    with pytest.raises(UnusableInputError, match="line 4: a row must not begin with #"):
+        read_predictions([path])
+    path = _written(tmp_path / "a.csv", *head, "p1,1,0.9", '"#7",1,0.8', "# the end, of it", "p2,0,0.2")
+    assert len(read_predictions([path])[0]) == 3

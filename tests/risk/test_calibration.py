@@ -68,6 +68,25 @@ def test_interval_has_its_coverage(tmp_path: Path) -> None:
     assert 0.82 <= np.mean(covered) <= 0.97  # 90 % of 120, three standard errors
 
 
+def test_copies_of_images_change_no_risk(tmp_path: Path) -> None:
+    people = _people(150, 1)
+    once = fit_risk(_write(tmp_path / "once.csv", people))
+    copies = [{**row, "image_id": f"i{n}"} for row in people for n in range(10)]
+    copied = fit_risk(_write(tmp_path / "copied.csv", copies))
+    assert (copied.people, copied.with_osteoporosis) == (150, once.with_osteoporosis)
+    assert copied.prevalence == once.prevalence
+    assert np.array(copied.covariance) == pytest.approx(np.array(once.covariance), rel=1e-6)
+    assert copied.thresholds["sensitivity_90"] == pytest.approx(once.thresholds["sensitivity_90"], abs=1e-6)
+
+
+def test_two_images_of_a_person_widen_the_interval_of_rows(tmp_path: Path) -> None:
+    people = _people(300, 2)
+    pairs = [{**row, "subject_id": f"p{i // 2}", "image_id": f"i{i}"} for i, row in enumerate(people)]
+    found = fit_risk(_write(tmp_path / "pairs.csv", pairs))
+    persons = {row["subject_id"] for row in pairs if row["osteoporosis"]}
+    assert (found.people, found.with_osteoporosis) == (150, len(persons))
+
+
 def test_interval_includes_the_spread_of_networks(fitted: RiskCalibration) -> None:
     p = 0.6
     single, spread = fitted.estimate(p, 0.0), fitted.estimate(p, 0.8)

@@ -125,13 +125,62 @@ def test_extreme_predictions_still_converge() -> None:
     assert found.intercept.value == pytest.approx(-1, abs=0.2)
 
 
-def test_cases_of_one_subject_add_no_certainty() -> None:
-    once = calibration(Y, P)
-    twice = calibration(np.repeat(Y, 2), np.repeat(P, 2), groups=np.repeat(np.arange(400), 2))
-    assert twice.clustered
-    assert twice.slope.value == pytest.approx(once.slope.value)
-    assert se(twice.slope) == pytest.approx(se(once.slope), rel=0.15)  # the sandwich is near the model's
-    assert se(calibration(np.repeat(Y, 2), np.repeat(P, 2)).slope) < 0.75 * se(once.slope)
+INTERVALS = ("observed", "observed_expected", "in_the_large", "intercept", "slope")
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_copies_of_images_change_no_interval(images: int) -> None:
+    people, rows = np.arange(400) // images, np.repeat(np.arange(400), 10)
+    once = calibration(Y, P, groups=people)
+    copied = calibration(np.array(Y)[rows], np.array(P)[rows], groups=people[rows])
+    assert (copied.subjects, copied.clustered) == (400 // images, True)
+    for name in INTERVALS:
+        before, after = getattr(once, name), getattr(copied, name)
+        assert (after.value, after.low, after.high) == pytest.approx((before.value, before.low, before.high), rel=1e-6)
+    assert copied.curve.predicted == pytest.approx(once.curve.predicted)
+    for bar, wanted in zip(copied.curve.observed, once.curve.observed, strict=True):
+        assert (bar.low, bar.high) == pytest.approx((wanted.low, wanted.high))
+    assert copied.hosmer_lemeshow is None  # the test is of independent cases
+    assert se(calibration(np.array(Y)[rows], np.array(P)[rows]).slope) < 0.4 * se(once.slope)
+
+
+def test_clustered_slope_is_near_the_sandwich() -> None:
+    # correct model, two images a person with a common risk: the plain sandwich of subjects, computed here
+    rng = np.random.default_rng(1)
+    x = np.repeat(rng.normal(-1, 1.5, 3000), 2) + rng.normal(0, 0.4, 6000)
+    y = rng.random(6000) < expit(x)
+    people = np.repeat(np.arange(3000), 2)
+    found = calibration(y, expit(x), groups=people)
+    design = np.column_stack([np.ones(6000), x])
+    mu = expit(design @ [found.intercept.value, found.slope.value])
+    bread = np.linalg.inv(design.T @ (design * (mu * (1 - mu))[:, None]))
+    scores = design * (y - mu)[:, None]
+    sums = np.stack([np.bincount(people, column) for column in scores.T], 1)
+    assert found.covariance is not None
+    assert np.array(found.covariance) == pytest.approx(bread @ sums.T @ sums @ bread, rel=0.08)
+
+
+def test_order_of_rows_does_not_change_hosmer_lemeshow() -> None:
+    rng = np.random.default_rng(3)
+    p = rng.choice([0.1, 0.2, 0.35, 0.6, 0.8], 200)
+    y = rng.random(200) < p * 0.8
+    tests = [hosmer_lemeshow(y[rows], p[rows]) for rows in (rng.permutation(200) for _ in range(50))]
+    assert len({round(test.p, 12) for test in tests}) == 1
+    assert tests[0].groups == 5
+    assert tests[0].df == 3
+    by_value = [(y[p == v].sum() - v * (p == v).sum()) ** 2 / ((p == v).sum() * v * (1 - v)) for v in np.unique(p)]
+    assert tests[0].chi2 == pytest.approx(sum(by_value))
+    with pytest.raises(ValueError, match="enough different values for 3 groups"):
+        hosmer_lemeshow([0, 1, 0, 1], [0.3, 0.3, 0.6, 0.6], groups=4)
+
+
+def test_ratio_of_observed_to_expected_keeps_a_width_at_the_ends() -> None:
+    all_events = calibration([1] * 20, [0.9] * 20).observed_expected
+    assert (all_events.value, all_events.low, all_events.high) == pytest.approx(
+        (1 / 0.9, wilson(20, 20).low / 0.9, 1 / 0.9)
+    )
+    none = calibration([0] * 20, [0.1] * 20).observed_expected
+    assert (none.value, none.low, none.high) == pytest.approx((0, 0, wilson(0, 20).high / 0.1))
 
 
 def test_recalibration_makes_it_right_where_it_was_fitted() -> None:

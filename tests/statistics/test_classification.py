@@ -9,7 +9,6 @@ import pytest
 from osteo_monai.statistics.classification import (
     binary_counts,
     class_performance,
-    compare_rates,
     confusion_matrix,
     rates,
     summarise,
@@ -92,18 +91,61 @@ def test_performance_of_pan_2024() -> None:
     assert found.rates["normal"].interval == "wilson"
 
 
-def test_bootstrap_of_a_proportion_is_near_wilson() -> None:
-    # F1 has no formula to compare with; accuracy comes from the same samples if subjects are given
+def test_one_pair_of_a_subject_hardly_changes_an_interval() -> None:
     truth, called = cases(PAN)
     groups = np.arange(418)
-    groups[1] = 0  # one pair of the same subject makes every interval a bootstrap
+    groups[1] = 0
     found = class_performance(truth, called, CLASSES, groups=groups)
     assert found.clustered
-    assert found.rates["normal"].interval == "bootstrap by subject"
-    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((0.859, 0.919), abs=0.01)
+    assert found.rates["normal"].clustered
+    assert found.rates["normal"].interval == "wilson"
+    single = class_performance(truth, called, CLASSES)
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx(
+        (single.accuracy.low, single.accuracy.high), abs=1e-3
+    )
     again = class_performance(truth, called, CLASSES, groups=groups)
     assert again.macro_f1 == found.macro_f1
     assert class_performance(truth, called, CLASSES, groups=groups, seed=1).macro_f1 != found.macro_f1
+
+
+RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+
+
+@pytest.mark.parametrize("method", ["wilson", "clopper-pearson"])
+@pytest.mark.parametrize("images", [1, 2])
+def test_copies_of_images_change_no_interval_of_a_rate(method: Any, images: int) -> None:
+    truth, called = cases(PAN)
+    people = np.arange(418) // images
+    once = class_performance(truth, called, CLASSES, groups=people, method=method)
+    rows = np.repeat(np.arange(418), 10)
+    copied = class_performance(truth[rows], called[rows], CLASSES, groups=people[rows], method=method)
+    for name in CLASSES:
+        for rate in RATES:
+            bounds = [[getattr(x.rates[name], rate).low, getattr(x.rates[name], rate).high] for x in (once, copied)]
+            assert bounds[1] == pytest.approx(bounds[0], abs=1e-9)
+    assert (copied.accuracy.low, copied.accuracy.high) == pytest.approx((once.accuracy.low, once.accuracy.high))
+
+
+def test_perfect_rates_of_few_subjects_keep_a_width() -> None:
+    # 10 people with the class and 30 without, two images each, all correct: Wilson's interval of 10 and of 30
+    truth = np.repeat(["yes", "no"], [20, 60])
+    groups = np.repeat(np.arange(40), 2)
+    found = class_performance(truth, truth, ("no", "yes"), groups=groups).rates["yes"]
+    assert (found.sensitivity.value, found.sensitivity.low) == pytest.approx((1, wilson(10, 10).low))
+    assert found.specificity.low == pytest.approx(wilson(30, 30).low)
+    assert found.accuracy.low == pytest.approx(wilson(40, 40).low)
+    assert (found.sensitivity.events, found.sensitivity.total) == (20, 20)
+    j = wilson(10, 10).low  # F1 = 2 J / (1 + J) of J = TP / (TP + FP + FN)
+    assert (found.f1.low, found.f1.high) == pytest.approx((2 * j / (1 + j), 1))
+    wrong = class_performance(truth, np.where(truth == "yes", "no", "yes"), ("no", "yes"), groups=groups).rates["yes"]
+    assert wrong.sensitivity.high == pytest.approx(wilson(0, 10).high)
+    assert wrong.f1.high > 0
+
+
+def test_bootstrap_without_variation_is_no_interval() -> None:
+    found = class_performance(["a", "b"] * 10, ["a", "b"] * 10, ("a", "b"))
+    assert (found.kappa.value, found.macro_f1.value) == (1, 1)
+    assert all(math.isnan(x.low) for x in (found.kappa, found.quadratic_kappa, found.macro_f1))
 
 
 def test_images_of_one_subject_add_no_certainty() -> None:
@@ -125,36 +167,6 @@ def test_classes_without_a_case_are_undefined() -> None:
     assert math.isnan(single.kappa.value)  # nothing but agreement by chance
     one = class_performance(["normal", "osteopenia"], ["normal", "normal"], CLASSES, groups=["a", "a"])
     assert math.isnan(one.accuracy.low)  # a single subject
-
-
-def test_paired_rates_by_hand() -> None:
-    truth = [1] * 8 + [0] * 4
-    first = [1, 1, 1, 1, 1, 1, 0, 0] + [0, 0, 1, 0]
-    second = [1, 0, 0, 0, 1, 0, 1, 0] + [0, 0, 1, 0]
-    found = compare_rates(truth, first, second)
-    assert (found.sensitivity.first, found.sensitivity.second) == (6 / 8, 3 / 8)
-    assert (found.sensitivity.test.first_only, found.sensitivity.test.second_only) == (4, 1)
-    assert found.sensitivity.p == pytest.approx(2 * 6 / 32)
-    assert (found.specificity.difference, found.specificity.p) == (0, 1)
-
-
-def test_paired_rates_by_subject() -> None:
-    truth, first, second = [1] * 6, [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]
-    single = compare_rates(truth, first, second, groups=list("abcdef"))
-    assert single.sensitivity.p == compare_rates(truth, first, second).sensitivity.p
-    # subjects of two cases each: sums 2, 2, 0, so 16 / 8 on 1 degree of freedom
-    pairs = compare_rates(truth, first, second, groups=list("aabbcc"))
-    assert pairs.sensitivity.clustered
-    assert pairs.sensitivity.p == pytest.approx(math.erfc(1.0))
-    assert compare_rates(truth, first, first, groups=list("aabbcc")).sensitivity.p == 1
-
-
-def test_paired_rates_of_no_case() -> None:
-    found = compare_rates([0, 0], [0, 1], [0, 0])
-    assert math.isnan(found.sensitivity.first)
-    assert found.sensitivity.p == 1
-    with pytest.raises(ValueError, match="second must be 0 or 1"):
-        compare_rates([0, 1], [0, 1], [0, 0.4])
 
 
 def test_summary_by_hand() -> None:

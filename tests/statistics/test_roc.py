@@ -21,6 +21,7 @@ from osteo_monai.statistics.roc import (
 )
 
 ORACLE = json.loads((Path(__file__).parent / "oracle" / "delong_asah.json").read_text())
+STUDY = json.loads((Path(__file__).parent / "oracle" / "study_statistics.json").read_text())
 Y, MARKERS = ORACLE["y"], ORACLE["scores"]
 
 # 2 positive, 2 negative cases, one tie between them: area (1 + 1 + 0.5 + 1) / 4
@@ -106,17 +107,39 @@ def test_the_area_ranks_each_case_twice_and_compares_no_pairs(monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("score", "value", "message"),
-    [
-        ([4, 3, 2, 1], 1.0, "separated perfectly"),
-        ([1, 2, 3, 4], 0.0, "in the wrong direction"),
-        ([7, 7, 7, 7], 0.5, "does not vary"),
-    ],
+    [([4, 3, 2, 1], 1.0, "separated perfectly"), ([1, 2, 3, 4], 0.0, "in the wrong direction")],
 )
-def test_no_variance_collapses_the_interval_and_says_so(score: list[Any], value: float, message: str) -> None:
+def test_separated_classes_have_an_interval_by_their_numbers(score: list[Any], value: float, message: str) -> None:
     with pytest.warns(DegenerateWarning, match=message):
         found = auc(HAND_Y, score)
-    assert (found.value, found.variance, found.low, found.high) == (value, 0.0, value, value)
-    assert message in str(found.warning)
+    assert (found.value, found.variance) == (value, 0.0)
+    bound = found.low if value else 1 - float(found.high or 0)
+    # 1 - A = z SE(A), variance of Hanley and McNeil with the mean number of cases (Newcombe 2006)
+    m, n, a = 2, 2, float(bound or 0)
+    variance = a * (1 - a) / (m * n) * (1 + ((m + n) / 2 - 1) * ((1 - a) / (2 - a) + a / (1 + a)))
+    assert 1 - a == pytest.approx(1.959964 * variance**0.5, abs=1e-6)
+    assert (found.high if value else found.low) == value
+
+
+def test_the_interval_of_separated_classes_counts_subjects() -> None:
+    y, score = np.repeat([1, 0], [10, 30]), np.repeat([2.0, 1.0], [10, 30])
+    rows = np.repeat(np.arange(40), 10)
+    with pytest.warns(DegenerateWarning):
+        once, copied = auc(y, score), auc(y[rows], score[rows], groups=rows)
+    assert (once.low, once.high) == (copied.low, copied.high)
+    assert 0.8 < float(once.low or 0) < 0.95
+
+
+def test_a_constant_score_has_no_width_and_the_warning_tells() -> None:
+    with pytest.warns(DegenerateWarning, match="does not vary"):
+        found = auc(HAND_Y, [7, 7, 7, 7])
+    assert (found.value, found.variance, found.low, found.high) == (0.5, 0.0, 0.5, 0.5)
+
+
+def test_interval_on_the_logit_equals_that_of_r() -> None:
+    found = auc(STUDY["y"], STUDY["score"], scale="logit")
+    assert (found.value, found.variance) == pytest.approx((STUDY["auc"], STUDY["variance"]))
+    assert (found.low, found.high) == pytest.approx(STUDY["logit"])
 
 
 def test_one_case_of_a_class_gives_an_area_without_an_interval() -> None:

@@ -60,7 +60,8 @@ def test_frozen_and_applied_elsewhere() -> None:
     assert applied.sensitivity.value == pytest.approx(2 / 3)
     assert applied.interval == "wilson"
     by_subject = found.apply([1, 1, 1, 0, 0], [9, 5, 1, 6, 2], groups=list("aabcd"), resamples=50)
-    assert by_subject.interval == "bootstrap by subject"
+    assert by_subject.clustered
+    assert by_subject.interval == "wilson"
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.value = 0  # type: ignore[misc]
     with pytest.raises(ValueError, match="1 of 2 are not"):

@@ -11,11 +11,11 @@ from osteo_monai.data.predictions_table import Predictions, common_rows
 from osteo_monai.reporting.evaluation.options import EvaluationOptions, label, quietly
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable, Row
 from osteo_monai.reporting.numbers import printed_number, printed_p
-from osteo_monai.statistics.classification import compare_rates
+from osteo_monai.statistics.paired_rates import PairedRates, compare_rates
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.statistics.roc import PairedTest, delong_test, holm
 
-__all__ = ["Comparison", "compare", "comparison_table", "verdicts"]
+__all__ = ["Comparison", "Verdict", "compare", "comparison_table", "differences_table", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Comparison:
         p: of ``test``, adjusted if requested; ``nan`` without a test.
         sensitivity: McNemar's p, or why there is none.
         specificity: the same.
+        rates: differences of rates with intervals, ``None`` without.
     """
 
     cohort: str
@@ -47,6 +48,7 @@ class Comparison:
     p: float
     sensitivity: float | str
     specificity: float | str
+    rates: PairedRates | None = None
 
     def sentence(self, level: float) -> str:
         """Return whether the first model is better than the second, as text."""
@@ -90,20 +92,30 @@ def _compare_pair(first: Predictions, second: Predictions, options: EvaluationOp
     p_values = holm(raw) if options.holm else raw
     comparisons = []
     for name, test, p in zip(names, tests, p_values, strict=True):
+        rates: PairedRates | None = None
         paired: tuple[float | str, float | str] = ("a model has no predicted class",) * 2
         first_called, second_called = first.is_predicted(name), second.is_predicted(name)
         truth = first.is_class(name)[a]
         if not len(a):
             paired = ("no image in common",) * 2
         elif first_called is not None and second_called is not None:
-            rates = compare_rates(truth, first_called[a], second_called[b], groups=groups)
+            rates = compare_rates(
+                truth,
+                first_called[a],
+                second_called[b],
+                groups=groups,
+                level=options.level,
+                method="wilson" if options.interval == "wilson" else "clopper-pearson",
+            )
             paired = (
                 rates.sensitivity.p if truth.any() else "there is no case of the class",
                 rates.specificity.p if (~truth).any() else "all cases are of the class",
             )
         covered = len(a) == len(first) == len(second)
         comparisons.append(
-            Comparison(first.cohort, name, first.model, second.model, len(a), count, covered, test, float(p), *paired)
+            Comparison(
+                first.cohort, name, first.model, second.model, len(a), count, covered, test, float(p), *paired, rates
+            )
         )
     return comparisons
 
@@ -193,17 +205,110 @@ def comparison_table(comparisons: Sequence[Comparison], options: EvaluationOptio
         notes.append("The verdict follows the adjusted P; intervals of the difference are not adjusted.")
     if any(not isinstance(c.test, str) and c.test.clustered for c in comparisons):
         notes.append(
-            "For subjects with several images, Obuchowski's variance and Durkalski's statistic replace DeLong's and "
-            "McNemar's."
+            "For subjects with several images, Obuchowski's variance replaces DeLong's, and the exact test of the "
+            "signs of subjects' sums that of McNemar."
         )
     return table.filled(rows, notes)
+
+
+def differences_table(comparisons: Sequence[Comparison], options: EvaluationOptions) -> ResultTable:
+    """Return differences of areas and rates of two models with intervals, and whether they exceed the margin."""
+    margin = options.margin
+    table = ResultTable(
+        "differences",
+        f"Differences of two models on their common images, model 1 \N{MINUS SIGN} model 2; estimate "
+        f"({100 * options.level:g} % confidence interval)",
+        (
+            Column("cohort", "Cohort"),
+            Column("first", "Model 1"),
+            Column("second", "Model 2"),
+            Column("class", "Class"),
+            Column("images", "n"),
+            *(Column(name, heading) for name, heading in _DIFFERENCES),
+            *(
+                Column(f"{name}_margin", f"{heading}, margin {margin:g}")
+                for name, heading in _DIFFERENCES[:3]
+                if margin
+            ),
+        ),
+    )
+    rows: list[Row] = []
+    for c in comparisons:
+        row: dict[str, Cell] = {
+            "cohort": label(c.cohort),
+            "first": c.first,
+            "second": c.second,
+            "class": label(c.name),
+            "images": c.images,
+        }
+        for name, _ in _DIFFERENCES:
+            found = _difference(c, name)
+            row[name] = found
+            if margin and name in ("auc", "sensitivity", "specificity"):
+                row[f"{name}_margin"] = _against(found, margin) if isinstance(found, Interval) else found
+        if any(isinstance(row[name], Interval) for name, _ in _DIFFERENCES):
+            rows.append(row)
+    notes = ["Intervals of differences of rates: square-and-add of the intervals of both rates (Newcombe 1998)."]
+    if margin:
+        notes.append(
+            f"Margin {margin:g}, stated before the evaluation: not inferior if the lower bound of the difference is "
+            f"above \N{MINUS SIGN}{margin:g} (one-sided level {100 * (1 - options.level) / 2:g} %), inferior if the "
+            f"upper bound is below it, else not shown. A difference that is not significant is no equivalence."
+        )
+    return table.filled(rows, notes if rows else ())
+
+
+_DIFFERENCES = (("auc", "AUC"), ("sensitivity", "Se"), ("specificity", "Sp"), ("ppv", "PPV"), ("npv", "NPV"))
+
+
+def _difference(c: Comparison, name: str) -> Interval | Missing:
+    if name == "auc":
+        if isinstance(c.test, str):
+            return Missing(c.test)
+        if c.test.low is None or c.test.high is None:
+            return Missing(c.test.warning or "no interval")
+        return Interval(c.test.difference, c.test.low, c.test.high)
+    if c.rates is None:
+        return Missing(c.sensitivity if isinstance(c.sensitivity, str) else "a model has no predicted class")
+    found = getattr(c.rates, name)
+    interval: Interval = found if isinstance(found, Interval) else found.difference
+    return interval if math.isfinite(interval.value) else Missing(_UNDEFINED[name])
+
+
+_UNDEFINED = {
+    "sensitivity": "there is no case of the class",
+    "specificity": "all cases are of the class",
+    "ppv": "a model predicted no case as the class",
+    "npv": "a model predicted every case as the class",
+}
+
+
+def _against(difference: Interval, margin: float) -> str:
+    """Return the conclusion of a test against a margin of inferiority."""
+    if difference.low > -margin:
+        return "not inferior"
+    return "inferior" if difference.high < -margin else "not shown"
 
 
 def _p_or_reason(value: float | str) -> Cell:
     return Missing(value) if isinstance(value, str) else PValue(value)
 
 
-def verdicts(comparisons: Sequence[Comparison], options: EvaluationOptions) -> list[str]:
+class Verdict(str):
+    """A sentence on a model against the baseline, with its ``tone``: better, worse, or undecided."""
+
+    tone: str = "undecided"
+
+
+def _tone(own: Sequence[Comparison], level: float) -> str:
+    """Return better or worse if all significant differences of areas have that direction, else undecided."""
+    shown = [c.test.difference > 0 for c in own if not isinstance(c.test, str) and c.p < 1 - level]
+    if not shown or len(set(shown)) > 1:
+        return "undecided"
+    return "better" if shown[0] else "worse"
+
+
+def verdicts(comparisons: Sequence[Comparison], options: EvaluationOptions) -> list[Verdict]:
     """Return for each other model whether it beats the baseline, by cohort and class, without the training cohort."""
     if options.baseline is None:
         return []
@@ -212,7 +317,9 @@ def verdicts(comparisons: Sequence[Comparison], options: EvaluationOptions) -> l
     for model, cohort in dict.fromkeys((c.first, c.cohort) for c in against):
         own = [c for c in against if (c.first, c.cohort) == (model, cohort)]
         parts = "; ".join(c.sentence(options.level) for c in own)
-        sentences.append(
+        sentence = Verdict(
             f"{model} against the baseline {options.baseline}, {label(cohort)}, n = {own[0].images}: {parts}."
         )
+        sentence.tone = _tone(own, options.level)
+        sentences.append(sentence)
     return sentences

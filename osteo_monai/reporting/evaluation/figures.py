@@ -27,8 +27,11 @@ from osteo_monai.reporting.publishing import (
 from osteo_monai.statistics.agreement import Agreement
 from osteo_monai.statistics.calibration import Calibration
 from osteo_monai.statistics.decision import DecisionCurve
+from osteo_monai.statistics.flexible_calibration import FlexibleCalibration
 
 Array = NDArray[np.float64]
+Reliability = tuple[str, Calibration, FlexibleCalibration | None]
+"""Name of a model, its calibration, and its flexible curve, if there is one."""
 
 # lightness, hue and dashes differ, for grey print and colour-blind readers
 LINES = (
@@ -44,6 +47,7 @@ LINES = (
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 __all__ = [
+    "Reliability",
     "agreement_figure",
     "confusion_figure",
     "decision_figure",
@@ -153,12 +157,12 @@ def confusion_figure(matrices: Mapping[str, tuple[Sequence[str], NDArray[np.int6
 
 @mpl.rc_context(STYLE)
 def reliability_figure(
-    by_class: Mapping[str, Sequence[tuple[str, Calibration]]], models: Sequence[str], notice: str = ""
+    by_class: Mapping[str, Sequence[Reliability]], models: Sequence[str], notice: str = ""
 ) -> Figure:
-    """Return one reliability diagram per class: mean predicted against observed share, Wilson intervals.
+    """Return one reliability diagram per class: bins with intervals, and the flexible curve with its band.
 
     Args:
-        by_class: class to the models and their calibrations.
+        by_class: class to the models, their calibrations and curves.
         models: all models, which fixes their colours.
         notice: printed above.
     """
@@ -166,7 +170,7 @@ def reliability_figure(
     axes = figure.subplots(1, len(by_class), squeeze=False)[0]
     for axis, (name, results) in zip(axes, by_class.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=RULE, lw=1, zorder=0)
-        for model, c in results:
+        for model, c, smooth in results:
             index = models.index(model)
             look = line_of(index)
             shares = c.curve.observed
@@ -175,7 +179,13 @@ def reliability_figure(
             axis.errorbar(c.curve.predicted, y, yerr=np.clip(bars, 0, None), fmt="none", ecolor=look["color"], lw=0.8)
             text = f"{_short(model)}\nslope {printed_interval(c.slope, 2)}, ECE {c.ece:.3f}"
             marker = MARKERS[index % len(MARKERS)]
-            axis.plot(c.curve.predicted, y, marker=marker, ms=4.5, lw=1.2, label=text, **look)
+            plain = smooth is None
+            axis.plot(
+                c.curve.predicted, y, marker=marker, ms=4.5, lw=1.2, label=text, **look | ({} if plain else {"ls": ""})
+            )
+            if smooth is not None:
+                axis.fill_between(smooth.predicted, smooth.low, smooth.high, color=look["color"], alpha=0.13, lw=0)
+                axis.plot(smooth.predicted, smooth.observed, lw=1.4, **look)
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="Predicted probability")
         axis.set_title(_name(name).capitalize(), fontsize=9, fontweight="bold", loc="left")
         axis.set_aspect("equal")
@@ -215,15 +225,23 @@ def decision_figure(curves: Mapping[str, DecisionCurve], models: Sequence[str], 
         axis.plot(curve.thresholds, curve.net_benefit, lw=1.5, label=_short(model), **look)
     top = max(float(np.nanmax([curve.prevalence, *curve.high])) for curve in several)
     axis.set(
-        xlim=(0, 1),
+        xlim=(0, _last_threshold(several)),
         ylim=(-0.25 * top, 1.05 * top),
         xlabel="Threshold probability of osteoporosis",
         ylabel="Net benefit (true positives per image)",
     )
     axis.xaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(frameon=False, fontsize=8, handlelength=3.2)
+    axis.legend(
+        loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, frameon=False, fontsize=8, handlelength=3.2
+    )  # below the axes, where no curve is covered
     _notice(figure, notice)
     return figure
+
+
+def _last_threshold(curves: Sequence[DecisionCurve]) -> float:
+    """Return the threshold above which no curve acts on a case, rounded up to a tenth."""
+    acting = [float(c.thresholds[(c.tp_rate + c.fp_rate) > 0].max(initial=0.1)) for c in curves]
+    return min(1.0, float(np.ceil(10 * max(acting) - 1e-9)) / 10)
 
 
 # --- density ------------------------------------------------------------------------------------------------------

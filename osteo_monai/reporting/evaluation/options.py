@@ -10,9 +10,7 @@ import numpy as np
 
 from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.domain import DensityThresholds
-from osteo_monai.statistics.roc import (
-    DegenerateWarning,
-)
+from osteo_monai.statistics.roc import AUCScale, DegenerateWarning
 from osteo_monai.statistics.samples import RESAMPLES
 
 __all__ = ["TARGET", "EvaluationOptions", "groups_of", "label", "quietly"]
@@ -36,6 +34,10 @@ class EvaluationOptions:
         resamples: bootstrap samples.
         seed: bootstrap random seed.
         level: confidence level.
+        auc_scale: scale of the intervals of areas: ``area`` (normal, as pROC) or ``logit``.
+        margin: largest acceptable inferiority of AUC, sensitivity and specificity, stated beforehand; ``None`` for no
+            test of non-inferiority.
+        prevalences: of osteoporosis (or of each class), for predictive values at other prevalences.
         virtual: mark all results as measured on virtual patients; a column ``virtual`` of the predictions does too.
         thresholds: cut-offs of the classes by density.
 
@@ -57,6 +59,9 @@ class EvaluationOptions:
     resamples: int = RESAMPLES
     seed: int = 1
     level: float = 0.95
+    auc_scale: AUCScale = "area"
+    margin: float | None = None
+    prevalences: tuple[float, ...] = ()
     virtual: bool = False
     thresholds: DensityThresholds = field(default_factory=DensityThresholds)
 
@@ -76,8 +81,20 @@ class EvaluationOptions:
             problems.append(f"seed must be 0 or more, got {self.seed}")
         if not 0.5 <= self.level < 1:
             problems.append(f"level must be at least 0.5 and below 1, got {self.level:g}")
+        problems += self._problems_of_shares()
         if problems:
             raise ValueError("; ".join(problems))
+
+    def _problems_of_shares(self) -> list[str]:
+        problems = []
+        if self.auc_scale not in ("area", "logit"):
+            problems.append(f"auc_scale must be area or logit, got '{self.auc_scale}'")
+        if self.margin is not None and not 0 < self.margin < 1:
+            problems.append(f"margin must be above 0 and below 1, got {self.margin:g}")
+        for value in self.prevalences:
+            if not 0 < value < 1:
+                problems.append(f"prevalence must be above 0 and below 1, got {value:g}")
+        return problems
 
 
 def label(name: str) -> str:

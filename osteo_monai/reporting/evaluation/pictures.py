@@ -21,6 +21,7 @@ _Add = Callable[[str, Figure, str, str, int], None]
 def draw_cohort(
     sets: Sequence[tuple[Predictions, ClassPerformance | None]],
     calibrations: Sequence[tuple[Predictions, str, Calibration]],
+    curves: tables.Curves,
     models: Sequence[str],
     options: EvaluationOptions,
     notice: str,
@@ -31,6 +32,7 @@ def draw_cohort(
     Args:
         sets: predictions of each model in this cohort, with the performance of its predicted classes.
         calibrations: of all cohorts.
+        curves: flexible calibration curves of all cohorts.
         models: all models, which fixes their colours.
         options: of the evaluation.
         notice: printed on the figures and before their captions, such as "Virtual patients"; may be empty.
@@ -49,7 +51,7 @@ def draw_cohort(
     cohort_sets = [predictions for predictions, _ in sets]
     _draw_roc(cohort_sets, models, options, notice, add)
     _draw_confusion(sets, notice, add)
-    _draw_reliability([c for c in calibrations if c[0].cohort == cohort], models, options, notice, add)
+    _draw_reliability([c for c in calibrations if c[0].cohort == cohort], curves, models, options, notice, add)
     _draw_decision(cohort_sets, models, options, notice, add)
     for predictions in cohort_sets:
         _draw_agreement(predictions, models, options, notice, add)
@@ -86,14 +88,18 @@ def _draw_confusion(sets: Sequence[tuple[Predictions, ClassPerformance | None]],
 
 def _draw_reliability(
     calibrations: Sequence[tuple[Predictions, str, Calibration]],
+    curves: tables.Curves,
     models: Sequence[str],
     options: EvaluationOptions,
     notice: str,
     add: _Add,
 ) -> None:
-    by_class: dict[str, list[tuple[str, Calibration]]] = {}
+    by_class: dict[str, list[figures.Reliability]] = {}
     for predictions, name, calibration in calibrations:
-        by_class.setdefault(name, []).append((predictions.model, calibration))
+        curve = curves[predictions.model, predictions.cohort, name]
+        by_class.setdefault(name, []).append(
+            (predictions.model, calibration, None if isinstance(curve, str) else curve)
+        )
     if by_class:
         cohort = label(calibrations[0][0].cohort)
         add(
@@ -101,7 +107,8 @@ def _draw_reliability(
             figures.reliability_figure(by_class, models, notice.lower()),
             f"Reliability diagrams, cohort {cohort}",
             f"Reliability, {cohort}: mean predicted probability against the observed share in bins between quantiles, "
-            f"with {100 * options.level:g} % intervals; the diagonal is ideal.",
+            f"with {100 * options.level:g} % intervals, and flexible calibration curve with its band; the diagonal is "
+            "ideal.",
             360 * len(by_class),
         )
 

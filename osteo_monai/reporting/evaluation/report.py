@@ -10,7 +10,14 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.reporting.drawing import Picture
 from osteo_monai.reporting.environment import render
 from osteo_monai.reporting.evaluation import tables
-from osteo_monai.reporting.evaluation.comparison import Comparison, compare, comparison_table, verdicts
+from osteo_monai.reporting.evaluation.comparison import (
+    Comparison,
+    Verdict,
+    compare,
+    comparison_table,
+    differences_table,
+    verdicts,
+)
 from osteo_monai.reporting.evaluation.options import EvaluationOptions
 from osteo_monai.reporting.evaluation.pictures import draw_cohort
 from osteo_monai.reporting.evaluation.results import Missing, ResultTable
@@ -40,6 +47,7 @@ class Evaluation:
         decided: performance of the predicted classes of each of ``sets``, ``None`` without such classes.
         comparisons: of each pair of models.
         calibrations: of each class with probabilities.
+        curves: flexible calibration curve of each.
         verdicts: sentences, whether each model beats the baseline.
         tables: by name; only those that have rows.
         virtual: whether the subjects are virtual patients.
@@ -50,7 +58,8 @@ class Evaluation:
     decided: tuple[ClassPerformance | None, ...]
     comparisons: tuple[Comparison, ...]
     calibrations: tuple[tuple[Predictions, str, Calibration], ...]
-    verdicts: tuple[str, ...]
+    curves: tables.Curves
+    verdicts: tuple[Verdict, ...]
     tables: dict[str, ResultTable]
     virtual: bool
 
@@ -104,17 +113,24 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
     comparisons = compare(sets, options)
     sentences = verdicts(comparisons, options)
     calibrations = tables.calibrations(sets, options)
+    curves = tables.flexible_curves(sets, options)
     results = [
         tables.subjects_table(sets),
         tables.performance_table(sets, decided, options),
         tables.overall_table(sets, decided, options),
         tables.confusion_table(sets, decided),
+        tables.predictive_table(sets, decided, options),
+        tables.precision_table(sets, options),
         comparison_table(comparisons, options),
+        differences_table(comparisons, options),
         tables.calibration_table(calibrations),
+        tables.flexible_table(curves),
         tables.recalibration_table(sets, options),
         tables.decision_table(sets, options),
+        tables.benefit_table(sets, options),
         tables.density_table(sets, options),
         tables.subgroups_table(sets, options),
+        tables.interactions_table(sets, options),
         tables.thresholds_table(sets, options),
     ]
     virtual = options.virtual or any(predictions.virtual for predictions in sets)
@@ -125,6 +141,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         tuple(decided),
         tuple(comparisons),
         tuple(calibrations),
+        curves,
         tuple(sentences),
         {table.name: table.annotated(prefix, first, sentences) for table in results if table.rows},
         virtual,
@@ -162,6 +179,7 @@ def write_evaluation(
             "sources": [path.name for path in options.predictions],
             "options": options,
             "version": version,
+            "clustered": any(predictions.repeats for predictions in evaluation.sets),
             "virtual": VIRTUAL if evaluation.virtual else "",
             "virtual_note": _VIRTUAL_NOTE,
             "tables": evaluation.tables,
@@ -210,6 +228,9 @@ def _as_json(evaluation: Evaluation) -> object:
         "resamples": o.resamples,
         "seed": o.seed,
         "level": o.level,
+        "auc_scale": o.auc_scale,
+        "margin": o.margin,
+        "prevalences": list(o.prevalences),
         "thresholds_mg_cm3": [o.thresholds.osteoporosis_below, o.thresholds.normal_above],
     }
     return json_ready(
@@ -231,5 +252,7 @@ def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
     pairs = list(zip(evaluation.sets, evaluation.decided, strict=True))
     for cohort in dict.fromkeys(predictions.cohort for predictions in evaluation.sets):
         sets = [pair for pair in pairs if pair[0].cohort == cohort]
-        pictures |= draw_cohort(sets, evaluation.calibrations, evaluation.models, evaluation.options, notice, folder)
+        pictures |= draw_cohort(
+            sets, evaluation.calibrations, evaluation.curves, evaluation.models, evaluation.options, notice, folder
+        )
     return pictures

@@ -124,6 +124,39 @@ def test_areas_and_paired_tests_are_those_of_proc(tmp_path: Path) -> None:
     assert all(said in table.printed_notes() for table in found.tables.values())
 
 
+def test_a_difference_is_better_worse_or_undecided(tmp_path: Path) -> None:
+    wfns, s100b, ndka = (asah_file(tmp_path, name) for name in ("wfns", "s100b", "ndka"))
+    for paths, baseline, tone in (
+        ((wfns, s100b), "s100b", "better"),
+        ((wfns, s100b), "wfns", "worse"),
+        ((ndka, s100b), "s100b", "undecided"),
+    ):
+        found = evaluate(options(*paths, baseline=baseline))
+        assert [said.tone for said in found.verdicts] == [tone]
+
+
+def test_differences_are_compared_with_the_stated_margin(pan: Path) -> None:
+    found = evaluate(options(pan, margin=0.1, prevalences=(0.05,)))
+    rows = rows_of(found, "differences", cohort="test", **{"class": "osteoporosis"})
+    assert rows
+    for row in rows:
+        for name in ("sensitivity", "specificity"):
+            gap = row[name]
+            wanted = "not inferior" if gap.low > -0.1 else "inferior" if gap.high < -0.1 else "not shown"
+            assert row[f"{name}_margin"] == wanted
+    assert rows[0]["sensitivity_margin"] == "not inferior"
+    narrow = rows_of(evaluate(options(pan, margin=0.001)), "differences")
+    assert {row["specificity_margin"] for row in narrow} >= {"not shown"}
+    (first,) = rows_of(found, "performance", model=rows[0]["first"], cohort="test", **{"class": "osteoporosis"})
+    (second,) = rows_of(found, "performance", model=rows[0]["second"], cohort="test", **{"class": "osteoporosis"})
+    for name in ("sensitivity", "specificity", "ppv", "npv"):
+        assert rows[0][name].value == pytest.approx(first[name].value - second[name].value)
+    (ratios,) = rows_of(found, "predictive", model=rows[0]["first"], cohort="test", **{"class": "osteoporosis"})
+    se, sp = first["sensitivity"].value, first["specificity"].value
+    assert ratios["lr_positive"].value == pytest.approx(se / (1 - sp))
+    assert ratios["ppv_at_0.05"].value == pytest.approx(0.05 * se / (0.05 * se + 0.95 * (1 - sp)))
+
+
 def test_holm_decides_the_verdict(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     truth = np.repeat([0, 1, 2], 40)
@@ -268,6 +301,8 @@ def test_what_cannot_be_computed_is_a_dash_with_its_reason(tmp_path: Path) -> No
             {"interval": "wald", "resamples": 5},
             "interval must be wilson or exact, got 'wald'; resamples must be at least",
         ),
+        ({"margin": 5.0}, "margin must be above 0 and below 1, got 5"),
+        ({"prevalences": (0.1, 10.0)}, "prevalence must be above 0 and below 1, got 10"),
         ({"sensitivity": 90}, "sensitivity must be above 0 and at most 1, got 90"),
         ({"seed": -1, "level": 95}, "seed must be 0 or more, got -1; level must be at least 0.5 and below 1, got 95"),
     ],
@@ -332,8 +367,8 @@ def test_verb_writes_everything_and_tracks_it(
     said = capsys.readouterr().out
     assert "net, test: AUC normal" in said
     assert "net against the baseline line, test, n = 40:" in said
-    names = {"subjects", "performance", "overall", "comparison", "confusion", "density", "calibration", "decision",
-             "thresholds"}  # fmt: skip
+    names = {"subjects", "performance", "overall", "predictive", "comparison", "differences", "confusion", "density",
+             "calibration", "flexible", "precision", "decision", "thresholds"}  # fmt: skip
     assert {path.name for path in (out / "tables").iterdir()} == {
         f"{n}.{e}" for n in names for e in ("csv", "md", "tex")
     }

@@ -11,9 +11,10 @@ from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, 
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable, Row
 from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, who
 from osteo_monai.statistics.calibration import Calibration, calibration, recalibrate
+from osteo_monai.statistics.flexible_calibration import FlexibleCalibration, flexible_calibration
 from osteo_monai.statistics.proportions import Interval
 
-__all__ = ["calibration_table", "calibrations", "recalibration_table"]
+__all__ = ["Curves", "calibration_table", "calibrations", "flexible_curves", "flexible_table", "recalibration_table"]
 
 
 def calibrations(sets: Sequence[Predictions], options: EvaluationOptions) -> list[tuple[Predictions, str, Calibration]]:
@@ -63,7 +64,6 @@ def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -
     notes: list[str] = []
     for predictions, name, c in results:
         warning = "; ".join(c.warnings) or "not defined"
-        too_few_cases = Missing("fewer cases than groups of the test")
         row: dict[str, Cell] = {**who(predictions), "class": label(name), "n": c.n}
         for key in (
             "events",
@@ -80,7 +80,7 @@ def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -
             value: Cell = getattr(c, key)
             undefined = isinstance(value, Interval) and not math.isfinite(value.value)
             row[key] = Missing(warning) if undefined else value
-        row["hosmer_lemeshow_p"] = too_few_cases if c.hosmer_lemeshow is None else PValue(c.hosmer_lemeshow.p)
+        row["hosmer_lemeshow_p"] = _no_test(c) if c.hosmer_lemeshow is None else PValue(c.hosmer_lemeshow.p)
         rows.append(row)
     cut = dict.fromkeys(
         f"{predictions.model}, {label(predictions.cohort)}, {label(name)}: {warning}."
@@ -90,6 +90,69 @@ def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -
     )
     notes += cut
     return table.filled(rows, notes)
+
+
+def _no_test(c: Calibration) -> Missing:
+    """Return why there is no Hosmer-Lemeshow test."""
+    if c.clustered:
+        return Missing("the test is of independent images, and subjects have several")
+    few = "fewer cases than groups of the test" if c.n < 10 else "too few different probabilities for the test"
+    return Missing(few)
+
+
+Curves = dict[tuple[str, str, str], FlexibleCalibration | str]
+"""Flexible curve, or why there is none, by model, cohort and class."""
+
+
+def flexible_curves(sets: Sequence[Predictions], options: EvaluationOptions) -> Curves:
+    """Return the flexible calibration curve of each class with probabilities."""
+    return {
+        (predictions.model, predictions.cohort, name): flexible_calibration(
+            predictions.is_class(name),
+            predictions.probabilities[:, predictions.classes.index(name)],
+            groups=groups_of(predictions),
+            resamples=_curve_samples(options.resamples, len(predictions)),
+            seed=options.seed,
+            level=options.level,
+        )
+        for predictions in sets
+        if predictions.probabilities is not None
+        for name in predictions.reported_classes
+    }
+
+
+def _curve_samples(resamples: int, n: int) -> int:
+    """Return the number of bootstrap samples of a curve: 500, fewer for many images, at least 100."""
+    return min(resamples, max(100, min(500, 10_000_000 // n)))
+
+
+def flexible_table(curves: Curves) -> ResultTable:
+    """Return the distances of the probabilities from the flexible calibration curve."""
+    table = ResultTable(
+        "flexible",
+        "Distance of probabilities from the flexible calibration curve: mean (ICI), median (E50), 90 % quantile (E90)",
+        (
+            *WHO_COLUMNS,
+            Column("class", "Class"),
+            Column("ici", "ICI"),
+            Column("e50", "E50"),
+            Column("e90", "E90"),
+        ),
+    )
+    rows: list[Row] = []
+    for (model, cohort, name), found in curves.items():
+        row: dict[str, Cell] = {"cohort": label(cohort), "model": model, "class": label(name)}
+        if isinstance(found, str):
+            row |= dict.fromkeys(("ici", "e50", "e90"), Missing(found))
+        else:
+            row |= {"ici": found.ici, "e50": found.e50, "e90": found.e90}
+        rows.append(row)
+    notes = [
+        "Logistic regression on a restricted cubic spline of the logit (Austin and Steyerberg 2019), intervals from "
+        "up to 500 bootstrap samples of subjects. The distances are never negative: also perfect probabilities have "
+        "intervals above 0."
+    ]
+    return table.filled(rows, notes if rows else ())
 
 
 def recalibration_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:

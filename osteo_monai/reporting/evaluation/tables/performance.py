@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, 
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, ResultTable, Row
 from osteo_monai.reporting.evaluation.tables.shared import RATES, WHO_COLUMNS, as_interval, who
 from osteo_monai.statistics.classification import ClassPerformance, class_performance
+from osteo_monai.statistics.ordinal import ordinal_concordance
+from osteo_monai.statistics.precision_recall import partial_auc, precision_recall
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.statistics.roc import (
     AUC,
@@ -22,7 +25,15 @@ from osteo_monai.statistics.roc import (
     roc_curve,
 )
 
-__all__ = ["RocLine", "class_performances", "confusion_table", "overall_table", "performance_table", "roc_lines"]
+__all__ = [
+    "RocLine",
+    "class_performances",
+    "confusion_table",
+    "overall_table",
+    "performance_table",
+    "precision_table",
+    "roc_lines",
+]
 
 _NO_SCORE = "the predictions have no score of this class, which an area under the curve requires"
 
@@ -46,12 +57,18 @@ def class_performances(sets: Sequence[Predictions], options: EvaluationOptions) 
     ]
 
 
-def area(predictions: Predictions, name: str, level: float) -> AUC | None:
+def area(predictions: Predictions, name: str, options: EvaluationOptions) -> AUC | None:
     """Return the area of one class against the rest, ``None`` if the model has no score for it."""
     if name not in predictions.scores:
         return None
     return quietly(
-        lambda: auc(predictions.is_class(name), predictions.scores[name], level, groups=groups_of(predictions))
+        lambda: auc(
+            predictions.is_class(name),
+            predictions.scores[name],
+            options.level,
+            groups=groups_of(predictions),
+            scale=options.auc_scale,
+        )
     )
 
 
@@ -77,7 +94,7 @@ def performance_table(
         for name in predictions.reported_classes:
             row: dict[str, Cell] = {**who(predictions), "class": label(name)}
             row |= {"cases": int(predictions.is_class(name).sum()), "n": len(predictions)}
-            result = area(predictions, name, options.level)
+            result = area(predictions, name, options)
             row["auc"] = Missing(_NO_SCORE)
             if result is not None:
                 row["auc"] = as_interval(result) if math.isfinite(result.value) else Missing(str(result.warning))
@@ -109,6 +126,7 @@ def overall_table(
             Column("macro_f1", "Macro F1"),
             Column("kappa", "Cohen's kappa"),
             Column("quadratic_kappa", "Quadratically weighted kappa"),
+            Column("ordinal", "Ordinal concordance"),
         ),
     )
     rows: list[Row] = []
@@ -125,8 +143,73 @@ def overall_table(
         ):
             value: Interval = getattr(performance, name)
             row[name] = value if math.isfinite(value.value) else Missing(reason)
+        if predictions.classes == STATUS_CLASSES:
+            row["ordinal"] = _ordinal(predictions, options)
         rows.append(row)
+    if any("ordinal" in row for row in rows):
+        notes.append(
+            "Ordinal concordance: share of pairs of images of different classes that the expected class (or the "
+            "predicted density) ranks correctly; 0.5 is chance."
+        )
     return table.filled(rows, notes)
+
+
+def _ordinal(predictions: Predictions, options: EvaluationOptions) -> Interval | Missing:
+    """Return the ordinal concordance of the expected class or the predicted density."""
+    if predictions.probabilities is not None:
+        score = predictions.probabilities @ np.arange(len(predictions.classes))
+    elif predictions.predicted_density is not None:
+        score = -predictions.predicted_density
+    else:
+        return Missing("the predictions have neither three probabilities nor a density")
+    found = ordinal_concordance(predictions.truth, score, groups=groups_of(predictions), level=options.level)
+    return found if math.isfinite(found.value) else Missing("all cases are of one class")
+
+
+def precision_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:
+    """Return average precision and partial area of osteoporosis."""
+    table = ResultTable(
+        "precision",
+        f"Precision and recall, and area at specificities of {PARTIAL_FROM:g} or more, for osteoporosis",
+        (
+            *WHO_COLUMNS,
+            Column("prevalence", "Share of osteoporosis"),
+            Column("average_precision", "Average precision"),
+            Column("partial_auc", "Partial AUC"),
+        ),
+    )
+    rows: list[Row] = []
+    for predictions in sets:
+        truth = predictions.is_class(TARGET)
+        if TARGET not in predictions.scores or truth.all() or not truth.any():
+            continue
+        settings: dict[str, Any] = {
+            "groups": groups_of(predictions),
+            "resamples": min(options.resamples, _MEASURED_SAMPLES),
+            "seed": options.seed,
+            "level": options.level,
+        }
+        found = precision_recall(truth, predictions.scores[TARGET], **settings)
+        partial = partial_auc(truth, predictions.scores[TARGET], PARTIAL_FROM, **settings)
+        rows.append(
+            {
+                **who(predictions),
+                "prevalence": found.prevalence,
+                "average_precision": found.average,
+                "partial_auc": partial,
+            }
+        )
+    notes = [
+        "A score without information has an average precision of the share of osteoporosis. Partial area standardised "
+        f"to 0.5 (chance) to 1 (McClish 1989). Intervals from up to {_MEASURED_SAMPLES} bootstrap samples of subjects, "
+        "none where no sample differs."
+    ]
+    return table.filled(rows, notes if rows else ())
+
+
+PARTIAL_FROM = 0.8
+"""Specificities of the partial area, as of a screening test that may not send many people to DXA; project custom."""
+_MEASURED_SAMPLES = 500
 
 
 def confusion_table(sets: Sequence[Predictions], decided: Sequence[ClassPerformance | None]) -> ResultTable:
@@ -168,7 +251,7 @@ def roc_lines(sets: Sequence[Predictions], options: EvaluationOptions) -> dict[s
     by_class: dict[str, list[RocLine]] = {}
     for predictions in sets:
         for name in predictions.reported_classes:
-            size = area(predictions, name, options.level)
+            size = area(predictions, name, options)
             if size is None or not math.isfinite(size.value):
                 continue
             truth, score = predictions.is_class(name), predictions.scores[name]

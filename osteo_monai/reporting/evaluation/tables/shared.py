@@ -14,8 +14,10 @@ from osteo_monai.statistics.roc import AUC
 
 __all__ = ["RATES", "SUBGROUPS", "WHO_COLUMNS", "as_interval", "factors", "who"]
 
-SUBGROUPS = ("kvp", "contrast_phase", "acquisition", "scanner")
-"""Facts whose values are subgroups."""
+SUBGROUPS = ("kvp", "contrast_phase", "acquisition", "scanner", "sex", "age", "centre")
+"""Facts whose values are subgroups, age by bands of ten years."""
+AGE_BANDS = (50, 60, 70, 80)
+"""Ages at which a band starts, in years; those below the first are one band, as are those of the last or more."""
 
 WHO_COLUMNS = (Column("cohort", "Cohort"), Column("model", "Model"))
 """First columns of all tables."""
@@ -39,7 +41,11 @@ RATES = (
 
 def factors(predictions: Predictions, rows: NDArray[np.intp]) -> dict[str, list[str]]:
     """Return the values of ``rows`` of each fact of ``SUBGROUPS`` that has several."""
-    found = {name: _same_numbers(predictions.facts[name][rows]) for name in SUBGROUPS if name in predictions.facts}
+    found = {
+        name: (_age_bands if name == "age" else _same_numbers)(predictions.facts[name][rows])
+        for name in SUBGROUPS
+        if name in predictions.facts
+    }
     return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
@@ -52,6 +58,19 @@ def _same_numbers(texts: Iterable[str]) -> list[str]:
         except ValueError:
             unified.append(str(text))
     return unified
+
+
+def _age_bands(texts: Iterable[str]) -> list[str]:
+    """Return the band of each age, empty for an age that is missing or no number."""
+    names = ["below 50", *(f"{start} to {start + 9}" for start in AGE_BANDS[:-1]), f"{AGE_BANDS[-1]} or more"]
+    bands = []
+    for text in texts:
+        try:
+            age = float(text)
+        except ValueError:
+            age = math.nan
+        bands.append("" if math.isnan(age) else names[int(np.searchsorted(AGE_BANDS, age, side="right"))])
+    return bands
 
 
 def as_interval(result: AUC) -> Interval:

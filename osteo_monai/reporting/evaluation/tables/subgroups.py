@@ -10,13 +10,15 @@ from osteo_monai.data.predictions_schema import BINARY_CLASSES
 from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
 from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, label, quietly
-from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, ResultTable, Row
+from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable, Row
 from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, as_interval, factors, who
 from osteo_monai.statistics.classification import class_performance
-from osteo_monai.statistics.proportions import Interval
+from osteo_monai.statistics.clusters import clustered_proportion
+from osteo_monai.statistics.proportions import Interval, IntervalMethod
 from osteo_monai.statistics.roc import auc
+from osteo_monai.statistics.subgroups import Heterogeneity, areas_differ, rates_differ
 
-__all__ = ["subgroups_table"]
+__all__ = ["interactions_table", "subgroups_table"]
 
 Rows = NDArray[np.intp]
 
@@ -36,6 +38,8 @@ def subgroups_table(sets: Sequence[Predictions], options: EvaluationOptions) -> 
             Column("n", "n"),
             Column("agreement", "Class agreement"),
             Column("auc", "AUC of osteoporosis"),
+            Column("sensitivity", "Se of osteoporosis"),
+            Column("specificity", "Sp of osteoporosis"),
             Column("with_t_score", "With T-score"),
             Column("dxa_cases", f"T-score {OSTEOPOROSIS_T_SCORE:g} or less"),
             Column("auc_dxa", "AUC against DXA"),
@@ -64,6 +68,7 @@ def _rows(predictions: Predictions, options: EvaluationOptions) -> Iterator[Row]
         row: dict[str, Cell] = {**who(predictions), "subgroup": name, "n": len(rows)}
         row["agreement"] = _agreement(predictions, rows, options)
         row["auc"] = _area(predictions, rows, predictions.is_class(TARGET), options)
+        row |= _rates(predictions, rows, options)
         if has_t_scores:
             known = rows[np.isfinite(t_scores[rows])]
             truth = t_scores <= OSTEOPOROSIS_T_SCORE
@@ -107,6 +112,68 @@ def _agreement(predictions: Predictions, rows: Rows, options: EvaluationOptions)
         resamples=options.resamples,
         seed=options.seed,
     ).accuracy
+
+
+def _rates(predictions: Predictions, rows: Rows, options: EvaluationOptions) -> Row:
+    """Return sensitivity and specificity of osteoporosis in ``rows``."""
+    called = predictions.is_predicted(TARGET)
+    if called is None:
+        return dict.fromkeys(("sensitivity", "specificity"), Missing(predictions.decided_by))
+    positive = predictions.is_class(TARGET)[rows]
+    cells: dict[str, Cell] = {}
+    for name, correct, among, reason in (
+        ("sensitivity", called[rows], positive, "there is no case of osteoporosis"),
+        ("specificity", ~called[rows], ~positive, "all cases are of osteoporosis"),
+    ):
+        chosen = np.flatnonzero(among)
+        method: IntervalMethod = "wilson" if options.interval == "wilson" else "clopper-pearson"
+        found = clustered_proportion(correct[chosen], predictions.subjects[rows][chosen], options.level, method)
+        cells[name] = found if chosen.size else Missing(reason)
+    return cells
+
+
+def interactions_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:
+    """Return tests whether sensitivity, specificity and area of osteoporosis are the same in all subgroups."""
+    table = ResultTable(
+        "interactions",
+        "Tests of equal performance for osteoporosis in all subgroups of a factor (interaction)",
+        (
+            *WHO_COLUMNS,
+            Column("factor", "Factor"),
+            Column("measure", "Measure"),
+            Column("compared", "Compared"),
+            Column("chi2", "Chi-square", 2),
+            Column("df", "df"),
+            Column("p", "P"),
+        ),
+    )
+    rows: list[Row] = []
+    for predictions in sets:
+        for factor, values in factors(predictions, np.arange(len(predictions))).items():
+            for measure, found in _interactions(predictions, np.array(values)):
+                row: dict[str, Cell] = {**who(predictions), "factor": label(factor), "measure": measure}
+                if found is None:
+                    row["p"] = Missing("fewer than two subgroups have enough subjects and vary")
+                else:
+                    row |= {"compared": ", ".join(found.compared), "chi2": found.chi2, "df": found.df}
+                    row["p"] = PValue(found.p)
+                rows.append(row)
+    notes = [
+        "Subgroups with fewer than five subjects (for areas: of a class) and unknown values are left out. P values are "
+        "not adjusted for the number of factors; a large P does not show that subgroups are equal."
+    ]
+    return table.filled(rows, notes if rows else ())
+
+
+def _interactions(predictions: Predictions, names: NDArray[np.str_]) -> Iterator[tuple[str, Heterogeneity | None]]:
+    positive, called = predictions.is_class(TARGET), predictions.is_predicted(TARGET)
+    subjects = predictions.subjects
+    if called is not None:
+        for measure, correct, among in (("sensitivity", called, positive), ("specificity", ~called, ~positive)):
+            if among.any():
+                yield measure, rates_differ(correct[among], names[among], subjects[among])
+    if TARGET in predictions.scores:
+        yield "AUC", areas_differ(positive, predictions.scores[TARGET], names, subjects)
 
 
 def _area(
