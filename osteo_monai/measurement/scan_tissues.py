@@ -38,6 +38,8 @@ REACH = 0.025
 """Blocks this near to a mode are its tissue."""
 PLAIN_CONTRAST_HU = 1046.0
 """Distance of air and tissue that is assumed in a crop without air."""
+LEAN_BELOW = 0.047
+"""Muscle is at most this much below the mode of lean tissue, by the distance of air and tissue; mixed fat is lower."""
 SHELL_MM = (4.0, 30.0)
 """Depth of subcutaneous fat below the skin."""
 DEEP_MM = (6.0, 70.0)
@@ -256,7 +258,7 @@ def _lean(
 ) -> TissueSample | None:
     """Return the muscle of the back: the most frequent value there, near the mode of lean tissue."""
     values = part[back]
-    values = values[np.abs(values - mode) <= 0.07 * contrast]
+    values = values[(values >= mode - LEAN_BELOW * contrast) & (values <= mode + 0.07 * contrast)]
     if values.size < MIN_BLOCKS:
         return None
     step = 0.002 * contrast

@@ -71,7 +71,8 @@ def _disagreement(facts: ValueFacts, fit: ScaleFit) -> Finding:
         f"The tissues do not fit one HU scale: {_tissues(facts)}; {_SHOWN[worst]} is "
         f"{abs(fit.residuals[worst]):.0f} HU {'above' if fit.residuals[worst] > 0 else 'below'} its usual value."
     )
-    return refusal("tissues_disagree", message)
+    # muscle with much fat inside is one reason: the density may be right
+    return warning("tissues_disagree", message)
 
 
 def _tissues(facts: ValueFacts) -> str:
@@ -181,7 +182,5 @@ def slice_scale(facts: ValueFacts, limits: Limits = DEFAULT_LIMITS) -> Finding |
 
 VALUE_GATES: tuple[Gate[ValueFacts], ...] = (clipping, quantisation, slice_scale, above_zero, tissue_scale)
 """Run before any network; the first refusal names the cause."""
-WRONG_VALUES = frozenset(
-    {"hu_scale_wrong", "tissues_disagree", "hu_scale_broken", "values_clipped", "coarse_values", "hu_scale_mixed"}
-)
+WRONG_VALUES = frozenset({"hu_scale_wrong", "hu_scale_broken", "values_clipped", "coarse_values", "hu_scale_mixed"})
 """Refusals by which findings about contrast agent are void."""
