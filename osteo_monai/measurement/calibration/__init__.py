@@ -32,6 +32,7 @@ from osteo_monai.measurement.calibration.phantom import (
     rod_medians,
 )
 from osteo_monai.measurement.calibration.regression import AlongHU, Regression, fit_regression
+from osteo_monai.measurement.calibration.scale import ScaleFit, fit_scale
 from osteo_monai.measurement.calibration.site import (
     Scanner,
     SiteFile,
@@ -52,6 +53,7 @@ __all__ = [
     "PhantomFile",
     "RegistryLine",
     "Regression",
+    "ScaleFit",
     "Scanner",
     "SiteFile",
     "SiteScan",
@@ -61,6 +63,7 @@ __all__ = [
     "contrast_shift",
     "density",
     "fit_regression",
+    "fit_scale",
     "fit_tissues",
     "internal",
     "line_from_registry",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from osteo_monai.measurement.texture import UNITS, LevelTexture, level_texture
 from osteo_monai.measurement.tissues import Surroundings
 from osteo_monai.screening.ct.bodies import shifted
 from osteo_monai.screening.ct.site_scan import corrected, site_scan
+from osteo_monai.screening.ct.spines import PITCH_MM
 from osteo_monai.screening.ct.steps import Checked, Located, Measured, Outlined, Selection, is_refused
 from osteo_monai.screening.gates.bodies import (
     BODY_GATES,
@@ -45,6 +47,7 @@ from osteo_monai.screening.gates.bodies import (
 from osteo_monai.screening.gates.gate import run_gates
 from osteo_monai.screening.gates.image import KVP_REFERENCE, TISSUE_GATES, TissueFacts
 from osteo_monai.screening.gates.limits import Limits
+from osteo_monai.screening.gates.size import SIZE_GATES, SizeFacts
 from osteo_monai.screening.gates.study import (
     CALIBRATION_GATES,
     PAIR_GATES,
@@ -162,6 +165,7 @@ def _measure_bodies(
         beside = tuple(section for other, section in sections.items() if other is not level)
         selection, kept = selection.after(level, run_gates(BODY_GATES, _body_facts(level, body, beside), limits))
         findings += kept
+    findings += run_gates(SIZE_GATES, _size_facts(located, bodies), limits)
     if bodies:
         around = _tissue_values([body.around for body in bodies.values()])
         facts = TissueFacts(**around.model_dump(), corrected=checked.options.contrast_correction is not None)
@@ -207,6 +211,17 @@ def _body_facts(level: VertebraLevel, body: Body, neighbour_sections_mm2: tuple[
         region_cm3=body.region.volume_cm3,
         no_region=body.region.reason,
     )
+
+
+def _size_facts(located: Located, bodies: Mapping[VertebraLevel, Body]) -> SizeFacts:
+    complete = [v for v in located.column.vertebrae if v.complete]
+    ratios = [
+        math.dist(upper.centre_mm, lower.centre_mm) / PITCH_MM[(upper.level.value, lower.level.value)][0]
+        for upper, lower in pairwise(complete)
+        if (upper.level.value, lower.level.value) in PITCH_MM
+    ]
+    pitch = sum(ratios) / len(ratios) if ratios else 1.0
+    return SizeFacts(pitch, len(ratios), {level: body.shape.width_mm for level, body in bodies.items()})
 
 
 def _tissue_values(around: list[Surroundings]) -> TissueValues:

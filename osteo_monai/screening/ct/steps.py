@@ -21,6 +21,7 @@ from osteo_monai.screening.ct.bodies import shifted, slab, stand_in
 from osteo_monai.screening.ct.levels import Column, Vertebra, as_image, locate_vertebrae
 from osteo_monai.screening.ct.opinions import Opinions, collect_opinions
 from osteo_monai.screening.ct.outlines import outline_bodies
+from osteo_monai.screening.ct.values import value_facts
 from osteo_monai.screening.gates.bodies import CORRELATED
 from osteo_monai.screening.gates.gate import run_gates
 from osteo_monai.screening.gates.image import IMAGE_GATES, UNREADABLE, ImageFacts, TissueFacts, aorta_enhancement
@@ -38,6 +39,7 @@ from osteo_monai.screening.gates.levels import (
 )
 from osteo_monai.screening.gates.opinions import OPINION_GATES, OpinionFacts
 from osteo_monai.screening.gates.person import PATIENT_GATES, PatientFacts
+from osteo_monai.screening.gates.values import VALUE_GATES, WRONG_VALUES
 from osteo_monai.screening.models import OpinionModels, ScreeningModels
 from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions, SiteCalibration
 from osteo_monai.screening.result import (
@@ -120,7 +122,7 @@ class Checked:
     @property
     def readable(self) -> bool:
         """Whether the values are HU, so that networks can be run."""
-        return not any(f.severity is Severity.REFUSAL and f.code in UNREADABLE for f in self.findings)
+        return not any(f.severity is Severity.REFUSAL and f.code in UNREADABLE | WRONG_VALUES for f in self.findings)
 
     def new(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """Return findings without those that reading reported under the same code with at least the same severity."""
@@ -160,6 +162,9 @@ def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
     of_reading = tuple(f for f in volume.findings if f.code != "acquisition_unknown")
     checked = Checked(volume, options, image.kvp, of_reading)
     findings = run_gates(IMAGE_GATES, image, options.limits)
+    if not any(f.code in UNREADABLE for f in findings):
+        facts = value_facts(volume.hu, volume.spacing, volume.valid, image.kvp)
+        findings += run_gates(VALUE_GATES, facts, options.limits)
     findings += run_gates(PATIENT_GATES, PatientFacts(scan.age_years, scan.sex), options.limits)
     new = checked.new(findings)
     kept = tuple(f for f in of_reading if f.code not in {g.code for g in new})

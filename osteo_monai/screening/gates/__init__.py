@@ -3,7 +3,7 @@
 Source and unit of every limit: ``all_limits()``.
 """
 
-from osteo_monai.screening.gates import bodies, image, levels, opinions, person, study
+from osteo_monai.screening.gates import bodies, image, levels, opinions, person, size, study, values
 from osteo_monai.screening.gates.gate import Gate, run_gates
 from osteo_monai.screening.gates.limits import DEFAULT_LIMITS, Limit, Limits
 
@@ -12,6 +12,6 @@ __all__ = ["DEFAULT_LIMITS", "Gate", "Limit", "Limits", "all_limits", "run_gates
 
 def all_limits() -> tuple[Limit, ...]:
     """Return every limit of the gates, in the order of the stages."""
-    stages = (image, person, levels, bodies, study, opinions)
-    found = [value for stage in stages for value in vars(stage).values() if isinstance(value, Limit)]
+    stages = (image, values, person, levels, bodies, size, study, opinions)
+    found = [limit for stage in stages for limit in vars(stage).values() if isinstance(limit, Limit)]
     return tuple(dict.fromkeys(found))

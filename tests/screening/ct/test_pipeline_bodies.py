@@ -256,11 +256,12 @@ def test_native_aorta_is_silent_although_the_levels_are_absent(
     assert codes(result, Severity.WARNING) == set()
 
 
-def test_shifted_scale_is_seen_in_air_and_fat(
+def test_shifted_scale_is_refused_by_the_tissues_and_a_smaller_shift_is_seen_in_air(
     make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32]
 ) -> None:
-    result, _ = screen_volume(make_volume(phantom_hu + 45), make_models())
-    assert codes(result, Severity.WARNING) == {"air_off_range", "fat_off_range"}
+    assert_refused(screen_volume(make_volume(phantom_hu + 45), make_models())[0], "hu_scale_wrong")
+    result, _ = screen_volume(make_volume(phantom_hu + 25), make_models())
+    assert codes(result, Severity.WARNING) == {"air_off_range", "hu_scale_off"}
 
 
 def test_certainty_limit_is_configurable(make_volume: MakeVolume, make_models: MakeModels) -> None:
