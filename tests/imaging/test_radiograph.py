@@ -357,7 +357,7 @@ def test_unknown_view_is_told_and_a_declared_chest_without_lungs_is_refused(tmp_
     assert radiograph.view is View.UNKNOWN
     assert "view_unknown" in found(radiograph)
     file = write(np.asarray(ramp * 4095, np.uint16))
-    for view in ("chest_frontal", None):  # the header alone is no evidence
+    for view in ("chest_frontal", None):  # the header is no evidence
         with pytest.raises(ScanRefusedError) as error:
             read_radiograph(file, view)
         assert codes(error) == ["not_a_chest"]

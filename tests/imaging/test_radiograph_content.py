@@ -85,7 +85,7 @@ def refusal_of(pixels: Grey, view: View) -> str | None:
 def test_a_virtual_lumbar_spine_is_recognised_and_its_orientation_checked(view: View, seed: int) -> None:
     pixels = virtual(str(view), seed)
     assert refusal_of(pixels, view) is None
-    assert refusal_of(pixels[:, ::-1], view) is None  # left and right are not told apart
+    assert refusal_of(pixels[:, ::-1], view) is None  # left and right are not compared
     assert refusal_of(np.rot90(pixels), view) == "not_upright"
     assert refusal_of(np.rot90(pixels, 3), view) == "not_upright"
     assert refusal_of(1 - pixels, view) == "not_upright"
