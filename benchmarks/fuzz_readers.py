@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 SECONDS, MEMORY = 20, 4 * 2**30
 """Limits of one case; the memory is address space, of which the imported libraries take about half."""
 SIZE, SLICES = 24, 4
-ODD_JSON = (None, [], {}, -1, 0, 1e308, 10**400, True, "", "x" * 70, [[[]]], {"a": []}, "\0", "\ud800")
+ODD_JSON: tuple[Any, ...] = (None, [], {}, -1, 0, 1e308, 10**400, True, "", "x" * 70, [[[]]], {"a": []}, "\0", "\ud800")
 ODD_VALUES = ("", "0", "-1", "1e30", "nan", "99999999999", "x" * 70, "a\\b", "1\\2\\3\\4", "\x1b[31m", "65535")
 
 

@@ -1,6 +1,7 @@
 """Which files are one study: by identifier and person, not by folder."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -36,7 +37,7 @@ def images(folder: Path, count: int = 3, study: str = STUDY, **person: str) -> N
     ],
 )
 def test_one_identifier_with_two_people_is_two_studies(
-    first: dict[str, str], second: dict[str, str], tmp_path: Path
+    first: dict[str, Any], second: dict[str, Any], tmp_path: Path
 ) -> None:
     images(tmp_path / "a", **first)
     images(tmp_path / "b", **second)
@@ -45,7 +46,7 @@ def test_one_identifier_with_two_people_is_two_studies(
 
 
 @pytest.mark.parametrize("second", [{"PatientSex": "F"}, {}])
-def test_one_study_in_two_folders_is_one_row_with_all_files(second: dict[str, str], tmp_path: Path) -> None:
+def test_one_study_in_two_folders_is_one_row_with_all_files(second: dict[str, Any], tmp_path: Path) -> None:
     images(tmp_path / "a", PatientSex="F", PatientBirthDate="19500101")
     images(tmp_path / "b" / "c", **second)
     images(tmp_path / "d", study=generate_uid())
