@@ -1,7 +1,12 @@
 """Read mutated files and count the outcomes: DICOM CT, radiographs, NIfTI, tables, JSON and phantom files.
 
 Each reader runs in a process of its own with limits of memory and time; a crash, a hang or an error that is not of this
-package is a failure. ``python benchmarks/fuzz_readers.py --cases 20000 --seed 1``.
+package is a failure. Each file that is mutated must be read before. Checksums of PNG files are computed again, JSON
+values and cells of tables are replaced, so that mutations reach the code behind the parser.
+
+    python benchmarks/fuzz_readers.py --cases 20000 --seed 1
+
+Writes the counts to ``benchmarks/results/fuzz_readers_DATE.json``.
 """
 
 import argparse
@@ -15,8 +20,10 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +34,13 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, RLELossless
 
+from osteo_monai.utils.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
 SECONDS, MEMORY = 20, 4 * 2**30
 """Limits of one case; the memory is address space, of which the imported libraries take about half."""
 SIZE, SLICES = 24, 4
+ODD_JSON: tuple[Any, ...] = (None, [], {}, -1, 0, 1e308, 10**400, True, "", "x" * 70, [[[]]], {"a": []}, "\0", "\ud800")
 ODD_VALUES = ("", "0", "-1", "1e30", "nan", "99999999999", "x" * 70, "a\\b", "1\\2\\3\\4", "\x1b[31m", "65535")
 
 
@@ -61,8 +72,13 @@ def _pixels(ds: Dataset, values: np.ndarray[Any, Any]) -> None:
 
 
 def _film() -> np.ndarray[Any, Any]:
-    y, x = np.mgrid[:300, :280]
-    return np.asarray(2000 + 800 * np.sin(x / 40) * np.cos(y / 50) + (x * 7 + y * 13) % 60, "<u2")
+    """Return two dark lungs in a brighter chest, with texture: recognised as a frontal chest."""
+    y, x = np.mgrid[:300, :280] / 300
+    side = np.abs(x - 0.47)
+    top = 0.12 + 0.3 * np.clip(side - 0.15, 0, 1)
+    chest = np.where((side < 0.33) & (y > top), 800, 1600)
+    film = np.where((y > 0.75) | ((side < 0.08) & (y < 0.8)), 3400, np.where(y < top, 2000, chest))
+    return np.asarray(film + (x * 2100 + y * 3900) % 400, "<u2")
 
 
 def write_seeds(folder: Path) -> dict[str, Path]:
@@ -84,6 +100,8 @@ def write_seeds(folder: Path) -> dict[str, Path]:
     film.save_as(seeds["film_dicom"], enforce_file_format=True)
     seeds["film_png"] = folder / "film.png"
     Image.fromarray((_film() // 16).astype(np.uint8)).save(seeds["film_png"])
+    seeds["film_jpeg"] = folder / "film.jpg"
+    Image.fromarray((_film() // 16).astype(np.uint8)).save(seeds["film_jpeg"])
     volume = np.stack([ct_slice(k).pixel_array.astype(np.int16) - 1024 for k in range(SLICES)], axis=2)
     for name, ending in (("nifti", "nii"), ("nifti_gz", "nii.gz")):
         seeds[name] = folder / f"scan.{ending}"
@@ -100,7 +118,8 @@ def write_seeds(folder: Path) -> dict[str, Path]:
         "bmd_mg_cm3": 90,
         "bmd_standard": "K2HPO4",
     }
-    seeds["manifest"].write_text(json.dumps({"name": "n", "training": [record], "validation": [], "test": []}))
+    header = {"name": "n", "description": "d", "virtual": False}
+    seeds["manifest"].write_text(json.dumps({**header, "training": [record], "validation": [], "test": []}))
     seeds["phantom"] = folder / "phantom.json"
     rods = [{"density_mg_cm3": 50.0 * n, "centre_mm": [10.0 * n, 0, 0], "radius_mm": 5} for n in range(4)]
     seeds["phantom"].write_text(json.dumps({"name": "p", "standard": "K2HPO4", "rods": rods}))
@@ -117,7 +136,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
 
     return {
         **dict.fromkeys(("ct", "ct_rle", "nifti", "nifti_gz"), read_ct),
-        **dict.fromkeys(("film_dicom", "film_png"), read_radiograph),
+        **dict.fromkeys(("film_dicom", "film_png", "film_jpeg"), read_radiograph),
         "table": lambda path: read_predictions([path]),
         "manifest": read_manifest,
         "phantom": read_phantom,
@@ -157,6 +176,69 @@ def mutate_header(content: bytes, dice: random.Random) -> bytes:
     return bytes(target.getvalue())
 
 
+def mutate_png(content: bytes, dice: random.Random) -> bytes:
+    """Change the decompressed pixels or the bytes of one chunk of a PNG, with length and checksum computed again."""
+    chunks, at = [], 8
+    while at < len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        chunks.append((content[at + 4 : at + 8], content[at + 8 : at + 8 + size]))
+        at += size + 12
+    number = dice.randrange(len(chunks))
+    name, data = chunks[number]
+    if name == b"IDAT" and dice.random() < 0.7:
+        data = zlib.compress(mutate_bytes(zlib.decompress(data), dice), 1)
+    else:
+        data = mutate_bytes(data, dice)
+    if dice.random() < 0.1:
+        name = dice.choice((b"PLTE", b"tRNS", b"gAMA", b"eXIf", b"iCCP", b"zTXt", b"IDAT", b"IEND"))
+    chunks[number] = name, data
+    parts = [len(d).to_bytes(4, "big") + n + d + zlib.crc32(n + d).to_bytes(4, "big") for n, d in chunks]
+    return content[:8] + b"".join(parts)
+
+
+def mutate_json(content: bytes, dice: random.Random) -> bytes:
+    """Replace, delete or repeat a value at any depth of a JSON document."""
+    document = json.loads(content)
+    places: list[tuple[Any, Any]] = []
+    stack = [document]
+    while stack:
+        parent = stack.pop()
+        for key in list(parent) if isinstance(parent, dict) else range(len(parent)):
+            places.append((parent, key))
+            if isinstance(parent[key], (dict, list)):
+                stack.append(parent[key])
+    for parent, key in dice.sample(places, dice.choice((1, 1, 2))):
+        kind = dice.random()
+        if kind < 0.2 and isinstance(parent, dict):
+            parent.pop(key, None)
+        elif kind < 0.3 and isinstance(parent, list):
+            parent.extend(parent[:])
+        elif isinstance(parent, dict) or key < len(parent):
+            parent[key] = dice.choice(ODD_JSON)
+    return json.dumps(document).encode()
+
+
+def mutate_table(content: bytes, dice: random.Random) -> bytes:
+    """Replace cells of a CSV table, its header included, or repeat or delete a line."""
+    lines = [line.split(",") for line in content.decode().splitlines()]
+    for _ in range(dice.choice((1, 1, 3))):
+        line = dice.randrange(len(lines))
+        if dice.random() < 0.2:
+            lines.insert(line, lines[dice.randrange(len(lines))][:])
+        else:
+            lines[line][dice.randrange(len(lines[line]))] = dice.choice((*ODD_VALUES, "1,5", '"', "#", "=1+1", "Total"))
+    return "\n".join(",".join(line) for line in lines).encode()
+
+
+STRUCTURED: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "film_png": mutate_png,
+    "manifest": mutate_json,
+    "phantom": mutate_json,
+    "table": mutate_table,
+}
+"""Mutations that keep the format of a kind sound, used for most of its cases."""
+
+
 def mutate(kind: str, path: Path, dice: random.Random) -> None:
     """Replace one file at ``path`` by a mutated one."""
     victim = dice.choice(sorted(path.iterdir())) if path.is_dir() else path
@@ -167,7 +249,9 @@ def mutate(kind: str, path: Path, dice: random.Random) -> None:
             return
         except (ValueError, TypeError, AttributeError):
             pass  # the value cannot be encoded: bytes are changed instead
-    if kind == "nifti_gz" and dice.random() < 0.7:
+    if kind in STRUCTURED and dice.random() < 0.7:
+        victim.write_bytes(STRUCTURED[kind](content, dice))
+    elif kind == "nifti_gz" and dice.random() < 0.7:
         victim.write_bytes(gzip.compress(mutate_bytes(gzip.decompress(content), dice), 1))
     else:
         victim.write_bytes(mutate_bytes(content, dice))
@@ -189,6 +273,14 @@ def run_case(read: Callable[[Path], object], path: Path) -> str:
     return "read"
 
 
+def check_seeds() -> None:
+    """Read each seed: one that is refused would hide all code behind the refusal."""
+    of_kind = readers()
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, path in write_seeds(Path(folder)).items():
+            of_kind[kind](path)
+
+
 def work(connection: Any, seed: int, cases: range) -> None:
     """Run cases and send the kind before and the outcome after each."""
     import shutil
@@ -205,6 +297,8 @@ def work(connection: Any, seed: int, cases: range) -> None:
             path = Path(folder, "mutated", seeds[kind].name)
             path.parent.mkdir()
             (shutil.copytree if seeds[kind].is_dir() else shutil.copy)(seeds[kind], path)
+            if kind == "manifest":
+                shutil.copy(seeds["nifti"], path.parent)  # its image
             mutate(kind, path, dice)
             connection.send((case, kind))
             connection.send(run_case(of_kind[kind], path))
@@ -219,6 +313,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3600, help="stop after this time")
     given = parser.parse_args()
+    check_seeds()
     outcomes: Counter[tuple[str, str]] = Counter()
     failures: list[str] = []
     begin, first = time.monotonic(), 0
@@ -254,6 +349,20 @@ def main() -> None:
     seconds, cases = time.monotonic() - begin, sum(outcomes.values())
     print(f"{cases} cases in {seconds:.0f} s, peak {peak:.0f} MiB, {len(failures)} failed")
     print("\n".join(failures[:40]))
+    record = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "seed": given.seed,
+        "cases": cases,
+        "seconds": round(seconds),
+        "peak_mib": round(peak),
+        "limits": {"seconds": SECONDS, "address_space_mib": MEMORY // 2**20},
+        "failures": failures,
+        "outcomes": {
+            kind: {outcome: n for (k, outcome), n in sorted(outcomes.items()) if k == kind}
+            for kind in sorted({k for k, _ in outcomes})
+        },
+    }
+    write_json(RESULTS / f"fuzz_readers_{record['date']}.json", record, indent=1)
     sys.exit(bool(failures))
 
 

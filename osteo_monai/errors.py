@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from osteo_monai.domain import Finding, Severity
+from osteo_monai.utils.text import printable
 
 _SHOWN = 10
 _NUMBERS_AND_NAMES = re.compile(r"'[^']*'|(?<= file )\S+|-?\d+(\.\d+)?")
@@ -128,7 +129,7 @@ class ManifestError(OsteoError, ValueError):  # exit code 2
         kinds: dict[str, list[str]] = defaultdict(list)
         for problem in problems:
             kinds[_NUMBERS_AND_NAMES.sub("#", problem)].append(problem)
-        shown = [line for alike in kinds.values() for line in (*alike[:_SHOWN], *_rest(alike))]
+        shown = [printable(line) for alike in kinds.values() for line in (*alike[:_SHOWN], *_rest(alike))]
         listed = "".join(f"\n  - {line}" for line in shown)
         super().__init__(f"{manifest} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:{listed}")
         self.problems = tuple(problems)

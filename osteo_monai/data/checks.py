@@ -29,6 +29,10 @@ HU_SHIFT_SD, HU_SHIFT_SUBJECTS = 1.25, 20
 of age and sex are treated as HU: trabecular bone of 130 mg/cm3 K2HPO4 has about 170 HU at 120 kVp, 1.3 to 1.6 SD above
 the norm, while the means of healthy populations differ by less than 0.5 SD. Choice of this project."""
 
+HU_NOTE_SD = 0.5
+"""The same for a note: the means of healthy populations differ by less, but so do densities of which half are in HU, or
+all too high by a fifth. Choice of this project."""
+
 ADULT_YEARS, SHORTEST_ADULT_CM = 18.0, 90.0
 """The height of an adult below this is treated as one in inches or a typing error."""
 
@@ -154,17 +158,34 @@ def _units(record: Record) -> Iterator[str]:
 
 def _density_like_hu(records: Iterable[Record]) -> Iterator[str]:
     """Report densities in HU: they overlap with mg/cm3 in a person, but their cohort mean is far above the norm."""
+    subjects, shift = _above_norm(records)
+    if subjects >= HU_SHIFT_SUBJECTS and shift > HU_SHIFT_SD:
+        yield (
+            f"bmd_mg_cm3 is on average {shift:.1f} standard deviations above the norm of age and sex in "
+            f"{subjects} subjects ({NORM_SOURCE}), which looks like HU; expected mg/cm3 of trabecular bone"
+        )
+
+
+def high_density_note(records: Iterable[Record]) -> str | None:
+    """Return a sentence if the densities are too high on average for healthy people, but not as high as HU."""
+    subjects, shift = _above_norm(records)
+    if subjects < HU_SHIFT_SUBJECTS or not HU_NOTE_SD < shift <= HU_SHIFT_SD:
+        return None
+    return (
+        f"bmd_mg_cm3 is on average {shift:.1f} standard deviations above the norm of age and sex in {subjects} "
+        "subjects: check that all densities are in mg/cm3, none in HU."
+    )
+
+
+def _above_norm(records: Iterable[Record]) -> tuple[int, float]:
+    """Return the number of subjects with age and density, and their mean difference from the norm in its SD."""
     people = {r.subject_id: r for r in records if None not in (r.age, r.bmd_mg_cm3)}
     shifts = []
     for record in people.values():
         norm = density_norm(record.age or 0.0, record.sex)
         if norm is not None and record.bmd_mg_cm3 is not None:
             shifts.append((record.bmd_mg_cm3 - norm.mean) / norm.sd)
-    if len(shifts) >= HU_SHIFT_SUBJECTS and mean(shifts) > HU_SHIFT_SD:
-        yield (
-            f"bmd_mg_cm3 is on average {mean(shifts):.1f} standard deviations above the norm of age and sex in "
-            f"{len(shifts)} subjects ({NORM_SOURCE}), which looks like HU; expected mg/cm3 of trabecular bone"
-        )
+    return len(shifts), mean(shifts) if shifts else 0.0
 
 
 # --- files --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from osteo_monai.utils.files import write_text
 from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.text import escape_formula, unescape_formula
 
-__all__ = ["CSVTable", "read_table", "refuse", "write_table"]
+__all__ = ["CSVTable", "read_table", "refuse", "summary_problem", "write_table"]
 
 _SHOWN_PROBLEMS = 50
 _WIDE_BLANKS = re.compile(
@@ -22,7 +22,14 @@ _WIDE_BLANKS = re.compile(
 )
 """Control characters, and blanks of spreadsheets and web pages: with them one identifier would become two."""
 _IDENTITIES = frozenset({"subject_id", "study"})
-_SUMMARY_WORDS = frozenset({"total", "totals", "grand total", "subtotal", "sum", "mean", "average", "median", "sd"})
+_SUMMARY = re.compile(
+    r"(?:(?:grand |sub-?)?totals?|sum|mean|average|median|sd|standard deviation|overall|range|iqr"
+    r"|(?:all|total|number of|mean of|sum of)(?: the)? (?:subjects|patients|people|participants|studies|rows|cases)"
+    r"|gesamt|summe|insgesamt|mittelwert|moyenne|somme|media|promedio|suma|totale)"
+    r"(?: ?(?:±|\+/-) ?sd)?(?: ?\(.*\)| ?\[.*\])?(?:,? n ?= ?\d+)?[\s:.]*",
+    re.IGNORECASE,
+)
+"""First cell of a row that summarises other rows, in English, German, French, Spanish and Italian."""
 _SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -119,9 +126,16 @@ def _no_row_of_data(header: Sequence[str], cells: Sequence[str]) -> str | None:
     if len(filled) > 1 and all(cell.lower() in names for _, cell in filled):
         return "a row must hold data, got the names of columns again"
     for name, cell in (*filled[:1], *((n, c) for n, c in filled if n.lower() in _IDENTITIES)):
-        if cell.lower().rstrip(":.") in _SUMMARY_WORDS and (name.lower() in _IDENTITIES or name == header[0]):
-            return f"a row must be one subject or study, got a summary ('{cell}')"
+        if name.lower() in _IDENTITIES or name == header[0]:
+            problem = summary_problem(cell)
+            if problem:
+                return problem
     return None
+
+
+def summary_problem(cell: str) -> str | None:
+    """Return a sentence if the name of a row is that of a summary, such as ``Total`` or ``Mean (SD)``."""
+    return f"a row must be one subject or study, got a summary ('{cell}')" if _SUMMARY.fullmatch(cell) else None
 
 
 def _header(path: Path, cells: Sequence[str], required: Sequence[str], separator: str) -> tuple[str, ...]:

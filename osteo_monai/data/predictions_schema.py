@@ -32,6 +32,7 @@ __all__ = [
     "schema_table",
     "truth_problems",
     "value_problems",
+    "with_decimal_points",
 ]
 
 STATUS_CLASSES = tuple(status.value for status in BoneStatus)
@@ -183,6 +184,15 @@ def record_columns(record: Record, cohort: str, virtual: bool) -> dict[str, str 
     facts: dict[str, str | float] = record.model_dump(mode="json", include=set(FACTS), exclude_none=True)
     columns: dict[str, str | float] = {"subject_id": record.subject_id, "cohort": cohort, "virtual": int(virtual)}
     return columns | {name: facts[name] for name in FACTS if name in facts}
+
+
+def with_decimal_points(row: Mapping[str, str]) -> dict[str, str]:
+    """Return a row with decimal points for decimal commas in the columns of numbers; other commas stay."""
+    kinds = (ColumnKind.NUMBER, ColumnKind.PROBABILITY, ColumnKind.DENSITY)
+    return {
+        name: text.replace(",", ".") if _KIND_OF.get(name) in kinds and re.fullmatch(r"[+-]?\d*,\d+", text) else text
+        for name, text in row.items()
+    }
 
 
 # --- check of one row ---------------------------------------------------------------------------------------------

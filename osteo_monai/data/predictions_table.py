@@ -3,13 +3,13 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.data.csv_tables import read_table, refuse, write_table
+from osteo_monai.data.csv_tables import CSVTable, read_table, refuse, write_table
 from osteo_monai.data.predictions_mistakes import doubled_rows, unit_problems
 from osteo_monai.data.predictions_schema import (
     BINARY_CLASSES,
@@ -25,6 +25,7 @@ from osteo_monai.data.predictions_schema import (
     has_binary_truth,
     truth_problems,
     value_problems,
+    with_decimal_points,
 )
 from osteo_monai.domain import BoneStatus, DensityThresholds
 from osteo_monai.errors import UnusableInputError
@@ -163,7 +164,7 @@ def read_prediction_rows(
     Raises:
         UnusableInputError: listing all problems of the file; no subject identifier is quoted.
     """
-    table = read_table(path, ("subject_id", *required))
+    table = _read_cells(path, ("subject_id", *required))
     problems = list(table.problems)
     for line, row in table.rows:
         empty = [] if allow_empty else [f"{name} is empty" for name in required if not row[name]]
@@ -172,6 +173,14 @@ def read_prediction_rows(
         problems.append("there is no row below the header")
     refuse(path, problems)
     return [_normalised(path, row) for _, row in table.rows]
+
+
+def _read_cells(path: Path, required: Sequence[str]) -> CSVTable:
+    """Read a table with commas, semicolons or tabs; decimal commas become points if commas do not separate columns."""
+    table = read_table(path, required, separators=",;\t")
+    if table.separator == ",":
+        return table
+    return replace(table, rows=tuple((line, with_decimal_points(cells)) for line, cells in table.rows))
 
 
 def _normalised(path: Path, row: Mapping[str, str]) -> dict[str, str]:
@@ -237,7 +246,7 @@ def read_predictions(paths: Sequence[Path], thresholds: DensityThresholds | None
 def _read_file(path: Path, prefix: str, limits: DensityThresholds) -> tuple[list[PredictionRow], list[str]]:
     """Return the rows of a file and all that is wrong with them one by one."""
     try:
-        table = read_table(path, ("subject_id",))
+        table = _read_cells(path, ("subject_id",))
     except UnusableInputError as error:
         return [], [str(error)]
     problems = [f"{prefix}{problem}" for problem in table.problems] + _header_problems(path, table.header)

@@ -95,3 +95,29 @@ def test_control_characters_of_a_folder_name_are_not_printed(tmp_path: Path, cap
     assert "\x1b[31mred" not in "".join(capfd.readouterr())
     assert "\\u001b" not in (tmp_path / "out" / "result.json").read_text()
     assert "\x1b" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_evaluation_and_its_tracking_store(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Tags, parameters and artifacts of MLflow are in the store and the folder beside it."""
+    folder = tmp_path / NAME
+    folder.mkdir()
+    head = "subject_id,model,osteoporosis,probability_osteoporosis,image,scanner_note"
+    rows = [f"{NAME}_{n},network,{n % 2},0.{3 + (n * 7 + n % 2) % 6},{NAME}/{n}.png,{NAME}" for n in range(20)]
+    (folder / "model.csv").write_text("\n".join([head, *rows]) + "\n")
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    arguments = ["evaluate", str(folder / "model.csv"), "--output", str(tmp_path / "out"), "--resamples", "100"]
+    assert run([*arguments, "--tracking-uri", store]) == 0
+    assert_no_name(tmp_path / "out", "".join(capfd.readouterr()))
+    assert NAME.lower().encode() not in (tmp_path / "store.db").read_bytes().lower()
+
+
+def test_a_manifest_holds_no_name_of_headers_and_other_columns(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    planted_ct(tmp_path).rename(tmp_path / "S1")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "S1").rename(tmp_path / "images" / "S1")
+    (tmp_path / "table.csv").write_text(f"subject_id,age,surname\nS1,70,{NAME}\n")
+    arguments = ["manifest", "build", str(tmp_path / "table.csv"), "--images", str(tmp_path / "images")]
+    run([*arguments, "--output", str(tmp_path / "out" / "cohort.json")])
+    assert_no_name(tmp_path / "out", "".join(capfd.readouterr()))

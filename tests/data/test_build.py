@@ -18,6 +18,7 @@ from osteo_monai import cli
 from osteo_monai.data import BuildOptions, build_manifest, build_products, read_manifest, write_manifest
 from osteo_monai.domain import BoneStatus, MineralStandard, Sex
 from osteo_monai.errors import ManifestError, UnusableInputError
+from osteo_monai.norms import density_norm
 
 
 class Study:
@@ -135,6 +136,34 @@ def test_german_tables_are_read(study: Study) -> None:
     columns = {"subject_id": "Kennung", "age": "alter", "bmd_mg_cm3": "Dichte"}
     (record,) = study.build(text, columns=columns).manifest.splits["test"]
     assert (record.age, record.bmd_mg_cm3, record.bone_status) == (63.5, 79.9, "osteoporosis")
+
+
+def test_a_total_row_is_no_subject_whatever_the_name_of_its_column(study: Study) -> None:
+    """T8: it was counted and then left out as a subject without an image."""
+    study.nifti("p1")
+    (problem,) = study.problems("age,Patient\n60,p1\n60,Total (n = 1)", columns={"subject_id": "patient"})
+    assert problem == "row 3: a row must be one subject or study, got a summary ('Total (n = 1)')"
+
+
+@pytest.mark.parametrize(
+    ("factors", "noted"),
+    [
+        pytest.param([1.0] * 24, False, id="mg/cm3"),
+        pytest.param([1.25] * 24, True, id="all too high"),
+        pytest.param([1.5, 1.5, 1.0] * 8, True, id="two thirds in HU"),
+    ],
+)
+def test_densities_above_the_norm_are_noted(factors: list[float], noted: bool, study: Study) -> None:
+    """T6: a cohort of which a part was in HU passed silently."""
+    lines = ["subject_id,age,sex,bmd_mg_cm3"]
+    for number, factor in enumerate(factors):
+        study.nifti(f"p{number}")
+        norm = density_norm(50 + number, Sex.FEMALE)
+        assert norm is not None
+        lines.append(f"p{number},{50 + number},F,{norm.mean * factor:.1f}")
+    notes = [note for note in study.build("\n".join(lines)).notes if "above the norm" in note]
+    assert len(notes) == noted
+    assert all("none in HU" in note for note in notes)
 
 
 def test_splits_come_from_the_table_or_the_option(study: Study) -> None:

@@ -405,3 +405,14 @@ def test_incompatible_manifests_are_not_joined(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="more than one split|duplicates"):
         write_manifest(join_manifests([home, again], tmp_path, "both"), tmp_path / "both.json")
     assert not (tmp_path / "both.json").exists()
+
+
+def test_control_characters_of_a_manifest_are_not_in_its_problems(tmp_path: Path) -> None:
+    """Found by ``benchmarks/fuzz_readers.py``: a NUL in a file name came back in the message."""
+    record = {"image": "scan\x00\x1b[31m.nii", "subject_id": "S1"}
+    content = {"name": "n", "description": "d", "virtual": False, "training": [record], "validation": [], "test": []}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(tmp_path / "manifest.json")
+    assert "\x00" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)

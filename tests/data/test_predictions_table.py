@@ -261,12 +261,23 @@ def test_variants_of_a_table_are_read_alike(tmp_path: Path, text: str) -> None:
     assert {row["model"] for row in rows} == {"variant"}
 
 
-def test_semicolons_are_refused_with_the_reason(tmp_path: Path) -> None:
-    path = written(tmp_path, PLAIN.replace(",", ";"))
-    with pytest.raises(UnusableInputError, match="must be separated by commas, got semicolons"):
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_spreadsheet_export_with_decimal_commas_reads_as_the_plain_table(separator: str, tmp_path: Path) -> None:
+    """T10: ``manifest build`` read such tables, ``evaluate`` did not."""
+    expected = read_predictions([written(tmp_path, PLAIN)])
+    rows = read_prediction_rows(written(tmp_path, PLAIN))
+    path = written(tmp_path, PLAIN.replace(",", separator).replace(".", ","))
+    assert read_prediction_rows(path) == rows
+    for one, other in zip(read_predictions([path]), expected, strict=True):
+        assert one.subjects.tolist() == other.subjects.tolist()
+        assert one.scores["osteoporosis"].tolist() == other.scores["osteoporosis"].tolist()
+        assert (one.scores["osteoporosis"] % 1 > 0).any()
+
+
+def test_a_separator_of_thousands_is_refused_beside_semicolons(tmp_path: Path) -> None:
+    path = written(tmp_path, "subject_id;bmd_mg_cm3;predicted_bmd_mg_cm3\na;1.095,5;90,5\nb;80,5;81\n")
+    with pytest.raises(UnusableInputError, match="no separator of thousands, got '1.095,5'"):
         read_predictions([path])
-    with pytest.raises(UnusableInputError, match="must be separated by commas, got semicolons"):
-        read_prediction_rows(path)
 
 
 def test_rows_without_a_required_value_are_refused_or_returned(tmp_path: Path) -> None:

@@ -66,6 +66,25 @@ def test_a_total_row_of_studies(tmp_path: Path) -> None:
         read_studies(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    "label",
+    ["Total", "TOTAL:", "Subtotal", "Mean (SD)", "Mean ± SD", "Median [IQR]", "Total (n = 24)", "All subjects",
+     "Overall", "Number of patients", "Gesamt", "Total, n=24"],
+)  # fmt: skip
+def test_the_names_of_summary_rows(label: str, tmp_path: Path) -> None:
+    """T8: a row of totals was a subject of the flow diagram."""
+    (tmp_path / "a.csv").write_text(f'subject_id,age\nS1,50\n"{label}",51\n', encoding="utf-8")
+    table = read_table(tmp_path / "a.csv")
+    assert [problem.split(",")[0] for problem in table.problems] == ["line 3: a row must be one subject or study"]
+    assert [row["subject_id"] for _, row in table.rows] == ["S1"]
+
+
+@pytest.mark.parametrize("name", ["SUM001", "Mean-01", "SD12", "Total1", "All", "Media Lab 3", "N24", "Totalis"])
+def test_pseudonyms_that_begin_like_a_summary_are_subjects(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"subject_id,age\n{name},50\n")
+    assert not read_table(tmp_path / "a.csv").problems
+
+
 def test_a_stray_quote_swallows_no_rows(tmp_path: Path) -> None:
     """T5: 5 of 24 subjects were left, and nothing was reported."""
     lines = ["subject_id,age", *(f"S{n},{n + 50}" for n in range(24))]

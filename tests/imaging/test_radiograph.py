@@ -351,13 +351,16 @@ def test_pictures_refused_by_content(tmp_path: Path, picture: NDArray[np.float32
     assert str(error.value).count(".") >= 1
 
 
-def test_unknown_view_is_told_and_declared_chest_is_not_refused(tmp_path: Path, write: Writer) -> None:
+def test_unknown_view_is_told_and_a_declared_chest_without_lungs_is_refused(tmp_path: Path, write: Writer) -> None:
     ramp = np.tile(np.linspace(0, 1, 600, dtype=np.float32), (600, 1))
     radiograph = read_radiograph(save_png(tmp_path / "a.png", ramp))
     assert radiograph.view is View.UNKNOWN
     assert "view_unknown" in found(radiograph)
-    radiograph = read_radiograph(write(np.asarray(ramp * 4095, np.uint16)), "chest_frontal")
-    assert "chest_not_recognised" in found(radiograph)
+    file = write(np.asarray(ramp * 4095, np.uint16))
+    for view in ("chest_frontal", None):  # the header is no evidence
+        with pytest.raises(ScanRefusedError) as error:
+            read_radiograph(file, view)
+        assert codes(error) == ["not_a_chest"]
 
 
 # --- how it lies ------------------------------------------------------------------------------------------------------

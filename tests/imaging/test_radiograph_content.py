@@ -69,6 +69,49 @@ def test_the_patterns_tell_chest_and_lumbar_spine_apart() -> None:
     assert fit_lumbar(reduce(virtual("lumbar_ap"))) > fit_lumbar(reduce(virtual("chest_frontal")))
 
 
+LUMBAR = [View.LUMBAR_AP, View.LUMBAR_LATERAL]
+
+
+def refusal_of(pixels: Grey, view: View) -> str | None:
+    try:
+        assert check_radiograph(picture(pixels), view).view is view
+    except ScanRefusedError as error:
+        return error.findings[-1].code
+    return None
+
+
+@pytest.mark.parametrize("view", LUMBAR)
+@pytest.mark.parametrize("seed", [3, 8])
+def test_a_virtual_lumbar_spine_is_recognised_and_its_orientation_checked(view: View, seed: int) -> None:
+    pixels = virtual(str(view), seed)
+    assert refusal_of(pixels, view) is None
+    assert refusal_of(pixels[:, ::-1], view) is None  # left and right are not compared
+    assert refusal_of(np.rot90(pixels), view) == "not_upright"
+    assert refusal_of(np.rot90(pixels, 3), view) == "not_upright"
+    assert refusal_of(1 - pixels, view) == "not_upright"
+
+
+def test_a_lumbar_spine_upside_down_is_a_warning() -> None:
+    read = check_radiograph(picture(np.rot90(virtual("lumbar_ap"), 2)), View.LUMBAR_AP)
+    assert "orientation_uncertain" in {f.code for f in read.findings}
+    upright = check_radiograph(picture(virtual("lumbar_ap")), View.LUMBAR_AP)
+    assert "orientation_uncertain" not in {f.code for f in upright.findings}
+
+
+@pytest.mark.parametrize("view", LUMBAR)
+def test_a_chest_called_lumbar_is_refused(view: View) -> None:
+    assert refusal_of(virtual("chest_frontal"), view) == "other_view"
+
+
+@pytest.mark.parametrize("view", LUMBAR)
+@pytest.mark.parametrize("shown", ["noise", "clouds"])
+def test_what_has_no_column_is_no_lumbar_spine(view: View, shown: str) -> None:
+    noise = np.random.default_rng(1).random((400, 320)).astype(np.float32)
+    clouds = ndimage.gaussian_filter(noise, 20)
+    pixels = {"noise": noise, "clouds": (clouds - clouds.min()) / np.ptp(clouds)}[shown]
+    assert refusal_of(pixels, view) == "not_a_lumbar_spine"
+
+
 @pytest.mark.parametrize(("wall", "recognised"), [(0.10, False), (0.15, False), (0.25, True), (0.60, True)])
 def test_what_is_darker_beside_the_lungs_is_no_chest(wall: float, recognised: bool) -> None:
     drawn = fit_chest(drawn_chest(wall))

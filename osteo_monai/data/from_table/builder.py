@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from osteo_monai.data.checks import contradictions
+from osteo_monai.data.checks import contradictions, high_density_note
 from osteo_monai.data.csv_tables import write_table
 from osteo_monai.data.from_table.flow import Exclusion, Stage, apply_rules
 from osteo_monai.data.from_table.images import fill_from_headers, fill_from_label_maps, fill_from_screening, find_images
@@ -102,6 +102,8 @@ def build_manifest(options: BuildOptions) -> Build:
         problems.append(f"no subject remains of {stages[0].count} ({reasons})")
     if problems:
         raise ManifestError(options.table.name, list(dict.fromkeys(problems)))
+    if not options.virtual and (note := high_density_note(record for _, record in records)):
+        notes.append(note)
     manifest = Manifest(header=_header(options, stages), splits={s: tuple(r) for s, r in splits.items()})
     return Build(manifest, exclusions, stages, tuple(notes))
 

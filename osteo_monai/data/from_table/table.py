@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from osteo_monai.data.csv_tables import read_table
+from osteo_monai.data.csv_tables import read_table, summary_problem
 from osteo_monai.data.from_table.rules import RULE_SETS
 from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds, MineralStandard, Sex
 from osteo_monai.errors import ManifestError, UnusableInputError
@@ -131,6 +131,9 @@ def read_subjects(options: BuildOptions) -> tuple[list[TableRow], list[str], lis
             continue
         if not subject:
             problems.append(f"row {number}: subject_id is empty")
+            continue
+        if problem := summary_problem(subject):
+            problems.append(f"row {number}: {problem}")
             continue
         place = f"row {number} (subject {subject!r})"
         facts, wrong = _facts(values, cells.decimal_comma)

@@ -15,6 +15,7 @@ from osteo_monai.imaging.radiograph.chest import fit_chest
 from osteo_monai.imaging.radiograph.content import check_box, check_values, find_box
 from osteo_monai.imaging.radiograph.dicom import read_dicom_radiograph
 from osteo_monai.imaging.radiograph.image import Layout, Radiograph, StoredRadiograph
+from osteo_monai.imaging.radiograph.lumbar import fit_lumbar_view
 from osteo_monai.imaging.radiograph.pictures import is_picture, read_picture
 from osteo_monai.utils.inputs import walk_tree
 
@@ -79,7 +80,9 @@ def check_radiograph(
     pixels = layout.apply(stored.pixels)
     if check:
         _refuse_if(findings, check_values(pixels))
-        layout, inverted, shown = _orient_chest(pixels, layout, shown, declared, bool(stored.elsewhere), findings)
+        if shown in (View.LUMBAR_AP, View.LUMBAR_LATERAL):
+            _refuse_if(findings, _check_lumbar(pixels, shown))
+        layout, inverted, shown = _orient_chest(pixels, layout, shown, bool(stored.elsewhere), findings)
         pixels = layout.apply(1 - stored.pixels if inverted else stored.pixels)
     spacing = stored.spacing_mm
     if spacing and layout.quarter_turns % 2:
@@ -96,21 +99,17 @@ def check_radiograph(
 
 
 def _orient_chest(
-    pixels: NDArray[np.float32], layout: Layout, shown: View, declared: View, elsewhere: bool, findings: list[Finding]
+    pixels: NDArray[np.float32], layout: Layout, shown: View, elsewhere: bool, findings: list[Finding]
 ) -> tuple[Layout, bool, View]:
     """Detect the orientation of a frontal chest; return the layout, whether to invert, and the view."""
     if shown not in (View.CHEST_FRONTAL, View.UNKNOWN) or elsewhere:
         return layout, False, shown
     chest = fit_chest(pixels)
     if not chest.recognised:
-        if declared is View.CHEST_FRONTAL:
-            message = "The lungs were not recognised, so the upright orientation in the header cannot be confirmed."
-            findings.append(warning("chest_not_recognised", message))
-        elif shown is View.CHEST_FRONTAL:
+        if shown is View.CHEST_FRONTAL:
             message = "The picture is not recognised as a frontal chest radiograph."
             raise ScanRefusedError(refusal("not_a_chest", message), *findings)
-        else:
-            findings.append(warning("view_unknown", "The view of the picture is neither stated nor recognised."))
+        findings.append(warning("view_unknown", "The view of the picture is neither stated nor recognised."))
         return layout, False, shown
     if chest.turns:
         turn = {1: "a quarter turn counter-clockwise", 2: "half a turn", 3: "a quarter turn clockwise"}[chest.turns]
@@ -123,6 +122,22 @@ def _orient_chest(
         message = "The heart was on the right, so the picture was mirrored; if it was not mirrored before, "
         findings.append(warning("mirrored", message + "the heart is on the right (situs inversus)."))
     return layout.then(chest.turns, False).then(0, chest.mirrored), chest.inverted, View.CHEST_FRONTAL
+
+
+def _check_lumbar(pixels: NDArray[np.float32], view: View) -> list[Finding]:
+    """Return a refusal if the picture is not recognised as this lumbar view, upright with bone bright."""
+    chest = fit_chest(pixels)
+    if chest.recognised and chest.lead > 0:
+        return [refusal("other_view", f"The view must be {_view_name(view)}, the picture shows a frontal chest.")]
+    lumbar = fit_lumbar_view(pixels, view)
+    if not lumbar.recognised:
+        return [refusal("not_a_lumbar_spine", f"The picture is not recognised as a {_view_name(view)} radiograph.")]
+    if lumbar.defect:
+        message = f"The {_view_name(view)} radiograph must be upright with bone bright, but it {lumbar.defect}."
+        return [refusal("not_upright", message)]
+    if lumbar.maybe_upside_down:
+        return [warning("orientation_uncertain", f"The {_view_name(view)} radiograph may be upside down.")]
+    return []
 
 
 def _read_stored(path: Path, wanted: View) -> StoredRadiograph:

@@ -224,6 +224,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], models: Sequence[str], 
         axis.fill_between(curve.thresholds, curve.low, curve.high, color=look["color"], alpha=0.13, lw=0)
         axis.plot(curve.thresholds, curve.net_benefit, lw=1.5, label=_short(model), **look)
     top = max(float(np.nanmax([curve.prevalence, *curve.high])) for curve in several)
+    top = top if top > 0 else 0.1  # a cohort without osteoporosis has no benefit at any threshold
     axis.set(
         xlim=(0, _last_threshold(several)),
         ylim=(-0.25 * top, 1.05 * top),

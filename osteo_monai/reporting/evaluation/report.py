@@ -27,6 +27,7 @@ from osteo_monai.statistics.calibration import Calibration
 from osteo_monai.statistics.classification import ClassPerformance
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.utils.files import write_json, write_text
+from osteo_monai.utils.text import listed
 
 VIRTUAL = "Virtual patients"
 _VIRTUAL_NOTE = (
@@ -81,7 +82,17 @@ class Evaluation:
                 else "not computed"
             )
             lines.setdefault(f"{row['model']}, {row['cohort']}", []).append(f"{row['class']} {text}")
-        return [f"{who}: AUC {'; '.join(parts)}" for who, parts in lines.items()] + list(self.verdicts)
+        areas = [f"{who}: AUC {'; '.join(parts)}" for who, parts in lines.items()]
+        return areas + self._absent_classes() + list(self.verdicts)
+
+    def _absent_classes(self) -> list[str]:
+        """Return a sentence for each cohort in which a class has no case: measures of this class do not exist there."""
+        absent = {}
+        for predictions in self.sets:
+            names = [name for name in predictions.classes if not predictions.is_class(name).any()]
+            if names:
+                absent[predictions.cohort] = f"Cohort {predictions.cohort} has no case of {listed(names, 'or')}."
+        return list(absent.values())
 
 
 def evaluate(options: EvaluationOptions) -> Evaluation:

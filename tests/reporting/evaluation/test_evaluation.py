@@ -413,3 +413,16 @@ def test_no_number_is_infinite_or_missing_in_json(pan: Any) -> None:
         json.dumps(table.as_json(), allow_nan=False)
         for row in table.rows:
             assert not any(isinstance(c, Interval) and math.isnan(c.value) for c in row.values())
+
+
+@pytest.mark.filterwarnings("error")
+def test_absent_classes_are_named_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,probability_normal,probability_osteopenia,"]
+    lines[0] += "probability_osteoporosis"
+    lines += [f"S{n},{130 + n},{128 + n + n % 3},0.{9 - n % 4},0.{n % 4},0.1" for n in range(20)]
+    (tmp_path / "healthy.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["evaluate", str(tmp_path / "healthy.csv"), "--output", str(tmp_path / "out"), "--no-track"]
+    assert cli.run([*arguments, "--resamples", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Cohort test has no case of osteopenia or osteoporosis.") == 1
+    assert "nan" not in printed.lower()

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from osteo_monai.screening import (
 )
 from osteo_monai.screening.models import CHEST_BUNDLE, LUMBAR_BUNDLE
 from osteo_monai.screening_files import screen_to_folder
+from osteo_monai.virtual.anatomy.body import Anatomy
+from osteo_monai.virtual.person import draw_person
+from osteo_monai.virtual.radiograph import project, usual_protocol
 
 SMALL: dict[str, dict[str, Any]] = {
     CHEST_BUNDLE: {"patch_size": 16, "network": {"width": 16, "heads": 2, "layers": 1}, "views": [((), "model.pt")]},
@@ -140,6 +144,21 @@ def pixels(seed: int = 0, shape: Any = (300, 280)) -> np.ndarray:
     return np.asarray(np.clip(values, 0, 4095).astype(np.uint16))
 
 
+@cache
+def _projected(view: str) -> np.ndarray:
+    return project(Anatomy(draw_person(3)), usual_protocol(view, 512), 3).pixels
+
+
+def film(part: str, position: str, seed: int) -> np.ndarray:
+    """A virtual radiograph of 12 bits of the view in the header, clouds for other views; the seed changes its noise."""
+    if part not in ("CHEST", "LSPINE") or (part == "CHEST" and position not in ("PA", "AP")):
+        return pixels(seed)
+    lumbar = "lumbar_ap" if position in ("AP", "PA") else "lumbar_lateral"
+    values = 4095 * _projected("chest_frontal" if part == "CHEST" else lumbar)
+    values = values + np.random.default_rng(seed).normal(0, 8, values.shape)
+    return np.asarray(np.clip(values, 0, 4095).astype(np.uint16))
+
+
 def dicom(
     path: Any,
     part: Any = "CHEST",
@@ -158,7 +177,7 @@ def dicom(
     header.PresentationIntentType = "FOR PRESENTATION"
     header.PhotometricInterpretation, header.SamplesPerPixel = "MONOCHROME2", 1
     header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 12, 11, 0
-    values = pixels(seed)
+    values = film(part, position, seed)
     header.Rows, header.Columns = values.shape
     header.PixelData = values.tobytes()
     header.PixelData = bytes(header.PixelData)

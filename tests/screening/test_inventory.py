@@ -1,0 +1,56 @@
+"""Which files are one study: by identifier and person, not by folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from osteo_monai.screening import find_screenable
+
+STUDY = generate_uid()
+
+
+def images(folder: Path, count: int = 3, study: str = STUDY, **person: str) -> None:
+    """Write headers of CT images of one series; no pixels are needed to list studies."""
+    folder.mkdir(parents=True)
+    series = generate_uid()
+    for number in range(count):
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study, series, "CT"
+        ds.PatientID, ds.Rows, ds.Columns, ds.InstanceNumber = "P1", 4, 4, number + 1
+        for keyword, value in person.items():
+            setattr(ds, keyword, value)
+        ds.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param({"PatientSex": "F"}, {"PatientSex": "M"}, id="sex"),
+        pytest.param({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "19610203"}, id="birth date"),
+    ],
+)
+def test_one_identifier_with_two_people_is_two_studies(
+    first: dict[str, Any], second: dict[str, Any], tmp_path: Path
+) -> None:
+    images(tmp_path / "a", **first)
+    images(tmp_path / "b", **second)
+    studies = find_screenable(tmp_path)
+    assert sorted(study.path.name for study in studies) == ["a", "b"]
+
+
+@pytest.mark.parametrize("second", [{"PatientSex": "F"}, {}])
+def test_one_study_in_two_folders_is_one_row_with_all_files(second: dict[str, Any], tmp_path: Path) -> None:
+    images(tmp_path / "a", PatientSex="F", PatientBirthDate="19500101")
+    images(tmp_path / "b" / "c", **second)
+    images(tmp_path / "d", study=generate_uid())
+    studies = find_screenable(tmp_path)
+    assert len(studies) == 2
+    (joined,) = (study for study in studies if "d" not in study.path.parts)
+    assert sorted(file.parent.name for file in joined.files) == ["a"] * 3 + ["c"] * 3
