@@ -246,7 +246,7 @@ def describe(
         check_folder(output, (), overwrite=True)
     manifest = read_manifest(path, check_files=False)
     rows = sorted(describe_manifest(manifest), key=lambda row: (*_SPLIT_ORDER, row[0]).index(row[0]))
-    table = Table("", *(row[0] for row in rows))  # facts as rows: a terminal of 80 columns has no room for their names
+    table = Table("", *(row[0] for row in rows))  # facts as rows: their names do not fit into 80 columns
     for fact, *values in zip(DESCRIPTION_COLUMNS[1:], *(row[1:] for row in rows), strict=True):
         table.add_row(fact, *values)
     show(f"{manifest.header.name}: {manifest.header.description}")

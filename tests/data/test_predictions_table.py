@@ -377,7 +377,7 @@ def test_two_low_densities_are_no_other_unit(tmp_path: Path) -> None:
 def test_a_copied_row_is_no_second_image(tmp_path: Path) -> None:
     rows = ["p1,1,0.9", "p2,0,0.2", "p1,1,0.9"]
     path = _written(tmp_path / "a.csv", "subject_id,osteoporosis,probability_osteoporosis", *rows)
-    with pytest.raises(UnusableInputError, match="line 4: a row must differ from the others, got all cells of line 2 again"):
+    with pytest.raises(UnusableInputError, match="line 4: a row must differ from the others, got all cells of line 2"):
         read_predictions([path])
     named = [f"{row},i{number}" for number, row in enumerate(rows)]
     path = _written(tmp_path / "a.csv", "subject_id,osteoporosis,probability_osteoporosis,image_id", *named)
