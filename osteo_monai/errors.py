@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from osteo_monai.domain import Finding, Severity
-from osteo_monai.utils.text import printable
 
 _SHOWN = 10
 _NUMBERS_AND_NAMES = re.compile(r"'[^']*'|(?<= file )\S+|-?\d+(\.\d+)?")
@@ -129,11 +128,16 @@ class ManifestError(OsteoError, ValueError):  # exit code 2
         kinds: dict[str, list[str]] = defaultdict(list)
         for problem in problems:
             kinds[_NUMBERS_AND_NAMES.sub("#", problem)].append(problem)
-        shown = [printable(line) for alike in kinds.values() for line in (*alike[:_SHOWN], *_rest(alike))]
+        shown = [_printable(line) for alike in kinds.values() for line in (*alike[:_SHOWN], *_rest(alike))]
         listed = "".join(f"\n  - {line}" for line in shown)
         super().__init__(f"{manifest} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:{listed}")
         self.problems = tuple(problems)
         self._arguments = (manifest, self.problems)
+
+
+def _printable(line: str) -> str:
+    """Return a line with blanks for control characters, which a name in a damaged file may hold."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in line)
 
 
 def _rest(alike: Sequence[str]) -> list[str]:
