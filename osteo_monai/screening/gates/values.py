@@ -97,9 +97,10 @@ def above_zero(facts: ValueFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | 
     if change <= limits[least] or change * pattern.above_zero < 4.0 * pattern.above_zero_sd:
         return None
     effect = 100.0 * (pattern.above_zero - 1.0)
+    accuracy = "" if counted else ", estimated from frequencies within a quarter of the scale"
     message = (
         f"Values above 0 HU have {pattern.above_zero:.2f} times the scale of those below: they were changed after "
-        f"reconstruction, which changes the density by about {effect:+.0f} %."
+        f"reconstruction, which changes the density by about {effect:+.0f} %{accuracy}."
     )
     return refusal("hu_scale_broken", message)
 
