@@ -1,7 +1,7 @@
 """Recognition of AP and lateral lumbar spines by drawn patterns; the AP one is also the alternative to the chest.
 
-The patterns distinguish lumbar radiographs from chests, noise and pictures that lie on their side or are inverted. They do
-not distinguish AP from lateral, and CT slices along the body fit them as well.
+The patterns distinguish lumbar radiographs from chests, noise and pictures that lie on their side or are inverted.
+They do not distinguish AP from lateral, and CT slices along the body fit them as well.
 
 The limits were chosen on virtual radiographs of 12 people with random positions and exposures, on projections of one
 real CT, on 30 real chests and on noise. No real lumbar radiograph was available, so the limits are far below the lowest
