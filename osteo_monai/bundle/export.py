@@ -18,6 +18,7 @@ from monai.networks.utils import convert_to_onnx
 from osteo_monai.bundle.checks import check_weights
 from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import file_sha256, write_text, writing
+from osteo_monai.utils.optional import import_optional
 
 __all__ = ["export_onnx", "export_weights", "merge_configs", "write_merged_configs"]
 
@@ -118,7 +119,9 @@ def export_onnx(
 
     Raises:
         ConfigError: when the weights are missing or of another network.
+        MissingExtraError: the extra ``onnx`` is not installed.
     """
+    import_optional("onnx", "onnx", "Export to ONNX")
     configs = Path(folder) / "configs"
     parser = ConfigParser(
         ConfigParser.load_config_files([configs / f"{name}.json" for name in ("inference", *overlays)])
