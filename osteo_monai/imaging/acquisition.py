@@ -1,5 +1,6 @@
 """Interpretation of header entries: kernels, contrast agent, age, sex and dates."""
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -93,6 +94,17 @@ def contrast_note(
             entries.append(f"{name}: {amount:g} {unit}")
     entries += [f"description: {text}" for text in dict.fromkeys(descriptions) if contrast_in_text(text)]
     return "; ".join(entries) or None
+
+
+def station_code(name: str) -> str | None:
+    """Return a code of a StationName (0008,1010), equal for equal names: the name is free text of a site.
+
+    Example:
+        >>> station_code("CT1") == station_code("ct1 "), station_code("")
+        (True, None)
+    """
+    plain = " ".join(name.split()).casefold()
+    return hashlib.sha256(plain.encode()).hexdigest()[:8] if plain else None
 
 
 RESCALE_TYPES = {"OD", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, Severity
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.acquisition import real_day, resolve_age, sex_of
+from osteo_monai.imaging.acquisition import real_day, resolve_age, sex_of, station_code
 from osteo_monai.imaging.decoding import PixelDecoder, PixelFile
 from osteo_monai.imaging.dicom_agreement import check_patient
 from osteo_monai.imaging.dicom_choice import choice_note, choose, group
@@ -313,7 +313,7 @@ def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
         slice_thickness_mm=series.thickness_mm,
         manufacturer=agreed("Manufacturer") or None,
         model=agreed("ManufacturerModelName") or None,
-        station=agreed("StationName") or None,
+        station=station_code(agreed("StationName")),
         contrast=series.contrast,
         series_description=agreed("SeriesDescription") or None,
         study_instance_uid=series.instance.study or None,

@@ -28,6 +28,7 @@ from osteo_monai.imaging.acquisition import (
     rescale_unit,
     resolve_age,
     sex_of,
+    station_code,
 )
 from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.dicom_series import DESCRIPTION_KEYWORDS, MAX_SLICE_MM, MIN_SLICES
@@ -315,7 +316,7 @@ def read_sidecar(path: Path) -> tuple[Acquisition, list[Finding]]:
         slice_thickness_mm=thickness if thickness and thickness > 0 else None,
         manufacturer=text("Manufacturer") or None,
         model=text("ManufacturersModelName") or text("ManufacturerModelName") or None,
-        station=text("StationName") or None,
+        station=station_code(text("StationName")),
         contrast=contrast,
         series_description=text("SeriesDescription") or None,
         age_years=age,

@@ -20,7 +20,7 @@ class Acquisition:
     manufacturer: str | None = None
     model: str | None = None
     station: str | None = None
-    """Name of the machine within its site."""
+    """Code of the machine within its site, see ``station_code``."""
     contrast: str | None = None
     """Entries on contrast agent (contrast attributes or descriptions), verbatim."""
     series_description: str | None = None

@@ -110,7 +110,7 @@ def safe_name(path: str | os.PathLike[str]) -> str:
         >>> safe_name("/scans/IM_0001.dcm")
         "'IM_0001.dcm'"
         >>> safe_name("/scans/mueller_hans.dcm")
-        "the file with the name hash 77dff1b1"
+        'the file with the name hash 77dff1b1'
     """
     name = Path(path).name
     parts = re.findall(r"[^\W\d_]+", name)

@@ -283,6 +283,7 @@ def test_beyond_the_scan_lies_air(tmp_path: Path) -> None:
     prepare = config.get_parsed_content("preprocessing")
     affine = torch.diag(torch.tensor([STEP_MM, STEP_MM, STEP_MM, 1.0], dtype=torch.float64))
     image = MetaTensor(torch.full((1, 110, 60, 20), 175.0), affine=affine)
+    image[0, :2] = -1000.0  # a CT has air
     seen = prepare({"image": image, "line": [[10.0, 70.0, 20.0]]})["image"]
     assert seen.shape == (1, WINDOW[0] + 4, WINDOW[1] + 4, 20)
     assert (seen.min(), seen.max()) == (0.0, 0.5)  # 175 HU is half way from -250 to 600

@@ -125,10 +125,10 @@ def test_heat_of_a_table_without_maps(tables: tuple[str, str], capsys: Capture) 
 
 def test_tables_that_cannot_be_read(tables: tuple[str, str], tmp_path: Path, capsys: Capture) -> None:
     bad = tmp_path / "bad.csv"
-    bad.write_text("subject_id;probability_osteoporosis\na;0.5\n")
+    bad.write_text("subject_id,probability_osteoporosis\na,high\n")
     for words in (["fuse", tables[0], str(bad), "-o", str(tmp_path / "fused.csv")], ["heat", str(bad)]):
         assert run(["radiograph", *words]) == 2
-        assert "columns must be separated by commas, got semicolons" in capsys.readouterr().err
+        assert "probability_osteoporosis must be a number" in capsys.readouterr().err
 
 
 def test_heat(tmp_path: Path, capsys: Capture) -> None:

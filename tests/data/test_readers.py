@@ -118,13 +118,12 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        (",", ";", "columns must be separated by commas, got semicolons"),
         (",0.97,", ",1.97,", "line 61: probability_osteoporosis must be a number between 0 and 1, got '1.97'"),
         ("validation", "valid", "cohort must be training, validation, test or external_<centre>, got 'valid'"),
         ("p3,", ",", "line 5: subject_id is empty"),
         ("subject_id", "subject", "no column subject_id"),
     ],
-    ids=["semicolons", "probability", "cohort", "subject", "column"],
+    ids=["probability", "cohort", "subject", "column"],
 )
 def test_all_readers_refuse_the_same_files(
     tmp_path: Path, reader: Callable[[Path], object], old: str, new: str, sentence: str

@@ -35,6 +35,7 @@ from pydicom.uid import (
 from osteo_monai.domain import Severity, Sex
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import read_ct
+from osteo_monai.imaging.acquisition import station_code
 
 Change = Callable[[Dataset, int], Any]
 
@@ -95,7 +96,12 @@ def test_good_series(make_series: Callable[..., Any], canonical_hu: NDArray[np.i
     assert scan.valid is None
     facts = scan.acquisition
     assert (facts.kvp, facts.kernel, facts.slice_thickness_mm, facts.contrast) == (120, "B", 2.5, None)
-    assert (facts.age_years, facts.sex, facts.manufacturer, facts.station) == (55, Sex.FEMALE, "Philips", "CT1")
+    assert (facts.age_years, facts.sex, facts.manufacturer, facts.station) == (
+        55,
+        Sex.FEMALE,
+        "Philips",
+        station_code("CT1"),
+    )
 
 
 def test_subfolders_and_strangers_are_searched_and_passed_over(

@@ -102,7 +102,7 @@ def test_total_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableInputError, match="line 5: 'All three' is the sum of the other rows"):
         read_studies(path)
     path.write_text("study,TP,FP,FN,TN\nA,9,1,2,30\nB,8,3,1,40\nTotal,24,6,5,121\n")
-    with pytest.raises(UnusableInputError, match="line 4: 'Total' is named as a total"):
+    with pytest.raises(UnusableInputError, match="line 4: a row must be one subject or study, got a summary"):
         read_studies(path)
 
 

@@ -21,7 +21,7 @@ def acquisition(result: ScreeningResult) -> list[tuple[str, str]]:
         ("Kernel", missing_words(facts.kernel)),
         ("Slice thickness", _with_unit(facts.slice_thickness_mm, "mm")),
         ("Contrast agent", missing_words(facts.contrast)),
-        ("Scanner", missing_words(" ".join(name for name in (facts.manufacturer, facts.model, facts.station) if name))),
+        ("Scanner", missing_words(" ".join(name for name in (facts.manufacturer, facts.model) if name))),
         ("Series", missing_words(facts.series_description)),
         ("Matrix", shape),
         ("Voxel", voxel),
