@@ -116,16 +116,22 @@ def test_entries_that_cannot_be_read_have_a_reason(pipe: Path, monkeypatch: pyte
 
 
 def test_a_tree_of_any_depth_is_walked(tmp_path: Path) -> None:
-    here = os.getcwd()
+    here, depth = os.getcwd(), 0
     os.chdir(tmp_path)
     try:
-        for _ in range(1200):
+        while depth < 1200:
             os.mkdir("d")
             os.chdir("d")
+            depth += 1
         Path("x").write_text("x")
+        found, skipped = walked(tmp_path)
+        Path("x").unlink()
+        while depth:  # pytest's own removal of old folders recurses too deep for this tree
+            os.chdir("..")
+            os.rmdir("d")
+            depth -= 1
     finally:
         os.chdir(here)
-    found, skipped = walked(tmp_path)
     assert (len(found), skipped) == (1, {})
 
 
@@ -167,6 +173,20 @@ def test_limits_of_archives(tmp_path: Path) -> None:
         with pytest.raises(ArchiveError, match=match):
             unpack_zip(path, tmp_path / "out", limits)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("place", [30, 45, 60, 90])
+def test_damage_is_named_for_each_compression(tmp_path: Path, method: int, place: int) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("1", bytes(range(256)) * 20)
+    content = bytearray(path.read_bytes())
+    content[place : place + 6] = bytes(b ^ 0xFF for b in content[place : place + 6])
+    path.write_bytes(content)
+    with pytest.raises(ArchiveError, match="damaged"):
+        unpack_zip(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged_archives_and_links_in_them(tmp_path: Path) -> None:

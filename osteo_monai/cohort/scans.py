@@ -1,6 +1,5 @@
 """Measurement of the scans of a manifest for a calibration: HU of L1 and L2, of the tissues beside them, and facts."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -21,7 +20,7 @@ from osteo_monai.cohort.records import (
     trabecular_region_of,
 )
 from osteo_monai.data import Manifest, Record
-from osteo_monai.data.csv_tables import read_table, refuse, write_table
+from osteo_monai.data.csv_tables import optional_number, read_table, refuse, write_table
 from osteo_monai.domain import KVP_TOLERANCE, SCREENED_LEVELS, ContrastPhase, MineralStandard, VertebraLevel
 from osteo_monai.imaging import CTVolume, read_ct
 from osteo_monai.imaging.acquisition import date_of
@@ -250,7 +249,7 @@ def read_scans(path: Path) -> list[Scan]:
 
 
 def _scan_of_row(cells: Mapping[str, str]) -> Scan:
-    numbers = {name: _number(name, cells.get(name, "")) for name in _NUMBERS}
+    numbers = {name: optional_number(name, cells.get(name, "")) for name in _NUMBERS}
     hu, subject = numbers["hu"], cells["subject_id"]
     if hu is None or not subject:
         raise ValueError("subject_id and hu must be given, got an empty cell")
@@ -276,15 +275,3 @@ def _scan_of_row(cells: Mapping[str, str]) -> Scan:
         standard=MineralStandard(standard) if standard else None,
         region=cells.get("region") or REGION_RULE,
     )
-
-
-def _number(name: str, text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a number, got '{text}'")
-    return value

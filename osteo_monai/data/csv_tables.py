@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from osteo_monai.utils.files import write_text
 from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.text import escape_formula, unescape_formula
 
-__all__ = ["CSVTable", "read_table", "refuse", "summary_problem", "write_table"]
+__all__ = ["CSVTable", "optional_number", "read_table", "refuse", "summary_problem", "write_table"]
 
 _SHOWN_PROBLEMS = 50
 _WIDE_BLANKS = re.compile(
@@ -50,6 +51,23 @@ class CSVTable:
     problems: tuple[str, ...]
     separator: str
     comments: int
+
+
+def optional_number(name: str, text: str) -> float | None:
+    """Return the finite number of a cell, ``None`` if it is empty.
+
+    Raises:
+        ValueError: naming the column.
+    """
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a number, got '{text}'")
+    return value
 
 
 def refuse(path: Path, problems: Sequence[str]) -> None:

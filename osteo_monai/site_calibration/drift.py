@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtrc, stdtrit
 
-from osteo_monai.data.csv_tables import read_table, refuse
+from osteo_monai.data.csv_tables import optional_number, read_table, refuse
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.acquisition import date_of
 from osteo_monai.measurement.calibration import Scanner
@@ -125,26 +125,16 @@ def _reading(cells: Mapping[str, str]) -> Reading | str:
     if day is None:
         raise ValueError(f"acquired must be a day such as 2026-03-01, got '{cells['acquired']}'")
     values = {
-        tissue: hu for tissue, column in TISSUES.items() if (hu := _hu(column, cells.get(column, ""))) is not None
+        tissue: hu
+        for tissue, column in TISSUES.items()
+        if (hu := optional_number(column, cells.get(column, ""))) is not None
     }
     if values.get("aorta", 0.0) > ENHANCED_BLOOD_HU:
         del values["aorta"]
     if not values:
         return "no tissue measured"
-    kvp = _hu("kvp", cells["kvp"])
+    kvp = optional_number("kvp", cells["kvp"])
     return Reading(f"{scanner.name}, {'unknown' if kvp is None else f'{kvp:g}'} kVp", day, values)
-
-
-def _hu(name: str, text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a number, got '{text}'")
-    return value
 
 
 def check_drift(readings: Sequence[Reading]) -> list[Drift]:

@@ -1,6 +1,7 @@
 """Unpack zip archives of unknown origin, within limits."""
 
 import hashlib
+import lzma
 import shutil
 import stat
 import tempfile
@@ -87,18 +88,24 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits = DEFAULT_ARCHIVE
         ArchiveError: damaged, encrypted, unsafe or above a limit.
         OSError: ``target`` cannot be written.
     """
+    damaged = "archive that is damaged or compressed by an unknown method"
     try:
         with open_input(path) as stream, zipfile.ZipFile(stream) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _check(entries, path.stat().st_size, target, limits)
             for entry in entries:
                 _unpack(archive, entry, target / _safe_name(entry.filename))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeError) as error:
         shutil.rmtree(target, ignore_errors=True)
-        raise ArchiveError("archive that is damaged or compressed by an unknown method") from error
+        raise ArchiveError(damaged) from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         shutil.rmtree(target, ignore_errors=True)
         raise ArchiveError("archive with several files of one name") from error
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        if error.errno is None:  # invalid bzip2 data; errors of the file system have a number
+            raise ArchiveError(damaged) from error
+        raise
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
