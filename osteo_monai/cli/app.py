@@ -140,7 +140,7 @@ def _application() -> typer.Typer:
     groups = {
         "virtual": _group("Make virtual patients: one CT, one radiograph, or a cohort from a recipe."),
         "manifest": _group("Build, import, check, split and describe data manifests."),
-        "radiograph": _group("Cross-validate radiograph bundles, fuse views, summarise heat maps."),
+        "radiograph": _group("Export radiographs, cross-validate their bundles, fuse views, summarise heat maps."),
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
         "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
@@ -165,7 +165,7 @@ def _application() -> typer.Typer:
             manifest.describe,
             cohort.segment,
         ),
-        "radiograph": (radiograph.cross_validate, radiograph.fuse, radiograph.heat),
+        "radiograph": (radiograph.export, radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
         "bundle": (bundle.merge, bundle.export, bundle.onnx, bundle.train_sizes),

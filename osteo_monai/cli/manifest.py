@@ -18,7 +18,7 @@ from osteo_monai.cli.options import (
     existing_folder,
     parse_pairs,
 )
-from osteo_monai.cli.output import check_folder, check_products, console, show
+from osteo_monai.cli.output import check_folder, check_products, console, progress, show
 from osteo_monai.domain import MineralStandard
 from osteo_monai.utils.files import file_sha256
 from osteo_monai.utils.text import counted
@@ -42,7 +42,8 @@ def build(
         ),
     ],
     images: Annotated[
-        Path, typer.Option(parser=existing_folder, metavar="FOLDER", help="Folder with the DICOM or NIfTI images.")
+        Path,
+        typer.Option(parser=existing_folder, metavar="FOLDER", help="Folder with the images: DICOM, NIfTI, PNG, JPEG."),
     ],
     output: OutputManifest,
     columns: Annotated[
@@ -55,11 +56,20 @@ def build(
     rules: Annotated[
         str,
         typer.Option(
-            parser=choice("none", "pan2024"),
+            parser=choice("none", "pan2024", "li2026", "boonrod2025"),
             metavar="RULES",
-            help="Inclusion and exclusion rules: none, or pan2024 (doi 10.1186/s12891-024-07297-1).",
+            help="Inclusion and exclusion rules: none, pan2024 (CT), li2026 (chest) or boonrod2025 (lumbar).",
         ),
     ] = "none",
+    kind: Annotated[
+        Literal["ct", "radiograph"] | None,
+        typer.Option(
+            parser=choice("ct", "radiograph"),
+            metavar="KIND",
+            help="Kind of the images: ct or radiograph.",
+            show_default="that of the rules, else radiograph if the table names a view",
+        ),
+    ] = None,
     exclude_unknown: Annotated[
         bool, typer.Option("--exclude-unknown", help="Exclude subjects for whom a fact of a rule is unknown.")
     ] = False,
@@ -101,13 +111,14 @@ def build(
     for text in columns or ():
         with checks.collect():
             names |= parse_pairs(text, "--columns")
-    with checks.collect(split="--split"):
+    with checks.collect(split="--split", kind="--kind"):
         options = BuildOptions(
             table=table,
             images=images,
             folder=output.parent,
             columns=names,
             rules=rules,
+            kind=kind,
             exclude_unknown=exclude_unknown,
             standard=standard,
             split=split,
@@ -116,7 +127,8 @@ def build(
             screening=screening,
         )
     checks.finish()
-    built = build_manifest(options)
+    with progress("Reading the table") as on_stage:
+        built = build_manifest(options, lambda number, count: on_stage(f"Radiograph {number} of {count}"))
     checksum = write_manifest(built.manifest, output)
     _write_losses(built, products)
     for stage in built.stages:

@@ -11,6 +11,7 @@ from osteo_monai.cli.errors import ArgumentError
 from osteo_monai.cli.logs import logger_level
 from osteo_monai.cli.options import (
     BundleFolder,
+    ManifestFile,
     OutputFolder,
     OutputTable,
     Overwrite,
@@ -18,9 +19,9 @@ from osteo_monai.cli.options import (
     existing_file,
     known_overlays,
 )
-from osteo_monai.cli.output import check_folder, check_products, show
+from osteo_monai.cli.output import check_folder, check_products, progress, show
 
-__all__ = ["cross_validate", "fuse", "heat"]
+__all__ = ["cross_validate", "export", "fuse", "heat"]
 
 
 def cross_validate(
@@ -49,6 +50,41 @@ def cross_validate(
     with logger_level("osteo_monai", logging.INFO):
         table = train_folds(bundle, output, str(data_source), folds, overlays, settings)
     show(f"Predictions: {table}")
+
+
+def export(
+    path: ManifestFile,
+    output: OutputFolder,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Replace subject ids by random ones; table of both to write, CSV."),
+    ] = None,
+    keep_days: Annotated[bool, typer.Option("--keep-days", help="Keep the day of each radiograph.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export the radiographs of a manifest as 16-bit PNG without identifiers, with a manifest of their own.
+
+    Upright, bone bright, in full resolution. Radiographs that cannot be read, or with text in the pixels as stated by
+    their header, are left out and listed in not_exported.csv.
+    """
+    check_folder(output, ("manifest.json", "not_exported.csv"), overwrite, ("images",))
+    if key is not None:
+        if key.absolute().is_relative_to(output.absolute()):
+            raise ArgumentError("--key must be a file outside of --output, which is given to others")
+        check_products([key], overwrite)
+    from osteo_monai.data import write_manifest
+    from osteo_monai.data.csv_tables import write_table
+    from osteo_monai.data.radiograph_export import export_radiographs
+
+    with progress("Reading the manifest") as on_stage:
+        exported = export_radiographs(
+            path, output, key, keep_days, lambda number, count: on_stage(f"Radiograph {number} of {count}")
+        )
+    checksum = write_manifest(exported.manifest, output / "manifest.json")
+    write_table(output / "not_exported.csv", ("record", "reason"), list(exported.refused.items()))
+    count = sum(len(records) for records in exported.manifest.splits.values())
+    show(f"{count} radiographs exported, {len(exported.refused)} not (not_exported.csv).")
+    show(f"Manifest: {output / 'manifest.json'}, sha256 {checksum}")
 
 
 def fuse(

@@ -347,7 +347,7 @@ def test_other_files_are_refused(study: Study) -> None:
     assert "save the table as CSV" in refused("old.xls", b"\xd0\xcf")
     with pytest.raises(UnusableInputError, match="There is no file 'gone.csv'"):
         build_manifest(BuildOptions(study.folder / "gone.csv", study.images, study.folder))
-    with pytest.raises(ValueError, match="one of none, pan2024, got 'pan'"):
+    with pytest.raises(ValueError, match="one of none, pan2024, li2026, boonrod2025, got 'pan'"):
         BuildOptions(study.folder / "t.csv", study.images, study.folder, rules="pan")
 
 

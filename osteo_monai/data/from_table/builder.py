@@ -1,6 +1,6 @@
 """Build a manifest from a table and a folder of images."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,19 @@ from pydantic import ValidationError
 from osteo_monai.data.checks import contradictions, high_density_note
 from osteo_monai.data.csv_tables import write_table
 from osteo_monai.data.from_table.flow import Exclusion, Stage, apply_rules
-from osteo_monai.data.from_table.images import fill_from_headers, fill_from_label_maps, fill_from_screening, find_images
+from osteo_monai.data.from_table.images import (
+    fill_from_headers,
+    fill_from_label_maps,
+    fill_from_screening,
+    find_images,
+    read_ct_header,
+)
+from osteo_monai.data.from_table.radiographs import (
+    OnRadiograph,
+    choose_radiographs,
+    fill_from_radiographs,
+    find_radiograph_rows,
+)
 from osteo_monai.data.from_table.rules import RULE_SETS
 from osteo_monai.data.from_table.table import BuildOptions, TableRow, read_subjects
 from osteo_monai.data.manifest import Header, Manifest, sentences
@@ -69,12 +81,21 @@ class Build:
         write_table(path, ("subject_id", "stage", "reason"), rows)
 
 
-def build_manifest(options: BuildOptions) -> Build:
+def _no_progress(number: int, count: int) -> None:
+    """Ignore a radiograph."""
+
+
+def build_manifest(options: BuildOptions, on_radiograph: OnRadiograph = _no_progress) -> Build:
     """Join a table of subjects with a folder of images and apply a rule set.
 
     The image of a subject is named in its row, or it is the folder or file with the name of the subject, with or
     without ``sub-`` before it. Facts that the table does not have are from the DICOM headers or the JSON file of a
-    NIfTI image. A subject is excluded with all its images, by the first rule that applies to one of its rows.
+    NIfTI image. A subject with CT is excluded with all its images, by the first rule that applies to one of its rows.
+    Each radiograph is read and checked, and its subject is excluded if none remains.
+
+    Args:
+        options: input of the build.
+        on_radiograph: called before a radiograph is read, with its number and the number of all.
 
     Raises:
         ManifestError: listing all problems of the table and of the records made from it.
@@ -83,29 +104,58 @@ def build_manifest(options: BuildOptions) -> Build:
     rows, problems, notes = read_subjects(options)
     if not options.images.is_dir():
         raise UnusableInputError(f"There is no folder '{options.images.name}' with the images.")
-    image_problems, image_notes = find_images(rows, options.images)
+    rules = RULE_SETS[options.rules]
+    kind = options.kind_of(rows)
+    if kind == "radiograph":
+        rows, image_problems, image_notes = find_radiograph_rows(rows, options.images)
+        notes += [*image_notes, *fill_from_radiographs(rows, on_radiograph)]
+    else:
+        image_problems, image_notes = _join_ct(rows, options)
+        notes += image_notes
     problems += image_problems
-    notes += [*image_notes, *fill_from_headers(rows)]
-    if options.screening is not None:
-        notes += fill_from_screening(rows, options.screening)
-    notes += fill_from_label_maps(rows)
-    exclusions, stages = apply_rules(rows, RULE_SETS[options.rules], options.exclude_unknown)
-    records, record_problems = _records(rows, options)
+    flow = apply_rules(rows, rules.rules, options.exclude_unknown, kind)
+    chosen = choose_radiographs(flow.kept, rules.first_only) if kind == "radiograph" else flow.kept
+    if kind == "radiograph":
+        notes += _left_out(rows, chosen)
+    records, record_problems = _records(chosen if kind == "radiograph" else rows, options)
     problems += record_problems
-    excluded = {exclusion.subject_id for exclusion in exclusions}
+    included = {row.subject for row in chosen}
     splits: dict[str, list[Record]] = defaultdict(list)
     for split, record in records:
-        if record.subject_id not in excluded:
+        if record.subject_id in included:
             splits[split].append(record)
     if not problems and not splits:
-        reasons = "; ".join(f"{reason}: {count}" for stage in stages for reason, count in stage.excluded)
-        problems.append(f"no subject remains of {stages[0].count} ({reasons})")
+        reasons = "; ".join(f"{reason}: {count}" for stage in flow.stages for reason, count in stage.excluded)
+        problems.append(f"no subject remains of {flow.stages[0].count} ({reasons})")
     if problems:
         raise ManifestError(options.table.name, list(dict.fromkeys(problems)))
     if not options.virtual and (note := high_density_note(record for _, record in records)):
         notes.append(note)
-    manifest = Manifest(header=_header(options, stages), splits={s: tuple(r) for s, r in splits.items()})
-    return Build(manifest, exclusions, stages, tuple(notes))
+    manifest = Manifest(header=_header(options, flow.stages), splits={s: tuple(r) for s, r in splits.items()})
+    return Build(manifest, flow.exclusions, flow.stages, tuple(notes))
+
+
+def _join_ct(rows: Sequence[TableRow], options: BuildOptions) -> tuple[list[str], list[str]]:
+    """Find the CT images of the rows and their facts; return problems and notes."""
+    problems, notes = find_images(rows, options.images)
+    notes += fill_from_headers(rows, read_ct_header)
+    if options.screening is not None:
+        notes += fill_from_screening(rows, options.screening)
+    notes += fill_from_label_maps(rows)
+    return problems, notes
+
+
+def _left_out(rows: Sequence[TableRow], chosen: Sequence[TableRow]) -> list[str]:
+    """Return a note on the radiographs of included subjects that are not in the manifest."""
+    subjects, images = {row.subject for row in chosen}, {row.image for row in chosen}
+    others = {row.image: row.lost for row in rows if row.subject in subjects and row.image not in images and row.image}
+    if not others:
+        return []
+    unusable = Counter(reason for reason in others.values() if reason)
+    unmet = sum(reason is None for reason in others.values())
+    counts = [f"{reason}: {count}" for reason, count in unusable.items()]
+    counts += [f"later, or excluded by a rule: {unmet}"] if unmet else []
+    return [f"{len(others)} further radiographs of included subjects were left out ({'; '.join(counts)})."]
 
 
 def _header(options: BuildOptions, stages: Sequence[Stage]) -> Header:

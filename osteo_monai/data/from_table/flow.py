@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from osteo_monai.data.from_table.rules import Rule
+from osteo_monai.data.from_table.rules import ImageKind, Rule
 from osteo_monai.data.from_table.table import TableRow
 
-__all__ = ["Exclusion", "Stage", "apply_rules"]
+__all__ = ["Exclusion", "Flow", "Stage", "apply_rules"]
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,38 @@ class Stage:
     unchecked: tuple[tuple[str, int], ...] = ()
 
 
+@dataclass(frozen=True)
+class Flow:
+    """Result of the rules.
+
+    Attributes:
+        exclusions: in the order of the subjects in the table.
+        stages: of the flow diagram.
+        kept: the rows with a usable image that meet all rules.
+    """
+
+    exclusions: tuple[Exclusion, ...]
+    stages: tuple[Stage, ...]
+    kept: tuple[TableRow, ...]
+
+
+_IMAGES: Mapping[ImageKind, str] = {"ct": "Subjects with a CT image", "radiograph": "Subjects with a radiograph"}
 _FOLLOWING = {"inclusion": "Subjects who meet the inclusion criteria", "exclusion": "Subjects included"}
 """Label of the subjects that remain after a stage."""
 
 
-def apply_rules(
-    rows: Sequence[TableRow], rules: Sequence[Rule], exclude_unknown: bool
-) -> tuple[tuple[Exclusion, ...], tuple[Stage, ...]]:
-    """Exclude each subject by the first rule that applies to one of its rows, and count.
+def apply_rules(rows: Sequence[TableRow], rules: Sequence[Rule], exclude_unknown: bool, kind: ImageKind) -> Flow:
+    """Exclude subjects by the first rule that applies, and count.
 
-    Rows without a usable image are ignored; a subject with no other row is excluded before all rules.
+    A rule that applies to one CT of a subject excludes the subject. A radiograph to which a rule applies is left out,
+    and its subject is excluded when no other remains. Rows without a usable image are ignored; a subject with no other
+    row is excluded before all rules.
 
     Args:
         rows: of the table, several for a subject with several images.
         rules: in the order of application.
-        exclude_unknown: exclude a subject also if the fact of a rule is unknown.
-
-    Returns:
-        The exclusions in the order of the subjects in ``rows``, and the stages of the flow diagram.
+        exclude_unknown: exclude also if the fact of a rule is unknown.
+        kind: of the images.
     """
     members: dict[str, list[TableRow]] = defaultdict(list)
     for row in rows:
@@ -66,36 +80,42 @@ def apply_rules(
     }
     stages = [Stage("Subjects in the table", len(members), _counts(exclusions))]
     remaining = {subject: group for subject, group in usable.items() if group}
-    label = "Subjects with a CT image"
+    label = _IMAGES[kind]
     for name, following in _FOLLOWING.items():
         if not (stage_rules := [rule for rule in rules if rule.stage == name]):
             continue
-        excluded, unchecked = _apply_stage(remaining, stage_rules, exclude_unknown)
-        stages.append(Stage(label, len(remaining), _counts(excluded), unchecked))
+        count = len(remaining)
+        excluded, unchecked, remaining = _apply_stage(remaining, stage_rules, exclude_unknown, kind)
+        stages.append(Stage(label, count, _counts(excluded), unchecked))
         exclusions |= excluded
-        remaining = {subject: group for subject, group in remaining.items() if subject not in excluded}
         label = following
     stages.append(Stage("Subjects included", len(remaining)))
-    return tuple(exclusions[subject] for subject in members if subject in exclusions), tuple(stages)
+    ordered = tuple(exclusions[subject] for subject in members if subject in exclusions)
+    return Flow(ordered, tuple(stages), tuple(row for group in remaining.values() for row in group))
 
 
 def _apply_stage(
-    members: Mapping[str, Sequence[TableRow]], rules: Sequence[Rule], exclude_unknown: bool
-) -> tuple[dict[str, Exclusion], tuple[tuple[str, int], ...]]:
-    """Return the exclusions of a stage, and for each unknown fact the number of subjects that are kept."""
+    members: Mapping[str, Sequence[TableRow]], rules: Sequence[Rule], exclude_unknown: bool, kind: ImageKind
+) -> tuple[dict[str, Exclusion], tuple[tuple[str, int], ...], dict[str, list[TableRow]]]:
+    """Return the exclusions, for each unknown fact the number of subjects that are kept, and the remaining rows."""
     excluded: dict[str, Exclusion] = {}
-    unknown: dict[str, list[str]] = defaultdict(list)
+    unknown: dict[str, set[str]] = defaultdict(set)
+    remaining = {subject: list(rows) for subject, rows in members.items()}
     for rule in rules:
-        for subject in (name for name in members if name not in excluded):
-            answers = [rule.excludes(row.facts) for row in members[subject]]
-            if True in answers:
-                excluded[subject] = Exclusion(subject, rule.stage, rule.reason)
-            elif None in answers and exclude_unknown:
-                excluded[subject] = Exclusion(subject, rule.stage, f"{rule.needs} not known")
-            elif None in answers:
-                unknown[rule.needs].append(subject)
-    kept = {fact: len(set(subjects) - excluded.keys()) for fact, subjects in unknown.items()}
-    return excluded, tuple((fact, count) for fact, count in kept.items() if count)
+        for subject, rows in list(remaining.items()):
+            answers = [(row, rule.excludes(row.facts)) for row in rows]
+            fails = [row for row, answer in answers if answer or (answer is None and exclude_unknown)]
+            kept = [row for row in rows if row not in fails] if kind == "radiograph" or not fails else []
+            if kept:
+                remaining[subject] = kept
+                if any(answer is None and row in kept for row, answer in answers):
+                    unknown[rule.needs].add(subject)
+                continue
+            del remaining[subject]
+            reason = rule.reason if any(answer for _, answer in answers) else f"{rule.needs} not known"
+            excluded[subject] = Exclusion(subject, rule.stage, reason)
+    counts = {fact: len(subjects & remaining.keys()) for fact, subjects in unknown.items()}
+    return excluded, tuple((fact, count) for fact, count in counts.items() if count), remaining
 
 
 def _counts(exclusions: Mapping[str, Exclusion]) -> tuple[tuple[str, int], ...]:

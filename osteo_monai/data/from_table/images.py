@@ -3,18 +3,27 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from osteo_monai.data.from_table.table import TableRow
 from osteo_monai.domain import KVP_TOLERANCE, VertebraLevel
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
-from osteo_monai.imaging import Acquisition, find_studies, read_acquisition, read_label_map
+from osteo_monai.imaging import find_studies, read_acquisition, read_label_map
 from osteo_monai.imaging.nifti import is_nifti, stem
 from osteo_monai.utils.inputs import walk_tree
 
-__all__ = ["AGE_TOLERANCE_YEARS", "fill_from_headers", "fill_from_label_maps", "fill_from_screening", "find_images"]
+__all__ = [
+    "AGE_TOLERANCE_YEARS",
+    "HeaderFacts",
+    "fill_from_headers",
+    "fill_from_label_maps",
+    "fill_from_screening",
+    "find_images",
+    "named_paths",
+    "read_ct_header",
+]
 
 _LABEL_ENDINGS, _SEGMENTATION_ENDINGS = ("_label", "_labels"), ("_segmentation", "_seg")
 """Endings of the stem of a NIfTI label map in the folder of its image: the truth, and the predicted one."""
@@ -58,6 +67,22 @@ class _Tree:
             if outer:
                 return [image for path in outer for image in _images_at(path)]
         return []
+
+
+def named_paths(root: Path) -> Callable[[str], list[Path]]:
+    """Return a function that lists folders and radiographs with the name of a subject below ``root``."""
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for folder, files in walk_tree(root):
+        if folder != root:
+            by_name[folder.name].append(folder)
+        for file in files:
+            by_name[file.stem].append(file)
+
+    def paths(subject: str) -> list[Path]:
+        names = (subject, f"sub-{subject}")
+        return next((by_name[name] for name in names if name in by_name), [])
+
+    return paths
 
 
 def _is_label_map(path: Path) -> bool:
@@ -114,7 +139,10 @@ def find_images(rows: Sequence[TableRow], root: Path) -> tuple[list[str], list[s
 
 # --- headers ------------------------------------------------------------------------------------------------------
 
-_HEADER_FACTS: Mapping[str, str] = {
+HeaderFacts = Mapping[str, Any]
+"""Value by column of the table, ``None`` if the header does not state it."""
+
+_ATTRIBUTES: Mapping[str, str] = {
     "age": "age_years", "sex": "sex", "acquired": "acquired", "manufacturer": "manufacturer", "scanner": "model",
     "kvp": "kvp", "kernel": "kernel", "slice_thickness_mm": "slice_thickness_mm",
 }  # fmt: skip
@@ -123,18 +151,17 @@ _USED_VALUE = {"sex": "the table's value is used", "age": "the table's value is 
 """The header states the acquisition, the table states the person."""
 
 
-def fill_from_headers(rows: Sequence[TableRow]) -> list[str]:
+def fill_from_headers(rows: Sequence[TableRow], read: Callable[[TableRow], HeaderFacts | None]) -> list[str]:
     """Set facts that the table does not have from the image headers; return notes about disagreement.
 
-    Rows whose header cannot be read get the reason in ``lost``.
+    Args:
+        rows: of the table.
+        read: returns the facts of a row's image; without a usable image it sets ``lost`` and returns ``None``.
     """
     different: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        header = _header(row)
-        if header is None:
-            continue
-        for fact, attribute in _HEADER_FACTS.items():
-            stated, measured = row.facts[fact], getattr(header, attribute)
+        for fact, measured in (read(row) or {}).items():
+            stated = row.facts[fact]
             if stated is None:
                 row.facts[fact] = measured
             elif measured is not None and _differs(fact, stated, measured):
@@ -142,15 +169,19 @@ def fill_from_headers(rows: Sequence[TableRow]) -> list[str]:
                 if fact == "kvp":
                     row.facts[fact] = measured
     return [
-        f"{fact} in the table differs from the image header for {len(subjects)} subjects ({_first(subjects)}); "
-        f"{_USED_VALUE[fact]}, check that the images belong to these rows."
+        f"{fact} in the table differs from the image header for {len(set(subjects))} subjects "
+        f"({_first(list(dict.fromkeys(subjects)))}); {_USED_VALUE[fact]}, check that the images belong to these rows."
         for fact, subjects in different.items()
     ]
 
 
-def _header(row: TableRow) -> Acquisition | None:
+def read_ct_header(row: TableRow) -> HeaderFacts | None:
+    """Return the facts of a CT for :func:`fill_from_headers`."""
     try:
-        return read_acquisition(row.image) if row.image is not None else None
+        if row.image is None:
+            return None
+        header = read_acquisition(row.image)
+        return {fact: getattr(header, attribute) for fact, attribute in _ATTRIBUTES.items()}
     except UnusableInputError:
         row.lost = "CT cannot be read"
     except ScanRefusedError as refused:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from osteo_monai.data.csv_tables import read_table, summary_problem
-from osteo_monai.data.from_table.rules import RULE_SETS
-from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds, MineralStandard, Sex
+from osteo_monai.data.from_table.rules import RULE_SETS, ImageKind
+from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds, MineralStandard, Sex, View
 from osteo_monai.errors import ManifestError, UnusableInputError
 from osteo_monai.imaging.acquisition import date_of, sex_of
 from osteo_monai.utils.frozen import FrozenDict
@@ -23,14 +23,20 @@ TABLE_COLUMNS: tuple[str, ...] = (
     "bmd_mg_cm3", "bmd_l1_mg_cm3", "bmd_l2_mg_cm3", "bmd_standard", "areal_bmd_g_cm2", "t_score", "bone_status",
     "centre", "manufacturer", "scanner", "kvp", "kernel", "slice_thickness_mm", "contrast_phase",
     "l2_in_view", "implant", "severe_degeneration", "fracture",
+    "view", "laterality", "dxa_date", "t_score_spine", "t_score_total_hip", "t_score_femoral_neck",
+    "secondary_osteoporosis", "foreign_body", "spinal_deformity", "bone_surgery", "poor_quality",
 )  # fmt: skip
 """Columns that are read; only ``subject_id`` is required."""
 
+_SITE_T_SCORES = ("t_score_spine", "t_score_total_hip", "t_score_femoral_neck")
 _NUMBERS = frozenset(
     {"age", "height_cm", "weight_kg", "bmd_mg_cm3", "bmd_l1_mg_cm3", "bmd_l2_mg_cm3", "areal_bmd_g_cm2", "t_score",
-     "kvp", "slice_thickness_mm"}
+     "kvp", "slice_thickness_mm", *_SITE_T_SCORES}
 )  # fmt: skip
-_FLAGS = frozenset({"l2_in_view", "implant", "severe_degeneration", "fracture"})
+_FLAGS = frozenset(
+    {"l2_in_view", "implant", "severe_degeneration", "fracture",
+     "secondary_osteoporosis", "foreign_body", "spinal_deformity", "bone_surgery", "poor_quality"}
+)  # fmt: skip
 _UNKNOWN = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-", "?"})
 _FLAG_VALUES = {**dict.fromkeys(("yes", "y", "true", "1"), True), **dict.fromkeys(("no", "n", "false", "0"), False)}
 _SPREADSHEETS = frozenset({".xlsx", ".xlsm"})
@@ -47,6 +53,7 @@ class BuildOptions:
         folder: folder of the manifest; its paths are relative to it.
         columns: name in the table by column of ``TABLE_COLUMNS``, if it differs.
         rules: a key of ``RULE_SETS``.
+        kind: of the images; ``None``: that of the rules, else radiographs if the table names a view, else CT.
         exclude_unknown: exclude a subject also if the fact of a rule is unknown.
         standard: of the densities, if the table has no column for it.
         split: of all records, if the table has no column for it; the default keeps them out of training.
@@ -62,6 +69,7 @@ class BuildOptions:
     folder: Path
     columns: Mapping[str, str] = field(default_factory=dict)
     rules: str = "none"
+    kind: ImageKind | None = None
     exclude_unknown: bool = False
     standard: MineralStandard | None = None
     split: str = "test"
@@ -73,9 +81,17 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.rules not in RULE_SETS:
             raise ValueError(f"rules must be one of {', '.join(RULE_SETS)}, got {self.rules!r}")
+        of_rules = RULE_SETS[self.rules].images
+        if self.kind is not None and of_rules not in (None, self.kind):
+            raise ValueError(f"kind must be {of_rules} for the rules {self.rules}, got {self.kind}")
         if not re.match(SPLIT_PATTERN, self.split):
             raise ValueError(f"split must be training, validation, test or external_<centre>, got {self.split!r}")
         object.__setattr__(self, "columns", FrozenDict(self.columns))
+
+    def kind_of(self, rows: Sequence["TableRow"]) -> ImageKind:
+        """Return the kind of the images of a table."""
+        stated = self.kind or RULE_SETS[self.rules].images
+        return stated or ("radiograph" if any(row.facts["view"] is not None for row in rows) else "ct")
 
 
 @dataclass
@@ -139,16 +155,25 @@ def read_subjects(options: BuildOptions) -> tuple[list[TableRow], list[str], lis
         facts, wrong = _facts(values, cells.decimal_comma)
         problems += [f"{place}: {problem}" for problem in wrong]
         _complete_density(facts, options)
+        problems += [f"{place}: {problem}" for problem in _complete_t_score(facts)]
         rows.append(TableRow(place, subject, facts))
     if not rows and not problems:
         problems.append("the table has no rows")
-    repeated = Counter(row.subject for row in rows if row.facts["image"] is None)
-    problems += [
-        f"subject {subject!r} is in {count} rows without an image; name the image in a column 'image'"
-        for subject, count in repeated.items()
+    problems += _repeated(rows, options.kind_of(rows))
+    return rows, problems, notes
+
+
+def _repeated(rows: Sequence[TableRow], kind: ImageKind) -> list[str]:
+    """Report subjects in several rows without an image; with radiographs a subject may have a row for each DXA."""
+    days = [row.facts["dxa_date"] if kind == "radiograph" else None for row in rows]
+    repeated = Counter((row.subject, day) for row, day in zip(rows, days, strict=True) if row.facts["image"] is None)
+    return [
+        f"subject {subject!r} is in {count} rows without an image"
+        + ("" if day is None else f" and with the same dxa_date {day}")
+        + "; name the image in a column 'image'"
+        for (subject, day), count in repeated.items()
         if count > 1
     ]
-    return rows, problems, notes
 
 
 def _column_names(options: BuildOptions, header: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -281,11 +306,29 @@ def _sex(text: str) -> Sex:
     return sex
 
 
-def _day(text: str) -> date:
-    day = date_of(text) if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}([T ].*)?", text) else None
-    if day is None:
-        raise ValueError("acquired must be a day such as 2021-07-31")
-    return day
+def _day(column: str) -> Callable[[str], date]:
+    def parse(text: str) -> date:
+        day = date_of(text) if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}([T ].*)?", text) else None
+        if day is None:
+            raise ValueError(f"{column} must be a day such as 2021-07-31")
+        return day
+
+    return parse
+
+
+def _view(text: str) -> View:
+    views = {view.value: view for view in View if view is not View.UNKNOWN}
+    name = re.sub(r"[\s-]+", "_", text.lower())
+    if name not in views:
+        raise ValueError(f"view must be one of {', '.join(views)}, or empty if unknown")
+    return views[name]
+
+
+def _laterality(text: str) -> str:
+    side = text.upper()[:1]
+    if text.lower() not in ("l", "r", "left", "right"):
+        raise ValueError("laterality must be L or R, or empty if unknown")
+    return side
 
 
 def _split(text: str) -> str:
@@ -300,7 +343,10 @@ def _standard(text: str) -> str:
 
 _PARSERS: Mapping[str, Callable[[str], object]] = {
     "sex": _sex,
-    "acquired": _day,
+    "acquired": _day("acquired"),
+    "dxa_date": _day("dxa_date"),
+    "view": _view,
+    "laterality": _laterality,
     "bone_status": str.lower,
     "bmd_standard": _standard,
     "split": _split,
@@ -317,3 +363,16 @@ def _complete_density(facts: dict[str, Any], options: BuildOptions) -> None:
     comparable = facts["bmd_mg_cm3"] is not None and facts["bmd_standard"] == options.thresholds.standard
     if facts["bone_status"] is None and comparable:
         facts["bone_status"] = options.thresholds.status(facts["bmd_mg_cm3"], options.thresholds.standard)
+
+
+def _complete_t_score(facts: dict[str, Any]) -> list[str]:
+    """Set the lowest T-score of the sites; return a problem if the table states a higher one."""
+    sites = {name: facts[name] for name in _SITE_T_SCORES if facts[name] is not None}
+    if not sites:
+        return []
+    lowest = min(sites, key=lambda name: float(sites[name]))
+    if facts["t_score"] is None:
+        facts["t_score"] = sites[lowest]
+    elif facts["t_score"] > sites[lowest]:
+        return [f"t_score is {facts['t_score']:g}, but {lowest} is {sites[lowest]:g}; t_score must be the lowest one"]
+    return []

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydicom.tag import Tag
 
 from osteo_monai.domain import Finding, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
-from osteo_monai.imaging.acquisition import age_in_years, clean_text, number, sex_of
+from osteo_monai.imaging.acquisition import age_in_years, clean_text, number, real_day, sex_of
 from osteo_monai.imaging.decoding import PixelFile, decode_file
 from osteo_monai.imaging.dicom_headers import (
     LOSSY_SYNTAXES,
@@ -58,7 +59,8 @@ _KEYWORDS = (
     "PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter WindowWidth VOILUTFunction "
     "VOILUTSequence "
     "PixelPaddingValue PixelPaddingRangeLimit LossyImageCompression Manufacturer ManufacturerModelName "
-    "PatientAge PatientSex PatientSize PatientWeight PatientBirthDate StudyDate ConversionType"
+    "PatientAge PatientSex PatientSize PatientWeight PatientBirthDate StudyDate "
+    "AcquisitionDate ContentDate ImageLaterality Laterality ConversionType"
 )
 _TAGS: list[Any] = [Tag(keyword) for keyword in _KEYWORDS.split()]
 
@@ -261,6 +263,8 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
         sex=sex_of(clean_text(header.get("PatientSex"))),
         height_cm=None if size is None else round(100 * size, 1),
         weight_kg=_within(number(header.get("PatientWeight")), PLAUSIBLE_WEIGHT_KG),
+        acquired=_day(header),
+        laterality=_side(header),
         modality=instance.modality or None,
         view_position=clean_text(header.get("ViewPosition")).upper() or None,
         body_part=_body_part(clean_text(header.get("BodyPartExamined"))) or None,
@@ -272,6 +276,19 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
         spacing_at_patient=at_patient,
     )
     return StoredRadiograph(pixels, spacing, facts, chosen.view, chosen.elsewhere, turns, mirrored, findings)
+
+
+def _day(header: Dataset) -> date | None:
+    """Return the day of the acquisition, that of the study if it is not stated."""
+    texts = [clean_text(header.get(keyword)) for keyword in ("AcquisitionDate", "StudyDate", "ContentDate")]
+    return next((day for text in texts if (day := real_day(text)) is not None), None)
+
+
+def _side(header: Dataset) -> str | None:
+    """Return the side of the image, ``L`` or ``R``; that of ViewPosition LL or RL for a lateral one."""
+    sides = [clean_text(header.get(keyword)).upper() for keyword in ("ImageLaterality", "Laterality")]
+    sides.append({"LL": "L", "RL": "R"}.get(clean_text(header.get("ViewPosition")).upper(), ""))
+    return next((side for side in sides if side in ("L", "R")), None)
 
 
 def _within(value: float | None, limits: tuple[float, float]) -> float | None:

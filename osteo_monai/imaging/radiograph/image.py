@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ class RadiographFacts:
     sex: Sex | None = None
     height_cm: float | None = None
     weight_kg: float | None = None
+    acquired: date | None = None
+    laterality: str | None = None
+    """``L`` or ``R``."""
     modality: str | None = None
     view_position: str | None = None
     body_part: str | None = None
