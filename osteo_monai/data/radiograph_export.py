@@ -121,7 +121,7 @@ def _record(record: Record, changes: Mapping[str, str | None], keep_days: bool) 
         facts["age"] = min(facts["age"], OLDEST_AGE)
     for name in ("label", "label_kind", "segmentation", "centroids", "truth"):
         facts[name] = None
-    return Record.model_validate(facts | changes)
+    return Record.model_validate({**facts, **changes})
 
 
 def _new_ids(manifest: Manifest) -> dict[str, str]:

@@ -245,9 +245,9 @@ def test_rules_and_kind_must_agree(hospital: Hospital, capfd: pytest.CaptureFixt
 
 def planted_in(folder: Path) -> list[Path]:
     """Return files whose name or content holds the planted name, in any case and encoding."""
-    words = {PLANTED.lower().encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")}
+    codes = {PLANTED.lower().encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")}
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return [p for p in files if PLANTED.lower() in p.name.lower() or any(w in p.read_bytes().lower() for w in words)]
+    return [p for p in files if PLANTED.lower() in p.name.lower() or any(c in p.read_bytes().lower() for c in codes)]
 
 
 def test_the_command_makes_a_cohort_that_can_be_given_away(
@@ -286,12 +286,12 @@ def test_exported_pixels_are_those_that_were_read(hospital: Hospital, tmp_path: 
     write_manifest(built.manifest, hospital.folder / "out" / "m.json")
     exported = export_radiographs(hospital.folder / "out" / "m.json", tmp_path / "given")
     (record,) = exported.manifest.splits["test"]
-    with Image.open(tmp_path / "given" / record.image) as image:
+    with Image.open(tmp_path / "given" / record.images[0]) as image:
         assert image.mode == "I;16"
         assert not image.info
         values = np.asarray(image)
     np.testing.assert_array_equal(values, np.round(read_radiograph(source).pixels * 65535))
-    again = read_radiograph(tmp_path / "given" / record.image, View.CHEST_FRONTAL)
+    again = read_radiograph(tmp_path / "given" / record.images[0], View.CHEST_FRONTAL)
     assert np.abs(again.pixels - values / 65535).max() < 0.02
 
 

@@ -26,7 +26,7 @@ _EXPOSURE_CODES = frozenset({"underexposed", "overexposed"})
 def find_radiograph_rows(rows: Sequence[TableRow], root: Path) -> tuple[list[TableRow], list[str], list[str]]:
     """Return one row for each radiograph of each row, problems and notes.
 
-    A row without an image stands for a DXA of its subject and is repeated for each radiograph in the file or folder
+    A row without an image is one DXA of its subject and is repeated for each radiograph in the file or folder
     with the name of the subject.
 
     Args:
