@@ -107,6 +107,14 @@ _View = Annotated[
         rich_help_panel=RADIOGRAPH,
     ),
 ]
+_Unvalidated = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unvalidated",
+        help="Show the risk of real radiographs although the network was calibrated on virtual patients only.",
+        rich_help_panel=RADIOGRAPH,
+    ),
+]
 _Age = Annotated[float | None, typer.Option(metavar="YEARS", help="Age; overrides the header.", rich_help_panel=PERSON)]
 _Sex = Annotated[
     Sex | None,
@@ -148,6 +156,7 @@ def screen(
     texture: _Texture = False,
     header_text: _HeaderText = False,
     view: _View = None,
+    allow_unvalidated: _Unvalidated = False,
     age: _Age = None,
     sex: _Sex = None,
     height: _Height = None,
@@ -210,7 +219,7 @@ def screen(
                 ct = _ct_options(levels, thresholds, of_scan, kvp, texture, header_text)
         with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
             if "radiograph" in kinds:
-                radiographs = _radiograph_options(view, age, sex, height, weight)
+                radiographs = _radiograph_options(view, (age, height, weight), sex, allow_unvalidated)
         checks.finish()
         if ct is not None and ct.texture:
             from osteo_monai.measurement import check_texture_installed
@@ -261,8 +270,12 @@ def _ct_options(
 
 
 def _radiograph_options(
-    view: View | None, age: float | None, sex: Sex | None, height: float | None, weight: float | None
+    view: View | None,
+    numbers: tuple[float | None, float | None, float | None],
+    sex: Sex | None,
+    allow_unvalidated: bool,
 ) -> "RadiographOptions":
     from osteo_monai.screening import RadiographOptions
 
-    return RadiographOptions(view=view, age=age, sex=sex, height=height, weight=weight)
+    age, height, weight = numbers
+    return RadiographOptions(view, age, sex, height, weight, allow_unvalidated)

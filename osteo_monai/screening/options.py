@@ -180,6 +180,7 @@ class RadiographOptions:
     Attributes:
         view: view of the radiographs if neither header nor image identifies it; other views are refused.
         age, sex, height, weight: of the patient, in years, cm and kg.
+        allow_unvalidated: show the risk of a real radiograph by a network that was calibrated on virtual patients only.
 
     Raises:
         ValueError: if the view has no model or a value is out of range.
@@ -195,6 +196,7 @@ class RadiographOptions:
     sex: Sex | None = None
     height: float | None = None
     weight: float | None = None
+    allow_unvalidated: bool = False
 
     def __post_init__(self) -> None:
         if self.view is not None and self.view not in SCREENED_VIEWS:

@@ -12,6 +12,7 @@ from torch import Tensor
 from osteo_monai.domain import ContrastPhase, MineralStandard, VertebraLevel
 from osteo_monai.imaging import effective_energy as energy
 from osteo_monai.imaging.attenuation import hu_per_mg_cm3, hu_per_mg_iodine, tissue_hu
+from osteo_monai.imaging.radiograph import VIRTUAL_MANUFACTURER
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.virtual.anatomy import Anatomy, Palette
 from osteo_monai.virtual.canvas import Canvas
@@ -20,7 +21,7 @@ from osteo_monai.virtual.spread import TissueSpread
 REFERENCE_KVP = 120.0
 """Tube voltage at which the densities of a person equal those of single-energy QCT."""
 LARGEST_HU, SMALLEST_HU = 3071.0, -1024.0
-MANUFACTURER, MODEL = "Virtual", "Virtual CT 128"
+MODEL = "Virtual CT 128"
 
 
 _IODINE_MG_ML: dict[ContrastPhase, dict[str, float]] = {
@@ -297,7 +298,7 @@ class VirtualCT:
             kvp=p.kvp,
             kernel=KERNEL_NAMES[p.kernel],
             slice_thickness_mm=p.slice_thickness,
-            manufacturer=MANUFACTURER,
+            manufacturer=VIRTUAL_MANUFACTURER,
             contrast=None if p.phase is ContrastPhase.NATIVE else f"IV {p.phase}",
             age_years=self.anatomy.person.age_years,
             sex=self.anatomy.person.sex,

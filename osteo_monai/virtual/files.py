@@ -7,6 +7,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
@@ -17,9 +18,10 @@ from pydicom.uid import (
 )
 
 from osteo_monai.domain import ContrastPhase, DensityThresholds, View
+from osteo_monai.imaging.radiograph import VIRTUAL_MANUFACTURER, VIRTUAL_SOURCE
 from osteo_monai.utils.files import write_json, writing
 from osteo_monai.virtual.anatomy import Anatomy
-from osteo_monai.virtual.ct import KERNEL_NAMES, MANUFACTURER, MODEL, CTProtocol, VirtualCT
+from osteo_monai.virtual.ct import KERNEL_NAMES, MODEL, CTProtocol, VirtualCT
 from osteo_monai.virtual.dxa import ArealDensity
 from osteo_monai.virtual.person import STANDARD
 from osteo_monai.virtual.radiograph import VirtualRadiograph
@@ -58,7 +60,7 @@ def write_dicom_series(ct: VirtualCT, folder: Path, *, subject_id: str) -> list[
         ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20210301"
         ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "090000"
         ds.AccessionNumber, ds.ReferringPhysicianName = "", ""
-        ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "CT", MANUFACTURER, MODEL
+        ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "CT", VIRTUAL_MANUFACTURER, MODEL
         ds.StudyDescription = "Virtual patient, no real person"
         ds.SeriesDescription = f"Chest {protocol.slice_thickness:g} mm {protocol.kernel}"
         ds.PatientName, ds.PatientID = "VIRTUAL", subject_id
@@ -198,7 +200,7 @@ def write_radiograph_dicom(radiograph: VirtualRadiograph, path: Path, *, subject
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "090000"
     ds.AccessionNumber, ds.ReferringPhysicianName, ds.StudyID = "", "", "1"
     ds.SeriesNumber, ds.InstanceNumber = 1, 1
-    ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = protocol.modality, MANUFACTURER, protocol.device
+    ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = protocol.modality, VIRTUAL_MANUFACTURER, protocol.device
     ds.InstitutionName = centre
     ds.StudyDescription, ds.SeriesDescription = "Virtual patient, no real person", description
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "VIRTUAL", subject_id, "", str(person.sex)
@@ -232,8 +234,10 @@ def write_radiograph_png(radiograph: VirtualRadiograph, path: Path) -> None:
     """Write a radiograph as a 16-bit PNG, bone bright, in the steps of the protocol's bits."""
     most = 2**radiograph.protocol.bits - 1
     levels = np.rint(radiograph.stored.astype(np.float64) * (65535.0 / most)).astype(np.uint16)
+    entries = PngInfo()
+    entries.add_text("Source", VIRTUAL_SOURCE)
     with writing(path) as temporary:
-        Image.fromarray(levels).save(temporary)
+        Image.fromarray(levels).save(temporary, pnginfo=entries)
 
 
 def write_bone_mask(radiograph: VirtualRadiograph, path: Path) -> None:

@@ -31,7 +31,7 @@ from osteo_monai.imaging.dicom_headers import (
 )
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.limits import input_limits
-from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
+from osteo_monai.imaging.radiograph.image import VIRTUAL_MANUFACTURER, RadiographFacts, StoredRadiograph
 from osteo_monai.imaging.radiograph.pictures import COLOURED, MAX_COLOURED_SHARE
 
 _CR, _DX, _DX_RAW = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "1.1.1"))
@@ -255,6 +255,7 @@ def _read(chosen: Candidate, findings: list[Finding]) -> StoredRadiograph:
     facts = RadiographFacts(
         source_format="DICOM",
         bits=bits,
+        virtual=clean_text(header.get("Manufacturer")) == VIRTUAL_MANUFACTURER,
         age_years=age_in_years(
             clean_text(header.get("PatientAge")),
             clean_text(header.get("PatientBirthDate")),

@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, Sex, View
 
+VIRTUAL_MANUFACTURER = "Virtual"
+"""Manufacturer (0008,0070) of virtual patients' images."""
+
+VIRTUAL_SOURCE = "virtual patient"
+"""PNG text entry ``Source`` of virtual patients' radiographs."""
+
 
 @dataclass(frozen=True)
 class RadiographFacts:
@@ -22,6 +28,8 @@ class RadiographFacts:
     """``DICOM``, ``PNG`` or ``JPEG``."""
     bits: int
     """Bits used of a stored value."""
+    virtual: bool = False
+    """Whether the file states that it shows a virtual patient."""
     age_years: float | None = None
     sex: Sex | None = None
     height_cm: float | None = None

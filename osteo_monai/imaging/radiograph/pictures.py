@@ -11,7 +11,7 @@ from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.limits import input_limits
-from osteo_monai.imaging.radiograph.image import RadiographFacts, StoredRadiograph
+from osteo_monai.imaging.radiograph.image import VIRTUAL_SOURCE, RadiographFacts, StoredRadiograph
 from osteo_monai.utils.inputs import open_input
 
 FORMATS = ("PNG", "JPEG")
@@ -47,10 +47,11 @@ def read_picture(path: Path) -> StoredRadiograph:
     ):
         _check_size(image)
         kind = "PNG" if image.format == "PNG" else "JPEG"
+        virtual = image.info.get("Source") == VIRTUAL_SOURCE
         grey, bits, findings = _grey(image)
     if kind == "JPEG":
         findings.append(info("lossy_compression", "The picture was compressed with loss (JPEG)."))
-    return StoredRadiograph(grey, None, RadiographFacts(kind, bits), findings=findings)
+    return StoredRadiograph(grey, None, RadiographFacts(kind, bits, virtual), findings=findings)
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:

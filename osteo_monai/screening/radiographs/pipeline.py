@@ -17,7 +17,7 @@ from osteo_monai.screening.gates.study import verdict
 from osteo_monai.screening.images import RadiographImage, RadiographImages, Screening
 from osteo_monai.screening.models import RADIOGRAPH_BUNDLES, RadiographModels, models_used
 from osteo_monai.screening.options import RadiographOptions
-from osteo_monai.screening.radiographs.risk import estimate_risks, run_network
+from osteo_monai.screening.radiographs.risk import check_validated, estimate_risks, run_network
 from osteo_monai.screening.radiographs.select import patient_facts, select_radiographs, view_label
 from osteo_monai.screening.result import RadiographAcquisition, RadiographRisk, ScreeningResult
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
@@ -78,12 +78,14 @@ def screen_radiographs(
         return _refused(study, findings, images, watch)
     with watch.stage("loading the models"):
         bundles, of_loading = _load_bundles(models, tuple(sources))
-    findings = (*findings, *of_loading)
+    unvalidated = [] if _all_virtual(sources) else check_validated(bundles, models) if bundles else []
+    findings = (*findings, *of_loading, *(() if options.allow_unvalidated else unvalidated))
     if verdict(findings) == "refused":
         return _refused(study, findings, images, watch)
     with watch.stage("judging"):
         runs = {view: run_network(bundle, _of_view(images, view)) for view, bundle in bundles.items()}
-        risks = estimate_risks({view: score for view, (score, _) in runs.items()}, patient, models)
+        scores = {view: score for view, (score, _) in runs.items()}
+        risks = estimate_risks(scores, patient, models, validated=not unvalidated)
     findings = (*findings, *risks.findings)
     result = ScreeningResult(
         study=study,
@@ -105,6 +107,11 @@ def screen_radiographs(
         seconds=watch.seconds,
     )
     return Screening(result, RadiographImages(tuple(image for _, image in runs.values())))
+
+
+def _all_virtual(sources: Mapping[View, tuple[Path, Radiograph]]) -> bool:
+    """Return whether all radiographs show virtual patients, on whom the networks were calibrated."""
+    return all(radiograph.facts.virtual for _, radiograph in sources.values())
 
 
 def _refused(

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from osteo_monai.domain import Finding, View
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.screening.gates.gate import warning
+from osteo_monai.screening.gates.gate import refusal, warning
 from osteo_monai.screening.images import RadiographImage
 from osteo_monai.screening.models import RADIOGRAPH_BUNDLES, RadiographModels
 from osteo_monai.screening.result import PersonFacts, RiskModelName, RiskOpinion
@@ -35,6 +35,11 @@ _VIRTUAL_ONLY = (
     "The network and its calibration were trained on virtual patients only: the risk was not validated on real "
     "radiographs."
 )
+_NOT_SHOWN = (
+    "The network was not calibrated on real people, so that its risk of a real radiograph is not shown; "
+    "--allow-unvalidated shows it."
+)
+_NOT_COMBINED = "The network was not validated on real radiographs: its output does not enter the combined model."
 _UNCALIBRATED = "The output is shown as a score, without interval and cut-off."
 
 
@@ -76,13 +81,27 @@ def run_network(bundle: "Bundle", image: RadiographImage) -> tuple[float, Radiog
     return float(output["pred"][0]), replace(image, heat=maps.get("heat"), attention=maps.get("attention"))
 
 
-def estimate_risks(scores: Mapping[View, float], patient: PersonFacts, models: RadiographModels) -> Risks:
+def check_validated(views: Collection[View], models: RadiographModels) -> list[Finding]:
+    """Return a refusal unless the networks of all views were calibrated on real people."""
+    try:
+        known = models.calibrations(RADIOGRAPH_BUNDLES[next(iter(views))][0])
+    except UnusableInputError:
+        known = {}
+    used = [known.get(_NAMES[view]) for view in views]
+    validated = all(calibration is not None and not calibration.virtual for calibration in used)
+    return [] if validated else [refusal("not_validated_on_real_people", _NOT_SHOWN)]
+
+
+def estimate_risks(
+    scores: Mapping[View, float], patient: PersonFacts, models: RadiographModels, validated: bool
+) -> Risks:
     """Calibrate the scores of the views, fuse them, and apply the models on patient facts.
 
     Args:
         scores: network output of each view; at least one.
         patient: facts about the patient.
         models: for calibrations and models on patient facts.
+        validated: whether the networks are valid for these radiographs; else there is no combined risk.
     """
     calibrations: Mapping[str, RiskCalibration] = {}
     reason = ""
@@ -103,7 +122,9 @@ def estimate_risks(scores: Mapping[View, float], patient: PersonFacts, models: R
         findings.append(warning("known_to_virtual_people_alone", _VIRTUAL_ONLY))
     is_chest = View.CHEST_FRONTAL in scores
     clinical, clinical_absent = _with_facts("clinical", patient, models, calibrations, None, is_chest)
-    combined, combined_absent = _with_facts("combined", patient, models, calibrations, risk.score, is_chest)
+    combined, combined_absent = None, _NOT_COMBINED
+    if validated or not is_chest:
+        combined, combined_absent = _with_facts("combined", patient, models, calibrations, risk.score, is_chest)
     return Risks(
         risk=risk,
         views=views if len(views) > 1 else (),

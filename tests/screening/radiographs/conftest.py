@@ -44,10 +44,12 @@ SMALL: dict[str, dict[str, Any]] = {
 PATIENT = {"age": 70.0, "sex": Sex.FEMALE, "height": 160.0, "weight": 55.0}
 
 
-def calibration(name: str, intercept: float, network_sd: float | None, cutoff: float) -> RiskCalibration:
+def calibration(
+    name: str, intercept: float, network_sd: float | None, cutoff: float, virtual: bool = False
+) -> RiskCalibration:
     return RiskCalibration(
         model=name,
-        virtual=True,
+        virtual=virtual,
         people=800,
         with_osteoporosis=200,
         intercept=intercept,

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from pydicom.uid import generate_uid
 
+from osteo_monai import make_radiograph
 from osteo_monai.bundle import load_bundle
 from osteo_monai.domain import Severity, Sex, View
 from osteo_monai.imaging.radiograph import read_radiograph
@@ -230,7 +231,7 @@ def test_without_calibration_there_is_a_score_and_no_class(copied: Path, tmp_pat
         file.write_text("{")
     else:
         write_risk(CALIBRATIONS[LUMBAR_BUNDLE], file)
-    verdict, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out")
+    verdict, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out", allow_unvalidated=True)
     assert verdict == "accepted"
     risk = result.radiograph.risk
     assert (risk.probability, risk.low, risk.cutoff, risk.raised) == (None, None, None, None)
@@ -268,7 +269,7 @@ def test_maps_lie_on_the_grid_of_the_radiograph(tmp_path: Path, monkeypatch: pyt
     models = RadiographModels("cpu")
     monkeypatch.setattr(models, "bundle", lambda view: Corner())
     monkeypatch.setattr(models, "calibrations", lambda bundle: {})
-    options = RadiographOptions(view=View.LUMBAR_AP)
+    options = RadiographOptions(view=View.LUMBAR_AP, allow_unvalidated=True)
     _, images = screen_radiographs([png(tmp_path / "a.png")], models, options)
     assert isinstance(images, RadiographImages)
     (image,) = images.images
@@ -277,3 +278,57 @@ def test_maps_lie_on_the_grid_of_the_radiograph(tmp_path: Path, monkeypatch: pyt
     assert image.heat.shape == (rows, columns)
     assert image.heat[: rows // 5, : columns // 5].min() > 0.9
     assert image.heat[rows // 3 :].max() == image.heat[:, columns // 3 :].max() == 0
+
+
+# --- networks that were calibrated on virtual patients -----------------------------------------------------------
+
+
+@pytest.fixture
+def virtual_only(copied: Path) -> Path:
+    """Bundles whose calibrations are of virtual patients."""
+    for bundle, known in CALIBRATIONS.items():
+        changed = {name: used.model_copy(update={"virtual": True}) for name, used in known.items()}
+        write_risk(changed, copied / bundle / "models" / "risk.json")
+    return copied
+
+
+@pytest.mark.parametrize("view", ["chest", "lumbar"])
+def test_risk_of_a_real_radiograph_is_not_shown(virtual_only: Path, tmp_path: Path, view: str) -> None:
+    path = dicom(tmp_path / "chest.dcm") if view == "chest" else lumbar_pair(tmp_path / "lumbar")
+    facts = PATIENT if view == "chest" else {}
+    verdict, result = run(path, tmp_path / "out", **facts)
+    assert verdict == "refused"
+    assert result.radiograph is None
+    assert "not_validated_on_real_people" in codes(result)
+    assert not (tmp_path / "out" / "heat_map.png").exists()
+    assert "%" not in re.sub(
+        r"<style.*?</style>|base64,[^\"]+", "", (tmp_path / "out" / "report.html").read_text(), flags=re.S
+    )
+
+
+def test_unvalidated_risk_is_shown_on_request_and_does_not_enter_the_combined_model(
+    virtual_only: Path, tmp_path: Path
+) -> None:
+    verdict, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out", allow_unvalidated=True, **PATIENT)
+    assert verdict == "accepted"
+    assert result.radiograph.risk.probability is not None
+    assert result.radiograph.clinical is not None
+    assert result.radiograph.combined is None
+    assert "does not enter the combined model" in result.radiograph.combined_absent
+    assert "known_to_virtual_people_alone" in codes(result)
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".png"])
+def test_virtual_radiographs_have_the_risk_and_the_combined_one(
+    virtual_only: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = make_radiograph(tmp_path / "film", rows=512).with_suffix(suffix)
+    verdict, result = run(path, tmp_path / "out", **PATIENT)
+    assert verdict == "accepted"
+    assert result.radiograph.combined is not None
+
+
+def test_without_a_calibration_nothing_is_shown_for_a_real_radiograph(copied: Path, tmp_path: Path) -> None:
+    (copied / CHEST_BUNDLE / "models" / "risk.json").unlink()
+    verdict, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out")
+    assert (verdict, result.radiograph) == ("refused", None)
