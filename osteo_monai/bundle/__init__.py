@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle
 
 if TYPE_CHECKING:
-    from osteo_monai.bundle.checks import check_images, check_run, check_weights, require_file, require_setting
+    from osteo_monai.bundle.checks import (
+        check_images,
+        check_run,
+        check_weights,
+        require_file,
+        require_setting,
+        warn_random_start,
+    )
     from osteo_monai.bundle.export import export_onnx, export_weights, merge_configs, write_merged_configs
     from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, run_bundle
     from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
@@ -31,6 +38,7 @@ __all__ = [
     "require_file",
     "require_setting",
     "run_bundle",
+    "warn_random_start",
     "write_merged_configs",
 ]
 
@@ -48,6 +56,7 @@ _MODULES = {
     "prepare_run": "prepare",
     "require_file": "checks",
     "require_setting": "checks",
+    "warn_random_start": "checks",
     "run_bundle": "prepare",
     "write_merged_configs": "export",
 }

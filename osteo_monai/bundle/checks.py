@@ -1,5 +1,6 @@
 """Checks of the settings that a run needs: folder of the bundle, device, weights and images."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,15 @@ import torch
 
 from osteo_monai.errors import ConfigError
 
-__all__ = ["check_bundle_root", "check_images", "check_run", "check_weights", "require_file", "require_setting"]
+__all__ = [
+    "check_bundle_root",
+    "check_images",
+    "check_run",
+    "check_weights",
+    "require_file",
+    "require_setting",
+    "warn_random_start",
+]
 
 
 def check_run(bundle_root: str | os.PathLike[str], device: torch.device | str) -> None:
@@ -115,3 +124,11 @@ def require_setting(setting: str, value: object) -> None:
     """
     if not value:
         raise ConfigError(f"{setting} must be set, got no value; set --{setting}")
+
+
+def warn_random_start(imagenet_weights: str | os.PathLike[str]) -> None:
+    """Log a warning if a training begins without ImageNet weights: its paper begins with them."""
+    if not os.fspath(imagenet_weights):
+        logging.getLogger(__name__).warning(
+            "Training begins with random weights, the paper's with those of ImageNet: set --imagenet_weights FILE."
+        )

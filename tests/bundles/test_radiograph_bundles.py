@@ -213,8 +213,9 @@ def test_lateral_radiographs_with_the_other_architecture(manifest: Any, tmp_path
     assert {row["model"] for row in _table(folder / "predictions.csv")} == {"darknet19 (lumbar_lateral)"}
 
 
-def test_published_recipes(manifest: Any, tmp_path: Path) -> Any:
+def test_published_recipes(manifest: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Any:
     _run(CHEST, tmp_path / "li", manifest, "li2026", **TINY_RUN, track=False, num_workers=0)
+    assert "Training begins with random weights" in "".join(capfd.readouterr())
     _run(LUMBAR, tmp_path / "boonrod", manifest, "boonrod2025", **TINY_RUN, track=False)
     for folder in ("li", "boonrod"):
         assert (tmp_path / folder / "checkpoints" / "model.pt").is_file()
@@ -228,6 +229,8 @@ def test_published_recipes(manifest: Any, tmp_path: Path) -> Any:
     assert settings(CHEST, "li2026", *keys) == [[6, 6], 256, 8, 0.0001, 0.0, 512, 6]
     (optimiser,) = settings(CHEST, "li2026", "optimizer")
     assert (optimiser["_target_"], optimiser["momentum"]) == ("torch.optim.SGD", 0.9)
+    keys = ("gradient_norm", "weight_decay", "warmup_steps", "average_decay")
+    assert settings(CHEST, "li2026", *keys) == [1e12, 0.0, 0, 0.0]  # nothing that the paper does not have
     assert settings(LUMBAR, "boonrod2025", "network_def#width", "target_sd") == [1.0, 0.0]
     assert settings(LUMBAR, "lateral", "view", "architecture") == ["lumbar_lateral", "darknet19"]
 
