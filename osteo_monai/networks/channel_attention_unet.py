@@ -7,13 +7,17 @@ encoder levels 1-5    1 x 1 convolution, then a residual structure of 3 x 3 conv
 encoder level 6       a 2 x 2 convolution in place of the 1 x 1, then the residual structure
 encoder level 7       only a 2 x 2 convolution, which reduces the resolution
 skip of level 6       channel attention: concatenate skip and upsampled features, global average pooling, two 1 x 1
-                      convolutions, weights times the lower-level (skip) features, added to the higher-level ones
+                      convolutions, weights times the "lower-level" features, added to the "higher-level" ones
 decoder               2 x 2 transposed convolutions; below level 6 concatenation and a 3 x 3 convolution; a final 1 x 1
-not stated            widths, normalisation, activation, how levels 2-5 halve the resolution, the number of 3 x 3
-                      convolutions in a residual structure
-chosen here           widths a parameter; instance normalisation (below); ReLU; 2 x 2 max pooling before levels 2-5,
-                      as in the U-Net the paper starts from; stride 2 in the 2 x 2 convolutions of levels 6 and 7; two
-                      3 x 3 convolutions
+two readings          the paper calls the skip "high-level features" and the upsampled map "underlying features": by its
+                      own words the weights multiply the upsampled map (``weighted="upsampled"``, in ``pan2024.json``);
+                      by the usual sense of "lower-level" they multiply the skip (``"skip"``, the default: the weights
+                      that ship were trained with it)
+not stated            widths, normalisation, activations (of the attention too), how levels 2-5 halve the resolution,
+                      the number of 3 x 3 convolutions in a residual structure
+chosen here           widths a parameter; instance normalisation (below); ReLU, after the attention sigmoid; 2 x 2 max
+                      pooling before levels 2-5, as in the U-Net the paper starts from; stride 2 in the 2 x 2
+                      convolutions of levels 6 and 7; two 3 x 3 convolutions
 ====================  ==============================================================================================
 
 Normalisation is per image by default: a network trained on simulated scans must not apply the intensity statistics of
@@ -33,6 +37,7 @@ LEVELS = 7
 
 _DIVISOR = 2 ** (LEVELS - 1)
 _NORMALISATIONS = ("instance", "batch", "none")
+_WEIGHTED = ("skip", "upsampled")
 
 
 def _normalisation(name: str, channels: int) -> nn.Module:
@@ -76,20 +81,32 @@ class _ConvNormReLU(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
-    """Weight the channels of the skip features by an attention over skip and upsampled features, and add the latter.
+    """Weight the channels of skip or upsampled features by an attention over both, and add the others.
 
     Both inputs and the output have shape (N, ``channels``, H, W).
+
+    Args:
+        channels: of each input.
+        weighted: features that the weights multiply, ``"skip"`` or ``"upsampled"``.
+
+    Raises:
+        ValueError: for another value of ``weighted``.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, weighted: str = "skip") -> None:
         super().__init__()
+        if weighted not in _WEIGHTED:
+            raise ValueError(f"weighted must be one of {_WEIGHTED}, got {weighted!r}")
+        self.weights_skip = weighted == "skip"
         self.squeeze = nn.Conv2d(2 * channels, channels, 1)
         self.excite = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, lower: Tensor, higher: Tensor) -> Tensor:
-        pooled = torch.cat((lower, higher), dim=1).mean(dim=(2, 3), keepdim=True)
+    def forward(self, skip: Tensor, upsampled: Tensor) -> Tensor:
+        pooled = torch.cat((skip, upsampled), dim=1).mean(dim=(2, 3), keepdim=True)
         weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(pooled))))
-        return lower * weight + higher
+        if self.weights_skip:
+            return skip * weight + upsampled
+        return upsampled * weight + skip
 
 
 class ChannelAttentionUNet(nn.Module):
@@ -101,6 +118,7 @@ class ChannelAttentionUNet(nn.Module):
         widths: feature channels of the seven levels, shallow to deep. The paper does not give them; the default has
             2.6 million weights and runs on a CPU.
         normalisation: ``"instance"`` (default, see the module's text), ``"batch"`` or ``"none"``.
+        weighted: features that the channel attention multiplies, ``"skip"`` or ``"upsampled"`` (see the module's text).
 
     Raises:
         ValueError: when an argument is out of range, or H or W of an input is not a positive multiple of 64.
@@ -112,6 +130,7 @@ class ChannelAttentionUNet(nn.Module):
         out_channels: int = 1,
         widths: Sequence[int] = (16, 32, 48, 64, 96, 160, 224),
         normalisation: str = "instance",
+        weighted: str = "skip",
     ) -> None:
         super().__init__()
         if len(widths) != LEVELS or min(widths) < 1:
@@ -134,7 +153,7 @@ class ChannelAttentionUNet(nn.Module):
         # no normalisation here: a 64 x 64 input leaves one value per channel, which has no variance
         self.level7 = nn.Sequential(nn.Conv2d(w[5], w[6], 2, stride=2), nn.ReLU())
         self.up7 = nn.ConvTranspose2d(w[6], w[5], 2, stride=2)
-        self.attention = ChannelAttention(w[5])
+        self.attention = ChannelAttention(w[5], weighted)
         self.up = nn.ModuleList(nn.ConvTranspose2d(w[level + 1], w[level], 2, stride=2) for level in range(4, -1, -1))
         self.decoder = nn.ModuleList(
             _ConvNormReLU(2 * w[level], w[level], 3, normalisation) for level in range(4, -1, -1)

@@ -2,17 +2,20 @@
 
 The paper names ResNet-101 and describes stages of 3, 4, 6 and 3 units, which is the depth of ResNet-50 (ResNet-101 has
 3, 4, 23 and 3), and units of two 3 x 3 and one 1 x 1 convolution, which is not the standard bottleneck (1 x 1, 3 x 3,
-1 x 1). Both depths are available, with MONAI's standard bottleneck; the network named in the paper is the default.
+1 x 1). Both depths and both units are available; the default is the network named in the paper, with MONAI's standard
+bottleneck.
 A 7 x 7 convolution and a 3 x 3 max pooling, of stride 2 both, come first as in He et al. 2016 (MONAI's own default for
 the former, stride 1, costs four times as much); global average pooling and a linear layer come last.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from monai.networks.nets import ResNet
+from monai.networks.nets.resnet import ResNetBottleneck
 from torch import nn
 
-__all__ = ["DEPTHS", "slice_classifier"]
+__all__ = ["DEPTHS", "UNITS", "slice_classifier"]
 
 DEPTHS: dict[str, tuple[str, tuple[int, int, int, int]]] = {
     "resnet10": ("basic", (1, 1, 1, 1)),
@@ -24,12 +27,26 @@ DEPTHS: dict[str, tuple[str, tuple[int, int, int, int]]] = {
 """Kind of unit and number of units in the four stages."""
 
 
+class _Unit331(ResNetBottleneck):
+    """Unit of two 3 x 3 and one 1 x 1 convolution, in place of the bottleneck; the first has the stride."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int = 1, **settings: Any) -> None:
+        super().__init__(in_planes, planes, stride=stride, **settings)
+        self.conv1 = nn.Conv2d(in_planes, planes, 3, stride=stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+
+
+UNITS: dict[str, type[ResNetBottleneck]] = {"1-3-1": ResNetBottleneck, "3-3-1": _Unit331}
+"""Sizes of the convolutions of a unit: the standard bottleneck, and the description of the paper."""
+
+
 def slice_classifier(
     in_channels: int = 2,
     out_channels: int = 3,
     depth: str = "resnet101",
     widths: Sequence[int] = (64, 128, 256, 512),
     dropout: float = 0.0,
+    unit: str = "1-3-1",
 ) -> ResNet:
     """Return a residual network from (N, ``in_channels``, X, Y) to logits (N, ``out_channels``), randomly initialised.
 
@@ -42,6 +59,7 @@ def slice_classifier(
         depth: one of ``DEPTHS``.
         widths: channels of the four stages (the output of a bottleneck stage has four times as many).
         dropout: share of the pooled features dropped in training.
+        unit: one of ``UNITS``; of the depths ``3-4-6-3`` and ``resnet101`` only.
 
     Raises:
         ValueError: with all arguments out of range.
@@ -55,9 +73,12 @@ def slice_classifier(
         problems.append(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
     if not 0 <= dropout < 1:
         problems.append(f"dropout must be in [0, 1), got {dropout}")
+    if unit not in UNITS or (unit != "1-3-1" and depth in DEPTHS and DEPTHS[depth][0] == "basic"):
+        problems.append(f"unit must be one of {', '.join(UNITS)}, 3-3-1 with 3-4-6-3 or resnet101, got {unit!r}")
     if problems:
         raise ValueError("; ".join(problems))
-    block, layers = DEPTHS[depth]
+    kind, layers = DEPTHS[depth]
+    block: Any = UNITS[unit] if kind == "bottleneck" else kind
     network = ResNet(
         block=block,
         layers=list(layers),

@@ -209,6 +209,11 @@ def test_model_2_sees_l1_alone_and_pan_s_recipe_trains(manifest: Any, tmp_path: 
     parser.read_config([str(CONFIGS / f"{part}.json") for part in ("train", "pan2024")])
     assert [parser[key] for key in ("size", "pixel_mm", "window")] == [512, None, [-160, 240]]
     assert parser["network_def"]["depth"] == "resnet101"
+    assert parser["margin_mm"] == -1.5
+    # nothing that the paper does not have
+    assert [parser[key] for key in ("balance", "smoothing", "average_decay", "gradient_norm")] == [0, 0, 0, 1e12]
+    own = ("noise_hu", "gain_sd", "offset_hu", "mask_cut")
+    assert [parser[f"augmentation#{key}"] for key in own] == [0, 0, 0, [0.5, 0.5]]
 
 
 @pytest.mark.parametrize("kind", ["train", "infer"])

@@ -47,8 +47,9 @@ def test_deepest_level_sees_one_pixel_of_a_64_input() -> None:
     assert shapes == [(1, 8, 1, 1)]
 
 
-def test_attention_multiplies_the_skip_and_adds_the_deeper_features() -> None:
-    attention = ChannelAttention(1)
+@pytest.mark.parametrize("weighted", ["skip", "upsampled"])
+def test_attention_multiplies_one_input_and_adds_the_other(weighted: str) -> None:
+    attention = ChannelAttention(1, weighted)
     with torch.no_grad():
         attention.squeeze.weight.copy_(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1))
         torch.as_tensor(attention.squeeze.bias).zero_()
@@ -57,7 +58,9 @@ def test_attention_multiplies_the_skip_and_adds_the_deeper_features() -> None:
     lower = torch.tensor([[[[0.0, 2.0]]]])  # mean 1
     higher = torch.tensor([[[[3.0, 1.0]]]])  # mean 2: squeezed 1 + 4 = 5, excited 2.5
     weight = torch.sigmoid(torch.tensor(2.5))
-    torch.testing.assert_close(attention(lower, higher), lower * weight + higher)
+    expected = {"skip": lower * weight + higher, "upsampled": higher * weight + lower}
+    torch.testing.assert_close(attention(lower, higher), expected[weighted])
+    torch.testing.assert_close(torch.jit.script(attention)(lower, higher), expected[weighted])
 
 
 def test_a_slice_does_not_depend_on_the_others_of_its_batch() -> None:
@@ -91,6 +94,7 @@ def test_sizes_that_cannot_be_halved_six_times_are_refused(shape: Any) -> None:
         ({"widths": (8, 16)}, "widths must be 7"),
         ({"normalisation": "layer"}, "normalisation must be one of"),
         ({"out_channels": 0}, "at least 1"),
+        ({"weighted": "both"}, "weighted must be one of"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments: Any, said: Any) -> None:

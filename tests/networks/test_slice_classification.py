@@ -35,6 +35,27 @@ def test_both_readings_of_the_paper(depth: Any, units: Any) -> None:
     assert kernels == [(1, 1), (3, 3), (1, 1)]
 
 
+def test_units_as_the_paper_describes_them() -> None:
+    network = slice_classifier(depth="3-4-6-3", unit="3-3-1")
+    first = [m for m in network.layer2[0].children() if isinstance(m, nn.Conv2d)]
+    assert [(m.kernel_size, m.stride) for m in first] == [((3, 3), (2, 2)), ((3, 3), (1, 1)), ((1, 1), (1, 1))]
+    assert [unit.downsample is None for unit in network.layer2] == [False, True, True, True]  # a DBlock first
+    # a standard unit has 1 x 1 in place of the first 3 x 3: eight more weights for each pair of its channels
+    pairs = [64 * 64, 256 * 64, 256 * 64, 256 * 128, *[512 * 128] * 3, 512 * 256, *[1024 * 256] * 5]
+    pairs += [1024 * 512, *[2048 * 512] * 2]
+    standard = sum(p.numel() for p in slice_classifier(depth="3-4-6-3").parameters())
+    assert sum(p.numel() for p in network.parameters()) == standard + 8 * sum(pairs)
+    x = torch.randn(1, 2, 64, 64)
+    small = slice_classifier(depth="3-4-6-3", unit="3-3-1", **SMALL).eval()
+    torch.testing.assert_close(torch.jit.script(small)(x), small(x))
+
+
+@pytest.mark.parametrize(("unit", "depth"), [("3-3-3", "resnet101"), ("3-3-1", "resnet18")])
+def test_units_that_a_depth_does_not_have_are_refused(unit: str, depth: str) -> None:
+    with pytest.raises(ValueError, match=f"unit must be one of .*, got '{unit}'"):
+        slice_classifier(depth=depth, unit=unit)
+
+
 def test_default_is_resnet_101_with_a_stem_that_halves_twice() -> None:
     network = slice_classifier()
     # torchvision's ResNet-101 has 44,549,160 weights for 3 channels and 1000 classes: less one channel of 64 7 x 7

@@ -4,7 +4,13 @@ from osteo_monai.reporting.cohort.figures import density_by_age_figure
 from osteo_monai.reporting.cohort.flow import FlowStage, flow_figure, write_flow
 from osteo_monai.reporting.cohort.people import AGE_BANDS
 from osteo_monai.reporting.cohort.report import write_cohort
-from osteo_monai.reporting.cohort.tables import CohortTable, baseline_table, density_by_age, osteoporosis_table
+from osteo_monai.reporting.cohort.tables import (
+    CohortTable,
+    baseline_table,
+    density_by_age,
+    osteoporosis_table,
+    prevalence_table,
+)
 
 __all__ = [
     "AGE_BANDS",
@@ -15,6 +21,7 @@ __all__ = [
     "density_by_age_figure",
     "flow_figure",
     "osteoporosis_table",
+    "prevalence_table",
     "write_cohort",
     "write_flow",
 ]

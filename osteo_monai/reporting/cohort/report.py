@@ -5,7 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from osteo_monai.reporting.cohort.figures import density_by_age_figure
-from osteo_monai.reporting.cohort.tables import CohortTable, baseline_table, density_by_age, osteoporosis_table
+from osteo_monai.reporting.cohort.tables import (
+    CohortTable,
+    baseline_table,
+    density_by_age,
+    osteoporosis_table,
+    prevalence_table,
+)
 from osteo_monai.reporting.publishing import save_figure
 from osteo_monai.statistics.cohort import TTestKind
 
@@ -13,7 +19,7 @@ __all__ = ["write_cohort"]
 
 
 def write_cohort(people: pd.DataFrame, output: Path, virtual: bool, kind: TTestKind = "welch") -> list[Path]:
-    """Write ``baseline``, ``density_by_age`` and, with T-scores, ``osteoporosis``; return the files.
+    """Write ``baseline``, ``density_by_age``, ``osteoporosis`` (with T-scores) and ``prevalence``; return the files.
 
     Tables are CSV, Markdown and LaTeX; density by age has a figure as PNG and SVG.
 
@@ -32,6 +38,7 @@ def write_cohort(people: pd.DataFrame, output: Path, virtual: bool, kind: TTestK
         "baseline": baseline_table(people),
         "density_by_age": density_by_age(people, kind),
         "osteoporosis": osteoporosis_table(people, kind),
+        "prevalence": prevalence_table(people),
     }
     written = []
     for name, table in tables.items():

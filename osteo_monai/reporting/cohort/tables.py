@@ -14,9 +14,13 @@ from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, BoneStatus
 from osteo_monai.reporting.cohort.people import SEXES, age_bands, checked
 from osteo_monai.reporting.numbers import printed_p
 from osteo_monai.reporting.tables import write_table
+from osteo_monai.statistics import wilson
 from osteo_monai.statistics.cohort import ChiSquare, Group, TTestKind, anova, chi_square, t_test
 
-__all__ = ["CohortTable", "baseline_table", "density_by_age", "osteoporosis_table"]
+__all__ = ["CohortTable", "baseline_table", "density_by_age", "osteoporosis_table", "prevalence_table"]
+
+PREVALENCE_AGE = 50
+"""Least age in years of :func:`prevalence_table`."""
 
 SMALL_EXPECTED = 5
 """Below this expected count a note calls the chi-square test approximate (Cochran's rule)."""
@@ -179,6 +183,41 @@ def density_by_age(people: pd.DataFrame, kind: TTestKind = "welch") -> CohortTab
     if unknown := int(measured["sex"].isna().sum()):
         notes.append(f"The sex of {unknown} subjects is unknown; they are included in n and in the column of all.")
     return CohortTable(pd.DataFrame(rows), "Bone density by age and sex.", tuple(notes))
+
+
+def prevalence_table(people: pd.DataFrame) -> CohortTable | None:
+    """Return the share of each class of density in people of 50 years and older, by sex (Pan 2024, Discussion).
+
+    Args:
+        people: as for :func:`baseline_table`; those without age, sex or class are excluded and counted.
+
+    Returns:
+        ``None`` when no subject remains.
+    """
+    people = checked(people)
+    old = people[people["age"].isna() | (people["age"] >= PREVALENCE_AGE)]
+    known = old.dropna(subset=["age", "sex", "bone_status"])
+    if known.empty:
+        return None
+    rows: list[dict[str, str | int]] = []
+    for sex, label in SEXES:
+        classes = known.loc[known["sex"] == sex.value, "bone_status"]
+        row: dict[str, str | int] = {"Sex": label, "n": len(classes)}
+        for status in BoneStatus:
+            count = int((classes == status.value).sum())
+            ends = wilson(count, len(classes)) if len(classes) else None
+            share = "" if ends is None else f"{count} ({_range(count / len(classes), ends.low, ends.high)})"
+            row[status.value.capitalize()] = share
+        rows.append(row)
+    notes = ["Number (share, 95 % Wilson interval)."]
+    if len(known) < len(old):
+        notes.append(f"{len(old) - len(known)} subjects without age, sex or class are excluded.")
+    caption = f"Classes of bone density in people of {PREVALENCE_AGE} years and older."
+    return CohortTable(pd.DataFrame(rows), caption, tuple(notes))
+
+
+def _range(share: float, low: float, high: float) -> str:
+    return f"{100 * share:.1f}{_NBSP}%, {100 * low:.1f}{_EN_DASH}{100 * high:.1f}"
 
 
 def osteoporosis_table(people: pd.DataFrame, kind: TTestKind = "welch") -> CohortTable | None:

@@ -122,7 +122,8 @@ def estimate_risks(
         findings.append(warning("known_to_virtual_people_alone", _VIRTUAL_ONLY))
     is_chest = View.CHEST_FRONTAL in scores
     clinical, clinical_absent = _with_facts("clinical", patient, models, calibrations, None, is_chest)
-    combined, combined_absent = None, _NOT_COMBINED
+    combined: RiskOpinion | None = None
+    combined_absent: str | None = _NOT_COMBINED
     if validated or not is_chest:
         combined, combined_absent = _with_facts("combined", patient, models, calibrations, risk.score, is_chest)
     return Risks(

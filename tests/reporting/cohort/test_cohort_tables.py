@@ -15,6 +15,7 @@ from osteo_monai.reporting.cohort import (
     density_by_age,
     density_by_age_figure,
     osteoporosis_table,
+    prevalence_table,
     write_cohort,
 )
 
@@ -163,6 +164,29 @@ def test_everything_is_written(people: pd.DataFrame, tmp_path: Path) -> None:
     assert [f.name for f in files] == [
         *(f"baseline.{e}" for e in ("csv", "md", "tex")),
         *(f"density_by_age.{e}" for e in ("csv", "md", "png", "svg", "tex")),
+        *(f"prevalence.{e}" for e in ("csv", "md", "tex")),
     ]
     assert "Virtual patients" in (tmp_path / "out" / "baseline.md").read_text()
     assert "Virtual patients" in (tmp_path / "out" / "density_by_age.tex").read_text()
+
+
+# --- classes in people of 50 years and older ---------------------------------------------------------------------
+
+
+def test_prevalence_counts_people_of_50_and_older_by_sex() -> None:
+    rows = [person(f"m{n}", "test", 50 + n, "M", 130, "osteoporosis" if n < 2 else "normal") for n in range(13)]
+    rows += [person("young", "test", 49.9, "M", 70, "osteoporosis"), person("f", "test", 80, "F", 70, "osteopenia")]
+    rows += [person("unknown", "test", 70, None, 100, "osteopenia"), person("no class", "test", 70, "F", None, None)]
+    columns = ["subject_id", "split", "age", "sex", "bmd_mg_cm3", "bone_status"]
+    table = prevalence_table(pd.DataFrame(rows, columns=columns))
+    assert table is not None
+    men, women = (row for _, row in table.frame.iterrows())
+    assert (men["n"], women["n"]) == (13, 1)
+    low, high = stats.binomtest(2, 13).proportion_ci(method="wilson")
+    assert men["Osteoporosis"] == f"2 (15.4\N{NO-BREAK SPACE}%, {100 * low:.1f}{DASH}{100 * high:.1f})"
+    assert women["Osteopenia"].startswith("1 (100.0")
+    assert any("2 subjects without age, sex or class" in note for note in table.notes)
+
+
+def test_there_is_no_prevalence_without_old_people(people: pd.DataFrame) -> None:
+    assert prevalence_table(people[people["age"] < 50]) is None
