@@ -28,6 +28,7 @@ from osteo_monai.measurement.calibration import (
 from osteo_monai.measurement.calibration.accuracy import UNKNOWN_KVP_RELATIVE_SD
 from osteo_monai.measurement.frame import body_frame
 from osteo_monai.measurement.hu_statistics import hu_statistics
+from osteo_monai.measurement.pedicles import pedicle_distance
 from osteo_monai.measurement.region import Region, trabecular_region
 from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.measurement.texture import UNITS, LevelTexture, level_texture
@@ -88,6 +89,7 @@ class Body:
     Attributes:
         hu: of the trabecular region; ``None`` if no region could be placed.
         metal_mm3, dense_cm3: volumes of metal, and of bone too dense for trabecular bone.
+        pedicles_mm: distance of the pedicles; ``None`` if they are not seen.
     """
 
     shape: BodyShape
@@ -96,6 +98,7 @@ class Body:
     metal_mm3: float
     dense_cm3: float
     around: Surroundings
+    pedicles_mm: float | None
 
 
 def measure(checked: Checked, located: Located, outlined: Outlined) -> Measured:
@@ -194,6 +197,7 @@ def measure_body(
         metal_mm3=tissues.metal_volume_mm3(hu, affine, body, limits[METAL_HU]),
         dense_cm3=tissues.dense_volume_cm3(hu, affine, body, frame=frame),
         around=tissues.surroundings(hu, affine, body, valid, frame),
+        pedicles_mm=pedicle_distance(hu, affine, body, frame),
     )
 
 
@@ -221,7 +225,12 @@ def _size_facts(located: Located, bodies: Mapping[VertebraLevel, Body]) -> SizeF
         if (upper.level.value, lower.level.value) in PITCH_MM
     ]
     pitch = sum(ratios) / len(ratios) if ratios else 1.0
-    return SizeFacts(pitch, len(ratios), {level: body.shape.width_mm for level, body in bodies.items()})
+    across = {
+        "width": {level: body.shape.width_mm for level, body in bodies.items()},
+        "depth": {level: body.shape.depth_mm for level, body in bodies.items()},
+        "pedicles": {level: b.pedicles_mm for level, b in bodies.items() if b.pedicles_mm is not None},
+    }
+    return SizeFacts(pitch, len(ratios), across)
 
 
 def _tissue_values(around: list[Surroundings]) -> TissueValues:
