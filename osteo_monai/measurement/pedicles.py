@@ -1,4 +1,6 @@
-"""Distance between the middles of the pedicles of a vertebra: a length across, beside width and depth of the body."""
+"""Pedicles of a vertebra: their distance, a length across beside width and depth of the body, and their height."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +27,33 @@ MIN_LINES = 40
 STEPS = 121
 
 
-def pedicle_distance(
+HEIGHTS = (0.4, 1.3)
+"""Range above and below the middle of a body, in half heights, in which pedicles and foramina are compared: the foramen
+is below the pedicle."""
+BESIDE = (0.45, 0.85)
+"""The same to the sides, in half widths ..."""
+NEAR = (0.08, 0.30)
+"""... and behind the body, in its depths."""
+BESIDE_HU = (-150.0, 500.0)
+
+
+@dataclass(frozen=True)
+class Pedicles:
+    """Pedicles of one vertebra.
+
+    Attributes:
+        distance_mm: of their middles; ``None`` if too few lines show both.
+        above_hu: HU at the sides of the canal in the upper half minus those in the lower half.
+    """
+
+    distance_mm: float | None
+    above_hu: float
+
+
+def find_pedicles(
     hu: NDArray[np.float32], affine: NDArray[np.float64], body: NDArray[np.bool_], frame: BodyFrame | None = None
-) -> float | None:
-    """Measure the distance of the pedicles in mm.
+) -> Pedicles:
+    """Measure the pedicles of a vertebra.
 
     Lines run from the canal to both sides behind the upper half of the body. All places are relative to the size of the
     body, so that a wrong pixel size changes the distance by the same factor.
@@ -39,22 +64,23 @@ def pedicle_distance(
         body: bool (X, Y, Z), one vertebral body.
         frame: of the body, if built before.
 
-    Returns:
-        Median over the lines; ``None`` if too few show both pedicles.
-
     Raises:
         ValueError: the arrays do not fit, or the body is too small.
     """
     frame = frame or body_frame(body, affine)
-    half_width, back, depth, half_height = _size(frame)
+    size = _size(frame)
+    return Pedicles(_distance(hu, affine, frame, size), _above(hu, affine, frame, size))
+
+
+def _distance(
+    hu: NDArray[np.float32], affine: NDArray[np.float64], frame: BodyFrame, size: tuple[float, float, float, float]
+) -> float | None:
+    """Return the median distance over the lines in mm; ``None`` if too few show both pedicles."""
+    half_width, back, depth, half_height = size
     u = np.linspace(-1.6, 1.6, STEPS) * half_width
     v = back - np.linspace(*BEHIND, 13) * depth
     w = np.linspace(0.0, UPPER, 14) * half_height
-    grid = np.stack(np.meshgrid(v, w, u, indexing="ij"), axis=-1)
-    points = frame.to_world(grid[..., [2, 0, 1]].reshape(-1, 3))
-    inverse = np.linalg.inv(np.asarray(affine, dtype=np.float64))
-    index = points @ inverse[:3, :3].T + inverse[:3, 3]
-    lines = ndimage.map_coordinates(hu, index.T, order=1, mode="constant", cval=-1000.0).reshape(-1, STEPS)
+    lines = _sampled(hu, affine, frame, u, v, w).reshape(-1, STEPS)
     canal = np.median(lines[:, np.abs(u) <= CANAL * half_width], axis=1)
     soft = (canal > CANAL_HU[0]) & (canal < CANAL_HU[1])
     lines, canal = lines[soft], canal[soft]
@@ -64,6 +90,34 @@ def pedicle_distance(
     if np.count_nonzero(both) < MIN_LINES:
         return None
     return float(np.median((sides[0] + sides[1])[both]))
+
+
+def _above(
+    hu: NDArray[np.float32], affine: NDArray[np.float64], frame: BodyFrame, size: tuple[float, float, float, float]
+) -> float:
+    """Return the HU beside the canal above the middle of the body minus those below it."""
+    half_width, back, depth, half_height = size
+    side = np.linspace(*BESIDE, 7) * half_width
+    v = back - np.linspace(*NEAR, 6) * depth
+    w = np.linspace(*HEIGHTS, 10) * half_height
+    upper, lower = (_sampled(hu, affine, frame, np.concatenate([-side, side]), v, part) for part in (w, -w))
+    return float(upper.clip(*BESIDE_HU).mean() - lower.clip(*BESIDE_HU).mean())
+
+
+def _sampled(
+    hu: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    frame: BodyFrame,
+    u: NDArray[np.float64],
+    v: NDArray[np.float64],
+    w: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return HU (v, w, u) at places in the axes of the body, mm; the end slices are repeated."""
+    grid = np.stack(np.meshgrid(v, w, u, indexing="ij"), axis=-1)
+    points = frame.to_world(grid[..., [2, 0, 1]].reshape(-1, 3))
+    inverse = np.linalg.inv(np.asarray(affine, dtype=np.float64))
+    index = points @ inverse[:3, :3].T + inverse[:3, 3]
+    return np.asarray(ndimage.map_coordinates(hu, index.T, order=1, mode="nearest").reshape(grid.shape[:3]))
 
 
 def _size(frame: BodyFrame) -> tuple[float, float, float, float]:

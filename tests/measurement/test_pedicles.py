@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from osteo_monai.measurement.pedicles import pedicle_distance
+from osteo_monai.measurement.pedicles import find_pedicles
 
 Scan = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]
 
@@ -29,22 +29,30 @@ def scan(distance: float = 30.0, pixel: float = 0.8, step: float = 2.0, bridge_h
 @pytest.mark.parametrize("distance", [26.0, 30.0, 35.0])
 @pytest.mark.parametrize(("pixel", "step"), [(0.7, 1.0), (1.0, 3.0)])
 def test_the_distance_is_measured(distance: float, pixel: float, step: float) -> None:
-    assert pedicle_distance(*scan(distance, pixel, step)) == pytest.approx(distance, abs=0.8)
+    assert find_pedicles(*scan(distance, pixel, step)).distance_mm == pytest.approx(distance, abs=0.8)
 
 
 @pytest.mark.parametrize("factor", [0.75, 1.3])
 def test_a_wrong_pixel_size_changes_it_by_the_same_factor(factor: float) -> None:
     hu, affine, body = scan()
-    right = pedicle_distance(hu, affine, body)
+    right = find_pedicles(hu, affine, body).distance_mm
     affine[:2] *= factor
-    wrong = pedicle_distance(hu, affine, body)
+    wrong = find_pedicles(hu, affine, body).distance_mm
     assert right is not None
     assert wrong == pytest.approx(factor * right, rel=0.03)
 
 
 def test_without_pedicles_there_is_no_distance() -> None:
-    assert pedicle_distance(*scan(bridge_hu=60.0)) is None
+    assert find_pedicles(*scan(bridge_hu=60.0)).distance_mm is None
 
 
 def test_metal_in_the_pedicles_does_not_move_it() -> None:
-    assert pedicle_distance(*scan(bridge_hu=3000.0)) == pytest.approx(30.0, abs=1.0)
+    assert find_pedicles(*scan(bridge_hu=3000.0)).distance_mm == pytest.approx(30.0, abs=1.0)
+
+
+def test_pedicles_are_above_and_in_a_reversed_stack_below() -> None:
+    hu, affine, body = scan()
+    right = find_pedicles(hu, affine, body).above_hu
+    reversed_ = find_pedicles(hu[:, :, ::-1], affine, body[:, :, ::-1]).above_hu
+    assert right > 100.0
+    assert reversed_ == pytest.approx(-right, abs=30.0)
