@@ -5,7 +5,7 @@ refuses them.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from osteo_monai.domain import Finding, Severity
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.acquisition import real_day, resolve_age, sex_of, station_code
-from osteo_monai.imaging.decoding import PixelDecoder, PixelFile
+from osteo_monai.imaging.decoding import PixelDecoder
 from osteo_monai.imaging.dicom_agreement import check_patient
-from osteo_monai.imaging.dicom_choice import choice_note, choose, group
+from osteo_monai.imaging.dicom_choice import choose, group
+from osteo_monai.imaging.dicom_frames import decode_frames, rescale_of
 from osteo_monai.imaging.dicom_headers import (
     Frame,
     Instance,
@@ -64,8 +65,7 @@ def read_dicom(files: Sequence[Path], source: str, keep_doubts: bool = False) ->
 def _read(files: Sequence[Path], source: str, keep_doubts: bool, decoder: PixelDecoder) -> CTVolume:
     instances, damaged = _read_headers(files, decoder)
     series = group(_ct_images(instances))
-    chosen = choose(series)
-    notes = [note] if (note := choice_note(chosen, series)) else []
+    chosen, notes = choose(series)
     notes += _ignored(instances, chosen)
     if damaged:
         notes.append(warning("damaged_files", f"{damaged} files could not be read and were ignored."))
@@ -90,13 +90,15 @@ def _read(files: Sequence[Path], source: str, keep_doubts: bool, decoder: PixelD
 
 
 def read_dicom_acquisition(files: Sequence[Path]) -> Acquisition:
-    """Return the acquisition facts of the series that :func:`read_dicom` would read, from the headers only.
+    """Return the acquisition facts of the series that :func:`read_dicom` would read, from the headers.
+
+    Slices are read only where several series could be chosen.
 
     Raises:
         UnusableInputError: no file can be read as DICOM.
         ScanRefusedError: there is no CT among them, or the headers show that it cannot be measured.
     """
-    chosen = choose(group(_ct_images(_read_headers(files)[0])))
+    chosen, _ = choose(group(_ct_images(_read_headers(files)[0])))
     if chosen.refusals or chosen.doubts:
         raise ScanRefusedError(*chosen.refusals, *chosen.doubts)
     return _acquisition(chosen)[0]
@@ -171,12 +173,12 @@ def _assemble(grid: Grid, decoder: PixelDecoder) -> tuple[NDArray[np.float32], N
     padding, content = _Padding(stack.shape), SliceContent(stack.shape)
     scales = [(1.0, 0.0)] * count
     lows, highs = np.empty(count, np.float32), np.empty(count, np.float32)
-    for position, stored in _decode(grid, decoder):
+    for position, stored in decode_frames(grid.frames, decoder):
         frame = grid.frames[position]
         k = count - 1 - position if flip_slice else position
         if stored.ndim != 2:
             raise UnusableInputError(f"A slice must have one value per pixel, got an array of shape {stored.shape}.")
-        slope, intercept = frame.number("RescaleSlope") or 1.0, frame.number("RescaleIntercept") or 0.0
+        slope, intercept = rescale_of(frame)
         plane = stack[k]
         plane[...] = stored[cut]
         if slope != 1:
@@ -234,7 +236,7 @@ class _Padding:
         bounds = _padding_bounds(frame)
         if bounds is None:
             return None
-        slope, intercept = frame.number("RescaleSlope") or 1.0, frame.number("RescaleIntercept") or 0.0
+        slope, intercept = rescale_of(frame)
         if bounds[1] * slope + intercept > PADDING_BELOW_HU:
             self._tissue_like = True
             return None
@@ -253,20 +255,6 @@ class _Padding:
             message = "The padding value in the header is in the HU range of tissue and was not used."
             notes.append(warning("padding_in_tissue_range", message))
         return notes
-
-
-def _decode(grid: Grid, decoder: PixelDecoder) -> Iterator[tuple[int, NDArray[np.integer]]]:
-    """Yield position in the grid and stored values (rows, columns), holding one image in memory at a time."""
-    by_file: dict[Path, dict[int, int]] = {}
-    for position, frame in enumerate(grid.frames):
-        by_file.setdefault(frame.instance.path, {})[frame.index] = position
-    instances = {frame.instance.path: frame.instance for frame in grid.frames}
-    planes = decoder.decode([PixelFile.of(instances[path]) for path in by_file])
-    for path, positions in by_file.items():
-        for index in range(instances[path].frames):
-            plane = next(planes)
-            if index in positions:
-                yield positions[index], plane
 
 
 def _padding_bounds(frame: Frame) -> tuple[int, int] | None:

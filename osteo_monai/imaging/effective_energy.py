@@ -3,10 +3,13 @@
 The HU of tissues at a tube voltage equal those at one photon energy. For 23 spectra of 80 to 140 kVp (0 to 0.6 mm Cu,
 0 to 40 cm of water) the energy that has the same HU per mg/cm3 of K2HPO4 gives the HU of fat, muscle, blood and marrow
 within 0.3 HU and of cortical bone within 1.2 HU (docs/calibration.md). Scanners of one tube voltage differ in
-filtration and detector, which is a difference of effective energy.
+filtration and detector, which is a difference of effective energy. ``tools/make_energy_table.py`` writes the tables
+from xraydb, which takes 0.4 s to load.
 """
 
+import json
 from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +19,22 @@ from osteo_monai.imaging import attenuation
 
 ENERGIES_KEV: NDArray[np.float64] = np.arange(36.0, 140.25, 0.5)
 """Energies of all tables here; the effective energies of CT are 50 to 85 keV."""
+_TABLE_NAME = "energy_table.json"
 
 
 def tissue_hu_by_energy(name: str) -> NDArray[np.float64]:
     """Return the HU of a material of ``attenuation.MATERIALS`` at :data:`ENERGIES_KEV`."""
-    return _table(name)
+    return _tables()[name]
 
 
 def hu_per_mg_by_energy(standard: MineralStandard) -> NDArray[np.float64]:
     """Return the HU that one mg/cm3 of mineral adds to water at :data:`ENERGIES_KEV`."""
-    return _table(f"mineral {MineralStandard(standard).value}")
+    return _tables()[f"mineral {MineralStandard(standard).value}"]
 
 
 def hu_per_mg_iodine_by_energy() -> NDArray[np.float64]:
     """Return the HU that one mg of iodine per ml adds at :data:`ENERGIES_KEV`."""
-    return _table("iodine")
+    return _tables()["iodine"]
 
 
 def effective_energy(kvp: float, contrast: float = 1.0) -> float:
@@ -49,20 +53,10 @@ def effective_energy(kvp: float, contrast: float = 1.0) -> float:
     return float(np.interp(-wanted, -per_mg, ENERGIES_KEV))
 
 
-@lru_cache(maxsize=64)
-def _table(name: str) -> NDArray[np.float64]:
-    import xraydb
-
-    water = attenuation.mass_attenuation("water", ENERGIES_KEV)
-
-    def over_water(formula: str) -> NDArray[np.float64]:
-        return np.asarray(xraydb.material_mu(formula, 1e3 * ENERGIES_KEV, density=1.0)) / water
-
-    if name == f"mineral {MineralStandard.K2HPO4.value}":
-        return over_water("K2HPO4") - attenuation.K2HPO4_DISPLACEMENT_CM3_PER_G
-    if name == f"mineral {MineralStandard.HYDROXYAPATITE.value}":
-        return over_water("Ca10P6O26H2") - 1.0 / attenuation.HYDROXYAPATITE_DENSITY
-    if name == "iodine":
-        return over_water("I") - attenuation.IODINE_DISPLACEMENT_CM3_PER_G
-    density = attenuation.MATERIALS[name].density
-    return np.asarray(1000.0 * (density * attenuation.mass_attenuation(name, ENERGIES_KEV) / water - 1.0))
+@lru_cache(maxsize=1)
+def _tables() -> dict[str, NDArray[np.float64]]:
+    text = files("osteo_monai.imaging").joinpath(_TABLE_NAME).read_text(encoding="utf-8")
+    tables = {name: np.array(values) for name, values in json.loads(text).items()}
+    for table in tables.values():
+        table.flags.writeable = False  # shared by all callers
+    return tables

@@ -28,6 +28,7 @@ from osteo_monai.measurement.calibration import (
 from osteo_monai.measurement.calibration.accuracy import UNKNOWN_KVP_RELATIVE_SD
 from osteo_monai.measurement.frame import body_frame
 from osteo_monai.measurement.hu_statistics import hu_statistics
+from osteo_monai.measurement.pedicles import Pedicles, find_pedicles
 from osteo_monai.measurement.region import Region, trabecular_region
 from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.measurement.texture import UNITS, LevelTexture, level_texture
@@ -36,6 +37,7 @@ from osteo_monai.screening.ct.bodies import shifted
 from osteo_monai.screening.ct.site_scan import corrected, site_scan
 from osteo_monai.screening.ct.spines import PITCH_MM
 from osteo_monai.screening.ct.steps import Checked, Located, Measured, Outlined, Selection, is_refused
+from osteo_monai.screening.gates.axes import PEDICLE_GATES, PedicleFacts
 from osteo_monai.screening.gates.bodies import (
     BODY_GATES,
     HEIGHT_GATES,
@@ -96,6 +98,7 @@ class Body:
     metal_mm3: float
     dense_cm3: float
     around: Surroundings
+    pedicles: Pedicles
 
 
 def measure(checked: Checked, located: Located, outlined: Outlined) -> Measured:
@@ -166,6 +169,7 @@ def _measure_bodies(
         selection, kept = selection.after(level, run_gates(BODY_GATES, _body_facts(level, body, beside), limits))
         findings += kept
     findings += run_gates(SIZE_GATES, _size_facts(located, bodies), limits)
+    findings += run_gates(PEDICLE_GATES, PedicleFacts(tuple(b.pedicles.above_hu for b in bodies.values())), limits)
     if bodies:
         around = _tissue_values([body.around for body in bodies.values()])
         facts = TissueFacts(**around.model_dump(), corrected=checked.options.contrast_correction is not None)
@@ -194,6 +198,7 @@ def measure_body(
         metal_mm3=tissues.metal_volume_mm3(hu, affine, body, limits[METAL_HU]),
         dense_cm3=tissues.dense_volume_cm3(hu, affine, body, frame=frame),
         around=tissues.surroundings(hu, affine, body, valid, frame),
+        pedicles=find_pedicles(hu, affine, body, frame),
     )
 
 
@@ -221,7 +226,12 @@ def _size_facts(located: Located, bodies: Mapping[VertebraLevel, Body]) -> SizeF
         if (upper.level.value, lower.level.value) in PITCH_MM
     ]
     pitch = sum(ratios) / len(ratios) if ratios else 1.0
-    return SizeFacts(pitch, len(ratios), {level: body.shape.width_mm for level, body in bodies.items()})
+    across = {
+        "width": {level: body.shape.width_mm for level, body in bodies.items()},
+        "depth": {level: body.shape.depth_mm for level, body in bodies.items()},
+        "pedicles": {level: mm for level, b in bodies.items() if (mm := b.pedicles.distance_mm) is not None},
+    }
+    return SizeFacts(pitch, len(ratios), across)
 
 
 def _tissue_values(around: list[Surroundings]) -> TissueValues:

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from osteo_monai.domain import SCREENED_LEVELS, Finding, Severity, VertebraLevel
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.measurement import tissues
+from osteo_monai.measurement.body_axes import exchanged_axes
 from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.screening.ct.bodies import shifted, slab, stand_in
 from osteo_monai.screening.ct.levels import Column, Vertebra, as_image, locate_vertebrae
 from osteo_monai.screening.ct.opinions import Opinions, collect_opinions
 from osteo_monai.screening.ct.outlines import outline_bodies
 from osteo_monai.screening.ct.values import value_facts
+from osteo_monai.screening.gates.axes import AXES_GATES, AxesFacts
 from osteo_monai.screening.gates.bodies import CORRELATED
 from osteo_monai.screening.gates.gate import run_gates
 from osteo_monai.screening.gates.image import IMAGE_GATES, UNREADABLE, ImageFacts, TissueFacts, aorta_enhancement
@@ -219,8 +221,15 @@ def locate(checked: Checked, models: ScreeningModels) -> Located:
             findings += run_gates(NEIGHBOUR_GATES, NeighbourFacts(upper, lower, scale), limits)
     located = Located(column, selection, checked.new(findings))
     if is_refused([*checked.findings, *located.findings]):
-        return replace(located, findings=(*located.findings, *checked.new(_contrast_beside(column, checked))))
+        more = checked.new(_contrast_beside(column, checked))
+        if is_refused(located.findings):
+            more += tuple(run_gates(AXES_GATES, _axes_facts(checked.volume), limits))
+        return replace(located, findings=(*located.findings, *more))
     return located
+
+
+def _axes_facts(volume: CTVolume) -> AxesFacts:
+    return AxesFacts(exchanged_axes(volume.hu, volume.spacing, volume.valid))
 
 
 def _default_levels(column: Column, selection: Selection) -> tuple[Selection, list[Finding]]:

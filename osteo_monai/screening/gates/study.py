@@ -128,8 +128,16 @@ STUDY_GATES: tuple[Gate[StudyFacts], ...] = (levels_measured, level_spread)
 """Run once on the measured study."""
 
 
-_FIRST = ("levels_not_covered", "level_cut", "level_uncertain", "body_missed", "pitch_off_range", "contrast_strong")
-"""Refusals about the field of view and the levels, which are listed before those about the header."""
+_FIRST = (
+    "axes_exchanged",
+    "levels_not_covered",
+    "level_cut",
+    "level_uncertain",
+    "body_missed",
+    "pitch_off_range",
+    "contrast_strong",
+)
+"""Refusals about axes, field of view and levels, which are listed before those about the header."""
 
 
 def order_findings(findings: Sequence[Finding]) -> list[Finding]:
