@@ -26,8 +26,9 @@ CREATE TABLE images (
 CREATE INDEX images_of_study ON images (study);
 CREATE TABLE jobs (
     job INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL, version INTEGER NOT NULL, content TEXT NOT NULL,
-    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL, reason TEXT NOT NULL DEFAULT '',
-    outcome TEXT NOT NULL DEFAULT '', seconds REAL, at REAL NOT NULL, UNIQUE (study, version)
+    forced INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL,
+    reason TEXT NOT NULL DEFAULT '', outcome TEXT NOT NULL DEFAULT '', seconds REAL, at REAL NOT NULL,
+    UNIQUE (study, version)
 ) STRICT;
 CREATE TABLE deliveries (
     delivery INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, destination TEXT NOT NULL, file TEXT NOT NULL,

@@ -29,12 +29,21 @@ class Image:
 
 @dataclass(frozen=True)
 class Job:
-    """One screening of one study; ``version`` counts from 1, a later one supersedes the earlier."""
+    """One screening of one study.
+
+    Attributes:
+        job: its number.
+        study: hashed StudyInstanceUID.
+        version: from 1; a later one supersedes the earlier.
+        attempts: with this one.
+        images: that it gets; later ones make a new version.
+    """
 
     job: int
     study: str
     version: int
     attempts: int
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,15 +146,15 @@ class Queue:
             self._set("UPDATE studies SET last_at = ? WHERE state = 'receiving' AND last_at > ?", (now, now))
             self._set("UPDATE studies SET first_at = ? WHERE state = 'receiving' AND first_at > ?", (now, now))
             rows = self._rows(
-                "SELECT study FROM studies WHERE state = 'receiving' AND (last_at <= ? OR first_at <= ?)",
+                "SELECT study, last_at FROM studies WHERE state = 'receiving' AND (last_at <= ? OR first_at <= ?)",
                 now - after,
                 now - force,
             )
             for row in rows:
-                self._complete(row["study"], now)
+                self._complete(row["study"], now, forced=row["last_at"] > now - after)
         return [row["study"] for row in rows]
 
-    def _complete(self, study: str, now: float) -> None:
+    def _complete(self, study: str, now: float, forced: bool) -> None:
         images = self.images_of(study)
         missing = sum(not image.present for image in images)
         content = _content(images)
@@ -159,13 +168,13 @@ class Queue:
         if state == "incomplete" or same:
             return
         if latest is not None and latest["state"] == "waiting" and not latest["attempts"]:
-            self._set("UPDATE jobs SET content = ? WHERE job = ?", (content, latest["job"]))
+            self._set("UPDATE jobs SET content = ?, forced = ? WHERE job = ?", (content, forced, latest["job"]))
             return
         self._supersede(study)
         version = 1 if latest is None else latest["version"] + 1
         self._set(
-            "INSERT INTO jobs (study, version, content, state, due, at) VALUES (?, ?, ?, 'waiting', ?, ?)",
-            (study, version, content, now, now),
+            "INSERT INTO jobs (study, version, content, forced, state, due, at) VALUES (?, ?, ?, ?, 'waiting', ?, ?)",
+            (study, version, content, forced, now, now),
         )
 
     def _supersede(self, study: str) -> None:
@@ -179,7 +188,7 @@ class Queue:
     # --- screenings -------------------------------------------------------------------------------------------------
 
     def take_job(self, now: float) -> Job | None:
-        """Start the next screening that is due, of a study that receives no images."""
+        """Start the next screening that is due, of a study that receives no images or that was completed by force."""
         with self._change():
             self._set(
                 "UPDATE jobs SET state = 'superseded' WHERE state IN ('waiting', 'dead') AND EXISTS"
@@ -187,14 +196,19 @@ class Queue:
             )
             row = self._one(
                 "SELECT job, study, version, attempts FROM jobs JOIN studies USING (study)"
-                " WHERE jobs.state = 'waiting' AND due <= ? AND studies.state = 'complete' ORDER BY due, job LIMIT 1",
+                " WHERE jobs.state = 'waiting' AND due <= ? AND (studies.state = 'complete' OR forced)"
+                " ORDER BY due, job LIMIT 1",
                 now,
             )
             if row is None:
                 return None
             attempts = row["attempts"] + 1
-            self._set("UPDATE jobs SET state = 'running', attempts = ? WHERE job = ?", (attempts, row["job"]))
-        return Job(row["job"], row["study"], row["version"], attempts)
+            images = tuple(image for image in self.images_of(row["study"]) if image.present)
+            self._set(
+                "UPDATE jobs SET state = 'running', attempts = ?, content = ? WHERE job = ?",
+                (attempts, _content(images), row["job"]),
+            )
+        return Job(row["job"], row["study"], row["version"], attempts, images)
 
     def finish_job(
         self,

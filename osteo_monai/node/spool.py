@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from io import BytesIO
@@ -229,9 +228,8 @@ class Spool:
         images, output = folder / "input", folder / "output"
         images.mkdir(parents=True)
         output.mkdir()
-        for image in self._queue.images_of(job.study):
-            with suppress(FileNotFoundError):  # of an image whose time is over, which the queue reports
-                os.link(self._image_path(image), images / f"{image.image}.dcm")
+        for image in job.images:
+            os.link(self._image_path(image), images / f"{image.image}.dcm")
         return images, output
 
     def keep_result(self, job: Job, output: Path) -> Path:

@@ -1,8 +1,10 @@
-"""Parts of the node's benchmark and tests: made-up studies, a PACS that counts, a node in a process of its own."""
+"""Parts of the tests of the node and of its benchmark: made-up studies, a PACS that counts, a node in a process."""
 
 import hashlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,8 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +180,7 @@ def send(port: int, images: Iterable[Dataset], ae_title: str = "CT1", called: st
     """Send images over one association; return their statuses, -1 for those without an answer."""
     entity = AE(ae_title)
     entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-    entity.acse_timeout = entity.dimse_timeout = 20
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 3
     association = entity.associate("127.0.0.1", port, ae_title=called)
     statuses = []
     for image in images:
@@ -190,7 +194,9 @@ def send(port: int, images: Iterable[Dataset], ae_title: str = "CT1", called: st
     return statuses
 
 
-def write_settings(folder: Path, pacs_port: int, port: int, status_port: int, **changes: Any) -> Path:
+def write_settings(
+    folder: Path, pacs_port: int, port: int, status_port: int, commitment: bool = False, **changes: Any
+) -> Path:
     """Write the settings of a node for quick studies; return the file."""
     settings: dict[str, Any] = {
         "folder": "node",
@@ -205,6 +211,8 @@ def write_settings(folder: Path, pacs_port: int, port: int, status_port: int, **
                 "host": "127.0.0.1",
                 "port": pacs_port,
                 "seconds": 10,
+                "commitment": commitment,
+                "commitment_seconds": 5,
             }
         ],
         "retry": {"attempts": 50, "first_seconds": 0.2, "longest_seconds": 1},
@@ -226,7 +234,7 @@ class NodeProcess:
         processor: what screens.
     """
 
-    def __init__(self, settings: Path, kill: Kill | None = None, processor: str = "node_bench:load") -> None:
+    def __init__(self, settings: Path, kill: Kill | None = None, processor: str = "bench:load") -> None:
         self.settings = settings
         self._status = int(yaml.safe_load(settings.read_text())["status"]["port"])
         words = [sys.executable, __file__, str(settings), processor, *((kill[0], str(kill[1])) if kill else ())]
@@ -243,11 +251,30 @@ class NodeProcess:
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60) -> bool:
         """Wait for a condition while the node runs; return whether it came true."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until and self.process.poll() is None:
+        while time.monotonic() < until:
             if condition():
                 return True
+            if self.ended():
+                break
             time.sleep(0.05)
         return condition()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the states of the queue; empty while the node does not answer."""
+        try:
+            answer: dict[str, Any] = json.loads(self.get("/health"))
+        except (OSError, ValueError):
+            return {}
+        return {name: answer[name] for name in ("studies", "jobs", "deliveries", "quarantine")}
+
+    def ended(self) -> bool:
+        """Return whether the process has ended."""
+        return self.process.poll() is not None
+
+    def has_delivered(self, number: int) -> bool:
+        """Return whether that many studies are screened and delivered, and nothing else is in the queue."""
+        state = self.counts()
+        return state.get("deliveries") == {"done": number} and state.get("jobs") == {"done": number}
 
     def healthy(self) -> bool:
         """Return whether the node has started and works."""
@@ -280,6 +307,96 @@ POINTS = (
     "Queue.confirm after",
 )  # fmt: skip
 """Class and method at whose call, before or after it, the node is killed."""
+
+
+@dataclass
+class Survival:
+    """What a kill left: all lists must be empty, and the counts equal.
+
+    Attributes:
+        killed: number of lives that ended at their point.
+        lost: studies without a result that has all their images.
+        twice: studies with several results.
+        repeated: deliveries of an object that the PACS had; identical, so that it keeps one.
+        left: files that belong to nothing.
+        problems: states of the queue that are not final.
+    """
+
+    killed: int
+    lost: list[str]
+    twice: list[str]
+    repeated: int
+    left: list[str]
+    problems: dict[str, dict[str, int]]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is lost, doubled, left over or unfinished."""
+        return not (self.lost or self.twice or self.left or self.problems)
+
+
+def survive(folder: Path, kills: Sequence[Kill]) -> Survival:
+    """Run a node that is killed again and again; send one study to each life, again until it has success.
+
+    Args:
+        folder: for the node; empty.
+        kills: point and number of the call, one for each life.
+    """
+    port, status_port = free_port(), free_port()
+    pacs = Pacs(node_port=lambda: port)
+    settings = write_settings(folder, pacs.port, port, status_port, commitment=True)
+    sets: list[list[Dataset]] = []
+    waiting: list[list[Dataset]] = []
+    killed = 0
+    for number, kill in enumerate(kills):
+        node = NodeProcess(settings, kill)
+        node.wait_until(node.healthy, 30)
+        sets.append(ct_images(number, 4))
+        waiting = [images for images in [*waiting, sets[-1]] if set(send(port, images)) != {0}]
+        if node.wait_until(node.ended, 30):
+            killed += 1
+        node.kill()
+    node = NodeProcess(settings)
+    node.wait_until(node.healthy, 30)
+    while waiting:
+        waiting = [images for images in waiting if set(send(port, images)) != {0}]
+    node.wait_until(partial(node.has_delivered, len(sets)), 60)
+    counts = node.counts()
+    node.stop()
+    pacs.stop()
+    return _survival(folder / "node", killed, sets, pacs, counts)
+
+
+def _survival(
+    folder: Path, killed: int, sets: list[list[Dataset]], pacs: Pacs, counts: dict[str, dict[str, int]]
+) -> Survival:
+    lost, twice = [], []
+    for images in sets:
+        results = [o for o in pacs.objects.values() if o.StudyInstanceUID == images[0].StudyInstanceUID]
+        complete = [o for o in results if str(o.ImageComments).startswith(f"{len(images)} images")]
+        if not complete:
+            lost.append(str(images[0].StudyInstanceUID))
+        if len(results) > 1:
+            twice.append(str(images[0].StudyInstanceUID))
+    expected = sum(len(images) for images in sets)
+    files = [path for path in (folder / "images").rglob("*") if path.is_file()]
+    left = [path.name for path in folder.rglob(".*.*") if path.is_file() and "lock" not in path.name]
+    left += [path.name for path in (folder / "work").iterdir()]
+    if len(files) != expected:
+        left.append(f"{len(files)} images of {expected}")
+    final = {"studies": {"complete"}, "jobs": {"done"}, "deliveries": {"done"}, "quarantine": {"kept"}}
+    problems = {name: states for name, states in counts.items() if set(states) - final[name]}
+    if any(sum(counts[name].values()) != len(sets) for name in ("studies", "jobs", "deliveries")):
+        problems["counts"] = {name: sum(states.values()) for name, states in counts.items()}
+    repeated = sum(number - 1 for number in pacs.received.values())
+    return Survival(killed, lost, twice, repeated, left, problems)
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def arm(point: str, number: int) -> None:
