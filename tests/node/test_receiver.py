@@ -111,8 +111,17 @@ def test_success_follows_the_flush_of_file_and_folder(
 ) -> None:
     order: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda n: (order.append(os.readlink(f"/proc/self/fd/{n}")), fsync(n))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("rename"), replace(a, b))[1])
+
+    def flushed(descriptor: int) -> None:
+        order.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def renamed(old: Path, new: Path) -> None:
+        order.append("rename")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
     assert send(start().port, ct_images(1, 1)) == [0]
     (file,) = place.files("images")
     at = order.index("rename")
@@ -462,7 +471,9 @@ def test_peer_cannot_queue_messages(start: Start, place: Place, monkeypatch: pyt
     server_side = receiver._server
     assert server_side is not None
     (served,) = server_side.active_associations
-    assert wait(lambda: not served.dul.socket.ready)
+    connection = served.dul.socket
+    assert connection is not None
+    assert wait(lambda: not connection.ready)
     slow.set()
     sender.join()
     assert wait(lambda: receiver.buffered_bytes == 0)
