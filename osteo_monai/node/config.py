@@ -119,6 +119,9 @@ class Receiver(_Settings):
         idle_seconds: without data, or for one PDU, or for the TLS handshake.
         object_seconds: to receive one object.
         min_free_mib: below this free space objects are refused with status A700.
+        other_objects: of the study, which cannot be screened, such as results that a PACS sends with the images:
+            ``reject`` does not accept their kind; ``discard`` accepts them, keeps nothing, and answers with the warning
+            B006, for a PACS that sends no images after an object that is not accepted.
     """
 
     ae_title: AETitle = "OSTEO"
@@ -137,6 +140,7 @@ class Receiver(_Settings):
     idle_seconds: Seconds = 30
     object_seconds: Seconds = 600
     min_free_mib: Annotated[int, Field(ge=0)] = 2048
+    other_objects: Literal["reject", "discard"] = "reject"
 
     @model_validator(mode="after")
     def _admission(self) -> Self:

@@ -102,6 +102,7 @@ class CStoreSender:
         self._destination = destination
         self._ae_title = calling_ae_title
         self._on_commitment = on_commitment
+        self._waiting: dict[str, threading.Event] = {}
         self._tls = None if destination.tls is None else (client_context(destination.tls), _server_name(destination))
 
     def send(self, files: Sequence[Path]) -> Iterator[Sent]:
@@ -132,9 +133,10 @@ class CStoreSender:
         Raises:
             DeliveryError: the request was not accepted.
         """
-        answered = threading.Event()
+        transaction = transaction_uid(self._destination.name)
+        answered = self._waiting[transaction] = threading.Event()
         request = Dataset()
-        request.TransactionUID = UID(transaction_uid(self._destination.name))
+        request.TransactionUID = UID(transaction)
         request.ReferencedSOPSequence = [_reference(file) for file in files]
 
         def report(event: evt.Event) -> tuple[int, None]:
@@ -142,7 +144,6 @@ class CStoreSender:
             committed = instances_of(answer.get("ReferencedSOPSequence"))
             failed = instances_of(answer.get("FailedSOPSequence"))
             self._on_commitment(str(answer.get("TransactionUID", "")), committed, failed)
-            answered.set()
             return 0x0000, None
 
         context = (str(StorageCommitmentPushModel), "")
@@ -154,6 +155,12 @@ class CStoreSender:
                 code = f"status {status.Status:04X}" if "Status" in status else "no answer"
                 raise DeliveryError(f"storage commitment was not accepted ({code})")
             answered.wait(_ANSWER_SECONDS)
+        del self._waiting[transaction]
+
+    def answered(self, transaction: str) -> None:
+        """Wait no longer for the answer to a request, which has arrived by any association."""
+        if transaction in self._waiting:
+            self._waiting[transaction].set()
 
     @contextmanager
     def _associated(

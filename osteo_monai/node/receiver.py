@@ -17,6 +17,7 @@ from typing import Any, cast
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.events import Event, EventHandlerType
+from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     ComputedRadiographyImageStorage,
     CTImageStorage,
@@ -62,7 +63,15 @@ TRANSFER_SYNTAXES = [
 ]
 """Not deflated: it inflates without limit when a header is read."""
 
-SUCCESS, NO_SPACE, OTHER_CLASS, NOT_UNDERSTOOD, BAD_UID, DUPLICATE = 0x0000, 0xA700, 0xA900, 0xC000, 0xC001, 0x0111
+SUCCESS, DISCARDED, NO_SPACE, OTHER_CLASS, NOT_UNDERSTOOD, BAD_UID, DUPLICATE = (
+    0x0000,
+    0xB006,
+    0xA700,
+    0xA900,
+    0xC000,
+    0xC001,
+    0x0111,
+)
 _FAILURE = 0x0110
 
 OnCommitment = Callable[[str, list[str], list[str]], None]
@@ -128,6 +137,10 @@ class DicomReceiver:
         entity.add_supported_context(Verification)
         for sop_class in ACCEPTED_CLASSES:
             entity.add_supported_context(sop_class, TRANSFER_SYNTAXES)
+        if settings.other_objects == "discard":
+            for context in AllStoragePresentationContexts:
+                if context.abstract_syntax not in ACCEPTED_CLASSES:
+                    entity.add_supported_context(str(context.abstract_syntax), TRANSFER_SYNTAXES)
         entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         handlers: list[EventHandlerType] = [
             (evt.EVT_C_ECHO, self._echo),
@@ -206,7 +219,7 @@ class DicomReceiver:
                 with self._lock:
                     self._storing -= 1
             self._count(name)
-            if status != SUCCESS:
+            if status not in (SUCCESS, DISCARDED):
                 logger.warning("object refused", extra={"reason": name, "status": f"{status:04X}"})
             return status
 
@@ -215,6 +228,8 @@ class DicomReceiver:
         request = cast(Any, event.request)
         if not (is_uid(str(request.AffectedSOPInstanceUID)) and is_uid(str(request.AffectedSOPClassUID))):
             return BAD_UID, "bad_uid"
+        if request.AffectedSOPClassUID not in ACCEPTED_CLASSES:
+            return DISCARDED, "discarded"
         try:
             item = read_object(request.DataSet.getbuffer(), str(event.context.transfer_syntax))
         except UnusableInputError as error:

@@ -56,7 +56,7 @@ class Node:
         self._spool: Spool
         self._failed = ""
         self._unready = ""
-        self._wake = threading.Event()
+        self._senders: Sequence[tuple[Destination, CStoreSender | StowSender]] = ()
         self.stopping = threading.Event()
         self.started = threading.Event()
         self.metrics = Metrics()
@@ -101,7 +101,7 @@ class Node:
     def _serve(self, stack: ExitStack) -> None:
         config = self._config
         ae_title = config.receiver.ae_title if config.receiver else "OSTEO"
-        senders = [(d, make_sender(d, ae_title, self._committed)) for d in config.destinations]
+        senders = self._senders = [(d, make_sender(d, ae_title, self._committed)) for d in config.destinations]
         workers = [
             ScreeningProcess(config.screening, self._processor, self.stopping)
             for _ in range(config.screening.processes)
@@ -307,6 +307,9 @@ class Node:
             logger.warning("commitment of an unknown transaction")
             return
         now = time.time()
+        for _, sender in self._senders:
+            if isinstance(sender, CStoreSender):
+                sender.answered(transaction)
         confirmed = self._queue.confirm(destination, committed, now)
         self._queue.deny(destination, failed, "commitment failed", self._config.retry, now)
         logger.info("commitment received", extra={"destination": destination, "count": confirmed})

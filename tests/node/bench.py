@@ -271,10 +271,10 @@ class NodeProcess:
         """Return whether the process has ended."""
         return self.process.poll() is not None
 
-    def has_delivered(self, number: int) -> bool:
-        """Return whether that many studies are screened and delivered, and nothing else is in the queue."""
-        state = self.counts()
-        return state.get("deliveries") == {"done": number} and state.get("jobs") == {"done": number}
+    def has_finished(self, studies: int) -> bool:
+        """Return whether that many studies arrived, and all work on them is done."""
+        states = self.counts()
+        return bool(states) and not _unfinished(states) and sum(states["studies"].values()) == studies
 
     def healthy(self) -> bool:
         """Return whether the node has started and works."""
@@ -316,7 +316,8 @@ class Survival:
     Attributes:
         killed: number of lives that ended at their point.
         lost: studies without a result that has all their images.
-        twice: studies with several results.
+        twice: studies with several results that have all their images; one that was killed while it received a study
+            may have screened the images that it had, and supersedes that result.
         repeated: deliveries of an object that the PACS had; identical, so that it keeps one.
         left: files that belong to nothing.
         problems: states of the queue that are not final.
@@ -360,7 +361,7 @@ def survive(folder: Path, kills: Sequence[Kill]) -> Survival:
     node.wait_until(node.healthy, 30)
     while waiting:
         waiting = [images for images in waiting if set(send(port, images)) != {0}]
-    node.wait_until(partial(node.has_delivered, len(sets)), 60)
+    node.wait_until(partial(node.has_finished, len(sets)), 60)
     counts = node.counts()
     node.stop()
     pacs.stop()
@@ -376,7 +377,7 @@ def _survival(
         complete = [o for o in results if str(o.ImageComments).startswith(f"{len(images)} images")]
         if not complete:
             lost.append(str(images[0].StudyInstanceUID))
-        if len(results) > 1:
+        if len(complete) > 1:
             twice.append(str(images[0].StudyInstanceUID))
     expected = sum(len(images) for images in sets)
     files = [path for path in (folder / "images").rglob("*") if path.is_file()]
@@ -384,12 +385,20 @@ def _survival(
     left += [path.name for path in (folder / "work").iterdir()]
     if len(files) != expected:
         left.append(f"{len(files)} images of {expected}")
-    final = {"studies": {"complete"}, "jobs": {"done"}, "deliveries": {"done"}, "quarantine": {"kept"}}
-    problems = {name: states for name, states in counts.items() if set(states) - final[name]}
-    if any(sum(counts[name].values()) != len(sets) for name in ("studies", "jobs", "deliveries")):
-        problems["counts"] = {name: sum(states.values()) for name, states in counts.items()}
+    problems = _unfinished(counts)
+    if counts["deliveries"].get("done") != len(pacs.objects) or sum(counts["studies"].values()) != len(sets):
+        problems["counts"] = {"objects": len(pacs.objects), **counts["deliveries"]}
     repeated = sum(number - 1 for number in pacs.received.values())
     return Survival(killed, lost, twice, repeated, left, problems)
+
+
+def _unfinished(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Return the parts of the queue that have other states than the final ones."""
+    final = {
+        "studies": {"complete"}, "jobs": {"done", "superseded"}, "deliveries": {"done", "superseded"},
+        "quarantine": {"kept"},
+    }  # fmt: skip
+    return {name: states for name, states in counts.items() if set(states) - final[name]}
 
 
 def free_port() -> int:

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import EncapsulatedPDFStorage, Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import EncapsulatedPDFStorage, SecondaryCaptureImageStorage, Verification  # type: ignore[attr-defined]
 
 from osteo_monai.errors import ConfigError
 from osteo_monai.node.config import Receiver, ServerTLS
@@ -205,6 +205,18 @@ def test_results_and_other_objects_are_not_accepted(start: Start) -> None:
     association = entity.associate("127.0.0.1", start().port, ae_title="OSTEO")
     assert [str(context.abstract_syntax) for context in association.accepted_contexts] == [str(Verification)]
     association.release()
+
+
+def test_other_objects_are_discarded_with_a_warning_on_request(start: Start, place: Place) -> None:
+    """Some archives send no images after an object of a kind that is not accepted."""
+    entity = AE("CT1")
+    entity.add_requested_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", start(other_objects="discard").port, ae_title="OSTEO")
+    image = ct_image(1, 0)
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    assert association.send_c_store(image).Status == 0xB006
+    association.release()
+    assert (place.files("images"), place.events) == ([], ["discarded"])
 
 
 # --- disk and sizes -----------------------------------------------------------------------------------------------
