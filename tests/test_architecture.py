@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "site_calibration": {"cohort", "data", "imaging", "measurement", "reporting", "statistics"} | _BASE,
     "experiments": {"bundle", "data", "handlers", "statistics", "tracking"} | _BASE,
     "reporting": {"data", "norms", "screening", "statistics"} | _BASE,
+    "node": _BASE,
     "screening_files": {"imaging", "reporting", "screening"} | _BASE,
 }
 """``cli`` and the public names in ``osteo_monai/__init__.py`` may import everything, and nothing may import them."""

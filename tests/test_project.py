@@ -70,7 +70,10 @@ def test_build_needs_a_setuptools_that_reads_the_licence() -> None:
 
 IMPORT_NAMES = {
     "jinja2": "jinja2",
+    "dicomweb-client": "dicomweb_client",
     "pillow": "PIL",
+    "prometheus-client": "prometheus_client",
+    "PyYAML": "yaml",
     "pytorch-ignite": "ignite",
     "scikit-learn": "sklearn",
     "xgboost-cpu": "xgboost",

@@ -20,6 +20,7 @@ from osteo_monai.cli import (
     evaluate,
     evidence,
     manifest,
+    node,
     public_data,
     radiograph,
     rebuild,
@@ -143,6 +144,7 @@ def _application() -> typer.Typer:
         "radiograph": _group("Export radiographs, cross-validate their bundles, fuse views, summarise heat maps."),
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
+        "node": _group("Receive studies from a PACS by DICOM, screen them and send the results back (extra 'pacs')."),
         "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
     }
     verbs: dict[str, Sequence[Any]] = {
@@ -168,6 +170,7 @@ def _application() -> typer.Typer:
         "radiograph": (radiograph.export, radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
+        "node": (node.run, node.check, node.list_, node.retry, node.example, node.mercure),
         "bundle": (bundle.merge, bundle.export, bundle.onnx, bundle.train_sizes),
     }
     for name, functions in verbs.items():

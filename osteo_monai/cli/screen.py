@@ -1,7 +1,7 @@
 """``osteo-monai screen``: one study or a folder of many, CT and radiographs."""
 
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -142,7 +142,8 @@ def screen(
         Path,
         typer.Argument(
             metavar="STUDY",
-            help="A CT (DICOM, NIfTI), a radiograph (DICOM, PNG, JPEG), or a folder of one or many studies.",
+            help="A CT (DICOM, NIfTI), a radiograph (DICOM, PNG, JPEG), a folder of one or many studies, or those of a "
+            "DICOMweb service: dicomweb://HOST/ROOT/studies/UID (extra 'pacs').",
         ),
     ],
     output: OutputFolder,
@@ -189,6 +190,9 @@ def screen(
     with checks.collect():
         if resume and overwrite:
             raise ValueError("--resume and --overwrite must not be given together")
+    if remote := _remote(path, checks):
+        checks.finish()
+        path = context.with_resource(remote)
     with checks.collect():
         _check_study(path)
     if not path.exists():
@@ -231,6 +235,31 @@ def screen(
             path, output, studies, inputs, Screener(device, ct, radiographs, [output]), resume, overwrite
         ).run()
     raise typer.Exit(code)
+
+
+def _remote(path: Path, checks: OptionChecks) -> AbstractContextManager[Path] | None:
+    """Return the retrieval of the studies if the path is the address of a DICOMweb service."""
+    if not str(path).startswith("dicomweb"):
+        return None
+    from osteo_monai.cli.node import require_pacs
+
+    require_pacs()
+    from osteo_monai.node import downloaded, is_remote, parse_remote
+
+    if not is_remote(path):
+        return None
+    remote = None
+    with checks.collect():
+        remote = _retrieval(downloaded, parse_remote(path))
+    return remote
+
+
+@contextmanager
+def _retrieval(downloaded: "Callable[..., AbstractContextManager[Path]]", remote: object) -> Iterator[Path]:
+    with ExitStack() as stack:
+        with progress("Retrieving") as on_stage:
+            folder = stack.enter_context(downloaded(remote, lambda number: on_stage(f"retrieving image {number}")))
+        yield folder
 
 
 def _check_study(path: Path) -> None:

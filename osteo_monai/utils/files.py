@@ -12,18 +12,22 @@ from typing import Any
 
 from osteo_monai.utils.inputs import open_input
 
-__all__ = ["file_sha256", "write_bytes", "write_json", "write_text", "writing"]
+__all__ = ["file_sha256", "flush_folder", "write_bytes", "write_json", "write_text", "writing"]
 
 _NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def writing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and move it there when the block succeeds.
 
     The temporary name keeps all suffixes of ``path``, since libraries choose the format by them. When the block raises,
     the temporary file is removed and ``path`` stays as it was. The folder is made if missing. An ``OSError`` of a full
     or read-only disk names ``path``.
+
+    Args:
+        path: of the file.
+        durable: also flush the file and its folder to the disk, so that the file survives a loss of power.
 
     Example:
         >>> import tempfile
@@ -38,7 +42,11 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
         yield temporary
+        if durable:
+            _flush(temporary)
         os.replace(temporary, target)
+        if durable:
+            flush_folder(target.parent)
     except OSError as error:
         if error.errno in _NOT_WRITABLE:  # a full disk has no file name, and the temporary name says nothing
             raise OSError(error.errno, os.strerror(error.errno), os.fspath(target)) from error
@@ -46,6 +54,19 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the first error is the reason
             temporary.unlink(missing_ok=True)
+
+
+def flush_folder(folder: str | os.PathLike[str]) -> None:
+    """Flush the names in a folder to the disk."""
+    _flush(folder)
+
+
+def _flush(path: str | os.PathLike[str]) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
