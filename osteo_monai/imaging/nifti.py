@@ -56,6 +56,7 @@ from osteo_monai.imaging.resampling import resample_labels, upright_grid, uprigh
 from osteo_monai.imaging.slice_content import SliceContent
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.utils.inputs import check_regular, read_input
+from osteo_monai.utils.text import share_words
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -269,7 +270,8 @@ def _mask_padding(hu: NDArray[np.float32], notes: list[Finding]) -> NDArray[np.b
     if not flagged.any():
         return None
     hu[flagged] = PADDING_HU
-    message = f"{flagged.mean():.1%} of the voxels are padding (below -1500 HU or not a number) and are ignored."
+    share = share_words(float(flagged.mean()), 1)
+    message = f"{share} of the voxels are padding (below -1500 HU or not a number) and are ignored."
     notes.append(info("undeclared_padding", message))
     return ~flagged
 

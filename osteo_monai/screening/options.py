@@ -23,6 +23,12 @@ __all__ = [
 ]
 
 
+USER_SLOPE = (0.2, 2.0)
+USER_INTERCEPT = 100.0
+"""Limits of a line of the user, in mg/cm3 per HU and mg/cm3. Project custom, far outside of the 0.45 to 0.95 that
+physics allows at 120 kVp and of published intercepts of -11 to 13 (``measurement.calibration.registry_lines``)."""
+
+
 @dataclass(frozen=True)
 class PhysicsCalibration:
     """The line computed for the tube voltage of the scan.
@@ -66,6 +72,9 @@ class RegistryCalibration:
 class UserCalibration:
     """density = slope * HU + intercept, in mg/cm3 of the standard of the thresholds.
 
+    Raises:
+        ValueError: the line cannot be that of a CT (:data:`USER_SLOPE`, :data:`USER_INTERCEPT`).
+
     Example:
         >>> from osteo_monai import ScreeningOptions, UserCalibration
         >>> type(ScreeningOptions(calibration=UserCalibration(slope=0.8, intercept=-3.0)).calibration).__name__
@@ -78,6 +87,12 @@ class UserCalibration:
     def __post_init__(self) -> None:
         if not (isfinite(self.slope) and isfinite(self.intercept)):
             raise ValueError(f"slope and intercept must be finite, got {self.slope:g} and {self.intercept:g}")
+        low, high = USER_SLOPE
+        if not low <= self.slope <= high:
+            raise ValueError(f"slope must be from {low:g} to {high:g} mg/cm3 per HU, got {self.slope:g}")
+        if abs(self.intercept) > USER_INTERCEPT:
+            limits = f"from -{USER_INTERCEPT:g} to {USER_INTERCEPT:g} mg/cm3"
+            raise ValueError(f"intercept must be {limits}, got {self.intercept:g}")
 
 
 @dataclass(frozen=True)
