@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from osteo_monai.errors import ConfigError, UnusableInputError
+from osteo_monai.utils.inputs import open_input
 from osteo_monai.utils.text import safe_name
 
 __all__ = ["InputLimits", "check_file_size", "check_nifti_size", "input_limits"]
@@ -82,7 +83,7 @@ def check_nifti_size(path: Path, wanted: int, limits: InputLimits) -> None:
         UnusableInputError: it holds fewer bytes, or was compressed more than an image is.
     """
     size = path.stat().st_size
-    with path.open("rb") as stream:
+    with open_input(path) as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
         if compressed and size > 4:
             stream.seek(-4, os.SEEK_END)

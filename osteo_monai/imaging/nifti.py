@@ -136,7 +136,6 @@ def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """
     with unusable_if_damaged("The label map is damaged or not NIfTI"):
         check_regular(path)
-        check_regular(path)
         image = nib.load(path)
         if not isinstance(image, Nifti1Image):
             raise UnusableInputError("The label map is not NIfTI in spite of its name.")

@@ -117,6 +117,14 @@ def test_what_is_not_read_is_counted_and_named(words: list[str], tmp_path: Path,
     assert len(rows(tmp_path / "out")) == 3
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_output_does_not_end_a_batch(words: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        code = subprocess.run([sys.executable, "-m", "osteo_monai", *words], stdout=full, stderr=full, check=False)
+    assert code.returncode == 2
+    assert [name for name, _ in rows(tmp_path / "out")] == ["a.nii", "b.nii", "c.nii"]
+
+
 def test_a_closed_pipe_does_not_end_a_batch(words: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from osteo_monai.screening import models; models.load_models = lambda device: None\n"

@@ -13,7 +13,7 @@ from osteo_monai.domain import KVP_TOLERANCE, VertebraLevel
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import Acquisition, find_studies, read_acquisition, read_label_map
 from osteo_monai.imaging.nifti import is_nifti, stem
-from osteo_monai.utils.inputs import walk_tree
+from osteo_monai.utils.inputs import read_input, walk_tree
 from osteo_monai.utils.text import counted
 
 __all__ = ["AGE_TOLERANCE_YEARS", "fill_from_headers", "fill_from_label_maps", "fill_from_screening", "find_images"]
@@ -240,7 +240,7 @@ def _read_results(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     damaged = []
     for path in sorted(folder.glob("*/result.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_input(path))
         except (OSError, ValueError):
             content = None
         if isinstance(content, dict):
