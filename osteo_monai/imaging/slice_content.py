@@ -176,7 +176,7 @@ def _nearly_repeated(copies: NDArray[np.float32]) -> int:
     count = 0
     for k in np.flatnonzero(np.isfinite(steps)):
         usual = float(np.nanmedian(steps[max(0, k - _NEARBY) : k + _NEARBY + 1]))
-        count += usual > MIN_STEP_HU and steps[k] < NEARLY_EQUAL_BELOW * usual
+        count += int(usual > MIN_STEP_HU and steps[k] < NEARLY_EQUAL_BELOW * usual)
     return count
 
 

@@ -29,6 +29,10 @@ USER_INTERCEPT = 100.0
 physics allows at 120 kVp and of published intercepts of -11 to 13 (``measurement.calibration.registry_lines``)."""
 
 
+STATED_KVP = (40.0, 200.0)
+"""kV; tube voltages without a computed calibration, within these, are refused by a gate."""
+
+
 @dataclass(frozen=True)
 class PhysicsCalibration:
     """The line computed for the tube voltage of the scan.
@@ -152,7 +156,8 @@ class ScreeningOptions:
             in practice it may hold names.
 
     Raises:
-        ValueError: if levels are empty or repeated, or a correction is missing that is to be classified.
+        ValueError: if levels are empty or repeated, the tube voltage is not that of a CT, or a correction that is to be
+            classified is missing.
 
     Example:
         >>> from osteo_monai import ScreeningOptions, VertebraLevel
@@ -174,6 +179,9 @@ class ScreeningOptions:
         if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):
             names = [str(level) for level in self.levels]
             raise ValueError(f"levels must contain at least one level and no duplicates, got {names}")
+        low, high = STATED_KVP
+        if self.kvp is not None and not low <= self.kvp <= high:
+            raise ValueError(f"kvp must be from {low:g} to {high:g} kV, got {self.kvp:g}")
         if self.classify_corrected and self.contrast_correction is None:
             raise ValueError("contrast_correction must be given to classify the corrected density, got none")
 

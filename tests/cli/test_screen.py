@@ -1,6 +1,8 @@
 """The verb ``screen``: options, exit codes, what it prints."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -159,11 +161,35 @@ def test_a_calibration_that_cannot_hold_is_refused_before_the_study(
     assert not screening.calls
 
 
+@pytest.mark.parametrize("kvp", ["nan", "12", "120000"])
+def test_a_tube_voltage_that_no_ct_has(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, kvp: str
+) -> None:
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), "--kvp", kvp]) == 2
+    assert f"--kvp must be from 40 to 200 kV, got {float(kvp):g}" in capsys.readouterr().err
+    assert not screening.calls
+
+
 def test_a_report_that_was_not_written_is_not_named(
     screening: Screening, ct: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert run(["screen", str(ct), "-o", str(tmp_path / "out")]) == 0
     assert "Report:" not in capsys.readouterr().out  # the stand-in writes none, as a full disk
+
+
+@pytest.mark.parametrize("option", ["--calibration=phantom:", "--calibration=site:", "--contrast-correction="])
+def test_a_named_pipe_in_place_of_a_file_is_not_opened(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, option: str
+) -> None:
+    """A site file that is a pipe hung for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    signal.alarm(30)  # ends the tests if the pipe is opened
+    try:
+        assert run(["screen", str(ct), "-o", str(tmp_path / "out"), f"{option}{tmp_path / 'pipe'}"]) == 2
+    finally:
+        signal.alarm(0)
+    assert "pipe" in capsys.readouterr().err
+    assert not screening.calls
 
 
 def test_a_phantom_file_is_read_before_the_study(
