@@ -78,6 +78,17 @@ def stem(path: Path) -> str:
     return path.stem
 
 
+def holds_bytes(path: Path) -> bool:
+    """Whether a NIfTI file stores whole numbers of 8 bits without a scale, which cannot be HU; by its header."""
+    try:
+        check_regular(path)
+        image: Any = nib.load(path)
+        kind, slope, intercept = image.get_data_dtype(), image.dataobj.slope, image.dataobj.inter
+    except Exception:  # noqa: BLE001  # a damaged file; reading it reports the reason
+        return False
+    return bool(kind.itemsize == 1 and kind.kind in "iu" and slope == 1 and intercept == 0)
+
+
 def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
     """Read one NIfTI file.
 

@@ -162,6 +162,7 @@ class _Listing:
         for _, parts, others in walk_studies(folder, self.skip, exclude):
             found += parts
             single += self._single(parts, others, archives)
+        single = self._without_masks(single, bool(found))
         found = separate_people(found)
         films = [part for part in found if radiographs(part)]
         slices = [part for part in found if not radiographs(part)]
@@ -209,6 +210,17 @@ class _Listing:
             elif file.name not in sidecars:
                 self.skip(file, _reason(file))
         return chosen
+
+    def _without_masks(self, files: Sequence[Path], others: bool) -> list[Path]:
+        """Leave out NIfTI files of whole numbers of 8 bits, if there is anything else to screen."""
+        from osteo_monai.imaging.nifti import holds_bytes, is_nifti
+
+        masks = {file for file in files if is_nifti(file) and holds_bytes(file)}
+        if not others and len(masks) == len(files):
+            return list(files)  # each of them is refused with the reason
+        for file in sorted(masks):
+            self.skip(file, "NIfTI file of whole numbers of 8 bits (mask or label map)")
+        return [file for file in files if file not in masks]
 
     def _films(self, films: Sequence["StudyPart"], slices: Sequence["StudyPart"]) -> list[Study]:
 
