@@ -15,7 +15,6 @@ from osteo_monai.screening.names import OUTPUT_FILES, printable
 from osteo_monai.screening.result import ScreeningResult
 from osteo_monai.screening.studies import Study
 from osteo_monai.utils.archives import (
-    DEFAULT_ARCHIVE_LIMITS,
     ArchiveError,
     ArchiveLimits,
     is_zip,
@@ -79,9 +78,7 @@ class Inputs:
 
 
 @contextmanager
-def list_inputs(
-    path: Path, exclude: Collection[Path] = (), limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
-) -> Iterator[Inputs]:
+def list_inputs(path: Path, exclude: Collection[Path] = ()) -> Iterator[Inputs]:
     """Give all studies at a path, also those in zip archives, and the entries that are not read.
 
     Archives are unpacked into a temporary folder, which is removed at the end of the block.
@@ -89,16 +86,20 @@ def list_inputs(
     Args:
         path: a file or a folder.
         exclude: folders to leave out, such as the output.
-        limits: of each archive.
 
     Raises:
         UnusableInputError: the path does not exist, or is no regular file or folder, or is an archive that cannot be
             unpacked.
+        ConfigError: a variable of the limits is no positive whole number.
     """
+    from osteo_monai.imaging.limits import input_limits
+
+    limits = input_limits()
+    of_archives = ArchiveLimits(limits.archive_files, limits.archive_mib, limits.archive_ratio)
     if not path.exists():
         raise UnusableInputError(f"There is no file or folder '{printable(path)}'.")
     with temporary_folder() as unpacked:
-        listing = _Listing(path, unpacked, limits)
+        listing = _Listing(path, unpacked, of_archives)
         if path.is_dir():
             studies = listing.tree(path, exclude)
         elif is_zip(path):

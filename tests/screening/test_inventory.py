@@ -1,5 +1,6 @@
 """Which files are one study: by identifier and person, not by folder."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from osteo_monai.errors import ConfigError
 from osteo_monai.screening import find_screenable
 from osteo_monai.screening.inventory import list_inputs
 
@@ -86,3 +88,27 @@ def test_a_mask_alone_is_a_study_so_that_it_is_refused_with_the_reason(tmp_path:
     assert [study.path for study in find_screenable(tmp_path)] == [tmp_path]
     volume(tmp_path / "other.nii.gz", np.uint8)
     assert [study.path for study in find_screenable(tmp_path)] == [mask, tmp_path / "other.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("OSTEO_MAX_ARCHIVE_FILES", "1", "archive with more than 1 files (OSTEO_MAX_ARCHIVE_FILES)"),
+        ("OSTEO_MAX_ARCHIVE_MIB", "1", "archive with more than 1 MiB unpacked (OSTEO_MAX_ARCHIVE_MIB)"),
+    ],
+)
+def test_limits_of_archives_are_set_like_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
+) -> None:
+    volume(tmp_path / "ct.nii.gz", np.int16)
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("a.nii", bytes(2 << 20))
+        archive.writestr("b.nii", b"damaged")
+    with list_inputs(tmp_path) as inputs:
+        assert (len(inputs.studies), inputs.not_read) == (3, ())
+    monkeypatch.setenv(variable, value)
+    with list_inputs(tmp_path) as inputs:
+        assert [(entry.name, entry.reason) for entry in inputs.not_read] == [("more.zip", reason)]
+    monkeypatch.setenv(variable, "none")
+    with pytest.raises(ConfigError, match=f"{variable} must be a positive whole number"), list_inputs(tmp_path):
+        pass
