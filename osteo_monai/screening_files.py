@@ -21,6 +21,7 @@ from osteo_monai.screening.radiographs.pipeline import screen_radiographs
 from osteo_monai.screening.result import ScreeningResult
 from osteo_monai.screening.studies import Study
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
+from osteo_monai.utils.files import sync
 from osteo_monai.utils.text import one_line
 
 __all__ = ["screen_to_folder", "write_screening"]
@@ -153,9 +154,12 @@ def _staging(output: Path) -> Iterator[Path]:
 
 
 def _replace_outputs(folder: Path, output: Path) -> None:
-    """Remove old files, result first, then move the new files, result last."""
+    """Remove old files, result first, then move the new files, which are on the disk before, result last."""
+    for name in OUTPUT_FILES:
+        sync(folder / name)
     for name in OUTPUT_FILES:
         (output / name).unlink(missing_ok=True)
     for name in reversed(OUTPUT_FILES):
         if (folder / name).is_file():
             os.replace(folder / name, output / name)
+    sync(output)

@@ -141,6 +141,31 @@ def test_files_are_written_atomically(path: Path) -> None:
     assert not lines, f"{path.name}, lines {lines}: use osteo_monai.utils.files"
 
 
+def unchecked_reads(tree: ast.AST) -> list[int]:
+    """Return the lines that open a file of any kind for reading: a named pipe or a device never ends."""
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            receiver, _, method = ast.unparse(node.func).rpartition(".")
+            of_package = receiver.startswith("files(")
+            if (method in ("read_text", "read_bytes") and not of_package) or ast.unparse(
+                node
+            ) == f"{receiver}.open('rb')":
+                lines.append(node.lineno)
+    return lines
+
+
+def test_unchecked_reads_are_found() -> None:
+    assert unchecked_reads(ast.parse("path.read_text()\nPath(a).read_bytes()\npath.open('rb')")) == [1, 2, 3]
+    assert not unchecked_reads(ast.parse("read_input(path)\nfiles('a').joinpath('b').read_text(encoding='utf-8')"))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_regular_files_are_read(path: Path) -> None:
+    lines = unchecked_reads(ast.parse(path.read_text(encoding="utf-8")))
+    assert not lines, f"{path.name}, lines {lines}: use osteo_monai.utils.inputs"
+
+
 def test_there_is_one_protocol_of_bundles() -> None:
     """B17: screening had a protocol of its own."""
     nodes = {path: ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for path in PACKAGE.rglob("*.py")}

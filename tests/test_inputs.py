@@ -29,6 +29,9 @@ def pipe(tmp_path: Path) -> Path:
     return path
 
 
+LIMITS = ArchiveLimits(files=1000, mib=100, ratio=1000)
+
+
 def test_no_reader_waits_for_a_pipe(pipe: Path) -> None:
     with pytest.raises(OSError, match="regular file"):
         open_input(pipe)
@@ -148,7 +151,7 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
 def test_an_archive_is_unpacked_with_safe_names(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.ZIP", {"ct/1.dcm": b"1", "n" * 300 + ".nii.gz": b"2", "a\nb": b"3"})
     assert is_zip(path)
-    unpack_zip(path, tmp_path / "out")
+    unpack_zip(path, tmp_path / "out", LIMITS)
     files = sorted(file for file in (tmp_path / "out").rglob("*") if file.is_file())
     assert sorted(file.read_bytes() for file in files) == [b"1", b"2", b"3"]
     assert all(file.name.isprintable() and len(file.name) < 200 for file in files)
@@ -159,16 +162,16 @@ def test_an_archive_is_unpacked_with_safe_names(tmp_path: Path) -> None:
 def test_paths_out_of_an_archive_are_refused(tmp_path: Path, name: str) -> None:
     path = zipped(tmp_path / "a.zip", {"good": b"1", name: b"2"})
     with pytest.raises(ArchiveError, match="paths out of the archive"):
-        unpack_zip(path, tmp_path / "out")
+        unpack_zip(path, tmp_path / "out", LIMITS)
     assert [file.name for file in tmp_path.rglob("*")] == ["a.zip"]
 
 
 def test_limits_of_archives(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"1": bytes(1 << 20), "2": b"2"})
     for limits, match in (
-        (ArchiveLimits(entries=1), "more than 1 files"),
-        (ArchiveLimits(total_bytes=1 << 20), "GiB unpacked"),
-        (ArchiveLimits(ratio=100, ratio_from_bytes=1000), "suspected archive bomb"),
+        (ArchiveLimits(files=1, mib=100, ratio=10**6), "more than 1 files"),
+        (ArchiveLimits(files=9, mib=1, ratio=10**6), "more than 1 MiB unpacked"),
+        (ArchiveLimits(files=9, mib=100, ratio=100, ratio_from_bytes=1000), "suspected archive bomb"),
     ):
         with pytest.raises(ArchiveError, match=match):
             unpack_zip(path, tmp_path / "out", limits)
@@ -185,7 +188,7 @@ def test_damage_is_named_for_each_compression(tmp_path: Path, method: int, place
     content[place : place + 6] = bytes(b ^ 0xFF for b in content[place : place + 6])
     path.write_bytes(content)
     with pytest.raises(ArchiveError, match="damaged"):
-        unpack_zip(path, tmp_path / "out")
+        unpack_zip(path, tmp_path / "out", LIMITS)
     assert not (tmp_path / "out").exists()
 
 
@@ -195,14 +198,14 @@ def test_damaged_archives_and_links_in_them(tmp_path: Path) -> None:
     (tmp_path / "flip.zip").write_bytes(content[:1000] + bytes([content[1000] ^ 255]) + content[1001:])
     for name in ("cut.zip", "flip.zip"):
         with pytest.raises(ArchiveError, match="damaged"):
-            unpack_zip(tmp_path / name, tmp_path / "out")
+            unpack_zip(tmp_path / name, tmp_path / "out", LIMITS)
         assert not (tmp_path / "out").exists()
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(ArchiveError, match="contains links"):
-        unpack_zip(tmp_path / "link.zip", tmp_path / "out")
+        unpack_zip(tmp_path / "link.zip", tmp_path / "out", LIMITS)
 
 
 def test_the_temporary_folder_of_a_killed_process_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

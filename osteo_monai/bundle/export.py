@@ -18,6 +18,7 @@ from monai.networks.utils import convert_to_onnx
 from osteo_monai.bundle.checks import check_weights
 from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import file_sha256, write_text, writing
+from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.optional import import_optional
 
 __all__ = ["export_onnx", "export_weights", "merge_configs", "write_merged_configs"]
@@ -194,5 +195,5 @@ def _complete(parts: dict[str, Config]) -> Config:
 
 
 def _read(file: Path) -> Config:
-    content: Config = json.loads(file.read_text(encoding="utf-8"))
+    content: Config = json.loads(read_input(file))
     return content

@@ -20,6 +20,7 @@ from osteo_monai.bundle.checks import check_bundle_root
 from osteo_monai.bundle.find import find_bundle
 from osteo_monai.errors import ConfigError, OsteoError
 from osteo_monai.utils.files import write_text
+from osteo_monai.utils.inputs import read_input
 
 __all__ = ["CheckedWorkflow", "prepare_run", "run_bundle"]
 
@@ -140,7 +141,7 @@ def _refuse_unknown_settings(names: Iterable[str], folders: Iterable[Path]) -> N
     choices = set(_MONAI_SETTINGS)
     for file in (file for folder in folders for file in sorted(folder.glob("*.json"))):
         if file.name != "metadata.json":
-            choices.update(key.lstrip("+") for key in json.loads(file.read_text(encoding="utf-8")))
+            choices.update(key.lstrip("+") for key in json.loads(read_input(file)))
     unknown = sorted({name.replace("::", "#").partition("#")[0] for name in names} - choices)
     if unknown:
         guesses = difflib.get_close_matches(unknown[0], choices, n=1)

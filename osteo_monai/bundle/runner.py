@@ -16,6 +16,7 @@ from torch import Tensor
 from osteo_monai.bundle.find import find_bundle
 from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.inputs import read_input
 
 __all__ = ["Bundle", "InferenceBundle", "load_bundle"]
 
@@ -76,7 +77,7 @@ class InferenceBundle:
         configs = folder / "configs"
         self.name = folder.name
         self.device = torch.device(device)
-        metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
+        metadata = json.loads(read_input(configs / "metadata.json"))
         self.version = str(metadata["version"])
         self.trained_on = str(metadata.get("data_source", ""))
         inputs = metadata.get("network_data_format", {}).get("inputs", {})

@@ -4,7 +4,7 @@ import errno
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 
 import typer
@@ -153,7 +153,8 @@ def report(error: Exception, debug: bool) -> ExitCode:
     code, message = _explained(error)
     if message:
         advice = " Run the command with --debug for the traceback." if code is ExitCode.UNEXPECTED and not debug else ""
-        typer.echo(printable(f"osteo-monai: {message}{advice}"), err=True)
+        with suppress(OSError):  # a full disk or a closed pipe: the exit code remains
+            typer.echo(printable(f"osteo-monai: {message}{advice}"), err=True)
     return code
 
 

@@ -84,15 +84,19 @@ def parse_calibration(text: str) -> "Calibration":
     from osteo_monai.screening import options
 
     method, _, value = text.partition(":")
-    try:
-        if method == "user":
+    if method == "user":
+        try:
             slope, intercept = (float(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError(f"--calibration user:SLOPE,INTERCEPT must have two numbers, got '{text}'") from None
+        try:
             return options.UserCalibration(slope, intercept)
-    except ValueError:
-        pass  # the message below names all forms
+        except ValueError as error:
+            raise ValueError(f"--calibration user:SLOPE,INTERCEPT: {error}") from None
     if method == "registry" and value:
-        if value not in registry_lines():
-            raise ValueError(f"--calibration registry:NAME must be one of {listed(sorted(registry_lines()), 'or')}")
+        names = sorted(registry_lines())
+        if value not in names:
+            raise ValueError(f"--calibration registry:NAME must be one of {listed(names, 'or')}, got '{value}'")
         return options.RegistryCalibration(value)
     if method == "phantom" and value:
         read_phantom(Path(value))  # an invalid file is reported before a study is read

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from osteo_monai.cli.logs import logger_level
 from osteo_monai.errors import ConfigError
@@ -74,18 +74,45 @@ def _check_writable(folder: Path) -> None:
         raise ConfigError(f"--output must be in a writable folder, got '{folder}'")
 
 
+class _Output:
+    """Standard output that goes silent when it cannot be written: no reader of a pipe, a full disk, a closed terminal.
+
+    The work goes on, since what is printed is in the files too.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or silence standard output."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._silence()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or silence standard output."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._silence()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _silence(self) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
+
+
 def console() -> "Console":
-    """Return the console that results are printed to; it goes silent when the reader of a pipe is gone."""
+    """Return the console that results are printed to; an output that cannot be written does not end the work."""
     from rich.console import Console
 
-    class Output(Console):
-        def on_broken_pipe(self) -> None:  # rich would end the process, and with it a batch
-            self.quiet = True
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
-
-    return Output(highlight=False)
+    file = None if sys.stdout is None else cast(TextIO, _Output(sys.stdout))
+    return Console(file=file, highlight=False)
 
 
 def show(line: object) -> None:

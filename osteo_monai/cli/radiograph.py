@@ -20,6 +20,7 @@ from osteo_monai.cli.options import (
     known_overlays,
 )
 from osteo_monai.cli.output import check_folder, check_products, progress, show
+from osteo_monai.utils.text import share_words
 
 __all__ = ["cross_validate", "export", "fuse", "heat"]
 
@@ -121,7 +122,8 @@ def heat(
 
 
 def _heat_line(row: Mapping[str, Any]) -> str:
+    shares = {key: share_words(row[key], 1) for key in ("on_bone", "low", "high", "bone_area")}
     return (
-        "{cohort}, {map}: {on_bone:.1%} ({low:.1%} to {high:.1%}) on bone, which is {bone_area:.1%} of the image; "
-        "ratio {gain:.2f}; {images} images, {empty} without a map".format(**row)
+        "{cohort}, {map}: {on_bone} ({low} to {high}) on bone, which is {bone_area} of the image; "
+        "ratio {gain:.2f}; {images} images, {empty} without a map".format(**(row | shares))
     )

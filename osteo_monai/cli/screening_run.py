@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from osteo_monai.cli.errors import ExitCode
 from osteo_monai.cli.output import console, progress, show
 from osteo_monai.domain import Severity
-from osteo_monai.utils.text import printable
+from osteo_monai.utils.text import percent_words, printable
 
 if TYPE_CHECKING:
     from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
@@ -220,15 +220,14 @@ def _show_result(result: "ScreeningResult", output: Path) -> None:
         console().print(_table(result))
     for line in result_lines(result, result.study):
         show(line)
-    show(f"Report: {output / 'report.html'}")
+    if (output / "report.html").is_file():
+        show(f"Report: {output / 'report.html'}")
     show(result.research_use_notice)
 
 
 def _table(result: "ScreeningResult") -> object:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-
-    from osteo_monai.reporting.wording import percent_words
 
     table = Table("level", "certainty", "slice", "median HU", "mg/cm3", "90 % interval", box=SIMPLE_HEAD)
     for level in result.levels:

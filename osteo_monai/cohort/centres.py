@@ -9,6 +9,7 @@ import numpy as np
 from osteo_monai.cohort.records import ExcludedRecordError, read_labels
 from osteo_monai.data import Record
 from osteo_monai.domain import LEVEL_LABELS, VertebraLevel
+from osteo_monai.utils.inputs import read_input
 
 Centres = dict[str, tuple[float, float, float]]
 """RAS+ mm by name of the level."""
@@ -47,7 +48,7 @@ def labelled_centres(record: Record, base: Path) -> Centres | None:
 
 def _read_centroids(path: Path) -> Centres:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_input(path))
         centres = {str(name): (float(x), float(y), float(z)) for name, (x, y, z) in content.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         centres = {"": (math.nan,) * 3}

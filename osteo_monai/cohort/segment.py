@@ -44,6 +44,7 @@ from osteo_monai.imaging.nifti import NIFTI_SUFFIXES
 from osteo_monai.screening import ScreeningModels, ScreeningOptions, load_models, screen_volume
 from osteo_monai.screening.ct.outlines import outline_bodies
 from osteo_monai.utils.files import write_json, writing
+from osteo_monai.utils.inputs import read_input
 
 PROVENANCE_FILE = "segmentations.json"
 
@@ -172,7 +173,7 @@ def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[Ve
     path = folder / PROVENANCE_FILE
     if path.is_file() and not overwrite:
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = json.loads(read_input(path))
         except ValueError:
             before = None
         if before != provenance:

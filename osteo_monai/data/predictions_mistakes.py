@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from osteo_monai.data.checks import DENSITY_IN_G_CM3_BELOW
 from osteo_monai.data.predictions_schema import NUMBERS
+from osteo_monai.utils.text import counted
 
 __all__ = ["doubled_rows", "unit_problems"]
 
@@ -14,18 +16,26 @@ _HIGHEST_OF_OTHER_UNITS, _FEWEST_FOR_UNIT = 5.0, 3
 
 
 def unit_problems(name: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Report columns of density whose values are all as small as densities in g/cm3."""
+    """Report columns of density that are all as small as in g/cm3, and single such values of the truth."""
     problems = []
+    small = []
     for column in ("bmd_mg_cm3", "predicted_bmd_mg_cm3"):
         values = []
         for row in rows:
             with suppress(ValueError):
-                values.append(abs(float(row.get(column) or math.nan)))
-        known = [value for value in values if math.isfinite(value)]
+                values.append(float(row.get(column) or math.nan))
+        known = [abs(value) for value in values if math.isfinite(value)]
         if len(known) >= _FEWEST_FOR_UNIT and max(known) <= _HIGHEST_OF_OTHER_UNITS:
             problems.append(
                 f"{name}: {column} must be in mg/cm3, got values up to {max(known):g}, as in g/cm3, g/cm2 or T-scores"
             )
+        elif column == "bmd_mg_cm3":
+            small = [value for value in values if 0 <= value < DENSITY_IN_G_CM3_BELOW]
+    if small:
+        problems.append(
+            f"{name}: bmd_mg_cm3 must be in mg/cm3, or empty if unknown, got {small[0]:g} "
+            f"({counted(len(small), 'value')} from 0 to {DENSITY_IN_G_CM3_BELOW:g}, as in g/cm3 or g/cm2)"
+        )
     return problems
 
 

@@ -48,6 +48,16 @@ _DENSITY_LIMITS = (-300.0, 1000.0)
 """mg/cm3: fatty marrow is below 0, cortical bone about 1000; values beyond are in another unit."""
 
 
+_FACT_LIMITS: Mapping[str, tuple[float, float]] = {
+    "age": (0.0, 120.0),
+    "height_cm": (30.0, 250.0),
+    "weight_kg": (1.0, 400.0),
+    "kvp": (40.0, 200.0),
+    "t_score": (-10.0, 10.0),
+}
+"""Lowest and highest value of a fact, as of a record of a manifest: a year of birth is no age."""
+
+
 class ColumnKind(StrEnum):
     """Type of the values of a column."""
 
@@ -229,7 +239,7 @@ def _number_problem(name: str, text: str) -> str | None:
         return None
     kind = _KIND_OF[name]
     low, high = {ColumnKind.PROBABILITY: (0.0, 1.0), ColumnKind.DENSITY: _DENSITY_LIMITS}.get(
-        kind, (-math.inf, math.inf)
+        kind, _FACT_LIMITS.get(name, (-math.inf, math.inf))
     )
     try:
         number = float(text)

@@ -38,6 +38,7 @@ from osteo_monai.imaging.plausibility import (
 from osteo_monai.imaging.resampling import upright_volume
 from osteo_monai.imaging.slice_content import SliceContent
 from osteo_monai.imaging.volume import Acquisition, CTVolume
+from osteo_monai.utils.text import share_words
 
 PADDING_BELOW_HU = -500.0
 """A declared padding value above this lies in the range of tissue and is not used."""
@@ -246,7 +247,7 @@ class _Padding:
         """Return findings on the padding."""
         notes = []
         if self.voxels is not None:
-            share = f"{self.voxels.mean():.1%} of the voxels are scanner padding and are ignored"
+            share = f"{share_words(float(self.voxels.mean()), 1)} of the voxels are scanner padding and are ignored"
             if self._undeclared:
                 notes.append(info("undeclared_padding", f"{share}; some of it is not declared in the header."))
             else:

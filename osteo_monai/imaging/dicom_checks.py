@@ -32,6 +32,7 @@ from osteo_monai.imaging.orientation import (
     obliquity_deg,
     shear_deg,
 )
+from osteo_monai.utils.inputs import same_content
 
 GRID_TOLERANCE = 0.05
 GRID_TOLERANCE_MM = 0.06
@@ -97,10 +98,8 @@ def _drop_copies(series: Series) -> None:
     for frame in series.frames:
         instance = frame.instance
         first = seen.setdefault(instance.sop_instance, instance) if instance.sop_instance else instance
-        if first is not instance and id(instance) not in copies:
-            same_size = first.path.stat().st_size == instance.path.stat().st_size
-            if same_size and first.path.read_bytes() == instance.path.read_bytes():
-                copies.add(id(instance))
+        if first is not instance and id(instance) not in copies and same_content(first.path, instance.path):
+            copies.add(id(instance))
     if copies:
         series.frames = [f for f in series.frames if id(f.instance) not in copies]
         series.notes.append(

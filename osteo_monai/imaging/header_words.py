@@ -42,7 +42,7 @@ _PROCESSED = _compiled(
     r"\bIOD(?:INE)?[ -]?(?:MAP|DENS|OVERLAY|CONC)\w*|\b(?:JOD|IOD)[ -]?(?:KARTE|BILD|DICHTE)\w*",
     r"\b(?:CARTE|CARTO\w*|MAPPA|MAPA)[ -](?:D['’ ]?|DE |DI |DELLO |DO )?(?:L['’])?(?:IODE?|IODIO|YODO|IODO)\b",
     r"ЙОДН\w* КАРТ\w*|КАРТ\w* ЙОД\w*|碘(?:图|圖|基|密度|水)\w*|ヨード(?:マップ|密度|画像)",
-    r"\bCA(?:LCIUM)?[ -]?SUPP\w*|\bCALCIUM[ -]?(?:REMOV|MAP|FREE)\w*|\bURIC[ -]?ACID\b|\b(?:LUNG )?PBV\b",
+    r"\bCA(?:LCIUM)?[ -]?SUPP\w*|\bCALCIUM[ -]?(?:REMOV|MAP|FREE)\w*|\bURIC[ -]?ACID\b|\b(?:LUNG ?)?PBV\b",
     r"\b(?:VIRTUAL )?NON[ -]?CALCIUM\b|\bPURE[ -]?(?:CALCIUM|LUMEN)\b|去钙",
     r"\bZ[ -]?EFF(?:ECTIVE)?\d*\b|\bEFF(?:ECTIVE|\.)?[ -]?(?:Z\b|ATOMIC)\w*",
     r"\bATOMIC[ -]?NUMBER\b|有效原子序数|実効原子番号",
@@ -97,7 +97,7 @@ _WITHOUT = (
     r"ILMAN|БЕЗ)"
 )
 _NATIVE = _compiled(
-    rf"(?<!\w){_WITHOUT}[ .-]*(?:{_ROUTE}[ ./&-]*)*{_AGENT}(?!\w)",
+    rf"(?<!\w){_WITHOUT}[ .-]*(?:(?:{_ROUTE}|IOD\w*|JOD\w*)[ ./&-]*)*{_AGENT}(?!\w)",
     rf"(?<!\w){_WITHOUT}[ -]*(?:I\.? ?V\.?)(?!\w)",
     r"(?<!\w)(?:W ?/ ?O(?:UT)?|WO|WITHOUT)(?!\w)",
     rf"(?<!\w)(?:PRE|AVANT|VOR|PRIMA(?: DEL)?|ANTES(?: DE)?|FØR|FÖRE|ДО)[ -]*{_AGENT}(?!\w)",

@@ -56,6 +56,7 @@ from osteo_monai.imaging.resampling import resample_labels, upright_grid, uprigh
 from osteo_monai.imaging.slice_content import SliceContent
 from osteo_monai.imaging.volume import Acquisition, CTVolume
 from osteo_monai.utils.inputs import check_regular, read_input
+from osteo_monai.utils.text import share_words
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -75,6 +76,17 @@ def stem(path: Path) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return path.stem
+
+
+def holds_bytes(path: Path) -> bool:
+    """Whether a NIfTI file stores whole numbers of 8 bits without a scale, which cannot be HU; by its header."""
+    try:
+        check_regular(path)
+        image: Any = nib.load(path)
+        kind, slope, intercept = image.get_data_dtype(), image.dataobj.slope, image.dataobj.inter
+    except Exception:  # noqa: BLE001  # a damaged file; reading it reports the reason
+        return False
+    return bool(kind.itemsize == 1 and kind.kind in "iu" and slope == 1 and intercept == 0)
 
 
 def read_nifti(path: Path, source: str, declared_ct: bool = False) -> CTVolume:
@@ -134,7 +146,6 @@ def read_label_map(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         ValueError: it does not hold whole numbers from 0 to 255 in three dimensions.
     """
     with unusable_if_damaged("The label map is damaged or not NIfTI"):
-        check_regular(path)
         check_regular(path)
         image = nib.load(path)
         if not isinstance(image, Nifti1Image):
@@ -269,7 +280,8 @@ def _mask_padding(hu: NDArray[np.float32], notes: list[Finding]) -> NDArray[np.b
     if not flagged.any():
         return None
     hu[flagged] = PADDING_HU
-    message = f"{flagged.mean():.1%} of the voxels are padding (below -1500 HU or not a number) and are ignored."
+    share = share_words(float(flagged.mean()), 1)
+    message = f"{share} of the voxels are padding (below -1500 HU or not a number) and are ignored."
     notes.append(info("undeclared_padding", message))
     return ~flagged
 

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding
 from osteo_monai.imaging.findings import refusal, warning
+from osteo_monai.utils.text import share_words
 
 PADDING_HU = -1024.0
 """Value of padded voxels: air at the lower end of the usual scale."""
@@ -74,8 +75,8 @@ def _scale_problem(values: NDArray[np.float32], low: float, high: float) -> str 
     tissue = float(np.mean((values > -250) & (values < 250)))
     if tissue < 0.01:
         return (
-            f"Only {tissue:.2%} of the voxels are between -250 and 250 HU, the range of fat and soft tissue: "
-            "the values are not HU"
+            f"Only {share_words(tissue, 2)} of the voxels are between -250 and 250 HU, the range of fat and soft "
+            "tissue: the values are not HU"
         )
     return None
 

@@ -57,6 +57,12 @@ LONG_FOREIGN_ABOVE = 0.8
 """The same for runs whose both ends are this many times as far from their neighbours as is usual nearby: the longer the
 run, the longer the way past it."""
 
+NEARLY_EQUAL_BELOW = 0.35
+"""Two neighbouring slices repeat each other if their median change is less than this share of the usual one nearby:
+noise alone makes neighbours differ. At least 0.74 in 15 real scans, 0.49 in one thinned to 15 mm (2026-11-29)."""
+
+_NEARBY = 15
+
 RESCALE_AGREES_HU = 10.0
 """Largest change of soft tissue between neighbouring slices of different rescale that can be anatomy; a slope that is
 wrong by 1 % makes 11 HU."""
@@ -99,6 +105,12 @@ class SliceContent:
             return [refusal("repeated_slices", message)]
         if not axial or len(self._copies) < MIN_SLICES:
             return []
+        if nearly := _nearly_repeated(self._copies.reshape(len(self._copies), -1)):
+            message = (
+                f"{nearly} slices repeat the pixels of the next one but for little noise: the images of these "
+                "positions are lost or wrong."
+            )
+            return [refusal("repeated_slices", message)]
         return _order(self._copies.reshape(len(self._copies), -1))
 
     def _repeated(self, plane: Callable[[int], NDArray[np.float32]]) -> int:
@@ -152,6 +164,20 @@ def _tissue_change(one: NDArray[np.float32], other: NDArray[np.float32]) -> floa
     if np.count_nonzero(tissue) < max(20, 0.005 * tissue.size):
         return None
     return float(np.median(other[tissue] - one[tissue]))
+
+
+def _nearly_repeated(copies: NDArray[np.float32]) -> int:
+    """Return the number of slices, given as rows of pixels, that are the next one but for little noise."""
+    steps = np.full(len(copies) - 1, np.nan)
+    for k, (one, other) in enumerate(itertools.pairwise(copies)):
+        changes = _changes(one, other)
+        if changes.size >= 0.02 * one.size:  # empty slices show no usual change
+            steps[k] = np.median(changes)
+    count = 0
+    for k in np.flatnonzero(np.isfinite(steps)):
+        usual = float(np.nanmedian(steps[max(0, k - _NEARBY) : k + _NEARBY + 1]))
+        count += int(usual > MIN_STEP_HU and steps[k] < NEARLY_EQUAL_BELOW * usual)
+    return count
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from osteo_monai.reporting.drawing import Picture
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.utils.files import writing
+from osteo_monai.utils.inputs import read_input
 
 INK, SOFT, RULE = "#1b242c", "#51606d", "#c3ccd4"
 BLUE, ORANGE, GREEN, PURPLE = "#1d5f97", "#c2570c", "#2c7048", "#6b3fa0"
@@ -89,4 +90,4 @@ def publish_figure(figure: Figure, folder: Path, name: str, alt: str, caption: s
     """Save ``figure`` as ``folder/name`` and return it for a report, ``width`` pixels wide."""
     stem = folder / name
     save_figure(figure, stem)
-    return Picture(stem.with_suffix(".svg").read_text(encoding="utf-8"), alt, caption, width)
+    return Picture(read_input(stem.with_suffix(".svg")), alt, caption, width)

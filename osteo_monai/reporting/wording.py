@@ -14,7 +14,6 @@ __all__ = [
     "density_words",
     "missing_words",
     "ordinal",
-    "percent_words",
     "percentile_words",
     "point_words",
     "signed_words",
@@ -56,11 +55,6 @@ def density_words(value: float, thresholds: DensityThresholds | None) -> str:
         if all((rounded < cut, rounded > cut) == (value < cut, value > cut) for cut in cuts):
             return f"{value:.{decimals}f}"
     return repr(value)
-
-
-def percent_words(probability: float) -> str:
-    """Return a probability in whole per cent, never rounded up to 100 %."""
-    return ">99 %" if probability > 0.99 else f"{int(probability * 100 + 1e-9)} %"
 
 
 def ordinal(number: int) -> str:

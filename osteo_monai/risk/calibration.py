@@ -20,6 +20,7 @@ from osteo_monai.statistics.calibration import calibration
 from osteo_monai.statistics.thresholds import choose_threshold
 from osteo_monai.utils.files import file_sha256, write_json
 from osteo_monai.utils.frozen import FrozenDict
+from osteo_monai.utils.inputs import open_input
 from osteo_monai.utils.probability import logit
 
 __all__ = [
@@ -274,7 +275,8 @@ def read_risk(folder: Path) -> dict[str, RiskCalibration]:
     """
     file = folder / RISK_FILE
     try:
-        return _FILE.validate_json(file.read_bytes())
+        with open_input(file) as stream:
+            return _FILE.validate_json(stream.read())
     except OSError:
         raise UnusableInputError(f"{RISK_FILE} is missing beside the weights: the risk is not calibrated") from None
     except ValidationError as error:

@@ -19,6 +19,7 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.risk.people import Person
 from osteo_monai.utils.files import file_sha256, write_json, writing
 from osteo_monai.utils.frozen import FrozenDict
+from osteo_monai.utils.inputs import open_input
 
 if TYPE_CHECKING:
     import xgboost
@@ -182,7 +183,8 @@ def load_risk_model(folder: Path, model: ModelName) -> RiskModel:
             f"the {model} model needs {file.name} and {description.name}; missing: {', '.join(missing)}"
         )
     try:
-        facts = ModelFacts.model_validate_json(description.read_bytes())
+        with open_input(description) as stream:
+            facts = ModelFacts.model_validate_json(stream.read())
     except ValidationError as error:
         refuse(description, sentences("", error))
         raise

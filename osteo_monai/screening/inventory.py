@@ -15,7 +15,6 @@ from osteo_monai.screening.names import OUTPUT_FILES, printable
 from osteo_monai.screening.result import ScreeningResult
 from osteo_monai.screening.studies import Study
 from osteo_monai.utils.archives import (
-    DEFAULT_ARCHIVE_LIMITS,
     ArchiveError,
     ArchiveLimits,
     is_zip,
@@ -79,9 +78,7 @@ class Inputs:
 
 
 @contextmanager
-def list_inputs(
-    path: Path, exclude: Collection[Path] = (), limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
-) -> Iterator[Inputs]:
+def list_inputs(path: Path, exclude: Collection[Path] = ()) -> Iterator[Inputs]:
     """Give all studies at a path, also those in zip archives, and the entries that are not read.
 
     Archives are unpacked into a temporary folder, which is removed at the end of the block.
@@ -89,16 +86,20 @@ def list_inputs(
     Args:
         path: a file or a folder.
         exclude: folders to leave out, such as the output.
-        limits: of each archive.
 
     Raises:
         UnusableInputError: the path does not exist, or is no regular file or folder, or is an archive that cannot be
             unpacked.
+        ConfigError: a variable of the limits is no positive whole number.
     """
+    from osteo_monai.imaging.limits import input_limits
+
+    limits = input_limits()
+    of_archives = ArchiveLimits(limits.archive_files, limits.archive_mib, limits.archive_ratio)
     if not path.exists():
         raise UnusableInputError(f"There is no file or folder '{printable(path)}'.")
     with temporary_folder() as unpacked:
-        listing = _Listing(path, unpacked, limits)
+        listing = _Listing(path, unpacked, of_archives)
         if path.is_dir():
             studies = listing.tree(path, exclude)
         elif is_zip(path):
@@ -162,6 +163,7 @@ class _Listing:
         for _, parts, others in walk_studies(folder, self.skip, exclude):
             found += parts
             single += self._single(parts, others, archives)
+        single = self._without_masks(single, bool(found))
         found = separate_people(found)
         films = [part for part in found if radiographs(part)]
         slices = [part for part in found if not radiographs(part)]
@@ -209,6 +211,17 @@ class _Listing:
             elif file.name not in sidecars:
                 self.skip(file, _reason(file))
         return chosen
+
+    def _without_masks(self, files: Sequence[Path], others: bool) -> list[Path]:
+        """Leave out NIfTI files of whole numbers of 8 bits, if there is anything else to screen."""
+        from osteo_monai.imaging.nifti import holds_bytes, is_nifti
+
+        masks = {file for file in files if is_nifti(file) and holds_bytes(file)}
+        if not others and len(masks) == len(files):
+            return list(files)  # each of them is refused with the reason
+        for file in sorted(masks):
+            self.skip(file, "NIfTI file of whole numbers of 8 bits (mask or label map)")
+        return [file for file in files if file not in masks]
 
     def _films(self, films: Sequence["StudyPart"], slices: Sequence["StudyPart"]) -> list[Study]:
 

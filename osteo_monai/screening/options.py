@@ -23,6 +23,16 @@ __all__ = [
 ]
 
 
+USER_SLOPE = (0.2, 2.0)
+USER_INTERCEPT = 100.0
+"""Limits of a line of the user, in mg/cm3 per HU and mg/cm3. Project custom, far outside of the 0.45 to 0.95 that
+physics allows at 120 kVp and of published intercepts of -11 to 13 (``measurement.calibration.registry_lines``)."""
+
+
+STATED_KVP = (40.0, 200.0)
+"""kV; tube voltages without a computed calibration, within these, are refused by a gate."""
+
+
 @dataclass(frozen=True)
 class PhysicsCalibration:
     """The line computed for the tube voltage of the scan.
@@ -66,6 +76,9 @@ class RegistryCalibration:
 class UserCalibration:
     """density = slope * HU + intercept, in mg/cm3 of the standard of the thresholds.
 
+    Raises:
+        ValueError: the line cannot be that of a CT (:data:`USER_SLOPE`, :data:`USER_INTERCEPT`).
+
     Example:
         >>> from osteo_monai import ScreeningOptions, UserCalibration
         >>> type(ScreeningOptions(calibration=UserCalibration(slope=0.8, intercept=-3.0)).calibration).__name__
@@ -78,6 +91,12 @@ class UserCalibration:
     def __post_init__(self) -> None:
         if not (isfinite(self.slope) and isfinite(self.intercept)):
             raise ValueError(f"slope and intercept must be finite, got {self.slope:g} and {self.intercept:g}")
+        low, high = USER_SLOPE
+        if not low <= self.slope <= high:
+            raise ValueError(f"slope must be from {low:g} to {high:g} mg/cm3 per HU, got {self.slope:g}")
+        if abs(self.intercept) > USER_INTERCEPT:
+            limits = f"from -{USER_INTERCEPT:g} to {USER_INTERCEPT:g} mg/cm3"
+            raise ValueError(f"intercept must be {limits}, got {self.intercept:g}")
 
 
 @dataclass(frozen=True)
@@ -137,7 +156,8 @@ class ScreeningOptions:
             in practice it may hold names.
 
     Raises:
-        ValueError: if levels are empty or repeated, or a correction is missing that is to be classified.
+        ValueError: if levels are empty or repeated, the tube voltage is not that of a CT, or a correction that is to be
+            classified is missing.
 
     Example:
         >>> from osteo_monai import ScreeningOptions, VertebraLevel
@@ -159,6 +179,9 @@ class ScreeningOptions:
         if self.levels is not None and (not self.levels or len(set(self.levels)) != len(self.levels)):
             names = [str(level) for level in self.levels]
             raise ValueError(f"levels must contain at least one level and no duplicates, got {names}")
+        low, high = STATED_KVP
+        if self.kvp is not None and not low <= self.kvp <= high:
+            raise ValueError(f"kvp must be from {low:g} to {high:g} kV, got {self.kvp:g}")
         if self.classify_corrected and self.contrast_correction is None:
             raise ValueError("contrast_correction must be given to classify the corrected density, got none")
 

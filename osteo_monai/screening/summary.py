@@ -255,7 +255,7 @@ def write_not_read(folder: Path, entries: Sequence[tuple[str, str]]) -> None:
         path.unlink(missing_ok=True)
         return
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([("name", "reason"), *entries])
+    csv.writer(text).writerows([("name", "reason"), *((escape_formula(name), reason) for name, reason in entries)])
     write_text(path, text.getvalue())
 
 

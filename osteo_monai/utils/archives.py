@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from osteo_monai.utils.inputs import open_input
 from osteo_monai.utils.locks import folder_lock
 
-__all__ = ["DEFAULT_ARCHIVE_LIMITS", "ArchiveError", "ArchiveLimits", "is_zip", "temporary_folder", "unpack_zip"]
+__all__ = ["ArchiveError", "ArchiveLimits", "is_zip", "temporary_folder", "unpack_zip"]
 
 _PREFIX = "osteo_monai_zip_"
 _NEW_SECONDS = 60.0
@@ -31,22 +31,18 @@ class ArchiveError(ValueError):
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """Limits of one archive (project custom).
+    """Limits of one archive, see ``osteo_monai.imaging.limits.InputLimits``.
 
     Attributes:
-        entries: files in it.
-        total_bytes: of all files unpacked.
-        ratio: unpacked size by size of the archive, for archives above ``ratio_from_bytes`` unpacked. Slices of air
-            compress by 20 to 50; an archive bomb by up to 1032 with deflate.
+        files: in it.
+        mib: of all files unpacked.
+        ratio: unpacked size by size of the archive, for archives above ``ratio_from_bytes`` unpacked.
     """
 
-    entries: int = 200_000
-    total_bytes: int = 16 * 2**30
-    ratio: float = 200.0
+    files: int
+    mib: int
+    ratio: int
     ratio_from_bytes: int = 256 * 2**20
-
-
-DEFAULT_ARCHIVE_LIMITS = ArchiveLimits()
 
 
 def is_zip(path: Path) -> bool:
@@ -79,7 +75,7 @@ def _remove_abandoned(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def unpack_zip(path: Path, target: Path, limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS) -> None:
+def unpack_zip(path: Path, target: Path, limits: ArchiveLimits) -> None:
     """Unpack all regular files of a zip archive below ``target``, which must not exist; nothing stays after an error.
 
     Names of entries that a file system does not accept are shortened; a path out of the archive is an error.
@@ -112,13 +108,14 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits = DEFAULT_ARCHIVE
 
 
 def _check(entries: list[zipfile.ZipInfo], size: int, target: Path, limits: ArchiveLimits) -> None:
-    if len(entries) > limits.entries:
-        raise ArchiveError(f"archive with more than {limits.entries} files")
+    if len(entries) > limits.files:
+        raise ArchiveError(f"archive with more than {limits.files} files (OSTEO_MAX_ARCHIVE_FILES)")
     total = sum(entry.file_size for entry in entries)
-    if total > limits.total_bytes:
-        raise ArchiveError(f"archive with more than {limits.total_bytes / 2**30:g} GiB unpacked")
+    if total > limits.mib * 2**20:
+        raise ArchiveError(f"archive with more than {limits.mib} MiB unpacked (OSTEO_MAX_ARCHIVE_MIB)")
     if total > limits.ratio_from_bytes and total > limits.ratio * size:
-        raise ArchiveError(f"archive compressed by more than {limits.ratio:g} (suspected archive bomb)")
+        reason = f"archive compressed by more than {limits.ratio} (OSTEO_MAX_ARCHIVE_RATIO): suspected archive bomb"
+        raise ArchiveError(reason)
     target.mkdir(parents=True)
     if total > shutil.disk_usage(target).free:
         raise ArchiveError("archive larger than the space for temporary files")

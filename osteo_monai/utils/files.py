@@ -12,7 +12,7 @@ from typing import Any
 
 from osteo_monai.utils.inputs import open_input
 
-__all__ = ["file_sha256", "flush_folder", "write_bytes", "write_json", "write_text", "writing"]
+__all__ = ["file_sha256", "flush_folder", "sync", "write_bytes", "write_json", "write_text", "writing"]
 
 _NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
 
@@ -84,6 +84,19 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
     """Write ``value`` as JSON atomically; raise ``ValueError`` on NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; a file system that cannot do this is no error.
+
+    A file that is renamed before may be empty after a power failure.
+    """
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

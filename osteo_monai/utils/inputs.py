@@ -7,7 +7,16 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["OUTPUT_REASON", "OnSkip", "check_regular", "ignore_skipped", "open_input", "read_input", "walk_tree"]
+__all__ = [
+    "OUTPUT_REASON",
+    "OnSkip",
+    "check_regular",
+    "ignore_skipped",
+    "open_input",
+    "read_input",
+    "same_content",
+    "walk_tree",
+]
 
 OnSkip = Callable[[Path, str], None]
 """Called with the path of an entry that is left out, and the reason as a phrase."""
@@ -68,6 +77,18 @@ def read_input(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
     with open_input(path) as stream:
         text = stream.read().decode(encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def same_content(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two regular files have the same bytes.
+
+    Raises:
+        OSError: as :func:`check_regular`.
+    """
+    with open_input(one) as first, open_input(other) as second:
+        if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
+            return False
+        return first.read() == second.read()
 
 
 def _refuse_irregular(mode: int, path: str | os.PathLike[str]) -> None:

@@ -6,7 +6,17 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["escape_formula", "listed", "one_line", "printable", "safe_name", "unescape_formula"]
+__all__ = [
+    "counted",
+    "escape_formula",
+    "listed",
+    "one_line",
+    "percent_words",
+    "printable",
+    "safe_name",
+    "share_words",
+    "unescape_formula",
+]
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet computes a cell that begins with one of them (OWASP, CSV injection)."""
@@ -79,6 +89,26 @@ def counted(number: int, noun: str) -> str:
         ('1 record', '3 records')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def percent_words(probability: float) -> str:
+    """Return a probability in whole per cent, rounded down, so that it is never rounded to a limit or to certainty.
+
+    Example:
+        >>> percent_words(0.698), percent_words(0.999)
+        ('69 %', '>99 %')
+    """
+    return ">99 %" if probability > 0.99 else f"{int(probability * 100 + 1e-5)} %"  # networks give 0.95 as float32
+
+
+def share_words(share: float, decimals: int = 0) -> str:
+    """Return a share in per cent.
+
+    Example:
+        >>> share_words(0.126), share_words(0.126, 1)
+        ('13 %', '12.6 %')
+    """
+    return f"{100 * share:.{decimals}f} %"
 
 
 def printable(text: str) -> str:

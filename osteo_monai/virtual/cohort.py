@@ -20,6 +20,7 @@ from osteo_monai import __version__
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, ContrastPhase, Sex, VertebraLevel, View
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.utils.files import write_json, write_text
+from osteo_monai.utils.inputs import read_input
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.ct import CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.dxa import YOUNG_ADULT, ArealDensity, areal_density, reading_error
@@ -317,7 +318,7 @@ def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
             del holder[name]
     content = json.dumps({"version": __version__, "recipe": fields}, sort_keys=True)
     if marker.exists():
-        if marker.read_text(encoding="utf-8") != content:
+        if read_input(marker) != content:
             raise UnusableInputError(
                 f"'{output.name}' must not hold an unfinished cohort of another recipe or version: remove it"
             )
@@ -362,7 +363,7 @@ def _make_person(
     # the truth is written last, so that its presence means a complete scan
     truths = [output / f"{stem}_truth.json" for stem in stems]
     if keep and all(path.exists() for path in truths):
-        facts = [json.loads(path.read_text(encoding="utf-8")) for path in truths]
+        facts = [json.loads(read_input(path)) for path in truths]
     else:
         for path in truths:
             path.unlink(missing_ok=True)

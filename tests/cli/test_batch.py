@@ -108,13 +108,24 @@ def test_a_full_disk_does_not_end_a_batch(words: list[str], tmp_path: Path, monk
 def test_what_is_not_read_is_counted_and_named(words: list[str], tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "in" / "notes.txt").write_text("x")
     (tmp_path / "in" / "empty").write_bytes(b"")
+    (tmp_path / "in" / "=HYPERLINK(1)").write_text("x")
     os.mkfifo(tmp_path / "in" / "pipe")
     assert run(words) == 2
     text = capsys.readouterr().out
-    for line in ("1 x empty file: empty", "1 x named pipe: pipe", "zip file: notes.txt"):
+    for line in ("1 x empty file: empty", "1 x named pipe: pipe", "zip file: =HYPERLINK(1), notes.txt"):
         assert line in text
-    assert len((tmp_path / "out" / "not_read.csv").read_text().splitlines()) == 4
+    lines = (tmp_path / "out" / "not_read.csv").read_text().splitlines()
+    assert len(lines) == 5
+    assert lines[1].startswith("'=HYPERLINK(1),")  # no formula
     assert len(rows(tmp_path / "out")) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_output_does_not_end_a_batch(words: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        code = subprocess.run([sys.executable, "-m", "osteo_monai", *words], stdout=full, stderr=full, check=False)
+    assert code.returncode == 2
+    assert [name for name, _ in rows(tmp_path / "out")] == ["a.nii", "b.nii", "c.nii"]
 
 
 def test_a_closed_pipe_does_not_end_a_batch(words: list[str], tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_heat(tmp_path: Path, capsys: Capture) -> None:
         "subject_id,cohort,probability_osteoporosis,heat_on_bone,bone_area\na,test,0.5,0.6,0.3\nb,test,0.5,0.8,0.4\n"
     )
     assert run(["radiograph", "heat", str(table)]) == 0
-    assert "test, heat: 70.0%" in capsys.readouterr().out
+    assert "test, heat: 70.0 %" in capsys.readouterr().out
 
 
 def test_cross_validate_passes_its_options(

@@ -1,6 +1,8 @@
 """The verb ``screen``: options, exit codes, what it prints."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +140,58 @@ def test_options_reach_the_pipeline(screening: Screening, ct: Path, tmp_path: Pa
     assert (options.calibration, options.kvp) == (UserCalibration(0.8, -2), 100)
 
 
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        ("user:0,0", "slope must be from 0.2 to 2 mg/cm3 per HU, got 0"),
+        ("user:-0.8,0", "slope must be from 0.2 to 2 mg/cm3 per HU, got -0.8"),
+        ("user:80,0", "slope must be from 0.2 to 2 mg/cm3 per HU, got 80"),
+        ("user:nan,0", "slope and intercept must be finite, got nan and 0"),
+        ("user:0.8,9000", "intercept must be from -100 to 100 mg/cm3, got 9000"),
+        ("user:0.8", "--calibration user:SLOPE,INTERCEPT must have two numbers, got 'user:0.8'"),
+        ("registry:nosuch", "siemens-definition-as-plus, got 'nosuch'"),
+    ],
+)
+def test_a_calibration_that_cannot_hold_is_refused_before_the_study(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, method: str, text: str
+) -> None:
+    """T11: with a slope of 0 all people have the intercept as density."""
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), "--calibration", method]) == 2
+    assert text in capsys.readouterr().err
+    assert not screening.calls
+
+
+@pytest.mark.parametrize("kvp", ["nan", "12", "120000"])
+def test_a_tube_voltage_that_no_ct_has(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, kvp: str
+) -> None:
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), "--kvp", kvp]) == 2
+    assert f"--kvp must be from 40 to 200 kV, got {float(kvp):g}" in capsys.readouterr().err
+    assert not screening.calls
+
+
+def test_a_report_that_was_not_written_is_not_named(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out")]) == 0
+    assert "Report:" not in capsys.readouterr().out  # the stand-in writes none, as a full disk
+
+
+@pytest.mark.parametrize("option", ["--calibration=phantom:", "--calibration=site:", "--contrast-correction="])
+def test_a_named_pipe_in_place_of_a_file_is_not_opened(
+    screening: Screening, ct: Path, tmp_path: Path, capsys: Capture, option: str
+) -> None:
+    """A site file that is a pipe hung for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    signal.alarm(30)  # ends the tests if the pipe is opened
+    try:
+        assert run(["screen", str(ct), "-o", str(tmp_path / "out"), f"{option}{tmp_path / 'pipe'}"]) == 2
+    finally:
+        signal.alarm(0)
+    assert "pipe" in capsys.readouterr().err
+    assert not screening.calls
+
+
 def test_a_phantom_file_is_read_before_the_study(
     screening: Screening, ct: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -266,7 +320,9 @@ def test_table_and_verdict(screening: Screening, ct: Path, tmp_path: Path, capsy
         Finding(code="b", severity=Severity.INFO, message="T12 has the last ribs."),
     )
     screening.answer = lambda study: measured(study, count, findings=findings)
-    assert run(["screen", str(ct), "-o", str(tmp_path / "out")]) == 0
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("of the stand-in")
+    assert run(["screen", str(ct), "-o", str(tmp_path / "out"), "--overwrite"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Warning: The kernel is sharp."
     rows = [line.split() for line in lines if line.strip().startswith(("L1", "L2"))]

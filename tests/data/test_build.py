@@ -112,6 +112,21 @@ def test_a_table_and_a_folder_become_a_manifest(study: Study) -> None:
     assert read_manifest(study.folder / "out" / "m.json") == built.manifest  # the paths lead to files
 
 
+def test_names_that_differ_by_zeros_or_capitals_are_reported(study: Study) -> None:
+    """Spreadsheets change 001 to 1; the message was "no CT image found"."""
+    for name in ("001", "Pat_03", "sub-007", "9"):
+        study.nifti(name)
+    near = "the names must be equal"
+    (problem, *more) = study.problems("subject_id,age\n1,50\npat-3,51")
+    assert problem == "no subject remains of 2 (no CT image found: 2)"
+    assert any(near in text and "such as '1' from '001'" in text and text.startswith("2 subjects") for text in more)
+    built = study.build("subject_id,age\n7.0,50\n9,51\n09,52\nother,53")
+    assert [e.subject_id for e in built.exclusions] == ["7.0", "09", "other"]
+    (note,) = (note for note in built.notes if near in note)
+    assert note.startswith("1 subject without")  # 9 is another subject of the table
+    assert "'7.0' from 'sub-007'" in note
+
+
 def test_headers_complete_the_table(study: Study) -> None:
     dicom_series(study.images / "p1" / "series")
     dicom_series(study.images / "p2" / "series", KVP=100)

@@ -240,7 +240,7 @@ def test_a_tree_of_no_set_is_refused(tmp_path: Path, out: Path, capsys: Capture)
     for name in PUBLIC_SETS:
         assert run(["manifest", "import", name, str(folder), "-o", str(out)]) == 2
         error = capsys.readouterr().err
-        assert f"must be a tree of {PUBLIC_SETS[name].title}, got none; expected " in error
+        assert f"must be a tree of {PUBLIC_SETS[name].title}, got another folder; expected " in error
     assert run(["manifest", "import", "lidc", str(folder), "-o", str(out)]) == 2
     assert "SET must be verse, totalsegmentator" in capsys.readouterr().err
 

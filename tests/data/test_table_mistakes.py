@@ -45,6 +45,24 @@ def test_densities_in_g_cm3(tmp_path: Path) -> None:
     assert "bmd_mg_cm3 must be in mg/cm3, got values up to 0.147, as in g/cm3" in problems(tmp_path, rows=rows)
 
 
+@pytest.mark.parametrize(("value", "count"), [("0.095", 1), ("0", 1), ("1.05", 2)])
+def test_single_densities_in_g_cm3_or_zero_for_unknown(value: str, count: int, tmp_path: Path) -> None:
+    """They are osteoporosis by the thresholds."""
+    changed = [f"S10{n},{value},96,71" for n in range(count)]
+    message = problems(tmp_path, *changed)
+    assert f"or empty if unknown, got {float(value):g} ({count} value" in message
+
+
+def test_a_year_of_birth_is_no_age(tmp_path: Path) -> None:
+    assert "line 32: age must be" in problems(tmp_path, "S101,95,96,1955")
+
+
+def test_a_density_below_0_is_read(tmp_path: Path) -> None:
+    """Fatty marrow is below 0."""
+    (tmp_path / "model.csv").write_text("\n".join([HEAD, *ROWS, "S101,-5,3,88"]) + "\n")
+    assert read_predictions([tmp_path / "model.csv"])
+
+
 def test_no_break_and_vertical_spaces_make_no_other_subject(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         "subject_id,age\nS 1\xa0,50\nS\u202f2\v,51\nS\f3,52\r\nS\u20284,53\n", encoding="utf-8"

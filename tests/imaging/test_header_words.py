@@ -23,6 +23,7 @@ PRECONTRAST|CONTRAST: NONE|unenhanced|un-enhanced|NECT|NCCT HEAD|TNC|C- abdomen|
 Abdomen nativ|Nativphase|ohne KM|ohne i.v. KM|KM: nein|sans injection|sans IV|TAP non injecté
 sin contraste|TC SIMPLE|sem contraste|senza mdc|senza m.d.c.|ADDOME SENZA MDC|Fase nativa|zonder contrast
 blanco|uten kontrast|utan kontrast|uden kontrast|ilman varjoainetta|bez kontrastu|Nativní|без контраста
+Chest w/o iodine contrast|sans produit de contraste iodé
 без КУ|до контраста|平扫|単純CT|非造影|造影なし|비조영
 """)
 
@@ -51,7 +52,7 @@ Monoenergetisch 70|单能量70|monoenergetico|仮想単色X線画像|VNC Abdomen
 Virtual Non-Contrast|Virtual unenhanced|virtual nonenhanced|virtuell nativ|virt. nativ
 Non-contraste virtuel|虚拟平扫|Iodine|Iodine map|Iodine (Water)|Iodine no Water|Water(Iodine)|Iodine Density
 Jodkarte|carte d'iode|mappa dello iodio|mapa de yodo|йодная карта|Ca Supp 25|CaSupp|HAP (Water)
-Calcium suppression 25|Calcium Removed|PureCalcium|Uric acid|Lung PBV|Z-eff|Zeff|Z Effective|Effective Z
+Calcium suppression 25|Calcium Removed|PureCalcium|Uric acid|Lung PBV|LungPBV|Z-eff|Zeff|Z Effective|Effective Z
 rho|Rho/Z|Electron Density
 """)
 

@@ -47,12 +47,14 @@ REPLACED = """
     ("action", "reason"),
     [
         ("os.kill(os.getpid(), signal.SIGABRT)", r"codec ended on the compressed image \(signal 6\)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", r"codec ended on the compressed image \(signal 9\)"),
+        ("raise MemoryError", r"more memory than the limit \(OSTEO_MAX_DECODING_MIB = 1024\)"),
         ("os._exit(3)", r"codec ended on the compressed image \(exit code 3\)"),
         ("return bytearray(10**10) and None", r"more memory than the limit \(OSTEO_MAX_DECODING_MIB = 1024\)"),
         ("raise BaseException('Verysecret')", r"damaged or cannot be decoded \(BaseException\)\."),
         ("[None for _ in iter(int, 1)]", r"processor time than the limit \(OSTEO_MAX_DECODING_SECONDS = 1\)"),
     ],
-    ids=["abort", "exit", "memory", "panic", "endless"],
+    ids=["abort", "killed", "no memory", "exit", "memory", "panic", "endless"],
 )
 def test_a_codec_that_fails_is_one_sentence(
     action: str,
@@ -72,6 +74,32 @@ def test_a_codec_that_fails_is_one_sentence(
     assert message.startswith("'1_"), "the file is named"
     assert "Verysecret" not in message
     assert "\n" not in message
+
+
+def test_a_codec_that_waits_for_ever_is_ended(
+    make_series: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It uses no processor time."""
+    monkeypatch.setenv("OSTEO_MAX_DECODING_SECONDS", "1")
+    monkeypatch.setattr("osteo_monai.imaging.decoding._START_SECONDS", 2)
+    folder = make_series(compressed)
+    only_worker_process(REPLACED.format(action="time.sleep(300)"), tmp_path, monkeypatch)
+    begin = time.monotonic()
+    with pytest.raises(UnusableInputError, match="was not decoded within 6 s"):
+        read_ct(folder)
+    assert time.monotonic() - begin < 20
+
+
+def test_a_process_that_ends_in_the_middle_leaves_the_next_study_alone(
+    make_series: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_series(compressed)
+    with monkeypatch.context() as context:
+        ends = "done.append(1)\n        if len(done) == 3:\n            os.kill(os.getpid(), signal.SIGKILL)"
+        only_worker_process(f"\n    done = []{REPLACED.format(action=ends)}", tmp_path, context)
+        with pytest.raises(UnusableInputError, match=r"codec ended on the compressed image \(signal 9\)"):
+            read_ct(folder)
+    assert read_ct(folder).hu.shape[2] > 3
 
 
 def test_no_decoding_process_is_left(make_series: Callable[..., Path]) -> None:

@@ -62,6 +62,17 @@ def repeated(first: int, count: int) -> Callable[[Volume], Volume]:
     return change
 
 
+def nearly_repeated(first: int, count: int) -> Callable[[Volume], Volume]:
+    """One slice several times, each time with noise of its own as after lossy compression."""
+
+    def change(hu: Volume) -> Volume:
+        noise = np.random.default_rng(3).normal(0, 2, (count, *hu.shape[1:]))
+        hu[first : first + count] = np.round(hu[first] + noise)
+        return hu
+
+    return change
+
+
 def exchanged(one: int, other: int) -> Callable[[Volume], Volume]:
     def change(hu: Volume) -> Volume:
         hu[[one, other]] = hu[[other, one]]
@@ -100,6 +111,7 @@ WRONG = [
     pytest.param("slices_out_of_place", 3, scaled(18, 3, 1.15), id="three-slices-on-another-scale"),
     pytest.param("repeated_slices", 6, repeated(15, 7), id="seven-with-one-slice"),
     pytest.param("repeated_slices", 1, repeated(30, 2), id="two-with-one-slice"),
+    pytest.param("repeated_slices", 4, nearly_repeated(18, 5), id="five-with-one-slice-and-noise"),
 ]
 
 

@@ -8,10 +8,10 @@ from osteo_monai.reporting.wording import (
     bodies_above_words,
     density_words,
     ordinal,
-    percent_words,
     percentile_words,
 )
 from osteo_monai.screening.ct.spines import NAMED_LEVELS
+from osteo_monai.utils.text import percent_words
 
 
 @pytest.mark.parametrize(

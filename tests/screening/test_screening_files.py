@@ -1,5 +1,6 @@
 """Files of a screening: the result first, all of one run, and kept if the report fails."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,19 @@ def test_a_warning_changes_an_accepted_verdict_only() -> None:
     assert accepted.warned("x", "X.").verdict == "accepted_with_warnings"
     refused = accepted.model_copy(update={"verdict": "refused"})
     assert refused.warned("x", "X.").verdict == "refused"
+
+
+def test_files_are_on_the_disk_before_they_replace_others(
+    nifti: Path, tmp_path: Path, make_models: MakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is renamed before may be empty after a power failure."""
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(("sync", os.readlink(f"/proc/self/fd/{fd}"))), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(("move", str(b))), replace(a, b)))
+    output = tmp_path / "out"
+    screen_to_folder(Study("ct", nifti), output, models=make_models())
+    moved = [place for place, (kind, path) in enumerate(done) if kind == "move" and Path(path).parent == output]
+    before = [Path(path).name for kind, path in done[: moved[0]] if kind == "sync"]
+    assert set(before) >= {"result.json", "labels.nii.gz", "report.html"}
+    assert done[-1] == ("sync", str(output))

@@ -126,7 +126,7 @@ def build_manifest(options: BuildOptions, on_radiograph: OnRadiograph = _no_prog
             splits[split].append(record)
     if not problems and not splits:
         reasons = "; ".join(f"{reason}: {count}" for stage in flow.stages for reason, count in stage.excluded)
-        problems.append(f"no subject remains of {flow.stages[0].count} ({reasons})")
+        problems += [f"no subject remains of {flow.stages[0].count} ({reasons})", *image_notes]
     if problems:
         raise ManifestError(options.table.name, list(dict.fromkeys(problems)))
     if not options.virtual and (note := high_density_note(record for _, record in records)):

@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from osteo_monai.domain import KVP_TOLERANCE, VertebraLevel
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import find_studies, read_acquisition, read_label_map
 from osteo_monai.imaging.nifti import is_nifti, stem
-from osteo_monai.utils.inputs import walk_tree
+from osteo_monai.utils.inputs import read_input, walk_tree
+from osteo_monai.utils.text import counted
 
 __all__ = [
     "AGE_TOLERANCE_YEARS",
@@ -32,6 +34,15 @@ AGE_TOLERANCE_YEARS = 1.5
 """Largest difference of the ages in table and header, which may refer to different days."""
 
 _SHOWN = 5
+
+
+_DIGITS_OR_LETTERS = re.compile(r"\d+|[^\W\d_]+")
+
+
+def _alike(name: str) -> str:
+    """Return a name without what spreadsheets and people change: zeros in front, ``.0``, capitals, separators."""
+    bare = re.sub(r"^sub-|\.0+$", "", name.casefold())
+    return " ".join(part.lstrip("0") or "0" if part.isdigit() else part for part in _DIGITS_OR_LETTERS.findall(bare))
 
 
 class _Tree:
@@ -58,6 +69,19 @@ class _Tree:
 
     def _count(self, error: OSError) -> None:
         self.unopened += 1
+
+    def similar(self, subjects: Sequence[str], taken: Collection[str]) -> list[tuple[str, str]]:
+        """Return subject and name of each file or folder that differs from it by zeros, capitals or separators only.
+
+        Args:
+            subjects: without an image.
+            taken: all subjects of the table: a name that is one of them belongs to that one.
+        """
+        names: dict[str, str] = {}
+        for name in sorted(self._by_name):
+            if name not in taken and name.removeprefix("sub-") not in taken:
+                names.setdefault(_alike(name), name)
+        return [(subject, names[_alike(subject)]) for subject in subjects if _alike(subject) in names]
 
     def candidates(self, subject: str) -> list[Path]:
         """Return NIfTI files and DICOM studies with the name of the subject, or in a folder with it."""
@@ -132,6 +156,13 @@ def find_images(rows: Sequence[TableRow], root: Path) -> tuple[list[str], list[s
     used = {row.image for row in rows}
     unused = sum(image not in used for image in tree.images)
     notes = [f"{unused} NIfTI images in the folder belong to no row of the table."] if unused else []
+    lost = list(dict.fromkeys(row.subject for row in rows if row.lost is not None))
+    if near := tree.similar(lost, {row.subject for row in rows}):
+        subject, name = near[0]
+        notes.append(
+            f"{counted(len(near), 'subject')} without an image differ from the name of a file or folder by zeros, "
+            f"capitals or separators only, such as '{subject}' from '{name}': the names must be equal."
+        )
     if tree.unopened:
         notes.append(f"{tree.unopened} folders cannot be opened, and images in them were not found.")
     return problems, notes
@@ -240,7 +271,7 @@ def _read_results(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     damaged = []
     for path in sorted(folder.glob("*/result.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_input(path))
         except (OSError, ValueError):
             content = None
         if isinstance(content, dict):

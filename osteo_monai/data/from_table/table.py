@@ -14,6 +14,7 @@ from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds, MineralStandard
 from osteo_monai.errors import ManifestError, UnusableInputError
 from osteo_monai.imaging.acquisition import date_of, sex_of
 from osteo_monai.utils.frozen import FrozenDict
+from osteo_monai.utils.inputs import open_input
 from osteo_monai.utils.optional import MissingExtraError, import_optional
 
 __all__ = ["TABLE_COLUMNS", "BuildOptions", "Cells", "TableRow", "read_cells", "read_subjects"]
@@ -226,7 +227,8 @@ def _read_spreadsheet(path: Path) -> Cells:
     except MissingExtraError as error:
         raise UnusableInputError(f"{error}, or save the table as CSV") from None
     try:
-        sheet = openpyxl.load_workbook(path, data_only=True, keep_links=False).worksheets[0]
+        with open_input(path) as stream:
+            sheet = openpyxl.load_workbook(stream, data_only=True, keep_links=False).worksheets[0]
         lines: list[list[str]] = [[_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
     except Exception as error:  # openpyxl documents no exceptions: damaged files raise those of ZIP and XML parsers
         raise UnusableInputError(f"'{path.name}' cannot be read as a spreadsheet.") from error

@@ -8,6 +8,7 @@ from typing import Any
 from osteo_monai.data.public.case import VERSE_NUMBERS, Case, Found, LeftOut, NumberedLabel, PublicSet, Source
 from osteo_monai.data.public.files import find_below, nifti_below, stem
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.utils.inputs import open_input, read_input
 
 _SPLIT_FILE, _SERIES_FILE = "data_split.txt", "Path.csv"
 _SPLITS = {"trainset": "training", "test_public": "validation", "test_private": "test"}
@@ -61,7 +62,7 @@ def _pairs(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
 
 def _read_splits(path: Path) -> dict[str, str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_input(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UnusableInputError(f"'{path.name}' cannot be read as text.") from error
     splits: dict[str, str] = {}
@@ -77,11 +78,16 @@ def _read_splits(path: Path) -> dict[str, str]:
     return splits
 
 
+def _any_text(path: Path) -> str:
+    with open_input(path) as stream:
+        return stream.read().decode("utf-8", "replace")
+
+
 def _read_series(paths: Iterable[Path]) -> dict[str, str]:
     """Return the description of the series that was used, by scan."""
     series: dict[str, str] = {}
     for path in (path for path in paths if path.name == _SERIES_FILE):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in _any_text(path).splitlines():
             name, _, rest = line.partition("/")
             series.setdefault(name.strip().strip('"'), rest)
     return series

@@ -8,6 +8,7 @@ from typing import Any
 from osteo_monai.data.from_table.table import read_cells
 from osteo_monai.errors import ManifestError, UnusableInputError
 from osteo_monai.imaging.nifti import is_nifti, stem
+from osteo_monai.utils.inputs import read_input
 
 __all__ = ["find_below", "nifti_below", "number_of", "read_json", "read_rows", "stem"]
 
@@ -36,7 +37,7 @@ def read_json(path: Path) -> Any:
         UnusableInputError: it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_input(path))
     except (OSError, ValueError) as error:
         raise UnusableInputError(f"'{path.name}' cannot be read as JSON.") from error
 

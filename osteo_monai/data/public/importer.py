@@ -168,7 +168,7 @@ def _find(options: PublicOptions) -> tuple[Found, PublicSet]:
     given = {table.name for table in options.tables}
     if not chosen.recognises(folder) and not (options.name == "ctspine1k" and "data_split.txt" in given):
         other = next((s.title for s in PUBLIC_SETS.values() if s is not chosen and s.recognises(folder)), None)
-        received = f"got one of {other}" if other else "got none"
+        received = f"got one of {other}" if other else "got another folder"
         raise UnusableInputError(
             f"'{folder.name}' must be a tree of {chosen.title}, {received}; expected {chosen.layout}."
         )

@@ -23,6 +23,7 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.imaging.dicom_headers import unusable_if_damaged
 from osteo_monai.imaging.orientation import GRID_TOLERANCE, grid_distance
 from osteo_monai.utils.files import writing
+from osteo_monai.utils.inputs import check_regular
 
 ROUNDING = 0.01
 """Largest distance of a stored value from a whole number."""
@@ -45,6 +46,7 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
         UnusableInputError: the file is not a NIfTI image of three dimensions.
     """
     with unusable_if_damaged(f"'{path.name}' is damaged or not NIfTI"):
+        check_regular(path)
         image = nib.load(path)
         shape = tuple(int(n) for n in getattr(image, "shape", ()))
     if not isinstance(image, Nifti1Image) or len(shape) < 3 or any(n != 1 for n in shape[3:]):

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding
 from osteo_monai.imaging.findings import info, refusal, warning
+from osteo_monai.utils.text import share_words
 
 MIN_SIDE, SMALL_SIDE = 256, 512
 """Pixels. Below the first a vertebra has fewer than some ten pixels and a cortex less than one; below the second the
@@ -59,7 +60,7 @@ def check_box(shape: tuple[int, int], box: tuple[int, int, int, int]) -> list[Fi
     lost = 1 - rows * columns / (shape[0] * shape[1])
     if lost > 0:
         finding = warning if lost > LARGE_BORDER_SHARE else info
-        findings.append(finding("borders_removed", f"Empty borders, {lost:.0%} of the picture, were removed."))
+        findings.append(finding("borders_removed", f"Empty borders, {share_words(lost)} of the picture, were removed."))
     return findings
 
 
@@ -78,16 +79,17 @@ def check_values(pixels: Grey) -> list[Finding]:
     near = FLAT * (high - low)
     dark, bright = float((values <= low + near).mean()), float((values >= high - near).mean())
     contrast = float(np.diff(np.percentile(values, (5, 95)))[0])
+    cut = f"{share_words(dark)} of the picture is fully black and {share_words(bright)} fully white"
     findings = []
     if dark + bright > MAX_CUT:
-        message = f"{dark:.0%} of the picture is fully black and {bright:.0%} fully white: its grey values are clipped."
+        message = f"{cut}: its grey values are clipped."
         findings.append(refusal("grey_values_cut", message))
     elif dark + bright > WARN_CUT:
         kind = "underexposed or shown too bright" if bright > dark else "overexposed or shown too dark"
-        message = f"{dark:.0%} of the picture is fully black and {bright:.0%} fully white: it is {kind}."
+        message = f"{cut}: it is {kind}."
         findings.append(warning("grey_values_cut", message))
     if contrast < MIN_CONTRAST:
-        findings.append(refusal("no_contrast", f"The grey values span only {contrast:.0%} of the scale."))
+        findings.append(refusal("no_contrast", f"The grey values span only {share_words(contrast)} of the scale."))
     elif contrast < WARN_CONTRAST:
-        findings.append(warning("low_contrast", f"The grey values span only {contrast:.0%} of the scale."))
+        findings.append(warning("low_contrast", f"The grey values span only {share_words(contrast)} of the scale."))
     return findings

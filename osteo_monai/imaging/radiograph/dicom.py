@@ -33,6 +33,7 @@ from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.radiograph.image import VIRTUAL_MANUFACTURER, RadiographFacts, StoredRadiograph
 from osteo_monai.imaging.radiograph.pictures import COLOURED, MAX_COLOURED_SHARE
+from osteo_monai.utils.text import share_words
 
 _CR, _DX, _DX_RAW = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "1.1.1"))
 _SECONDARY = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("7", "7.2", "7.3", "7.4"))
@@ -312,7 +313,8 @@ def _pixels(instance: Instance, findings: list[Finding]) -> tuple[NDArray[np.flo
         shown = 1 - shown
     if valid is not None:
         shown[~valid] = 0
-        findings.append(info("padding", f"{1 - valid.mean():.1%} of the image is padding and was set to black."))
+        share = share_words(1 - float(valid.mean()), 1)
+        findings.append(info("padding", f"{share} of the image is padding and was set to black."))
     return shown, int(dataset.get("BitsStored") or 16)
 
 
@@ -363,7 +365,7 @@ def _window(
     clipped = float(((seen <= 0.002) | (seen >= 0.998)).mean())
     plainly = plain if valid is None else plain[valid]
     if clipped > MAX_CLIPPED_BY_WINDOW > float(((plainly <= 0.002) | (plainly >= 0.998)).mean()):
-        message = f"The display window in the header clips {clipped:.0%} of the image and was not used."
+        message = f"The display window in the header clips {share_words(clipped)} of the image and was not used."
         findings.append(warning("window_ignored", message))
         return plain
     return np.asarray(np.clip(shown, 0, 1), np.float32)

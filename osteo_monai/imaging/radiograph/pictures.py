@@ -13,6 +13,7 @@ from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.limits import input_limits
 from osteo_monai.imaging.radiograph.image import VIRTUAL_SOURCE, RadiographFacts, StoredRadiograph
 from osteo_monai.utils.inputs import open_input
+from osteo_monai.utils.text import share_words
 
 FORMATS = ("PNG", "JPEG")
 COLOURED = 0.12
@@ -101,10 +102,11 @@ def _grey(image: Image.Image) -> tuple[NDArray[np.float32], int, list[Finding]]:
         return np.asarray(np.asarray(turned) / 255, np.float32), 8, findings
     grey, alpha, coloured = _from_colours(np.asarray(turned.convert("RGBA")))
     if coloured > MAX_COLOURED_SHARE:
-        message = f"{coloured:.0%} of the picture is coloured, so it is not a radiograph."
+        message = f"{share_words(coloured)} of the picture is coloured, so it is not a radiograph."
         raise ScanRefusedError(refusal("coloured", message))
     if coloured > 0.0005:
-        findings.append(warning("annotations", f"{coloured:.1%} of the picture is coloured: it has annotations."))
+        message = f"{share_words(coloured, 1)} of the picture is coloured: it has annotations."
+        findings.append(warning("annotations", message))
     if np.ptp(alpha) > 0:
         grey = grey * alpha  # transparent areas are shown on black
     return np.asarray(grey, np.float32), 8, findings

@@ -23,6 +23,7 @@ from osteo_monai.measurement.calibration.internal import TISSUES, TissueSample
 from osteo_monai.measurement.calibration.regression import Regression
 from osteo_monai.measurement.values import CalibrationUsed
 from osteo_monai.utils.frozen import FrozenDict
+from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.text import listed
 
 __all__ = [
@@ -155,7 +156,7 @@ def read_site_file(path: Path) -> SiteFile:
 def read_model(path: Path, model: type[M], kind: str) -> M:
     """Read a JSON file of a model; errors as of :func:`read_site_file`."""
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        return model.model_validate_json(read_input(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UnusableInputError(f"The {kind} file '{path.name}' cannot be read ({type(error).__name__}).") from None
     except ValidationError as error:

@@ -16,6 +16,7 @@ from osteo_monai.reporting.numbers import printed_p
 from osteo_monai.reporting.tables import write_table
 from osteo_monai.statistics import wilson
 from osteo_monai.statistics.cohort import ChiSquare, Group, TTestKind, anova, chi_square, t_test
+from osteo_monai.utils.text import share_words
 
 __all__ = ["CohortTable", "baseline_table", "density_by_age", "osteoporosis_table", "prevalence_table"]
 
@@ -123,7 +124,7 @@ def _mean_sd(group: Group) -> str:
 
 
 def _share(count: int, of: int) -> str:
-    return f"{count} ({count / of:.2%})".replace("%)", " %)") if of else _EN_DASH
+    return f"{count} ({share_words(count / of, 2)})" if of else _EN_DASH
 
 
 def density_by_age(people: pd.DataFrame, kind: TTestKind = "welch") -> CohortTable:

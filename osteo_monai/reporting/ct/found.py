@@ -2,7 +2,8 @@
 
 from osteo_monai.reporting.ct.study import CTStudy
 from osteo_monai.reporting.section import Section
-from osteo_monai.reporting.wording import HIGHEST_NAMED, percent_words, point_words
+from osteo_monai.reporting.wording import HIGHEST_NAMED, point_words
+from osteo_monai.utils.text import percent_words
 
 __all__ = ["SECTION"]
 

@@ -2,8 +2,9 @@
 
 from osteo_monai.reporting.ct.study import CTStudy
 from osteo_monai.reporting.section import Section
-from osteo_monai.reporting.wording import density_words, missing_words, percent_words, point_words, signed_words
+from osteo_monai.reporting.wording import density_words, missing_words, point_words, signed_words
 from osteo_monai.screening.result import LevelMeasurement
+from osteo_monai.utils.text import percent_words
 
 __all__ = ["SECTION"]
 

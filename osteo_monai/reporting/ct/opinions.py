@@ -4,8 +4,9 @@ from osteo_monai.domain import DensityThresholds
 from osteo_monai.reporting.ct.study import CTStudy
 from osteo_monai.reporting.figures import activation_picture
 from osteo_monai.reporting.section import Section
-from osteo_monai.reporting.wording import density_words, percent_words, signed_words
+from osteo_monai.reporting.wording import density_words, signed_words
 from osteo_monai.screening.result import Opinion, OpinionName
+from osteo_monai.utils.text import percent_words
 
 __all__ = ["SECTION"]
 

@@ -13,8 +13,8 @@ from osteo_monai.reporting.drawing import (
     svg,
     text,
 )
-from osteo_monai.reporting.wording import percent_words
 from osteo_monai.screening.images import ClassActivation
+from osteo_monai.utils.text import percent_words
 
 __all__ = ["activation_picture"]
 

@@ -28,9 +28,10 @@ from osteo_monai.reporting.figures.panel import (
     scale_bar,
     window_text,
 )
-from osteo_monai.reporting.wording import HIGHEST_NAMED, bodies_above_words, percent_words
+from osteo_monai.reporting.wording import HIGHEST_NAMED, bodies_above_words
 from osteo_monai.screening.images import ReportImages
 from osteo_monai.screening.result import LocatedLevel
+from osteo_monai.utils.text import percent_words
 
 __all__ = ["column_picture"]
 

@@ -21,6 +21,7 @@ from osteo_monai.reporting.publishing import BLUE, INK, ORANGE, RULE, STYLE, jso
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.statistics.repeatability import LSC_FACTOR, SUFFICIENT_DF, Repeatability, repeatability
 from osteo_monai.utils.files import write_json, write_text
+from osteo_monai.utils.inputs import read_input
 
 __all__ = [
     "PUBLISHED",
@@ -258,7 +259,7 @@ def read_limits(path: Path) -> MeasuredLimits:
     """
     wanted = f"'{path.name}' must be a repeatability.json of 'osteo-monai repeatability'"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_input(path))
     except (OSError, ValueError):
         raise UnusableInputError(f"{wanted}, got a file that is not JSON") from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from osteo_monai.domain import Finding, VertebraLevel
 from osteo_monai.screening.gates.gate import Gate, refusal, warning
 from osteo_monai.screening.gates.limits import CUSTOM, DEFAULT_LIMITS, Limit, Limits
+from osteo_monai.utils.text import share_words
 
 CORRELATED = frozenset({"disc_disagreement"})
 """Refusals of one level that make the others doubtful: such a level cannot be left out, the study is refused."""
@@ -82,7 +83,8 @@ def level_offset(facts: OutlineFacts, limits: Limits = DEFAULT_LIMITS) -> Findin
     if share < limits[LEVEL_OFFSET_MAXIMUM]:
         return None
     message = (
-        f"The body segmented as {facts.level} is {distance:.0f} mm from its located centre, {share:.0%} of its height."
+        f"The body segmented as {facts.level} is {distance:.0f} mm from its located centre, "
+        f"{share_words(share)} of its height."
     )
     return refusal("level_offset", message)
 
@@ -306,11 +308,10 @@ def height_loss(facts: HeightFacts, limits: Limits = DEFAULT_LIMITS) -> Finding 
     certain = facts.loss - facts.margin
     if not certain > limits[HEIGHT_LOSS_WARNING]:
         return None
+    lost = f"{facts.level} has lost {share_words(facts.loss)} of its height"
     if certain > limits[HEIGHT_LOSS_EXCLUSION]:
-        message = f"{facts.level} has lost {facts.loss:.0%} of its height: fracture is likely, the level was left out."
-        return warning("fracture", message)
-    message = f"{facts.level} has lost {facts.loss:.0%} of its height: fracture is possible, check the sagittal view."
-    return warning("possible_fracture", message)
+        return warning("fracture", f"{lost}: fracture is likely, the level was left out.")
+    return warning("possible_fracture", f"{lost}: fracture is possible, check the sagittal view.")
 
 
 HEIGHT_GATES: tuple[Gate[HeightFacts], ...] = (height_loss,)

@@ -10,6 +10,7 @@ from osteo_monai.screening.ct.naming import MissedBody, Naming
 from osteo_monai.screening.ct.spines import PITCH_MM
 from osteo_monai.screening.gates.gate import Gate, info, refusal, warning
 from osteo_monai.screening.gates.limits import CUSTOM, DEFAULT_LIMITS, Limit, Limits
+from osteo_monai.utils.text import percent_words
 
 CERTAINTY_MINIMUM = Limit(
     "certainty_minimum", 0.85, "1", f"{CUSTOM}: posterior of the level's name; benchmarks/naming_vid_spines.py"
@@ -45,7 +46,7 @@ def levels_present(facts: ColumnFacts, limits: Limits = DEFAULT_LIMITS) -> Findi
     if not missing:
         return None
     minimum = limits[CERTAINTY_MINIMUM]
-    names = [str(v) if p >= minimum else f"{v} ({p:.0%} certain)" for v, p in facts.certainty.items()]
+    names = [str(v) if p >= minimum else f"{v} ({percent_words(p)} certain)" for v, p in facts.certainty.items()]
     bodies = "1 body was" if facts.unnamed == 1 else f"{facts.unnamed} bodies were"
     no_name = f"{bodies} found, and none can be named" if facts.unnamed else "no vertebra was found"
     seen = f"found: {', '.join(names)}" if names else no_name
@@ -106,9 +107,9 @@ def level_certainty(facts: LevelFacts, limits: Limits = DEFAULT_LIMITS) -> Findi
         return None
     other = f"; it may be {facts.runner_up}" if facts.runner_up is not None else ""
     if facts.certainty >= limits[CERTAINTY_MINIMUM] and not facts.transitional:
-        message = f"{facts.level} is named with a certainty of {facts.certainty:.0%}{other}."
+        message = f"{facts.level} is named with a certainty of {percent_words(facts.certainty)}{other}."
         return info("level_certainty", message)
-    message = f"The vertebra named {facts.level} has a certainty of only {facts.certainty:.0%}{other}."
+    message = f"The vertebra named {facts.level} has a certainty of only {percent_words(facts.certainty)}{other}."
     return refusal("level_uncertain", message)
 
 

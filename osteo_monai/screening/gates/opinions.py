@@ -8,7 +8,7 @@ from osteo_monai.domain import BoneStatus, DensityThresholds, Finding
 from osteo_monai.screening.gates.gate import Gate, info, warning
 from osteo_monai.screening.gates.limits import CUSTOM, DEFAULT_LIMITS, Limit, Limits
 from osteo_monai.screening.result import Opinion, OpinionName
-from osteo_monai.utils.text import listed
+from osteo_monai.utils.text import listed, percent_words
 
 OPINION_LABELS: dict[OpinionName, str] = {
     "hu_line": "HU line",
@@ -136,7 +136,7 @@ def _borderline_reason(a: Opinion, b: Opinion, thresholds: DensityThresholds, li
         if opinion.density is None and opinion.probabilities is not None and other.status is not None:
             probability = opinion.probabilities[other.status]
             if probability >= limits[RUNNER_UP_PROBABILITY]:
-                return f"a {OPINION_LABELS[opinion.name]} that gives {other.status} {probability:.0%}"
+                return f"a {OPINION_LABELS[opinion.name]} that gives {other.status} {percent_words(probability)}"
     return None
 
 
@@ -145,5 +145,5 @@ def _summary(opinion: Opinion) -> str:
     if opinion.density is not None:
         return f"{text} ({opinion.density.mg_cm3:.1f} mg/cm3)"
     if opinion.probabilities is not None and opinion.status is not None:
-        return f"{text} ({opinion.probabilities[opinion.status]:.0%})"
+        return f"{text} ({percent_words(opinion.probabilities[opinion.status])})"
     return text

@@ -14,6 +14,7 @@ from osteo_monai.measurement.value_pattern import ValuePattern
 from osteo_monai.screening.gates.gate import Gate, refusal, warning
 from osteo_monai.screening.gates.image import AIR_HIGH, AIR_LOW
 from osteo_monai.screening.gates.limits import CUSTOM, DEFAULT_LIMITS, Limit, Limits
+from osteo_monai.utils.text import share_words
 
 MEASURED = f"{CUSTOM}; measured, docs/value_checks.md"
 _SHOWN = {"air": "air", "adipose": "fat", "muscle": "soft tissue", "blood": "blood"}
@@ -129,9 +130,8 @@ def clipping(facts: ValueFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | No
 
 
 def _clipped(end: float, share: float, side: str, consequence: str) -> Finding:
-    return refusal(
-        "values_clipped", f"The values are clipped {side} {end:.0f} HU ({share:.2%} of them): {consequence}."
-    )
+    clipped = f"The values are clipped {side} {end:.0f} HU ({share_words(share, 2)} of them)"
+    return refusal("values_clipped", f"{clipped}: {consequence}.")
 
 
 STEP_WARNED = Limit("step_warned", 2.5, "HU", f"{CUSTOM}: a density changes by up to half a step, 1 mg/cm3")

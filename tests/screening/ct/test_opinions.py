@@ -149,7 +149,7 @@ def test_normal_by_one_and_osteoporosis_by_the_other_is_warned(
     assert result.status is NORMAL  # 0.9 * 155 = 139.5
     finding = next(f for f in result.findings if f.code == "opinions_differ")
     assert finding.severity is Severity.WARNING
-    assert "classifier osteoporosis (95%)" in finding.message
+    assert "classifier osteoporosis (95 %)" in finding.message
     assert result.verdict == "accepted_with_warnings"
 
 

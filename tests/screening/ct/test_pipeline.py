@@ -140,8 +140,10 @@ def test_user_line_is_used(make_volume: MakeVolume, make_models: MakeModels) -> 
         (lambda: RegistryCalibration(""), "must not be empty"),
         (lambda: UserCalibration(float("nan"), 0.0), "must be finite"),
         (lambda: UserCalibration(1.0, float("inf")), "must be finite"),
+        (lambda: UserCalibration(0.0, 0.0), "slope must be from 0.2 to 2 mg/cm3 per HU, got 0"),
+        (lambda: UserCalibration(0.8, 101.0), "intercept must be from -100 to 100 mg/cm3, got 101"),
     ],
-    ids=["no name", "slope", "intercept"],
+    ids=["no name", "slope", "intercept", "no slope", "large intercept"],
 )
 def test_invalid_calibrations_are_named(make: Callable[[], Calibration], text: str) -> None:
     with pytest.raises(ValueError, match=text):

@@ -57,7 +57,7 @@ def test_bodies_without_a_name_are_counted(unnamed: int, text: str) -> None:
 def test_uncertain_names_are_reported_with_their_certainty() -> None:
     finding = levels_present(column(T12=0.85, L4=0.17))
     assert finding is not None
-    assert "(found: T12, L4 (17% certain))" in finding.message
+    assert "(found: T12, L4 (17 % certain))" in finding.message
 
 
 def certainty(value: float, runner_up: VertebraLevel | None = None, transitional: bool = False) -> Finding | None:
@@ -66,7 +66,7 @@ def certainty(value: float, runner_up: VertebraLevel | None = None, transitional
 
 def test_uncertain_level_is_refused_with_its_runner_up() -> None:
     message = check(certainty(0.6, L2), "level_uncertain", Severity.REFUSAL)
-    assert "60%" in message
+    assert "60 %" in message
     assert "may be L2" in message
     lower = Limits().override({CERTAINTY_MINIMUM: 0.5})
     check(level_certainty(LevelFacts(L1, 0.6, L2), lower), "level_certainty", Severity.INFO)
