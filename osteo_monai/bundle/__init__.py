@@ -6,11 +6,14 @@ Names that need torch and MONAI are imported at first use, so that finding a bun
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle
+from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle, install_command, user_bundles
+from osteo_monai.bundle.pins import check_trusted, differences, foreign_code, make_pins, pinned_files, pinned_names
 
 if TYPE_CHECKING:
     from osteo_monai.bundle.checks import check_images, check_run, check_weights, require_file, require_setting
     from osteo_monai.bundle.export import export_onnx, export_weights, merge_configs, write_merged_configs
+    from osteo_monai.bundle.fetching import fetch_bundle
+    from osteo_monai.bundle.packing import pack_bundles, publishing_problems
     from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, run_bundle
     from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
 
@@ -21,16 +24,27 @@ __all__ = [
     "InferenceBundle",
     "check_images",
     "check_run",
+    "check_trusted",
     "check_weights",
+    "differences",
     "export_onnx",
     "export_weights",
+    "fetch_bundle",
     "find_bundle",
+    "foreign_code",
+    "install_command",
     "load_bundle",
+    "make_pins",
     "merge_configs",
+    "pack_bundles",
+    "pinned_files",
+    "pinned_names",
     "prepare_run",
+    "publishing_problems",
     "require_file",
     "require_setting",
     "run_bundle",
+    "user_bundles",
     "write_merged_configs",
 ]
 
@@ -43,9 +57,12 @@ _MODULES = {
     "check_weights": "checks",
     "export_onnx": "export",
     "export_weights": "export",
+    "fetch_bundle": "fetching",
     "load_bundle": "runner",
     "merge_configs": "export",
+    "pack_bundles": "packing",
     "prepare_run": "prepare",
+    "publishing_problems": "packing",
     "require_file": "checks",
     "require_setting": "checks",
     "run_bundle": "prepare",

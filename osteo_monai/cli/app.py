@@ -143,7 +143,7 @@ def _application() -> typer.Typer:
         "radiograph": _group("Cross-validate radiograph bundles, fuse views, summarise heat maps."),
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
-        "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
+        "bundle": _group("Write, check, pack and install MONAI bundles; measure the effect of training size."),
     }
     verbs: dict[str, Sequence[Any]] = {
         "": (
@@ -168,7 +168,15 @@ def _application() -> typer.Typer:
         "radiograph": (radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
-        "bundle": (bundle.merge, bundle.export, bundle.onnx, bundle.train_sizes),
+        "bundle": (
+            bundle.merge,
+            bundle.export,
+            bundle.onnx,
+            bundle.fetch,
+            bundle.verify,
+            bundle.pack,
+            bundle.train_sizes,
+        ),
     }
     for name, functions in verbs.items():
         for function in functions:
