@@ -2,17 +2,16 @@
 
 import json
 import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlparse
+from urllib.request import urlopen
 
-from monai.apps.utils import HashCheckError, download_url
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from osteo_monai.bundle.find import user_bundles
 from osteo_monai.bundle.packing import MODEL_INFO, archive_name, copy_published
@@ -23,7 +22,9 @@ from osteo_monai.utils.files import file_sha256, writing_folder
 
 __all__ = ["fetch_bundle"]
 
+_SCHEMES = ("http", "https")
 _TIMEOUT_SECONDS = 30.0
+_CHUNK = 1 << 18
 
 
 def fetch_bundle(
@@ -63,7 +64,7 @@ def fetch_bundle(
 
 def _obtained(name: str, source: str, temporary: Path) -> Path:
     """Return the folder of the bundle: that of the source, or one below ``temporary``."""
-    if urlparse(source).scheme in ("http", "https"):
+    if urlparse(source).scheme in _SCHEMES:
         return _downloaded(name, source, temporary)
     path = Path(source)
     if path.is_dir():
@@ -108,6 +109,8 @@ def _unpacked(name: str, archive: Path, temporary: Path, sha256: str = "") -> Pa
 
 def _downloaded(name: str, url: str, temporary: Path, sha256: str = "") -> Path:
     """Download the archive at an address, or that of a zoo or Hugging Face repository."""
+    if urlparse(url).scheme not in _SCHEMES:  # an index may name a file of this machine
+        raise UnusableInputError(f"source must have addresses that begin with http or https, got '{url}'")
     if urlparse(url).path.endswith(".zip"):
         archive = temporary / f"{name}.zip"
         _download(url, archive, sha256 or None)
@@ -152,32 +155,31 @@ def _version_order(version: str) -> tuple[int, ...]:
 
 
 def _download(url: str, target: Path, sha256: str | None = None, optional: bool = False) -> bool:
-    """Download a file with MONAI's progress bar; return whether there is one, which an optional file need not be.
+    """Download a file; return whether there is one, which an optional file need not be.
 
     Raises:
         UnusableInputError: when it cannot be reached, or has another SHA-256.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _time_limit():
-            download_url(url, target, hash_val=sha256)
-    except HashCheckError:
-        raise UnusableInputError(f"source must hold the files of this release, got another one for '{url}'") from None
+        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response, target.open("xb") as file, _progress() as bar:
+            size = int(response.headers.get("Content-Length", 0)) or None
+            task = bar.add_task(target.name, total=size)
+            while chunk := response.read(_CHUNK):
+                bar.advance(task, file.write(chunk))
     except HTTPError as error:
         if error.code == 404 and optional:
             return False
         raise UnusableInputError(f"source must have '{url}', got HTTP status {error.code}") from None
-    except (URLError, HTTPException, OSError, RuntimeError, ValueError) as error:
+    except (HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise UnusableInputError(f"source must be reachable, got '{url}': {reason}") from None
+    if sha256 is not None and file_sha256(target) != sha256:
+        raise UnusableInputError(f"source must hold the files of this release, got another one for '{url}'")
     return True
 
 
-@contextmanager
-def _time_limit() -> Iterator[None]:
-    """Limit the wait for a server, which MONAI's download does not."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    terminal = Console(stderr=True)
+    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)

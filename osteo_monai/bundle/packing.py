@@ -122,7 +122,7 @@ def pack_bundles(
 def publishing_problems(folder: Path) -> list[str]:
     """Return why a bundle cannot be published, one phrase each: files, metadata, version, and links of the card."""
     missing = [f"{part} is missing" for part in _NEEDED if not (folder / part).is_file()]
-    problems = missing if any((folder / "models").glob("*.pt")) else [*missing, "models has no weights"]
+    problems = [*missing, *([] if any((folder / "models").glob("*.pt")) else ["models has no weights"])]
     if not re.fullmatch(r"[a-z][a-z0-9_]*", folder.name):
         problems.append(f"the name must have small letters, digits and underscores, got {folder.name!r}")
     if missing:
