@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from osteo_monai.bundle.checks import check_images, check_run, check_weights, require_file, require_setting
     from osteo_monai.bundle.export import export_onnx, export_weights, merge_configs, write_merged_configs
     from osteo_monai.bundle.fetching import fetch_bundle
-    from osteo_monai.bundle.packing import pack_bundles, publishing_problems
+    from osteo_monai.bundle.packing import LARGE_FILE_BYTES, pack_bundles, publishing_problems
     from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, run_bundle
     from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
 
 __all__ = [
     "BUNDLES_VARIABLE",
+    "LARGE_FILE_BYTES",
     "Bundle",
     "CheckedWorkflow",
     "InferenceBundle",
@@ -52,6 +53,7 @@ _MODULES = {
     "Bundle": "runner",
     "CheckedWorkflow": "prepare",
     "InferenceBundle": "runner",
+    "LARGE_FILE_BYTES": "packing",
     "check_images": "checks",
     "check_run": "checks",
     "check_weights": "checks",

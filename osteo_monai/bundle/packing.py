@@ -68,7 +68,11 @@ def copy_published(folder: Path, target: Path, leave_out: Sequence[str] = ()) ->
 
 
 def pack_bundles(
-    folders: Sequence[Path], output: Path, base_url: str = "", large_bytes: int = LARGE_FILE_BYTES
+    folders: Sequence[Path],
+    output: Path,
+    base_url: str = "",
+    wheel: Path | None = None,
+    large_bytes: int = LARGE_FILE_BYTES,
 ) -> list[Path]:
     """Write bundles as a static zoo; equal bundles give equal bytes.
 
@@ -85,6 +89,7 @@ def pack_bundles(
         folders: folders of bundles.
         output: folder to write.
         base_url: address at which ``output`` will be served; sources are relative without it.
+        wheel: wheel of this package, which the bundles need, to copy beside the archives.
         large_bytes: size above which a file is large.
 
     Returns:
@@ -115,6 +120,9 @@ def pack_bundles(
         _write_zoo_folder(folder, output, large, f"{base}large_files/{name}")
         _write_hugging_face(folder, output / "huggingface" / folder.name)
         archives.append(archive)
+    if wheel is not None:
+        with writing(output / wheel.name) as copy:
+            shutil.copyfile(wheel, copy)
     write_json(index, dict(sorted(info.items())))
     return archives
 

@@ -120,11 +120,15 @@ def pack(
             show_default="relative links",
         ),
     ] = "",
+    wheel: Annotated[
+        Path | None,
+        typer.Option(parser=existing_file, metavar="FILE", help="Wheel of osteo-monai to put beside the archives."),
+    ] = None,
 ) -> None:
     """Write bundles as a static zoo: zip archives, models/model_info.json, folders for MONAI's zoo and Hugging Face."""
     from osteo_monai.bundle import pack_bundles
 
-    for archive in pack_bundles(bundles, output, base_url):
+    for archive in pack_bundles(bundles, output, base_url, wheel):
         show(f"Archive: {archive}")
     show(f"Index: {output / 'models' / 'model_info.json'}")
 

@@ -271,7 +271,10 @@ def test_commands(
     copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSTEO_BUNDLES", str(tmp_path / "installed"))
-    assert cli.run(["bundle", "pack", str(copy), "-o", str(tmp_path / "zoo")]) == 0
+    wheel = tmp_path / "osteo_monai-0.2.0-py3-none-any.whl"
+    wheel.write_bytes(b"a wheel")
+    assert cli.run(["bundle", "pack", str(copy), "-o", str(tmp_path / "zoo"), "--wheel", str(wheel)]) == 0
+    assert (tmp_path / "zoo" / wheel.name).read_bytes() == b"a wheel"
     assert cli.run(["bundle", "fetch", NAME, "--source", str(tmp_path / "zoo")]) == 0
     assert cli.run(["bundle", "verify", NAME]) == 0
     assert f"{NAME}: as in this release" in capsys.readouterr().out
