@@ -18,7 +18,7 @@ from osteo_monai.bundle.packing import MODEL_INFO, archive_name, copy_published
 from osteo_monai.bundle.pins import check_trusted, differences, pinned_files, pinned_names, pinned_version
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.utils.archives import ArchiveError, unpack_zip
-from osteo_monai.utils.files import file_sha256, writing_folder
+from osteo_monai.utils.files import file_sha256, writing, writing_folder
 
 __all__ = ["fetch_bundle"]
 
@@ -160,9 +160,13 @@ def _download(url: str, target: Path, sha256: str | None = None, optional: bool 
     Raises:
         UnusableInputError: when it cannot be reached, or has another SHA-256.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response, target.open("xb") as file, _progress() as bar:
+        with (
+            urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
+            writing(target) as temporary,
+            temporary.open("wb") as file,
+            _progress() as bar,
+        ):
             size = int(response.headers.get("Content-Length", 0)) or None
             task = bar.add_task(target.name, total=size)
             while chunk := response.read(_CHUNK):

@@ -13,12 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow, ckpt_export, download, load, run, verify_net_in_out
-from PIL import Image
 
 from osteo_monai.bundle import LARGE_FILE_BYTES, check_trusted, load_bundle, pack_bundles, publishing_problems
 from osteo_monai.data.csv_tables import read_table
@@ -27,37 +24,21 @@ from osteo_monai.risk.calibration import read_risk
 from osteo_monai.transforms import NAME_LABELS
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
 
-BUNDLES = Path(__file__).parents[2] / "bundles"
-NAMES = sorted(file.parents[1].name for file in BUNDLES.glob("*/configs/metadata.json"))
-SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
-COLUMN, DENSITY, CLASSIFICATION = (
-    "vertebral_column_ct",
-    "bone_density_regression_ct",
-    "osteoporosis_classification_ct",
+from .conftest import (
+    BUNDLES,
+    CHEST,
+    CLASSIFICATION,
+    COLUMN,
+    DENSITY,
+    LOCALIZATION,
+    LUMBAR,
+    NAMES,
+    SEGMENTATION,
+    STEP,
+    TEST,
 )
-CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
 
 ALL: dict[str, Any] = {"amp": False, "logging_file": False}
-STEP: dict[str, dict[str, Any]] = {
-    SEGMENTATION: {"image_size": 64, "epoch_length": 1, "validation_items": 1, "num_workers": 0},
-    LOCALIZATION: {"volume_size": [32, 32, 32], "epoch_length": 1, "validation_items": 1, "num_workers": 0, "views": 1},
-    COLUMN: {"people": 1, "validation_items": 1, "num_workers": 0},
-    DENSITY: {"num_workers": 0},
-    CLASSIFICATION: {"cache_workers": 1},
-    CHEST: {"cache_workers": 1, "check_images": False},
-    LUMBAR: {"cache_workers": 1, "check_images": False},
-}
-"""Settings of a training of one step with the published network."""
-TEST: dict[str, dict[str, Any]] = {
-    SEGMENTATION: {"test_items": 2, "num_workers": 0},
-    LOCALIZATION: {"test_items": 1, "num_workers": 0},
-    COLUMN: {"test_items": 1, "num_workers": 0},
-    DENSITY: {"num_workers": 0, "splits": ["test"]},
-    CLASSIFICATION: {"cache_workers": 1, "splits": ["test"]},
-    CHEST: {"cache_workers": 1, "check_images": False, "splits": ["test"]},
-    LUMBAR: {"cache_workers": 1, "check_images": False, "splits": ["test"]},
-}
-"""Settings of an evaluation of the published weights on few virtual people or records."""
 LEAST: dict[str, tuple[str, float]] = {
     SEGMENTATION: ("val_mean_dice", 0.6),
     LOCALIZATION: ("detection_rate", 0.5),
@@ -97,51 +78,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="module")
-def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Manifests by bundle: boxes of bone with outlines of L1 and L2, and radiographs with a bright band."""
-    folder = tmp_path_factory.mktemp("cohorts")
-    counts = {"training": 3, "validation": 9, "test": 3}
-    splits: dict[str, dict[str, list[Any]]] = {kind: {split: [] for split in counts} for kind in ("ct", "xray")}
-    subjects = [(split, number) for split, count in counts.items() for number in range(count)]
-    for split, number in subjects:
-        name, bmd = f"{split}_{number}", (150.0, 100.0, 60.0)[number % 3]
-        splits["ct"][split].append(_scan(folder, name, bmd))
-        splits["xray"][split] += _radiographs(folder, name, number)
-    files = {}
-    for kind, content in splits.items():
-        files[kind] = folder / f"{kind}.json"
-        files[kind].write_text(json.dumps({"name": kind, "description": kind, "virtual": True, **content}))
-    return {
-        **dict.fromkeys((DENSITY, CLASSIFICATION), files["ct"]),
-        **dict.fromkeys((CHEST, LUMBAR), files["xray"]),
-    }
-
-
-def _scan(folder: Path, name: str, bmd: float) -> dict[str, Any]:
-    labels = np.zeros((24, 28, 30), np.uint8)
-    labels[4:20, 8:22, 16:27], labels[4:20, 8:22, 2:13] = 20, 21
-    hu = np.where(labels > 0, bmd / 0.75, 50.0) + np.random.default_rng(int(bmd)).normal(0, 10, labels.shape)
-    hu[0] = -1000  # without air it is no CT
-    affine = np.diag([-2.0, 2.0, 2.0, 1.0])
-    nib.save(nib.Nifti1Image(hu.astype(np.int16), affine), folder / f"{name}.nii.gz")
-    nib.save(nib.Nifti1Image(labels, affine), folder / f"{name}_labels.nii.gz")
-    density = {"level_bmd_mg_cm3": {"L1": bmd, "L2": bmd}, "bmd_mg_cm3": bmd, "bmd_standard": "K2HPO4"}
-    files = {"image": f"{name}.nii.gz", "segmentation": f"{name}_labels.nii.gz"}
-    return {**files, **density, "subject_id": name, "kvp": 120, "age": 60}
-
-
-def _radiographs(folder: Path, name: str, number: int) -> list[dict[str, Any]]:
-    records = []
-    for view in ("chest_frontal", "lumbar_ap", "lumbar_lateral"):
-        pixels = np.random.default_rng(number).normal(20000, 1000, (72, 60))
-        pixels[:, 30 : 34 + 12 * (number % 2)] += 20000
-        Image.fromarray(pixels.astype(np.uint16)).save(folder / f"{name}_{view}.png")
-        facts = {"age": 60 + number, "sex": "F", "t_score": (-3.0, -1.0)[number % 2]}
-        records.append({"image": f"{name}_{view}.png", "view": view, "subject_id": name, **facts})
-    return records
 
 
 def _config(zoo: Path, name: str, *configs: str) -> dict[str, Any]:
@@ -193,7 +129,7 @@ def test_it_passes_the_checks_of_the_zoo(name: str, zoo: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_of_one_step_has_every_property(name: str, zoo: Path, cohorts: Mapping[str, Path]) -> None:
     """The unit tests of the zoo run a ``ConfigWorkflow`` in this way."""
-    settings = {**_config(zoo, name, "train"), **STEP[name], **_source(cohorts, name), "epochs": 1, "batch_size": 3}
+    settings = {**_config(zoo, name, "train"), **STEP[name], **_source(cohorts, name), "epochs": 1, "batch_size": 12}
     settings |= {"batch_size": 1} if name in (SEGMENTATION, LOCALIZATION, COLUMN) else {}
     workflow = ConfigWorkflow(workflow_type="train", **settings)
     workflow.initialize()
