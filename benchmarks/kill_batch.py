@@ -181,7 +181,7 @@ def kill_many(folder: Path, kills: int, studies: int, seed: int) -> dict[str, An
     """Stop batches until there were ``kills`` stops; return counts and all faults."""
     from osteo_monai.screening import models
 
-    setattr(models, "load_models", lambda device: None)  # noqa: B010  # refused before a model is used
+    setattr(models, "load_models", lambda device, trust: None)  # noqa: B010  # refused before a model is used
     draw = random.Random(seed)
     root = folder / "in"
     names = [f"s{number}" for number in range(studies)]

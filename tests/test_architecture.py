@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bundle": _BASE,
     "statistics": {"data"} | _BASE,
     "virtual": {"data", "imaging", "norms"} | _BASE,
-    "handlers": {"data", "metrics", "tracking", "transforms"} | _BASE,
+    "handlers": {"data", "metrics", "risk", "tracking", "transforms"} | _BASE,
     "risk": {"data", "statistics"} | _BASE,
     "screening": {"bundle", "imaging", "measurement", "risk", "transforms"} | _BASE,
     "cohort": {"data", "imaging", "measurement", "screening"} | _BASE,

@@ -6,7 +6,8 @@ Names that need torch and MONAI are imported at first use, so that finding a bun
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle
+from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle, install_command, user_bundles
+from osteo_monai.bundle.pins import check_trusted, differences, foreign_code, make_pins, pinned_files, pinned_names
 
 if TYPE_CHECKING:
     from osteo_monai.bundle.checks import (
@@ -18,26 +19,40 @@ if TYPE_CHECKING:
         warn_random_start,
     )
     from osteo_monai.bundle.export import export_onnx, export_weights, merge_configs, write_merged_configs
+    from osteo_monai.bundle.fetching import fetch_bundle
+    from osteo_monai.bundle.packing import LARGE_FILE_BYTES, pack_bundles, publishing_problems
     from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, run_bundle
     from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
 
 __all__ = [
     "BUNDLES_VARIABLE",
+    "LARGE_FILE_BYTES",
     "Bundle",
     "CheckedWorkflow",
     "InferenceBundle",
     "check_images",
     "check_run",
+    "check_trusted",
     "check_weights",
+    "differences",
     "export_onnx",
     "export_weights",
+    "fetch_bundle",
     "find_bundle",
+    "foreign_code",
+    "install_command",
     "load_bundle",
+    "make_pins",
     "merge_configs",
+    "pack_bundles",
+    "pinned_files",
+    "pinned_names",
     "prepare_run",
+    "publishing_problems",
     "require_file",
     "require_setting",
     "run_bundle",
+    "user_bundles",
     "warn_random_start",
     "write_merged_configs",
 ]
@@ -46,14 +61,18 @@ _MODULES = {
     "Bundle": "runner",
     "CheckedWorkflow": "prepare",
     "InferenceBundle": "runner",
+    "LARGE_FILE_BYTES": "packing",
     "check_images": "checks",
     "check_run": "checks",
     "check_weights": "checks",
     "export_onnx": "export",
     "export_weights": "export",
+    "fetch_bundle": "fetching",
     "load_bundle": "runner",
     "merge_configs": "export",
+    "pack_bundles": "packing",
     "prepare_run": "prepare",
+    "publishing_problems": "packing",
     "require_file": "checks",
     "require_setting": "checks",
     "warn_random_start": "checks",

@@ -16,6 +16,7 @@ __all__ = [
     "check_images",
     "check_run",
     "check_weights",
+    "read_weights",
     "require_file",
     "require_setting",
     "warn_random_start",
@@ -50,6 +51,24 @@ def check_weights(checkpoint: str | os.PathLike[str], network: torch.nn.Module) 
     Raises:
         ConfigError: when the file is missing, no PyTorch checkpoint, or of another network.
     """
+    state, own, name = read_weights(checkpoint), network.state_dict(), Path(checkpoint).name
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(key for key in own if own[key].shape != state[key].shape)
+    if wrong:
+        raise ConfigError(
+            f"checkpoint must hold the weights of this network, got {name!r}, which differs in {len(wrong)} of "
+            f"{len(own)} tensors, such as {wrong[0]!r}"
+        )
+
+
+def read_weights(checkpoint: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read the tensors of a checkpoint on the CPU, without running code that a pickle file may hold.
+
+    Args:
+        checkpoint: state dict, or a mapping with the state dict as ``model``.
+
+    Raises:
+        ConfigError: when the file is missing or no PyTorch checkpoint.
+    """
     require_file("checkpoint", checkpoint)
     name = Path(checkpoint).name
     try:
@@ -57,15 +76,9 @@ def check_weights(checkpoint: str | os.PathLike[str], network: torch.nn.Module) 
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):  # torch raises any of these for other files
         raise ConfigError(f"checkpoint must be a state dict saved by PyTorch, got {name!r}") from None
     state = content.get("model", content) if isinstance(content, dict) else None
-    own = network.state_dict()
     if not isinstance(state, dict) or any(not isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigError(f"checkpoint must be a state dict saved by PyTorch, got {name!r}")
-    wrong = sorted(own.keys() ^ state.keys()) or sorted(key for key in own if own[key].shape != state[key].shape)
-    if wrong:
-        raise ConfigError(
-            f"checkpoint must hold the weights of this network, got {name!r}, which differs in {len(wrong)} of "
-            f"{len(own)} tensors, such as {wrong[0]!r}"
-        )
+    return state
 
 
 def check_images(images: Sequence[Any], dataset_dir: str | os.PathLike[str], pattern: str) -> None:

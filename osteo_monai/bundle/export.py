@@ -15,7 +15,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 from monai.networks.utils import convert_to_onnx
 
-from osteo_monai.bundle.checks import check_weights
+from osteo_monai.bundle.checks import check_weights, read_weights
+from osteo_monai.bundle.pins import check_trusted
 from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import file_sha256, write_text, writing
 from osteo_monai.utils.inputs import read_input
@@ -90,8 +91,7 @@ def export_weights(checkpoint: str | os.PathLike[str], target: str | os.PathLike
         target: file to write.
         half: whether float32 tensors are stored in half precision.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    state = state.get("model", state)
+    state = read_weights(checkpoint)
     if half:
         state = {k: v.half() if v.dtype is torch.float32 else v for k, v in state.items()}
     with writing(target) as temporary, TemporaryDirectory() as folder:
@@ -103,7 +103,10 @@ def export_weights(checkpoint: str | os.PathLike[str], target: str | os.PathLike
 
 
 def export_onnx(
-    folder: str | os.PathLike[str], target: str | os.PathLike[str], overlays: Sequence[str] = ()
+    folder: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    overlays: Sequence[str] = (),
+    trust: bool = False,
 ) -> list[str]:
     """Write a bundle's network with its weights as an ONNX file whose sizes vary as the metadata allow.
 
@@ -114,15 +117,17 @@ def export_onnx(
         folder: folder of the bundle.
         target: file to write.
         overlays: configs of the bundle merged over its ``inference.json``, such as ``lateral``.
+        trust: load a bundle that this release does not pin, see ``check_trusted``.
 
     Returns:
         Names of the axes that vary, in order.
 
     Raises:
-        ConfigError: when the weights are missing or of another network.
+        ConfigError: when the bundle is not trusted, or its weights are missing or of another network.
         MissingExtraError: the extra ``onnx`` is not installed.
     """
     import_optional("onnx", "onnx", "Export to ONNX")
+    check_trusted(Path(folder), trust)
     configs = Path(folder) / "configs"
     parser = ConfigParser(
         ConfigParser.load_config_files([configs / f"{name}.json" for name in ("inference", *overlays)])
@@ -132,8 +137,7 @@ def export_onnx(
     network: torch.nn.Module = parser.get_parsed_content("network_def")
     file = parser.get_parsed_content("checkpoint")
     check_weights(file, network)
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    network.load_state_dict(state.get("model", state))
+    network.load_state_dict(read_weights(file))
     sizes = formats["inputs"]["image"]["spatial_shape"]
     names = [f"size_{axis}" if isinstance(size, str) else "" for axis, size in enumerate(sizes)]
     axes = {0: "batch", **{axis + 2: name for axis, name in enumerate(names) if name}}

@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from osteo_monai.bundle.checks import check_bundle_root
 from osteo_monai.bundle.find import find_bundle
+from osteo_monai.bundle.pins import check_trusted
 from osteo_monai.errors import ConfigError, OsteoError
 from osteo_monai.utils.files import write_text
 from osteo_monai.utils.inputs import read_input
@@ -67,7 +68,10 @@ class CheckedWorkflow(ConfigWorkflow):
 
 
 def run_bundle(
-    bundle: str | os.PathLike[str], configs: Sequence[str], settings: Mapping[str, Any] | None = None
+    bundle: str | os.PathLike[str],
+    configs: Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> None:
     """Run a bundle's configs, as ``python -m monai.bundle run`` does, in a ``CheckedWorkflow``.
 
@@ -76,14 +80,17 @@ def run_bundle(
         configs: names of its configs, merged in order: ``["train"]`` trains, ``["evaluate"]`` evaluates,
             ``["inference"]`` infers; overlays such as ``pan2024`` follow.
         settings: config id to value, such as ``{"epochs": 3, "network_def#width": 64}``.
+        trust: run a bundle that this release does not pin, see ``check_trusted``.
 
     Raises:
         ModelMissingError: when there is no such bundle.
-        ConfigError: when a setting is unknown, missing or out of range, or an overlay precedes a complete config.
+        ConfigError: when the bundle is not trusted, a setting is unknown, missing or out of range, or an overlay
+            precedes a complete config.
         ManifestError: when the data manifest cannot be used.
         FileNotFoundError: when the bundle has no such config.
     """
     folder = find_bundle(bundle)
+    check_trusted(folder, trust)
     workflow = CheckedWorkflow(
         config_file=[str(folder / "configs" / f"{name}.json") for name in configs],
         meta_file=str(folder / "configs" / "metadata.json"),

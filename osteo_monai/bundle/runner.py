@@ -13,7 +13,9 @@ from monai.transforms import Compose
 from monai.visualize import GradCAM
 from torch import Tensor
 
-from osteo_monai.bundle.find import find_bundle
+from osteo_monai.bundle.checks import read_weights
+from osteo_monai.bundle.find import find_bundle, install_command
+from osteo_monai.bundle.pins import check_trusted
 from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.files import file_sha256
 from osteo_monai.utils.inputs import read_input
@@ -39,12 +41,14 @@ class Bundle(Protocol):
         version: version from its metadata.
         weights_sha256: hexadecimal SHA-256 of its weights file.
         trained_on: training data, from its metadata.
+        pinned: whether its files are those of this release.
     """
 
     name: str
     version: str
     weights_sha256: str
     trained_on: str
+    pinned: bool
 
     def __call__(self, scan: Any, /) -> Mapping[str, Any]:
         """Run preprocessing, network and postprocessing; see ``InferenceBundle``."""
@@ -63,17 +67,26 @@ class InferenceBundle:
         folder: folder of the bundle.
         device: device of the network.
         overlays: configs of the bundle merged over its ``inference.json``, such as ``lateral``.
+        trust: load a bundle that this release does not pin, see ``check_trusted``.
 
     Attributes:
-        name, version, weights_sha256, trained_on: see ``Bundle``.
+        name, version, weights_sha256, trained_on, pinned: see ``Bundle``.
         device: device of the network.
         planar: whether the bundle reads radiographs.
 
     Raises:
         ModelMissingError: when the weights are missing.
+        ConfigError: when the bundle is not trusted, or its weights are no state dict.
     """
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu", overlays: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        overlays: Sequence[str] = (),
+        trust: bool = False,
+    ) -> None:
+        self.pinned = check_trusted(folder, trust)
         configs = folder / "configs"
         self.name = folder.name
         self.device = torch.device(device)
@@ -95,16 +108,15 @@ class InferenceBundle:
         weights = Path(self.setting("checkpoint"))
         if not weights.is_file():
             raise ModelMissingError(
-                f"bundle {self.name!r} has no weights: models/{weights.name} is missing; train the bundle, or copy its "
-                "weights there"
+                f"bundle {self.name!r} has no weights: models/{weights.name} is missing; train the bundle, or "
+                f"{install_command(self.name)}"
             )
         self.weights_sha256 = file_sha256(weights)
         self._preprocessing: Compose = self.setting("preprocessing")
         self._inferer = self.setting("inferer")
         self._postprocessing: Compose = self.setting("postprocessing")
         self._network: torch.nn.Module = self.setting("network_def")
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        self._network.load_state_dict(state)  # converts half precision to the float32 of the network
+        self._network.load_state_dict(read_weights(weights))  # converts half precision to the float32 of the network
         self._network.to(self.device).eval()
         self._cam: GradCAM | None = None
 
@@ -200,7 +212,10 @@ class InferenceBundle:
 
 
 def load_bundle(
-    name_or_path: str | os.PathLike[str], device: torch.device | str = "cpu", overlays: Sequence[str] = ()
+    name_or_path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    overlays: Sequence[str] = (),
+    trust: bool = False,
 ) -> InferenceBundle:
     """Load a bundle onto a device.
 
@@ -208,16 +223,18 @@ def load_bundle(
         name_or_path: name or folder of the bundle, see ``find_bundle``.
         device: ``cpu``, ``cuda``, ``cuda:0`` ...
         overlays: configs of the bundle merged over its ``inference.json``, such as ``lateral``.
+        trust: load a bundle that this release does not pin, see ``check_trusted``.
 
     Raises:
         ModelMissingError: when the bundle or its weights are missing.
+        ConfigError: when the bundle is not trusted, or its weights are no state dict.
 
     Example:
         >>> from osteo_monai import load_bundle
         >>> load_bundle("vertebra_localization_ct", device="cpu").name
         'vertebra_localization_ct'
     """
-    return InferenceBundle(find_bundle(name_or_path), device, overlays)
+    return InferenceBundle(find_bundle(name_or_path), device, overlays, trust)
 
 
 def _without_files(transforms: list[Any]) -> list[Any]:

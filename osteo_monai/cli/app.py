@@ -145,7 +145,7 @@ def _application() -> typer.Typer:
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
         "node": _group("Receive studies from a PACS by DICOM, screen them and send the results back (extra 'pacs')."),
-        "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
+        "bundle": _group("Write, check, pack and install MONAI bundles; measure the effect of training size."),
     }
     verbs: dict[str, Sequence[Any]] = {
         "": (
@@ -171,7 +171,15 @@ def _application() -> typer.Typer:
         "risk": (risk.calibrate, risk.train, risk.radiomics),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
         "node": (node.run, node.check, node.list_, node.retry, node.example, node.mercure),
-        "bundle": (bundle.merge, bundle.export, bundle.onnx, bundle.train_sizes),
+        "bundle": (
+            bundle.merge,
+            bundle.export,
+            bundle.onnx,
+            bundle.fetch,
+            bundle.verify,
+            bundle.pack,
+            bundle.train_sizes,
+        ),
     }
     for name, functions in verbs.items():
         for function in functions:

@@ -14,14 +14,17 @@ from osteo_monai.cli.options import (
     OutputFolder,
     Overwrite,
     TrainingSettings,
+    TrustBundle,
+    bundle_folder,
     existing_file,
     known_overlays,
     parse_sizes,
     source_folder,
 )
 from osteo_monai.cli.output import check_folder, check_products, show
+from osteo_monai.errors import ConfigError
 
-__all__ = ["export", "merge", "onnx", "train_sizes"]
+__all__ = ["export", "fetch", "merge", "onnx", "pack", "train_sizes", "verify"]
 
 PAN_SIZES = (50, 100, 200, 300, 500, 1096)
 """Numbers of training images of Pan 2024, Fig. 5."""
@@ -42,6 +45,92 @@ def merge(
     for folder in bundles:
         for target in write_merged_configs(folder):
             show(f"Config: {target}")
+
+
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of bundles.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Address of a zip archive, of a zoo that 'bundle pack' wrote or of a Hugging Face repository; or a "
+            "folder or zip archive.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder to install into.",
+            show_default="$OSTEO_BUNDLES, else ~/.local/share/osteo_monai/bundles",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    trust_bundle: TrustBundle = False,
+) -> None:
+    """Install bundles from a zoo, an archive or a folder, after a check against the SHA-256 of this release."""
+    from osteo_monai.bundle import fetch_bundle
+
+    for name in names:
+        folder = fetch_bundle(name, source, output, trust_bundle, overwrite)
+        show(f"Bundle: {folder}")
+
+
+def verify(
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            parser=bundle_folder,
+            metavar="[BUNDLE]",
+            help="Names or folders of bundles.",
+            show_default="all bundles of this release",
+        ),
+    ] = None,
+) -> None:
+    """Compare the files of bundles with the SHA-256 of this release, and list the code in those that differ.
+
+    Exit code 2 when a bundle differs; no code of a bundle is run.
+    """
+    from osteo_monai.bundle import differences, find_bundle, foreign_code, pinned_names
+
+    wrong = 0
+    for folder in bundles or [find_bundle(name) for name in pinned_names()]:
+        found = differences(folder)
+        wrong += bool(found)
+        show(f"{folder.name}: {'differs from this release' if found else 'as in this release'}")
+        for line in [*found, *(foreign_code(folder) if found else [])]:
+            show(f"  {line}")
+    if wrong:
+        raise ConfigError(f"bundles must have the files of this release, got {wrong} that differ")
+
+
+def pack(
+    bundles: Annotated[
+        list[Path], typer.Argument(parser=bundle_folder, metavar="BUNDLE", help="Names or folders of bundles.")
+    ],
+    output: OutputFolder,
+    base_url: Annotated[
+        str,
+        typer.Option(
+            "--base-url",
+            metavar="URL",
+            help="Address at which the folder will be served.",
+            show_default="relative links",
+        ),
+    ] = "",
+    wheel: Annotated[
+        Path | None,
+        typer.Option(parser=existing_file, metavar="FILE", help="Wheel of osteo-monai to put beside the archives."),
+    ] = None,
+) -> None:
+    """Write bundles as a static zoo: zip archives, models/model_info.json, folders for MONAI's zoo and Hugging Face."""
+    from osteo_monai.bundle import pack_bundles
+
+    for archive in pack_bundles(bundles, output, base_url, wheel):
+        show(f"Archive: {archive}")
+    show(f"Index: {output / 'models' / 'model_info.json'}")
 
 
 def export(
@@ -73,13 +162,14 @@ def onnx(
         typer.Option(metavar="NAME", help="Config of the bundle to add, such as lateral; repeatable."),
     ] = None,
     overwrite: Overwrite = False,
+    trust_bundle: TrustBundle = False,
 ) -> None:
     """Write the network of a bundle as an ONNX file of variable batch and size."""
     check_products([output], overwrite)
     overlays = known_overlays(bundle, overlay or [])
     from osteo_monai.bundle import export_onnx
 
-    axes = export_onnx(bundle, output, overlays)
+    axes = export_onnx(bundle, output, overlays, trust_bundle)
     show(f"ONNX: {output}, variable axes: {', '.join(axes)}")
 
 
@@ -96,6 +186,7 @@ def train_sizes(
         ),
     ] = PAN_SIZES,
     settings: TrainingSettings = {},  # noqa: B006  # never changed
+    trust_bundle: TrustBundle = False,
 ) -> None:
     """Train the segmentation bundle on increasing numbers of virtual images and measure Dice (Pan 2024, Fig. 5).
 
@@ -105,7 +196,7 @@ def train_sizes(
     from osteo_monai.experiments.training_size import training_size_curve
 
     with logger_level("osteo_monai", logging.INFO):
-        rows = training_size_curve(bundle, sizes, output, settings)
+        rows = training_size_curve(bundle, sizes, output, settings, trust_bundle)
     for row in rows:
         show(f"{row['images']:.0f} training images: Dice {row['mean']:.4f} +- {row['std']:.4f}")
     show(f"Table: {output / 'training_size.csv'}")

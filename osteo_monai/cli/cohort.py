@@ -13,6 +13,7 @@ from osteo_monai.cli.options import (
     OutputFolder,
     OutputManifest,
     Overwrite,
+    TrustBundle,
     Workers,
     choice,
     parse_calibration,
@@ -48,6 +49,7 @@ def segment(
     device: Device = "auto",
     workers: Workers = 1,
     overwrite: Overwrite = False,
+    trust_bundle: TrustBundle = False,
 ) -> None:
     """Segment L1 and L2 of every record with the segmentation bundle, as input of the classification bundles.
 
@@ -61,7 +63,14 @@ def segment(
     from osteo_monai.cohort import segment_cohort
 
     done = segment_cohort(
-        path, output, folder=folder, device=device, levels=tuple(levels), workers=workers, overwrite=overwrite
+        path,
+        output,
+        folder=folder,
+        device=device,
+        levels=tuple(levels),
+        workers=workers,
+        overwrite=overwrite,
+        trust=trust_bundle,
     )
     for level, (mean, sd, count) in done.dice.items():
         show(f"Dice of {level} against the label: {mean:.3f} +- {sd:.3f} (n = {count})")

@@ -234,6 +234,13 @@ ManifestFile = Annotated[
 BundleFolder = Annotated[
     Path, typer.Argument(parser=bundle_folder, metavar="BUNDLE", help="Name or folder of a bundle.")
 ]
+TrustBundle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-bundle",
+        help="Load bundles that this release does not pin, and run the code in their configs, which is listed first.",
+    ),
+]
 TrainingSettings = Annotated[
     Mapping[str, Any],
     typer.Option(

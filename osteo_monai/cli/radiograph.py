@@ -16,6 +16,7 @@ from osteo_monai.cli.options import (
     OutputTable,
     Overwrite,
     TrainingSettings,
+    TrustBundle,
     existing_file,
     known_overlays,
 )
@@ -37,6 +38,7 @@ def cross_validate(
         typer.Option(metavar="NAME", help="Config of the bundle to add, such as li2026; repeatable."),
     ] = None,
     settings: TrainingSettings = {},  # noqa: B006  # never changed
+    trust_bundle: TrustBundle = False,
 ) -> None:
     """Train and evaluate a bundle once per fold, and write predictions.csv and ensemble.csv.
 
@@ -49,7 +51,7 @@ def cross_validate(
     from osteo_monai.experiments.cross_validation import cross_validate as train_folds
 
     with logger_level("osteo_monai", logging.INFO):
-        table = train_folds(bundle, output, str(data_source), folds, overlays, settings)
+        table = train_folds(bundle, output, str(data_source), folds, overlays, settings, trust_bundle)
     show(f"Predictions: {table}")
 
 

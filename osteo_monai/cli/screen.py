@@ -12,6 +12,7 @@ from osteo_monai.cli.options import (
     Device,
     OutputFolder,
     Overwrite,
+    TrustBundle,
     choice,
     given,
     parse_calibration,
@@ -164,6 +165,7 @@ def screen(
     weight: _Weight = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    trust_bundle: TrustBundle = False,
 ) -> None:
     """Screen CT for low bone density, and frontal chest or lumbar radiographs for the risk of osteoporosis.
 
@@ -231,9 +233,8 @@ def screen(
             check_texture_installed()
         stack.enter_context(locked_folder(output))
         check_output()  # another run may have ended since
-        code = Batch(
-            path, output, studies, inputs, Screener(device, ct, radiographs, [output]), resume, overwrite
-        ).run()
+        screener = Screener(device, ct, radiographs, [output], trust_bundle)
+        code = Batch(path, output, studies, inputs, screener, resume, overwrite).run()
     raise typer.Exit(code)
 
 

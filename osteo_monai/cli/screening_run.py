@@ -31,6 +31,7 @@ class Screener:
     ct: "ScreeningOptions | None"
     radiographs: "RadiographOptions | None"
     exclude: Sequence[Path] = ()
+    trust_bundle: bool = False
     models: "ScreeningModels | None" = None
     radiograph_models: "RadiographModels | None" = None
 
@@ -39,11 +40,11 @@ class Screener:
         if self.ct is not None:
             from osteo_monai.screening import load_models
 
-            self.models = load_models(self.device)
+            self.models = load_models(self.device, trust=self.trust_bundle)
         if self.radiographs is not None:
             from osteo_monai.screening import RadiographModels
 
-            self.radiograph_models = RadiographModels(self.device)
+            self.radiograph_models = RadiographModels(self.device, self.trust_bundle)
 
     @cached_property
     def _weights(self) -> list[str]:
@@ -123,6 +124,8 @@ class Batch:
         result = self._earlier(study, self.output)
         if result is None:
             with progress("Reading") as on_stage:
+                if self.screener.trust_bundle:
+                    self.screener.load()
                 result = self.screener(study, self.output, self.path.resolve().name, on_stage)
         else:
             show("The result of the earlier run is complete and was kept.")
@@ -201,8 +204,11 @@ def _resumed(kept: int, remade: int) -> str:
 def exit_code(results: "Sequence[ScreeningResult]") -> ExitCode:
     """Return the exit code of a screening; a refusal outweighs an unusable entry of a folder.
 
-    Without any result the input was unusable.
+    Without any result the input was unusable. A model that is not installed outweighs all others.
     """
+    refusals = {f.code for result in results for f in result.findings if f.severity is Severity.REFUSAL}
+    if "model_not_installed" in refusals:
+        return ExitCode.MODEL_MISSING
     verdicts = {result.verdict for result in results}
     if "refused" in verdicts:
         return ExitCode.REFUSED

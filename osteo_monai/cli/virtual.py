@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from osteo_monai.cli.errors import OptionChecks
-from osteo_monai.cli.options import OutputFolder, Overwrite, Workers, choice, existing_file, parse_sex
+from osteo_monai.cli.options import OutputFolder, Overwrite, Workers, choice, parse_sex
 from osteo_monai.cli.output import check_folder, progress, show
 from osteo_monai.domain import Sex, View
 from osteo_monai.utils.text import listed
@@ -126,11 +126,23 @@ def _member(name: str, kind: type[_E], option: str) -> _E:
         raise ValueError(f"{option} must be {listed(kind, 'or')}, got '{name}'") from None
 
 
+def _recipe_file(text: str | Path) -> Path:
+    from osteo_monai.virtual.recipe import RECIPES, find_recipe
+
+    path = find_recipe(text)
+    if path is None:
+        names = listed(sorted(file.stem for file in RECIPES.glob("*.json")), "or")
+        raise typer.BadParameter(f"must be an existing file, or {names}, got '{text}'")
+    return path
+
+
 def cohort(
     recipe: Annotated[
         Path,
         typer.Argument(
-            parser=existing_file, metavar="RECIPE", help="Cohort recipe, JSON, such as those in data_manifests/recipes."
+            parser=_recipe_file,
+            metavar="RECIPE",
+            help="Cohort recipe: a JSON file or the name of one of this release.",
         ),
     ],
     output: OutputFolder,

@@ -99,6 +99,7 @@ def segment_cohort(
     overwrite: bool = False,
     workers: int = 1,
     models: ScreeningModels | None = None,
+    trust: bool = False,
 ) -> CohortSegmented:
     """Segment levels of every record with the segmentation bundle, and write a manifest with the label maps.
 
@@ -119,10 +120,11 @@ def segment_cohort(
         overwrite: replace existing manifest and label maps.
         workers: processes; each loads the bundles.
         models: the bundles, loaded already; for one process.
+        trust: see :func:`osteo_monai.screening.load_models`; used if ``models`` is ``None``.
 
     Raises:
         ManifestError: the manifest has problems.
-        ConfigError: an argument is invalid, or the output exists.
+        ConfigError: an argument is invalid, the output exists, or a bundle is not trusted.
         UnusableInputError: the folder has label maps by other weights, or no record could be segmented.
         ModelMissingError: a bundle or its weights are missing.
     """
@@ -131,7 +133,7 @@ def segment_cohort(
     manifest = read_manifest(manifest_path)
     folder = output_path.parent / "segmentations" if folder is None else Path(folder)
     # loaded before the first record, so that missing weights are one error and not one for each record
-    used = models if models is not None else load_models(device, opinions=False)
+    used = models if models is not None else load_models(device, opinions=False, trust=trust)
     targets = _target_paths(manifest, folder)
     if overwrite:
         for target in targets:
@@ -144,7 +146,7 @@ def segment_cohort(
         outcomes = run_jobs(work, jobs, 1, "Segmenting")
     else:
         in_worker = partial(_segment_in_worker, base=base, levels=tuple(levels))
-        outcomes = run_jobs(in_worker, jobs, workers, "Segmenting", partial(_load_in_worker, device))
+        outcomes = run_jobs(in_worker, jobs, workers, "Segmenting", partial(_load_in_worker, device, trust))
     return _write_outputs(manifest, manifest_path, output_path, folder, used, jobs, outcomes)
 
 
@@ -206,8 +208,8 @@ _worker_models: list[ScreeningModels] = []
 """The bundles of a worker process, which ends with its pool; empty in the main process."""
 
 
-def _load_in_worker(device: str) -> None:
-    _worker_models.append(load_models(device, opinions=False))
+def _load_in_worker(device: str, trust: bool) -> None:
+    _worker_models.append(load_models(device, opinions=False, trust=trust))
 
 
 def _segment_in_worker(job: _Job, base: Path, levels: tuple[VertebraLevel, ...]) -> _Outcome:

@@ -151,8 +151,8 @@ def radiograph_items(
 
     Each item has ``image`` (path), ``bone`` (path of its mask, if all records have one), ``label`` (1 osteoporosis, 0
     none, -1 unknown), ``target`` (of the loss, see ``soft_target``; -1 if unknown), ``row`` (index in the list),
-    ``place`` (such as ``test[0]``) and ``facts`` (columns for ``PredictionsSaver``). The last two cannot be collated:
-    transforms must drop them.
+    ``virtual``, ``place`` (such as ``test[0]``) and ``facts`` (columns for ``PredictionsSaver``). The last two cannot
+    be collated: transforms must drop them.
 
     Args:
         data_source: path of a data manifest; its records need ``view`` and ``t_score``.
@@ -189,7 +189,7 @@ def radiograph_items(
         if images[source.record.subject_id] > 1:
             facts["image_id"] = source.place
         item = _item(Path(data_source).parent, source, facts, target_sd, has_masks)
-        items.append(item | {"row": row})
+        items.append(item | {"row": row, "virtual": manifest.header.virtual})
     return items
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from osteo_monai.bundle import find_bundle, run_bundle
+from osteo_monai.bundle import check_trusted, find_bundle, run_bundle
 from osteo_monai.data import read_manifest, read_prediction_rows, write_predictions
 from osteo_monai.data.radiograph_items import IN_FOLD
 from osteo_monai.errors import UnusableInputError
@@ -27,6 +27,7 @@ def cross_validate(
     folds: int = 5,
     overlays: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> Path:
     """Train a bundle once for each fold of training and validation, and write predictions tables.
 
@@ -44,6 +45,7 @@ def cross_validate(
         folds: number of folds.
         overlays: configs of the bundle merged over ``train`` and ``evaluate``, such as ``li2026``.
         settings: further settings of ``train.json`` and ``evaluate.json``.
+        trust: run a bundle that this release does not pin, see ``run_bundle``.
 
     Returns:
         Path of ``predictions.csv``.
@@ -53,6 +55,7 @@ def cross_validate(
         UnusableInputError: a fold has no checkpoint, or its predictions table is invalid.
     """
     folder = find_bundle(bundle)
+    check_trusted(folder, trust)
     files = [str(folder / "configs" / f"{name}.json") for name in ("train", *overlays)]
     epochs = (settings or {}).get("epochs", ConfigParser.load_config_files(files)["epochs"])
     external = [s for s in read_manifest(Path(data_source)).splits if s not in ("training", "validation")]
@@ -69,9 +72,9 @@ def cross_validate(
         }
         checkpoints = fold_output / "checkpoints"
         if not (checkpoints / f"checkpoint_epoch={epochs}.pt").exists():
-            run_bundle(folder, ["train", *overlays], common)
+            run_bundle(folder, ["train", *overlays], common, trust)
         evaluation = {"checkpoint": str(last_checkpoint(checkpoints)), "splits": [IN_FOLD, *external]}
-        run_bundle(folder, ["evaluate", *overlays], common | evaluation)
+        run_bundle(folder, ["evaluate", *overlays], common | evaluation, trust)
         tables.append(read_prediction_rows(fold_output / "predictions.csv"))
         logger.info("fold %d of %d is complete", fold + 1, folds)
     rows: list[dict[str, Any]] = [row for table in tables for row in table if row.get("fold")]

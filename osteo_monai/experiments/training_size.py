@@ -23,6 +23,7 @@ def training_size_curve(
     sizes: Sequence[int],
     output_dir: Path,
     settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> list[Row]:
     """Train a segmentation bundle on increasing numbers of images and evaluate each network (Pan 2024, Fig. 5).
 
@@ -33,6 +34,7 @@ def training_size_curve(
         sizes: numbers of virtual training images.
         output_dir: folder of ``training_size.csv`` and ``training_size.png``, and of one folder a size.
         settings: further settings of ``train.json`` and ``evaluate.json``, such as ``{"epochs": 5}``.
+        trust: run a bundle that this release does not pin, see ``run_bundle``.
 
     Returns:
         One row a size: ``images``, ``mean`` and ``std`` of the Dice coefficient over the test slices.
@@ -47,9 +49,9 @@ def training_size_curve(
     for size in sizes:
         output = output_dir / f"size_{size}"
         common = {"output_dir": str(output), "train#virtual#length": size, **(settings or {})}
-        run_bundle(folder, ["train"], common)
+        run_bundle(folder, ["train"], common, trust)
         checkpoint = {"checkpoint": str(output / "checkpoints" / "model.pt")}
-        run_bundle(folder, ["evaluate"], common | checkpoint)
+        run_bundle(folder, ["evaluate"], common | checkpoint, trust)
         _, summary = read_table(output / "val_mean_dice_summary.csv", ("mean", "std")).rows[-1]
         rows.append({"images": float(size), "mean": float(summary["mean"]), "std": float(summary["std"])})
         logger.info("%d training images: Dice %.4f +- %.4f", size, rows[-1]["mean"], rows[-1]["std"])

@@ -7,11 +7,18 @@ from osteo_monai.handlers.heat_map_figures import HeatMapFigures
 from osteo_monai.handlers.level_report import LevelReport
 from osteo_monai.handlers.mlflow_tracker import RunTracker
 from osteo_monai.handlers.overlays import OverlayFigures
-from osteo_monai.handlers.predictions import PredictionsSaver, class_columns, density_columns, risk_columns
+from osteo_monai.handlers.predictions import (
+    CalibratedRiskColumns,
+    PredictionsSaver,
+    class_columns,
+    density_columns,
+    risk_columns,
+)
 from osteo_monai.handlers.progress import Progress
 from osteo_monai.handlers.weight_averaging import WeightAveraging, averaged_copy
 
 __all__ = [
+    "CalibratedRiskColumns",
     "ColumnReport",
     "DensityReport",
     "GradientClipping",

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from ignite.engine import Engine
 
 from osteo_monai.data import HEAT_COLUMNS, write_predictions
 from osteo_monai.data.subject_items import CLASSES
+from osteo_monai.errors import UnusableInputError
 from osteo_monai.handlers.epoch import EpochHandler
+from osteo_monai.risk.calibration import RiskCalibration, read_risk
 
-__all__ = ["PredictionsSaver", "class_columns", "density_columns", "risk_columns"]
+__all__ = ["CalibratedRiskColumns", "PredictionsSaver", "class_columns", "density_columns", "risk_columns"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,41 @@ def risk_columns(item: Mapping[str, Any]) -> Columns:
             value = float(item[name])
             columns[name] = "" if math.isnan(value) else round(value, 4)
     return columns
+
+
+class CalibratedRiskColumns:
+    """The columns of ``risk_columns`` with the calibration that is stored with the weights.
+
+    ``score_osteoporosis`` is the output of the network, ``probability_osteoporosis`` the risk that ``osteo-monai
+    screen`` reports for it; empty, with a warning, when the weights have no calibration of the view.
+
+    Args:
+        folder: folder of the weights and of ``risk.json``.
+        view: of the radiographs, such as ``chest_frontal``.
+    """
+
+    def __init__(self, folder: str, view: str) -> None:
+        self.folder, self.view = Path(folder), view
+
+    def __call__(self, item: Mapping[str, Any]) -> Columns:
+        columns = risk_columns(item)
+        score = float(item["pred"][0])
+        risk: float | str = ""
+        if self._calibration is not None:
+            risk = round(self._calibration.estimate(score).probability, 6)
+        return {"score_osteoporosis": round(score, 6), **columns, "probability_osteoporosis": risk}
+
+    @cached_property
+    def _calibration(self) -> RiskCalibration | None:
+        """The calibration, read when the first output is there: before, the folder may be none of a bundle."""
+        try:
+            calibrations = read_risk(self.folder)
+        except UnusableInputError as error:
+            logger.warning("%s", error)
+            return None
+        if self.view not in calibrations:
+            logger.warning("risk.json has no calibration of the view %s", self.view)
+        return calibrations.get(self.view)
 
 
 class PredictionsSaver(EpochHandler):

@@ -57,7 +57,9 @@ RADIOGRAPH_BUNDLES: Mapping[View, tuple[str, tuple[str, ...]]] = {
 
 def models_used(*bundles: "Bundle") -> tuple[ModelUsed, ...]:
     """Return name, version and checksum of bundles for the result."""
-    return tuple(ModelUsed(bundle=b.name, version=b.version, weights_sha256=b.weights_sha256) for b in bundles)
+    return tuple(
+        ModelUsed(bundle=b.name, version=b.version, weights_sha256=b.weights_sha256, pinned=b.pinned) for b in bundles
+    )
 
 
 def installed_weights() -> list[str]:
@@ -80,9 +82,11 @@ def check_installed(bundles: Sequence[str] = CT_BUNDLES) -> None:
     Raises:
         ModelMissingError: naming all bundles that are missing.
     """
+    from osteo_monai.bundle import install_command
+
     missing = [name for name in bundles if not _is_installed(name)]
     if missing:
-        raise ModelMissingError(f"Models are not installed: {', '.join(missing)}.")
+        raise ModelMissingError(f"Models are not installed: {', '.join(missing)}; {install_command(missing[0])}.")
 
 
 def _is_installed(bundle: str) -> bool:
@@ -115,15 +119,17 @@ class ScreeningModels:
     opinions: OpinionModels = field(default_factory=OpinionModels)
 
 
-def load_models(device: str = "auto", opinions: bool = True) -> ScreeningModels:
+def load_models(device: str = "auto", opinions: bool = True, trust: bool = False) -> ScreeningModels:
     """Load the bundles for CT.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto`` (CUDA if available).
         opinions: also load the comparison models that have weights.
+        trust: load bundles that this release does not pin, too; see ``osteo_monai.bundle.check_trusted``.
 
     Raises:
         ModelMissingError: if a bundle or its weights are not installed.
+        ConfigError: if a bundle is not trusted.
         ValueError: if a CUDA device is requested and not available.
     """
     from osteo_monai.bundle import load_bundle
@@ -131,22 +137,26 @@ def load_models(device: str = "auto", opinions: bool = True) -> ScreeningModels:
     target = torch_device(device)
     check_installed()
     return ScreeningModels(
-        load_bundle(LOCALISATION_BUNDLE, target),
-        load_bundle(COLUMN_BUNDLE, target),
-        load_bundle(SEGMENTATION_BUNDLE, target),
-        load_opinion_models(target) if opinions else OpinionModels(),
+        load_bundle(LOCALISATION_BUNDLE, target, trust=trust),
+        load_bundle(COLUMN_BUNDLE, target, trust=trust),
+        load_bundle(SEGMENTATION_BUNDLE, target, trust=trust),
+        load_opinion_models(target, trust) if opinions else OpinionModels(),
     )
 
 
-def load_opinion_models(device: "torch.device") -> OpinionModels:
-    """Load the comparison models; one that cannot be loaded is absent with a reason."""
+def load_opinion_models(device: "torch.device", trust: bool = False) -> OpinionModels:
+    """Load the comparison models; one that cannot be loaded is absent with a reason.
+
+    Raises:
+        ConfigError: if a bundle is not trusted.
+    """
     from osteo_monai.bundle import load_bundle
 
     bundles: dict[OpinionName, Bundle] = {}
     absent: dict[OpinionName, str] = {}
     for name, bundle in OPINION_BUNDLES.items():
         try:
-            bundles[name] = load_bundle(bundle, device)
+            bundles[name] = load_bundle(bundle, device, trust=trust)
         except FileNotFoundError:  # its message may contain folders of this machine
             absent[name] = f"The bundle {bundle} or its weights are not installed."
         except RuntimeError as error:  # torch has no class of its own for weights of another network
@@ -172,10 +182,16 @@ class RadiographModels:
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto`` (CUDA if available).
+        trust: load bundles that this release does not pin, too; see ``osteo_monai.bundle.check_trusted``.
+
+    Raises:
+        ConfigError: if an installed bundle for radiographs is not trusted.
     """
 
-    def __init__(self, device: str = "auto") -> None:
-        self.device = device
+    def __init__(self, device: str = "auto", trust: bool = False) -> None:
+        self.device, self.trust = device, trust
+        for name in (CHEST_BUNDLE, LUMBAR_BUNDLE):  # their calibrations and risk models are read without loading them
+            _check_trusted(name, trust)
         self._bundles: dict[View, Bundle] = {}
         self._calibrations: dict[str, Mapping[str, RiskCalibration] | UnusableInputError] = {}
         self._risk_models: dict[str, RiskModel | UnusableInputError] = {}
@@ -191,7 +207,7 @@ class RadiographModels:
             from osteo_monai.bundle import load_bundle
 
             name, overlays = RADIOGRAPH_BUNDLES[view]
-            self._bundles[view] = load_bundle(name, torch_device(self.device), overlays)
+            self._bundles[view] = load_bundle(name, torch_device(self.device), overlays, self.trust)
         return self._bundles[view]
 
     def calibrations(self, bundle: str) -> "Mapping[str, RiskCalibration]":
@@ -213,6 +229,13 @@ class RadiographModels:
         from osteo_monai.risk import load_risk_model
 
         return _kept(self._risk_models, name, lambda: load_risk_model(_weights_folder(CHEST_BUNDLE), name))
+
+
+def _check_trusted(bundle: str, trust: bool) -> None:
+    from osteo_monai.bundle import check_trusted, find_bundle
+
+    with suppress(ModelMissingError):
+        check_trusted(find_bundle(bundle), trust)
 
 
 def _kept(store: dict[str, T | UnusableInputError], key: str, load: Callable[[], T]) -> T:

@@ -12,9 +12,9 @@ from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.measurement.values import CalibrationUsed, Density, HUStatistics
 from osteo_monai.utils.files import write_text
 
-RESULT_VERSION = "1.6"
+RESULT_VERSION = "1.7"
 """1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``, 1.5 ``texture``, 1.6 ``tissues``,
-``contrast``, ``run``, station and day of the acquisition; older results lack them."""
+``contrast``, ``run``, station and day of the acquisition, 1.7 ``pinned`` of the models; older results lack them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -161,6 +161,8 @@ class ModelUsed(_Model):
     bundle: str
     version: str
     weights_sha256: str
+    pinned: bool | None = None
+    """Whether all its files are those of the release; ``None`` in results before 1.7."""
 
 
 class Opinion(_Model):

@@ -29,7 +29,8 @@ class LoadRadiographd(MapTransform):
         view_key: item with the view of a record.
         mask_keys: items with paths of PNG masks on the grid of the first radiograph as it is stored; they are cropped
             and rotated with it and become float32 0 or 1. Optional in the records.
-        check: whether the pixels are checked, cropped and rotated by their content; ``False`` for virtual images.
+        check: whether the pixels are checked, cropped and rotated by their content. Images whose item ``virtual`` is
+            true are not: they are upright, and may be smaller than a radiograph.
         allow_missing_keys: see MONAI's ``MapTransform``.
 
     Raises:
@@ -53,9 +54,10 @@ class LoadRadiographd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         first: Radiograph | None = None
+        check = self.check and not result.get("virtual", False)
         for key in self.key_iterator(result):
             path = Path(result[key])
-            radiograph = read_radiograph(path, result.get(self.view_key) or self.view, check=self.check)
+            radiograph = read_radiograph(path, result.get(self.view_key) or self.view, check=check)
             first = first or radiograph
             meta: dict[str, Any] = {
                 "filename_or_obj": str(path),

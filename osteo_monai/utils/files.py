@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Any
 
 from osteo_monai.utils.inputs import open_input
 
-__all__ = ["file_sha256", "flush_folder", "sync", "write_bytes", "write_json", "write_text", "writing"]
+__all__ = [
+    "file_sha256",
+    "flush_folder",
+    "sync",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "writing",
+    "writing_folder",
+]
 
 _NOT_WRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
 
@@ -67,6 +77,32 @@ def _flush(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def writing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty temporary folder beside ``path``, which it replaces when the block succeeds.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "a"
+        >>> with writing_folder(target) as temporary:
+        ...     write_text(temporary / "numbers.txt", "1 2 3")
+        >>> [file.name for file in target.iterdir()]
+        ['numbers.txt']
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (target.with_name(f".{secrets.token_hex(4)}.{target.name}") for _ in range(2))
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.exists():
+            os.replace(target, old)
+        os.replace(temporary, target)
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -321,6 +321,23 @@ class CohortRecipe(FrozenModel):
             raise ValueError("osteoporosis must have dxa true, since it follows from the T-score, got dxa false")
 
 
+_ROOT = Path(__file__).resolve().parents[2]
+
+RECIPES = (
+    _ROOT / ("data_manifests" if (_ROOT / "pyproject.toml").is_file() else "osteo_monai_data_manifests") / "recipes"
+)
+"""Folder of the recipes of this release: in the source tree, or beside the installed package."""
+
+
+def find_recipe(name_or_path: str | Path) -> Path | None:
+    """Return the file of a recipe given its path, or the name of a recipe of this release; ``None`` without one."""
+    path = Path(name_or_path)
+    shipped = RECIPES / f"{path.name}.json"
+    if not path.is_file() and path.name == str(name_or_path) and shipped.is_file():
+        return shipped
+    return path if path.is_file() else None
+
+
 def read_recipe(path: Path) -> CohortRecipe:
     """Read and validate a recipe file.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from osteo_monai import bundle
-from osteo_monai.bundle import BUNDLES_VARIABLE, find_bundle
+from osteo_monai.bundle import BUNDLES_VARIABLE, find_bundle, user_bundles
 from osteo_monai.errors import ModelMissingError
 
 NAME = "vertebral_column_ct"
@@ -33,8 +33,24 @@ def test_a_name_is_found_in_the_variable_before_the_checkout(tmp_path: Path, mon
 def test_a_name_is_found_in_the_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(BUNDLES_VARIABLE, raising=False)
     bundle = _bundle(tmp_path / "osteo_monai_bundles", "installed")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("osteo_monai.bundle.find._INSTALLED_BUNDLES", tmp_path / "osteo_monai_bundles")
     assert find_bundle("installed") == bundle
+
+
+def test_a_name_is_found_among_the_fetched_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BUNDLES_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert user_bundles() == tmp_path / "osteo_monai" / "bundles"
+    bundle = _bundle(user_bundles(), "fetched")
+    assert find_bundle("fetched") == bundle
+
+
+def test_a_link_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a link's target may have another name, such as a checksum."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / NAME).symlink_to(_bundle(tmp_path / "store", "0f3c"))
+    monkeypatch.setenv(BUNDLES_VARIABLE, str(tmp_path))
+    assert find_bundle(NAME) == tmp_path / NAME
 
 
 def test_a_path_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,16 +62,26 @@ def test_a_path_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert find_bundle(".") == bundle
 
 
+@pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize("folder", [".", "bundles", "osteo_monai_bundles"])
 def test_a_name_is_never_taken_from_the_current_folder(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: str, linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A study folder may hold a folder of that name, and expressions of its config are code."""
-    _bundle(tmp_path / folder, NAME)
-    _bundle(tmp_path / folder, "foreign")
-    monkeypatch.chdir(tmp_path)
+    current, root = tmp_path / "current", tmp_path / "elsewhere" / folder if linked else tmp_path / "current" / folder
+    current.mkdir()
+    for name in (NAME, "foreign"):
+        _bundle(root, name)
+    (root / "__init__.py").touch()
+    if linked and folder != ".":
+        (current / folder).symlink_to(root)
+    elif linked:
+        (current / "foreign").symlink_to(root / "foreign")
+    monkeypatch.chdir(current)
     monkeypatch.syspath_prepend("")  # as python -m does
     monkeypatch.delenv(BUNDLES_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", ".")
+    monkeypatch.setenv("HOME", ".")
     assert find_bundle(NAME) == CHECKOUT / NAME
     with pytest.raises(ModelMissingError):
         find_bundle("foreign")
@@ -64,8 +90,9 @@ def test_a_name_is_never_taken_from_the_current_folder(
 @pytest.mark.parametrize("name", ["no_such_bundle", "somewhere/no_such_bundle"])
 def test_a_missing_bundle_is_reported_without_paths(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BUNDLES_VARIABLE, str(tmp_path))
-    with pytest.raises(ModelMissingError, match=r"got 'no_such_bundle'; set OSTEO_BUNDLES to the folder") as caught:
+    with pytest.raises(ModelMissingError, match="got 'no_such_bundle'; install it with 'pip install") as caught:
         find_bundle(name)
+    assert "'osteo-monai bundle fetch no_such_bundle --source URL'" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
     assert "/no_such" not in str(caught.value)
     assert isinstance(caught.value, FileNotFoundError)

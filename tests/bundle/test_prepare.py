@@ -50,7 +50,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_a_run_writes_its_merged_config(bundle: Path, tmp_path: Path) -> None:
-    run_bundle(bundle, ["common"], {"epochs": 9, "output_dir": str(tmp_path / "out")})
+    run_bundle(bundle, ["common"], {"epochs": 9, "output_dir": str(tmp_path / "out")}, trust=True)
     written = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert (written["epochs"], written["bundle_root"]) == (9, str(bundle))
     assert (tmp_path / "out" / "done").read_text() == "(9, [])"
@@ -60,18 +60,18 @@ def test_a_run_writes_its_merged_config(bundle: Path, tmp_path: Path) -> None:
 def test_unknown_settings_are_refused(setting: str, bundle: Path) -> None:
     settings: dict[str, Any] = {setting: 9} if "#" not in setting else {"epochz": {}, setting: 9}
     with pytest.raises(ConfigError, match=f"unknown setting '{setting.partition('#')[0]}': no config of this bundle"):
-        run_bundle(bundle, ["common"], settings)
+        run_bundle(bundle, ["common"], settings, trust=True)
     assert not (bundle / "eval").exists()
 
 
 def test_an_unknown_setting_has_a_suggestion(bundle: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown setting 'epochz': .*; did you mean 'epochs'\?"):
-        run_bundle(bundle, ["common"], {"epochz": 9})
+        run_bundle(bundle, ["common"], {"epochz": 9}, trust=True)
 
 
 def test_an_error_of_the_data_is_raised_as_it_is(bundle: Path) -> None:
     with pytest.raises(ManifestError, match="none.json has 1 problem"):
-        run_bundle(bundle, ["common"], {"data_source": "none.json"})
+        run_bundle(bundle, ["common"], {"data_source": "none.json"}, trust=True)
 
 
 def test_other_processes_get_exceptions(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +98,8 @@ def test_a_complete_config_after_an_overlay_is_refused(bundle: Path) -> None:
     (bundle / "configs" / "few.json").write_text('{"epochs": 1}')
     (bundle / "configs" / "train.json").write_bytes((bundle / "configs" / "common.json").read_bytes())
     with pytest.raises(ConfigError, match=r"train\.json must precede overlays in config_file, got it after few\.json"):
-        run_bundle(bundle, ["few", "train"])
-    run_bundle(bundle, ["common", "train", "few"])
+        run_bundle(bundle, ["few", "train"], trust=True)
+    run_bundle(bundle, ["common", "train", "few"], trust=True)
     assert (bundle / "eval" / "done").read_text() == "(1, [])"
 
 

@@ -333,12 +333,12 @@ def test_exported_weights_load_and_run_in_memory(trained: Any, scan: Any, tmp_pa
     (copy / "configs" / "inference.json").write_text(json.dumps(config))
     (copy / "configs" / "metadata.json").write_text(json.dumps(_metadata(name)))
     with pytest.raises(ModelMissingError, match="has no weights") as caught:
-        load_bundle(copy)
+        load_bundle(copy, trust=True)
     assert str(tmp_path) not in str(caught.value)
     sha256 = export_weights(folder / "checkpoints" / "checkpoint_epoch=1.pt", copy / "models" / "model.pt")
     half = torch.load(copy / "models" / "model.pt", weights_only=True)
     assert {v.dtype for v in half.values() if v.is_floating_point()} == {torch.float16}
-    bundle = load_bundle(copy)
+    bundle = load_bundle(copy, trust=True)
     assert (bundle.name, bundle.version, bundle.weights_sha256) == (name, _metadata(name)["version"], sha256)
     image = LoadImage(ensure_channel_first=True)(scan)
     result = bundle(image)

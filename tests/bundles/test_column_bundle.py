@@ -299,9 +299,9 @@ def test_exported_weights_run(trained: Any, scan: Any, tmp_path: Path) -> None:
     (copy / "configs" / "inference.json").write_text(json.dumps(config))
     (copy / "configs" / "metadata.json").write_text(Path(META).read_text())
     with pytest.raises(FileNotFoundError, match="has no weights"):
-        load_bundle(copy)
+        load_bundle(copy, trust=True)
     sha256 = export_weights(trained / "checkpoints" / "checkpoint_epoch=1.pt", copy / "models" / "model.pt")
-    bundle = load_bundle(copy)
+    bundle = load_bundle(copy, trust=True)
     assert (bundle.name, bundle.weights_sha256) == (NAME, sha256)
     image = LoadImage(ensure_channel_first=True)(scan[0])
     assert isinstance(bundle({"image": image, "line": scan[1]})["bodies"], list)

@@ -142,7 +142,7 @@ def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained: Any, m
     with (copy / "inference" / "predictions.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["subject_id"] == "0"
-    bundle, load = load_bundle(copy), LoadImage(ensure_channel_first=True)
+    bundle, load = load_bundle(copy, trust=True), LoadImage(ensure_channel_first=True)
     image, labels = load(manifest.parent / "0.nii.gz"), load(manifest.parent / "0_labels.nii.gz")
     answer = bundle({"image": image, "label": labels})
     assert set(answer) == {"pred"}

@@ -1,8 +1,6 @@
 """Each bundle as a user of a model zoo meets it: one config file, any working directory, MONAI's own calls."""
 
-import ast
 import json
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from monai.bundle import ConfigWorkflow, ckpt_export, create_workflow, load, run, verify_net_in_out
 from PIL import Image
 
-from osteo_monai.bundle import CheckedWorkflow, export_onnx, load_bundle, run_bundle
+from osteo_monai.bundle import export_onnx, load_bundle, run_bundle
 from osteo_monai.data.csv_tables import read_table
 from osteo_monai.errors import OsteoError
 
@@ -143,27 +141,6 @@ def test_inference_without_images_is_an_error(name: str, folder: str) -> None:
     setting = "image" if name == "vertebral_column_ct" else "dataset_dir"
     with pytest.raises(OsteoError, match=rf"^{setting} must be "):
         run_bundle(BUNDLES / name, ["inference"], {"output_dir": "out", "amp": False, "dataset_dir": folder})
-
-
-def _commands(name: str) -> Iterator[dict[str, str]]:
-    """Yield the options of each ``monai.bundle run`` of a bundle's card."""
-    text = (BUNDLES / name / "docs" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    for line in text.splitlines():
-        if line.startswith("    ") and "monai.bundle run" in line and "(cd" not in line:
-            words = shlex.split(line.partition("monai.bundle run")[2])
-            yield {word.removeprefix("--"): value for word, value in zip(words[::2], words[1::2], strict=True)}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_commands_of_the_card_have_configs_and_settings_of_the_bundle(name: str) -> None:
-    used = set()
-    for options in _commands(name):
-        named = options.pop("config_file")
-        files = ast.literal_eval(named) if named.startswith("[") else [named]
-        options["meta_file"] = str(BUNDLES / name / options["meta_file"])
-        CheckedWorkflow([str(BUNDLES / name / file) for file in files], logging_file=False, **options)
-        used |= {Path(file).stem for file in files}
-    assert {*PLANNED, "multi_gpu_train"} <= used | ({"multi_gpu_train"} if "lumbar" in name else set())
 
 
 def _scan(file: Path, hu: Any) -> None:

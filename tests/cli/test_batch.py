@@ -19,7 +19,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the command for three damaged NIfTI files, which need no network."""
-    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device: None)
+    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device, trust: None)
     (tmp_path / "in").mkdir()
     for name in ("a", "b", "c"):
         (tmp_path / "in" / f"{name}.nii").write_bytes(b"damaged")
@@ -130,7 +130,7 @@ def test_a_full_output_does_not_end_a_batch(words: list[str], tmp_path: Path) ->
 
 def test_a_closed_pipe_does_not_end_a_batch(words: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys; from osteo_monai.screening import models; models.load_models = lambda device: None\n"
+        "import sys; from osteo_monai.screening import models; models.load_models = lambda device, trust: None\n"
         "from osteo_monai.cli import run; sys.exit(run(sys.argv[1:]))"
     )
     reader, writer = os.pipe()

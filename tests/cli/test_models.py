@@ -155,7 +155,7 @@ def test_cross_validate_passes_its_options(
     output = tmp_path / "folds"
     words = ["radiograph", "cross-validate", str(bundle), "-o", str(output), "--data-source", str(manifest)]
     assert run([*words, "--overlay", "common", "--settings", '{"epochs": 2}', "--folds", "3"]) == 0
-    assert calls == [(bundle, output, str(manifest), 3, ["common"], {"epochs": 2})]
+    assert calls == [(bundle, output, str(manifest), 3, ["common"], {"epochs": 2}, False)]
     for wrong, message in (
         (["--overlay", "gone"], "--overlay must be a config of the bundle, got 'gone'"),
         (["--settings", "epochs=2"], "--settings must be a JSON object"),
@@ -196,7 +196,9 @@ def test_train_sizes_passes_its_options(
 ) -> None:
     calls: list[tuple[Sequence[int], Mapping[str, Any]]] = []
 
-    def curve(bundle: Path, sizes: Sequence[int], output: Path, settings: Mapping[str, Any]) -> list[dict[str, float]]:
+    def curve(
+        bundle: Path, sizes: Sequence[int], output: Path, settings: Mapping[str, Any], trust: bool
+    ) -> list[dict[str, float]]:
         calls.append((sizes, settings))
         return [{"images": 50.0, "mean": 0.9, "std": 0.1}]
 

@@ -54,7 +54,7 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load no network."""
-    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device: None)
+    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device, trust: None)
 
 
 def measured(study: str, count: int, **fields: Any) -> ScreeningResult:

@@ -125,7 +125,7 @@ def test_a_cohort_of_whole_vertebrae_is_segmented_at_the_same_places(
     whole: NDArray[np.uint8],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(segment, "load_models", lambda device, opinions: make_models())
+    monkeypatch.setattr(segment, "load_models", lambda device, opinions, trust: make_models())
     path = make_cohort({"label_kind": "vertebra", "kvp": None}, {"label_kind": "vertebra"}, labels=whole)
     new = tmp_path / "new" / "prepared.json"
     assert cli.run(["manifest", "segment", str(path), "--output", str(new)]) == 0

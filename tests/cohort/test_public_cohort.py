@@ -42,7 +42,7 @@ def folder(tmp_path: Path, phantom_hu: NDArray[np.float32]) -> Path:
 def test_verse_from_import_to_evaluation(
     folder: Path, make_models: MakeModels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(segment, "load_models", lambda device, opinions: make_models())
+    monkeypatch.setattr(segment, "load_models", lambda device, opinions, trust: make_models())
     first, second, out = folder / "verse.json", folder / "segmented.json", folder / "out"
     table = str(folder / "table.csv")
     assert cli.run(["manifest", "import", "verse", str(folder / "tree"), "-o", str(first), "--table", table]) == 0
@@ -72,7 +72,7 @@ def test_verse_from_import_to_evaluation(
 def test_an_assumed_tube_voltage_gives_a_density_and_is_marked(
     folder: Path, make_models: MakeModels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(segment, "load_models", lambda device, opinions: make_models())
+    monkeypatch.setattr(segment, "load_models", lambda device, opinions, trust: make_models())
     first, second = folder / "verse.json", folder / "segmented.json"
     words = ["manifest", "import", "verse", str(folder / "tree"), "-o", str(first), "--kvp"]
     assert cli.run([*words, "20"]) == 2

@@ -192,7 +192,7 @@ def test_commands_report_their_results(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(segment, "load_models", lambda device, opinions: make_models())
+    monkeypatch.setattr(segment, "load_models", lambda device, opinions, trust: make_models())
     path = make_cohort({}, {})
     (path.parent / "p1" / "labels.nii.gz").write_bytes(b"damaged")
     new = tmp_path / "prepared.json"
@@ -218,7 +218,7 @@ def test_commands_report_unusable_cohorts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     models = make_models()
-    monkeypatch.setattr(segment, "load_models", lambda device, opinions: models)
+    monkeypatch.setattr(segment, "load_models", lambda device, opinions, trust: models)
     path, new = make_cohort(), tmp_path / "new.json"
     words = ["manifest", "segment", str(path), "--output"]
     assert cli.run(["measure", str(path), "--output", str(tmp_path / "out")]) == 2
@@ -256,7 +256,7 @@ def test_models_are_not_kept_after_a_run(
     """B24: a cache for the life of the process kept bundles in memory and ignored new weights."""
     loaded: list[str] = []
 
-    def load(device: str, opinions: bool) -> ScreeningModels:
+    def load(device: str, opinions: bool, trust: bool) -> ScreeningModels:
         loaded.append(device)
         return make_models()
 

@@ -113,6 +113,7 @@ class FakeBundle:
     """What fakes of bundles for CT have in common."""
 
     name, version, weights_sha256, trained_on = "fake", "0.0.1", "0" * 64, "no data"
+    pinned = False
 
     def setting(self, name: str) -> Any:
         raise KeyError(name)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osteo_monai.bundle import install_command
 from osteo_monai.domain import Finding, Severity, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.radiograph import Radiograph
@@ -139,7 +140,7 @@ def _load_bundles(
         make(
             "model_not_installed",
             f"The model for {view_label(view)} radiographs is not installed: the bundle {RADIOGRAPH_BUNDLES[view][0]} "
-            "or its weights are missing.",
+            f"or its weights are missing; {install_command(RADIOGRAPH_BUNDLES[view][0])}.",
         )
         for view in views
         if view not in bundles

@@ -193,7 +193,7 @@ def test_result_round_trip_and_results_of_version_1_0(make_volume: MakeVolume, m
     result, _ = screen_volume(make_volume(), with_opinions(make_models()))
     text = result.model_dump_json()
     assert ScreeningResult.model_validate_json(text) == result
-    assert (result.version, RESULT_VERSION) == ("1.6", "1.6")
+    assert (result.version, RESULT_VERSION) == ("1.7", "1.7")
     old = json.loads(text)
     del old["opinions"], old["opinions_absent"], old["bodies_above"], old["tissues"], old["contrast"]
     del old["acquisition"]["station"], old["acquisition"]["acquired"]
@@ -241,7 +241,7 @@ def test_bundles_without_weights_are_absent_and_with_weights_give_opinions(
     monkeypatch.setattr(
         "osteo_monai.bundle.runner.find_bundle", lambda name: zoo / name
     )  # the checkout's bundles may have weights
-    models = load_opinion_models(torch.device("cpu"))
+    models = load_opinion_models(torch.device("cpu"), trust=True)
     assert models.bundles == {}
     assert set(models.absent) == {"density_regression", "classifier"}
     assert all("not installed" in why and "/" not in why for why in models.absent.values())
@@ -252,7 +252,7 @@ def test_bundles_without_weights_are_absent_and_with_weights_give_opinions(
 
     for name in (REGRESSION_BUNDLE, CLASSIFICATION_BUNDLE):
         make_weights(zoo, name)
-    models = load_opinion_models(torch.device("cpu"))
+    models = load_opinion_models(torch.device("cpu"), trust=True)
     assert models.absent == {}
     result, images = screen_volume(make_volume(), replace(base, opinions=models))
     assert {REGRESSION_BUNDLE, CLASSIFICATION_BUNDLE} <= {m.bundle for m in result.models}
@@ -275,4 +275,4 @@ def test_bundles_without_weights_are_absent_and_with_weights_give_opinions(
     assert activation.slices[0, 64, 64 - 40] == 0
 
     torch.save({}, zoo / CLASSIFICATION_BUNDLE / "models" / "model.pt")
-    assert "do not fit" in load_opinion_models(torch.device("cpu")).absent["classifier"]
+    assert "do not fit" in load_opinion_models(torch.device("cpu"), trust=True).absent["classifier"]

@@ -19,7 +19,7 @@ TEXTURE = ScreeningOptions(texture=True)
 
 def test_coarse_voxels_give_a_reason_for_each_level(make_volume: MakeVolume, make_models: MakeModels) -> None:
     result, _ = screen_volume(make_volume(), make_models(), TEXTURE)
-    assert result.version == "1.6"
+    assert result.version == "1.7"
     assert [t.level for t in result.texture] == [L1, L2]
     for texture in result.texture:
         assert texture.features == ()

@@ -211,7 +211,10 @@ def run(path: Any, output: Any, **options: Any) -> Any:
     """Screen the radiographs at a path; return the verdict without "with_warnings", and the result as written."""
     (study,) = find_screenable(path)
     result = screen_to_folder(
-        study, output, radiograph_options=RadiographOptions(**options), radiograph_models=RadiographModels("cpu")
+        study,
+        output,
+        radiograph_options=RadiographOptions(**options),
+        radiograph_models=RadiographModels("cpu", trust=True),
     )
     assert ScreeningResult.model_validate_json((output / "result.json").read_text()) == result
     return result.verdict.removesuffix("_with_warnings"), result

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from pydicom.uid import generate_uid
 
-from osteo_monai import make_radiograph
+from osteo_monai import cli, make_radiograph
 from osteo_monai.bundle import load_bundle
 from osteo_monai.domain import Severity, Sex, View
 from osteo_monai.imaging.radiograph import read_radiograph
@@ -20,6 +20,7 @@ from osteo_monai.screening import (
     RadiographImages,
     RadiographModels,
     RadiographOptions,
+    ScreeningResult,
     screen_radiographs,
 )
 from osteo_monai.screening.models import CHEST_BUNDLE, LUMBAR_BUNDLE
@@ -33,10 +34,10 @@ def test_chest_gives_a_calibrated_risk_with_heat_map_and_report(bundles: Path, t
     path = dicom(tmp_path / "chest.dcm", PatientAge="071Y", PatientSex="F")
     verdict, result = run(path, tmp_path / "out")
     assert verdict == "accepted"
-    assert (result.version, result.modality, result.study) == ("1.6", "radiograph", "chest.dcm")
+    assert (result.version, result.modality, result.study) == ("1.7", "radiograph", "chest.dcm")
     found = result.radiograph
     radiograph = read_radiograph(path)
-    answer = load_bundle(CHEST_BUNDLE)(torch.from_numpy(radiograph.pixels)[None])
+    answer = load_bundle(CHEST_BUNDLE, trust=True)(torch.from_numpy(radiograph.pixels)[None])
     assert found.risk.score == pytest.approx(float(answer["pred"][0]), abs=1e-6)
     expected = CALIBRATIONS[CHEST_BUNDLE]["chest_frontal"].estimate(found.risk.score)
     assert (found.risk.probability, found.risk.low, found.risk.high) == pytest.approx(
@@ -120,7 +121,7 @@ def test_lumbar_views_of_one_study_are_fused(bundles: Path, tmp_path: Path) -> N
         ("lumbar_lateral", "lateral.dcm", ("lateral",), lateral),
     ):
         radiograph = read_radiograph(tmp_path / "study" / file, view)
-        answer = load_bundle(LUMBAR_BUNDLE, "cpu", overlays)(torch.from_numpy(radiograph.pixels)[None])
+        answer = load_bundle(LUMBAR_BUNDLE, "cpu", overlays, trust=True)(torch.from_numpy(radiograph.pixels)[None])
         assert one.score == pytest.approx(float(answer["pred"][0]), abs=1e-6)
     fused = CALIBRATIONS[LUMBAR_BUNDLE]["fused"].estimate(found.risk.score, math.hypot(0.3, 0.4) / 2)
     assert (found.risk.low, found.risk.high) == pytest.approx((fused.low, fused.high))
@@ -260,6 +261,7 @@ def test_maps_lie_on_the_grid_of_the_radiograph(tmp_path: Path, monkeypatch: pyt
 
     class Corner:
         name, version, weights_sha256, trained_on = LUMBAR_BUNDLE, "0", "0" * 64, "no data"
+        pinned = False
 
         def __call__(self, image: Any) -> Any:
             heat = torch.zeros(1, 20, 40)
@@ -332,3 +334,28 @@ def test_without_a_calibration_nothing_is_shown_for_a_real_radiograph(copied: Pa
     (copied / CHEST_BUNDLE / "models" / "risk.json").unlink()
     verdict, result = run(dicom(tmp_path / "chest.dcm"), tmp_path / "out")
     assert (verdict, result.radiograph) == ("refused", None)
+
+
+# --- from the command line ----------------------------------------------------------------------------------------
+
+
+def test_a_missing_bundle_is_exit_code_4_with_the_command_that_installs_it(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / CHEST_BUNDLE / "models" / "model.pt").unlink()
+    path = dicom(tmp_path / "chest.dcm")
+    words = ["screen", str(path), "-o", str(tmp_path / "out"), "--device", "cpu", "--trust-bundle"]
+    assert cli.run(words) == 4
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"osteo-monai bundle fetch {CHEST_BUNDLE} --source URL" in output
+
+
+def test_an_unpinned_bundle_needs_trust(bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = dicom(tmp_path / "chest.dcm")
+    words = ["screen", str(path), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    assert cli.run(words) == 2
+    error = capsys.readouterr().err
+    assert "bundle must be one that this release pins, or be trusted with --trust-bundle" in error
+    assert cli.run([*words, "--trust-bundle"]) == 0
+    result = ScreeningResult.model_validate_json((tmp_path / "out" / "result.json").read_text())
+    assert [model.pinned for model in result.models] == [False]

@@ -36,7 +36,7 @@ def test_a_folder_of_mixed_studies_gives_a_row_each(bundles: Path, tmp_path: Pat
     png(root / "x.png")
     dicom(root / "ct" / "1.dcm", modality="CT")
     studies = {study.path: study for study in find_screenable(root)}
-    models = RadiographModels("cpu")
+    models = RadiographModels("cpu", trust=True)
 
     def screen_one(path: Any, folder: Any) -> Any:
         if studies[path].kind == "ct":
@@ -133,6 +133,6 @@ def test_a_ct_holds_no_risk_and_a_radiograph_no_class() -> None:
 
 
 def test_calibrations_are_those_of_the_bundle(bundles: Path) -> None:
-    models = RadiographModels("cpu")
+    models = RadiographModels("cpu", trust=True)
     assert models.calibrations(LUMBAR_BUNDLE) == read_risk(bundles / LUMBAR_BUNDLE / "models")
     assert models.bundle(View.LUMBAR_AP) is models.bundle(View.LUMBAR_AP)
