@@ -1,16 +1,23 @@
 """Screen the DICOM files of one study and write all results; for programs that receive and send studies."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+from osteo_monai.dicom_results.further import FurtherFiles
+from osteo_monai.dicom_results.options import DicomOptions, Outputs
+from osteo_monai.dicom_results.sentences import one_sentence
 from osteo_monai.dicom_results.written import WrittenObject
+from osteo_monai.errors import UnusableInputError
+from osteo_monai.screening.images import Screening
+from osteo_monai.screening.models import RadiographModels, ScreeningModels, load_models
+from osteo_monai.screening.names import DICOM_FOLDER
 from osteo_monai.screening.options import RadiographOptions, ScreeningOptions
 from osteo_monai.screening.result import ScreeningResult
-
-if TYPE_CHECKING:
-    from osteo_monai.screening.models import RadiographModels, ScreeningModels
+from osteo_monai.screening.source import study_files
+from osteo_monai.screening.studies import Kind, find_screenable
+from osteo_monai.screening_files import screen_to_folder, write_screening
 
 __all__ = ["Outcome", "ScreenedStudy", "StudyModels", "StudyOptions", "screen_study"]
 
@@ -45,9 +52,19 @@ class StudyOptions:
 class StudyModels:
     """Models that many studies share; loaded when first needed."""
 
-    device: str = "auto"
-    ct: "ScreeningModels | None" = None
-    radiographs: "RadiographModels | None" = None
+    ct: ScreeningModels | None = None
+    radiographs: RadiographModels | None = None
+
+    def load(self, kind: Kind, device: str) -> None:
+        """Load the models of one kind of study, unless they are loaded.
+
+        Raises:
+            ModelMissingError: if a bundle for CT is not installed.
+        """
+        if kind == "ct" and self.ct is None:
+            self.ct = load_models(device)
+        if kind == "radiograph" and self.radiographs is None:
+            self.radiographs = RadiographModels(device)
 
 
 @dataclass(frozen=True)
@@ -83,5 +100,37 @@ def screen_study(
     Raises:
         ModelMissingError: if a bundle for CT is not installed. The study is not at fault.
         OSError: if the results cannot be written, such as on a full disk. A later try may succeed.
+        Exception: any other error of writing the DICOM objects; ``result.json`` is written.
     """
-    raise NotImplementedError("the interface is fixed; the work follows")
+    options, models = options or StudyOptions(), models or StudyModels()
+    written = DicomOptions(options.label_map, options.secondary_capture, options.created)
+    try:
+        studies = find_screenable(folder)
+        if len(studies) > 1:
+            raise UnusableInputError(f"The folder must hold one study, got {len(studies)}.")
+        study = studies[0]
+    except UnusableInputError as error:
+        result = write_screening(Screening(ScreeningResult.unread("study", error, {}), None), output)
+        return _screened(result, ())
+    models.load(study.kind, options.device)
+    further = FurtherFiles(Outputs(dicom=written), study_files(study))
+    result = screen_to_folder(
+        study,
+        output,
+        name="study",
+        device=options.device,
+        options=options.ct,
+        models=models.ct,
+        radiograph_options=options.radiographs,
+        radiograph_models=models.radiographs,
+        further=further,
+    )
+    if further.error is not None:
+        raise further.error
+    objects = (replace(item, path=output / DICOM_FOLDER / item.path.name) for item in further.written)
+    return _screened(result, tuple(objects))
+
+
+def _screened(result: ScreeningResult, objects: tuple[WrittenObject, ...]) -> ScreenedStudy:
+    outcome: dict[str, Outcome] = {"refused": "refused", "unusable": "failed"}
+    return ScreenedStudy(outcome.get(result.verdict, "measured"), objects, one_sentence(result), result)

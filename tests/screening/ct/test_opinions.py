@@ -193,7 +193,7 @@ def test_result_round_trip_and_results_of_version_1_0(make_volume: MakeVolume, m
     result, _ = screen_volume(make_volume(), with_opinions(make_models()))
     text = result.model_dump_json()
     assert ScreeningResult.model_validate_json(text) == result
-    assert (result.version, RESULT_VERSION) == ("1.6", "1.6")
+    assert (result.version, RESULT_VERSION) == ("1.7", "1.7")
     old = json.loads(text)
     del old["opinions"], old["opinions_absent"], old["bodies_above"], old["tissues"], old["contrast"]
     del old["acquisition"]["station"], old["acquisition"]["acquired"]
