@@ -8,14 +8,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from osteo_monai.imaging import write_label_map
 from osteo_monai.screening.ct.pipeline import screen
 from osteo_monai.screening.images import RadiographImages, ReportImages, Screening
 from osteo_monai.screening.models import RadiographModels, ScreeningModels
-from osteo_monai.screening.names import OUTPUT_FILES
+from osteo_monai.screening.names import DICOM_FOLDER, OUTPUT_FILES
 from osteo_monai.screening.options import RadiographOptions, ScreeningOptions
 from osteo_monai.screening.radiographs.pipeline import screen_radiographs
 from osteo_monai.screening.result import ScreeningResult
@@ -24,9 +25,12 @@ from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
 from osteo_monai.utils.files import sync
 from osteo_monai.utils.text import one_line
 
-__all__ = ["screen_to_folder", "write_screening"]
+__all__ = ["Further", "screen_to_folder", "write_screening"]
 
-RESULT, REPORT, LABELS, HEAT_MAP = OUTPUT_FILES
+RESULT, REPORT, LABELS, HEAT_MAP = OUTPUT_FILES[:4]
+
+Further: TypeAlias = Callable[[Screening, Path], ScreeningResult]
+"""Writes further files into a folder and returns the result, with a warning for what is missing."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ def screen_to_folder(
     radiograph_models: RadiographModels | None = None,
     on_stage: OnStage = no_progress,
     run: str = "",
+    further: Further | None = None,
 ) -> ScreeningResult:
     """Screen one study of either kind and write its files to ``output``.
 
@@ -55,6 +60,7 @@ def screen_to_folder(
         radiograph_options, radiograph_models: for radiographs.
         on_stage: called with the stage name when a stage begins.
         run: key for the result, see :func:`osteo_monai.screening.earlier.run_key`.
+        further: writes further files.
 
     Raises:
         ModelMissingError: if a bundle for CT is not installed.
@@ -67,11 +73,15 @@ def screen_to_folder(
         )
     else:
         screening = screen(study.path, models, options, device=device, study=name, on_stage=on_stage, files=study.files)
-    return write_screening(screening, output, on_stage, run)
+    return write_screening(screening, output, on_stage, run, further)
 
 
 def write_screening(
-    screening: Screening, output: Path, on_stage: OnStage = no_progress, run: str = ""
+    screening: Screening,
+    output: Path,
+    on_stage: OnStage = no_progress,
+    run: str = "",
+    further: Further | None = None,
 ) -> ScreeningResult:
     """Write the files of one screening, the result first.
 
@@ -83,6 +93,7 @@ def write_screening(
         output: folder for the files; made if missing. Other files in it are kept.
         on_stage: called with the stage name when a stage begins.
         run: key of the result, stored only when all files are written.
+        further: writes further files, before the report, which has its warnings.
 
     Returns:
         The result as written, with the wall times of writing.
@@ -105,6 +116,9 @@ def write_screening(
             bodies, source = images.bodies, images.source
             with watch.stage("writing labels"):
                 result = _attempt(result, folder / LABELS, lambda path: write_label_map(bodies, source, path))
+        if further is not None:
+            with watch.stage("writing further files"):
+                result = further(Screening(result, images), folder)
         with watch.stage("reporting"):
             result = _write_report(result, images, folder)
         result = result.timed(watch.seconds).model_copy(update={"run": run})
@@ -159,7 +173,10 @@ def _replace_outputs(folder: Path, output: Path) -> None:
         sync(folder / name)
     for name in OUTPUT_FILES:
         (output / name).unlink(missing_ok=True)
+    with suppress(OSError):  # absent, or with other files
+        (output / DICOM_FOLDER).rmdir()
     for name in reversed(OUTPUT_FILES):
         if (folder / name).is_file():
+            (output / name).parent.mkdir(exist_ok=True)
             os.replace(folder / name, output / name)
     sync(output)

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting": {"data", "norms", "screening", "statistics"} | _BASE,
     "node": _BASE,
     "screening_files": {"imaging", "reporting", "screening"} | _BASE,
+    "dicom_results": {"imaging", "reporting", "screening", "screening_files"} | _BASE,
 }
 """``cli`` and the public names in ``osteo_monai/__init__.py`` may import everything, and nothing may import them."""
 

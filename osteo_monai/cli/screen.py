@@ -29,10 +29,12 @@ from osteo_monai.screening.names import OUTPUT_FILES, SUMMARY_FILES
 from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
-    from osteo_monai.screening import RadiographOptions, ScreeningOptions
+    from osteo_monai.dicom_results import Outputs
+    from osteo_monai.screening import RadiographOptions, ScreeningOptions, Study
 
 __all__ = ["screen"]
 
+FURTHER = "Further files"
 CT, RADIOGRAPH, PERSON = "CT options", "Radiograph options", "Person, for the radiographs of one study"
 """Help panels; each is a group of options that must be left out for other studies."""
 
@@ -128,6 +130,42 @@ _Weight = Annotated[
     float | None, typer.Option(metavar="KG", help="Weight; overrides the header.", rich_help_panel=PERSON)
 ]
 
+_Dicom = Annotated[
+    bool,
+    typer.Option(
+        "--dicom",
+        help="Write segmentation, structured report, PDF and secondary capture as DICOM objects of the study, with its "
+        "patient identity, into the folder dicom.",
+        rich_help_panel=FURTHER,
+    ),
+]
+_LabelMap = Annotated[
+    bool,
+    typer.Option(
+        "--label-map", help="Write DICOM segmentations as LABELMAP instead of BINARY.", rich_help_panel=FURTHER
+    ),
+]
+_NoCapture = Annotated[
+    bool, typer.Option("--no-secondary-capture", help="Write no secondary capture.", rich_help_panel=FURTHER)
+]
+_Fhir = Annotated[
+    str | None,
+    typer.Option(
+        parser=choice("R4", "R5"),
+        metavar="RELEASE",
+        help="Write fhir.json, FHIR Observations of release R4 or R5, with the PatientID of DICOM.",
+        rich_help_panel=FURTHER,
+    ),
+]
+_Slicer = Annotated[
+    bool,
+    typer.Option(
+        "--slicer",
+        help="Write bodies.seg.nrrd and regions.seg.nrrd, segmentations for 3D Slicer.",
+        rich_help_panel=FURTHER,
+    ),
+]
+
 Resume = Annotated[
     bool,
     typer.Option(
@@ -163,6 +201,11 @@ def screen(
     sex: _Sex = None,
     height: _Height = None,
     weight: _Weight = None,
+    dicom: _Dicom = False,
+    label_map: _LabelMap = False,
+    no_secondary_capture: _NoCapture = False,
+    fhir: _Fhir = None,
+    slicer: _Slicer = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     trust_bundle: TrustBundle = False,
@@ -226,6 +269,9 @@ def screen(
         with checks.collect(view="--view", age="--age", height="--height", weight="--weight"):
             if "radiograph" in kinds:
                 radiographs = _radiograph_options(view, (age, height, weight), sex, allow_unvalidated)
+        outputs = None
+        with checks.collect():
+            outputs = _outputs(studies, dicom, (label_map, no_secondary_capture), fhir, slicer)
         checks.finish()
         if ct is not None and ct.texture:
             from osteo_monai.measurement import check_texture_installed
@@ -233,7 +279,7 @@ def screen(
             check_texture_installed()
         stack.enter_context(locked_folder(output))
         check_output()  # another run may have ended since
-        screener = Screener(device, ct, radiographs, [output], trust_bundle)
+        screener = Screener(device, ct, radiographs, [output], trust_bundle, outputs)
         code = Batch(path, output, studies, inputs, screener, resume, overwrite).run()
     raise typer.Exit(code)
 
@@ -274,6 +320,23 @@ def _check_kinds(context: typer.Context, kinds: Collection[str]) -> None:
         raise ValueError(f"{listed(of_ct)} must be left out for radiographs: only CT uses it")
     if of_radiographs and "radiograph" not in kinds:
         raise ValueError(f"{listed(of_radiographs)} must be left out for CT: only radiographs use it")
+
+
+def _outputs(
+    studies: "Sequence[Study]", dicom: bool, details: tuple[bool, bool], fhir: str | None, slicer: bool
+) -> "Outputs | None":
+    from osteo_monai.dicom_results import DicomOptions, Outputs
+    from osteo_monai.screening.source import has_dicom
+
+    label_map, no_capture = details
+    if (label_map or no_capture) and not dicom:
+        option = "--label-map" if label_map else "--no-secondary-capture"
+        raise ValueError(f"{option} must be given with --dicom")
+    if dicom and not any(has_dicom(study) for study in studies):
+        raise ValueError("--dicom must be left out for NIfTI, PNG and JPEG: they belong to no DICOM study")
+    options = DicomOptions(label_map=label_map, secondary_capture=not no_capture) if dicom else None
+    outputs = Outputs(options, slicer, "R4" if fhir == "R4" else "R5" if fhir else None)
+    return outputs if outputs.any else None
 
 
 def _ct_options(

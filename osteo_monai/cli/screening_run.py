@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from osteo_monai.cli.errors import ExitCode
 from osteo_monai.cli.output import console, progress, show
 from osteo_monai.domain import Severity
+from osteo_monai.screening.names import DICOM_FOLDER
 from osteo_monai.utils.text import percent_words, printable
 
 if TYPE_CHECKING:
+    from osteo_monai.dicom_results import Outputs
     from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
     from osteo_monai.screening.inventory import Inputs
     from osteo_monai.screening.result import ContrastCorrected, RadiographRisk, RiskOpinion, ScreeningResult
+    from osteo_monai.screening_files import Further
 
 __all__ = ["Batch", "Screener", "exit_code", "result_lines"]
 
@@ -32,6 +35,7 @@ class Screener:
     radiographs: "RadiographOptions | None"
     exclude: Sequence[Path] = ()
     trust_bundle: bool = False
+    outputs: "Outputs | None" = None
     models: "ScreeningModels | None" = None
     radiograph_models: "RadiographModels | None" = None
 
@@ -56,7 +60,8 @@ class Screener:
         """Return the key of a result of this study by these options, see ``run_key``."""
         from osteo_monai.screening.earlier import run_key
 
-        return run_key(study, self.ct if study.kind == "ct" else self.radiographs, self._weights, self.exclude)
+        options = self.ct if study.kind == "ct" else self.radiographs
+        return run_key(study, options, self._weights, self.exclude, self.outputs)
 
     def __call__(
         self, study: "Study", output: Path, name: str, on_stage: Callable[[str], None] = lambda stage: None
@@ -74,7 +79,16 @@ class Screener:
             radiograph_models=self.radiograph_models,
             on_stage=on_stage,
             run=self.key(study),
+            further=self._further(study),
         )
+
+    def _further(self, study: "Study") -> "Further | None":
+        if self.outputs is None:
+            return None
+        from osteo_monai.dicom_results import FurtherFiles
+        from osteo_monai.screening.source import study_files
+
+        return FurtherFiles(self.outputs, study_files(study))
 
 
 @dataclass
@@ -228,6 +242,8 @@ def _show_result(result: "ScreeningResult", output: Path) -> None:
         show(line)
     if (output / "report.html").is_file():
         show(f"Report: {output / 'report.html'}")
+    if (output / DICOM_FOLDER).is_dir():
+        show(f"DICOM: {output / DICOM_FOLDER}")
     show(result.research_use_notice)
 
 

@@ -37,7 +37,7 @@ from osteo_monai.imaging.plausibility import (
 )
 from osteo_monai.imaging.resampling import upright_volume
 from osteo_monai.imaging.slice_content import SliceContent
-from osteo_monai.imaging.volume import Acquisition, CTVolume
+from osteo_monai.imaging.volume import Acquisition, CTVolume, SourceFrame
 from osteo_monai.utils.text import share_words
 
 PADDING_BELOW_HU = -500.0
@@ -86,6 +86,7 @@ def _read(files: Sequence[Path], source: str, keep_doubts: bool, decoder: PixelD
         findings=(*notes, *more),
         source=source,
         instance_numbers=_instance_numbers(grid),
+        frames=tuple(_source_frame(frame) for frame in grid.frames),
     )
     return upright_volume(volume)
 
@@ -290,6 +291,15 @@ def _instance_numbers(grid: Grid) -> tuple[int, ...] | None:
     return whole[::-1] if axis_map(grid.affine)[2, 1] < 0 else whole
 
 
+def _source_frame(frame: Frame) -> SourceFrame:
+    instance = frame.instance
+    return SourceFrame(instance.path, instance.sop_instance, frame.index + 1 if instance.frames > 1 else 0)
+
+
+def _only(values: Counter[str]) -> str | None:
+    return next(iter(values)) or None if len(values) == 1 else None
+
+
 def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
     """Return the acquisition facts of a series and the findings about them."""
     agreed = series.agreed
@@ -307,6 +317,7 @@ def _acquisition(series: Series) -> tuple[Acquisition, list[Finding]]:
         series_description=agreed("SeriesDescription") or None,
         study_instance_uid=series.instance.study or None,
         series_instance_uid=series.instance.series or None,
+        frame_of_reference_uid=_only(series.stated("FrameOfReferenceUID")),
         age_years=age,
         sex=sex_of(agreed("PatientSex")),
         acquired=real_day(study_date),

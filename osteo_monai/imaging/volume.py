@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,21 @@ class Acquisition:
     series_description: str | None = None
     study_instance_uid: str | None = None
     series_instance_uid: str | None = None
+    frame_of_reference_uid: str | None = None
+    """Of all images; ``None`` if they state none or several."""
     age_years: float | None = None
     sex: Sex | None = None
     acquired: date | None = None
     """Day of the study, else of the series."""
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """The DICOM image of one slice: a file, and the number of the frame in it from 1, or 0 in a single-frame file."""
+
+    path: Path
+    sop_instance_uid: str
+    frame_number: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class CTVolume:
         source: name of the file or folder that was read.
         instance_numbers: DICOM InstanceNumber of each axial slice ``hu[:, :, k]``; ``None`` if the images were not
             acquired axially, have no numbers, were resampled, or come from NIfTI.
+        frames: DICOM image of each slice of the original grid, in the order of its third axis; empty for NIfTI.
 
     Example:
         >>> from pathlib import Path
@@ -67,6 +80,7 @@ class CTVolume:
     findings: Sequence[Finding] = ()
     source: str = ""
     instance_numbers: tuple[int, ...] | None = None
+    frames: tuple[SourceFrame, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, float, float]:

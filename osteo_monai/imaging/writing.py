@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.imaging.nifti import is_nifti
-from osteo_monai.imaging.orientation import canonical_grid, from_canonical
-from osteo_monai.imaging.resampling import is_resampled, resample_labels
+from osteo_monai.imaging.original_grid import on_original_grid
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.utils.files import writing
 
@@ -30,8 +29,6 @@ def write_label_map(labels: NDArray[Any], volume: CTVolume, path: Path) -> None:
     """
     path = Path(path)
     labels = np.asarray(labels)
-    if labels.shape != volume.hu.shape:
-        raise ValueError(f"labels must have the shape of the volume, {volume.hu.shape}, got {labels.shape}")
     if labels.dtype.kind not in "iub":
         raise ValueError(f"labels must be integers, got {labels.dtype}")
     low, high = int(labels.min()), int(labels.max())
@@ -41,12 +38,7 @@ def write_label_map(labels: NDArray[Any], volume: CTVolume, path: Path) -> None:
         raise ValueError(f"path must end in .nii or .nii.gz, got '{path.name}'")
     kind = np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16
     labels = labels.astype(kind)
-    if is_resampled(volume.affine, volume.original_affine, volume.original_shape):
-        affine, shape = canonical_grid(volume.original_affine, volume.original_shape)
-        labels = resample_labels(labels, volume.affine, affine, shape)
-    original = np.ascontiguousarray(from_canonical(labels, volume.original_affine))
-    if original.shape != tuple(volume.original_shape):
-        raise ValueError(f"volume.original_shape must be {original.shape} as the data, got {volume.original_shape}")
+    original = np.ascontiguousarray(on_original_grid(labels, volume))
     image = nib.Nifti1Image(original, volume.original_affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(volume.original_affine, code="scanner")

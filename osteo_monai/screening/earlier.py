@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from osteo_monai.screening.names import BATCH, OUTPUT_FILES, SUMMARY_FILES
+from osteo_monai.screening.names import BATCH, DICOM_FOLDER, OUTPUT_FILES, SUMMARY_FILES
 from osteo_monai.screening.options import PhantomCalibration, RadiographOptions, ScreeningOptions
 from osteo_monai.screening.result import RESULT_VERSION, ScreeningResult
 from osteo_monai.screening.studies import Study
@@ -28,6 +28,7 @@ def run_key(
     options: ScreeningOptions | RadiographOptions | None,
     weights: Sequence[str],
     exclude: Collection[Path] = (),
+    outputs: object = None,
 ) -> str:
     """Return a hash of all that a result depends on: versions, options, weights, names and dates of the study's files.
 
@@ -36,6 +37,7 @@ def run_key(
         options: of its kind.
         weights: a text for each bundle that changes with its weights.
         exclude: folders in that of the study that do not belong to it, such as the output.
+        outputs: further files that are requested.
     """
     phantom = ""
     if isinstance(options, ScreeningOptions) and isinstance(options.calibration, PhantomCalibration):
@@ -46,7 +48,16 @@ def run_key(
         with suppress(OSError):
             status = file.stat()
             files.append([file.name, status.st_size, status.st_mtime_ns])
-    facts = [_version(), RESULT_VERSION, study.kind, repr(options), phantom, sorted(weights), sorted(files)]
+    facts = [
+        _version(),
+        RESULT_VERSION,
+        study.kind,
+        repr(options),
+        repr(outputs),
+        phantom,
+        sorted(weights),
+        sorted(files),
+    ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -116,8 +127,9 @@ def remove_earlier(output: Path) -> None:
         for file in OUTPUT_FILES:
             (folder / file).unlink(missing_ok=True)
         _remove_temporary_in(folder)
-        with suppress(OSError):
-            folder.rmdir()
+        for left in (folder / DICOM_FOLDER, folder):
+            with suppress(OSError):
+                left.rmdir()
     _remove_temporary_in(output)
     for file in reversed(SUMMARY_FILES):  # the list of folders last, so that a stopped removal can be repeated
         if not (output / file).is_dir():

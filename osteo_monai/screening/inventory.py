@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.screening.names import OUTPUT_FILES, printable
+from osteo_monai.screening.names import DICOM_FOLDER, OUTPUT_FILES, printable
 from osteo_monai.screening.result import ScreeningResult
 from osteo_monai.screening.studies import Study
 from osteo_monai.utils.archives import (
@@ -160,7 +160,11 @@ class _Listing:
         found: list[StudyPart] = []
         single: list[Path] = []
         archives: list[Path] = []
-        for _, parts, others in walk_studies(folder, self.skip, exclude):
+        for place, parts, others in walk_studies(folder, self.skip, exclude):
+            if place.name == DICOM_FOLDER and _own_output([place.parent / "result.json"]):
+                for file in (*others, *(file for part in parts for file in part.files)):
+                    self.skip(file, "output of an earlier screening")
+                continue
             found += parts
             single += self._single(parts, others, archives)
         single = self._without_masks(single, bool(found))

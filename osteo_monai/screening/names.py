@@ -5,9 +5,35 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["BATCH", "NOT_READ", "OUTPUT_FILES", "SUMMARY_FILES", "output_names", "printable"]
+__all__ = [
+    "BATCH",
+    "DICOM_FILES",
+    "DICOM_FOLDER",
+    "FHIR_FILE",
+    "NOT_READ",
+    "OUTPUT_FILES",
+    "SLICER_FILES",
+    "SUMMARY_FILES",
+    "output_names",
+    "printable",
+]
 
-OUTPUT_FILES = ("result.json", "report.html", "labels.nii.gz", "heat_map.png")
+DICOM_FOLDER = "dicom"
+DICOM_FILES = ("seg.dcm", "seg_regions.dcm", "sr.dcm", "sc.dcm", "report.dcm")
+"""Files in the folder of DICOM results."""
+
+SLICER_FILES = ("bodies.seg.nrrd", "regions.seg.nrrd")
+FHIR_FILE = "fhir.json"
+
+OUTPUT_FILES = (
+    "result.json",
+    "report.html",
+    "labels.nii.gz",
+    "heat_map.png",
+    *SLICER_FILES,
+    FHIR_FILE,
+    *(f"{DICOM_FOLDER}/{name}" for name in DICOM_FILES),
+)
 """Names of all files that a screening may write; those of an earlier run are removed when new ones are ready."""
 BATCH, NOT_READ = "batch.json", "not_read.csv"
 SUMMARY_FILES = ("summary.csv", "summary.json", NOT_READ, BATCH)

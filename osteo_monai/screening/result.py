@@ -14,7 +14,8 @@ from osteo_monai.utils.files import write_text
 
 RESULT_VERSION = "1.7"
 """1.1 added opinions, 1.2 radiographs, 1.3 ``bodies_above``, 1.4 ``thresholds``, 1.5 ``texture``, 1.6 ``tissues``,
-``contrast``, ``run``, station and day of the acquisition, 1.7 ``pinned`` of the models; older results lack them."""
+``contrast``, ``run``, station and day of the acquisition, 1.7 ``source``, UIDs of images and ``pinned`` of the models;
+older results lack them."""
 
 OpinionName = Literal["hu_line", "hu_rule", "density_regression", "classifier"]
 
@@ -37,6 +38,7 @@ __all__ = [
     "RiskModelName",
     "RiskOpinion",
     "ScreeningResult",
+    "SourceStudy",
     "TextureFeature",
     "TextureMeasurement",
     "TissueValues",
@@ -79,6 +81,15 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SourceStudy(_Model):
+    """The DICOM study and series that was screened; ``None`` where the images state none, several or an invalid UID."""
+
+    study_instance_uid: str | None = None
+    series_instance_uid: str | None = None
+    frame_of_reference_uid: str | None = None
+    study_date: date | None = None
+
+
 class LocatedLevel(_Model):
     """One located vertebra; the result lists all of them, not only L1 and L2."""
 
@@ -99,6 +110,10 @@ class LevelMeasurement(_Model):
     """Axial slice through the centre, counted in the canonical (RAS+) volume from its lowest slice."""
     instance_number: int | None
     """DICOM InstanceNumber of that slice, if the source was DICOM."""
+    sop_instance_uid: str | None = None
+    """SOPInstanceUID of the image of that slice, if the source was DICOM and was not resampled."""
+    frame_number: int | None = None
+    """Number of that slice in a multi-frame image, from 1."""
     centre_mm: tuple[float, float, float]
     body_volume_cm3: float
     height_mm: float
@@ -252,6 +267,9 @@ class RadiographAcquisition(_Model):
     source: str
     """Name of the file."""
     source_format: str
+    sop_instance_uid: str | None = None
+    """Of a DICOM file."""
+    series_instance_uid: str | None = None
     rows: int
     columns: int
     """Of the network input: upright and without empty borders."""
@@ -327,6 +345,8 @@ class ScreeningResult(_Model):
     opinions_absent: Frozen[OpinionName, str] = FrozenDict()
     """Opinions that a measured study lacks, with the reason."""
     acquisition: AcquisitionFacts | None = None
+    source: SourceStudy | None = None
+    """Only of DICOM; never with a fact about the patient."""
     radiograph: RadiographRisk | None = None
     """Only for radiographs, for which the fields from ``levels_found`` to ``acquisition`` are empty."""
     models: tuple[ModelUsed, ...] = ()

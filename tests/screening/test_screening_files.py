@@ -60,6 +60,7 @@ def test_refused_study_replaces_all_files_of_an_earlier_run(
     output = tmp_path / "out"
     output.mkdir()
     for name in OUTPUT_FILES:
+        (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_bytes(b"of an earlier run")
     (output / "notes.txt").write_text("kept")
     result = screen_to_folder(Study("ct", nifti), output, name="case 7", models=make_models([vertebra(T12)]))

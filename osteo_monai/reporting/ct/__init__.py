@@ -8,7 +8,7 @@ from osteo_monai.reporting.section import Section
 from osteo_monai.screening.images import ReportImages
 from osteo_monai.screening.result import ScreeningResult
 
-__all__ = ["SECTIONS", "page"]
+__all__ = ["SECTIONS", "VERDICTS", "page"]
 
 SECTIONS: tuple[Section[CTStudy], ...] = (
     summary.SECTION,
@@ -23,12 +23,13 @@ SECTIONS: tuple[Section[CTStudy], ...] = (
 )
 """Sections of the report from top to bottom; a new section is a module of this package, listed here."""
 
-_VERDICTS = {
+VERDICTS = {
     "accepted": ("Accepted", "All quality checks were passed."),
     "accepted_with_warnings": ("Accepted with warnings", "A density is given; read the warnings before using it."),
     "refused": ("Refused", "No bone density is given for this study."),
     "unusable": ("Unusable input", "The input could not be read, so nothing was measured."),
 }
+"""Verdict to its title and one sentence."""
 
 
 def page(result: ScreeningResult, images: ReportImages | None) -> Page:
@@ -43,7 +44,7 @@ def page(result: ScreeningResult, images: ReportImages | None) -> Page:
         title="Bone density screening",
         heading="Bone density screening from CT",
         subtitle=f"Opportunistic estimate of trabecular density in {study.single_level or 'L1 and L2'}",
-        verdicts=_VERDICTS,
+        verdicts=VERDICTS,
         headlines=[section.render(study) for section in SECTIONS if section.headline],
         sections=[section.render(study) for section in SECTIONS if not section.headline],
         acquisition=acquisition(result),

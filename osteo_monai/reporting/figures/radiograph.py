@@ -23,7 +23,7 @@ from osteo_monai.reporting.wording import VIEW_NAMES
 from osteo_monai.screening.images import RadiographImage, RadiographImages
 from osteo_monai.utils.files import writing
 
-__all__ = ["HEAT_MAP_HEIGHT", "MIN_EXCESS", "radiograph_picture", "write_heat_map"]
+__all__ = ["HEAT_MAP_HEIGHT", "MIN_EXCESS", "heat_map", "radiograph_picture", "write_heat_map"]
 
 Content = Literal["image", "heat", "attention"]
 
@@ -129,18 +129,21 @@ def _resized(plane: NDArray[np.float32], aspect: float, rows: int) -> NDArray[np
     return np.asarray(image.resize((max(1, round(rows / aspect)), rows), Image.Resampling.BILINEAR), np.float32)
 
 
-def write_heat_map(images: RadiographImages, path: Path) -> None:
-    """Write the radiographs beside their maps as one PNG of ``HEAT_MAP_HEIGHT`` rows.
-
-    Raises:
-        OSError: if ``path`` cannot be written.
-    """
+def heat_map(images: RadiographImages) -> NDArray[np.uint8]:
+    """Return the radiographs beside their maps as RGB (rows, columns, 3) of ``HEAT_MAP_HEIGHT`` rows."""
     gap = np.ones((HEAT_MAP_HEIGHT, 10, 3), np.float32)
     row: list[NDArray[np.float32]] = []
     for rgb in _panels(images, True, HEAT_MAP_HEIGHT):
         row += [gap, rgb]
-    joined = np.concatenate(row[1:], axis=1)
-    image = Image.fromarray((np.clip(joined, 0, 1) * 255).round().astype(np.uint8))
+    return (np.clip(np.concatenate(row[1:], axis=1), 0, 1) * 255).round().astype(np.uint8)
+
+
+def write_heat_map(images: RadiographImages, path: Path) -> None:
+    """Write :func:`heat_map` as PNG.
+
+    Raises:
+        OSError: if ``path`` cannot be written.
+    """
     with writing(path) as temporary:
         # low compression: the file stays near 1 MB and is written several times faster
-        image.save(temporary, format="PNG", compress_level=2)
+        Image.fromarray(heat_map(images)).save(temporary, format="PNG", compress_level=2)

@@ -9,17 +9,18 @@ from osteo_monai.reporting.wording import VIEW_NAMES
 from osteo_monai.screening.images import RadiographImages
 from osteo_monai.screening.result import ScreeningResult
 
-__all__ = ["SECTIONS", "page"]
+__all__ = ["SECTIONS", "VERDICTS", "page"]
 
 SECTIONS: tuple[Section[RadiographStudy], ...] = (summary.SECTION, maps.SECTION, risks.SECTION)
 """Sections of the report from top to bottom; a new section is a module of this package, listed here."""
 
-_VERDICTS = {
+VERDICTS = {
     "accepted": ("Accepted", "All quality checks were passed."),
     "accepted_with_warnings": ("Accepted with warnings", "A risk is given; read the warnings before using it."),
     "refused": ("Refused", "No risk is given for this study."),
     "unusable": ("Unusable input", "The input could not be read, so nothing was evaluated."),
 }
+"""Verdict to its title and one sentence."""
 
 
 def page(result: ScreeningResult, images: RadiographImages | None) -> Page:
@@ -34,7 +35,7 @@ def page(result: ScreeningResult, images: RadiographImages | None) -> Page:
         title="Osteoporosis risk screening",
         heading="Osteoporosis risk from radiographs",
         subtitle=_subtitle(study),
-        verdicts=_VERDICTS,
+        verdicts=VERDICTS,
         headlines=[section.render(study) for section in SECTIONS if section.headline],
         sections=[section.render(study) for section in SECTIONS if not section.headline],
         acquisition=[] if study.reading is None else acquisition(study.reading),

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import Finding, MineralStandard, VertebraLevel
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.imaging.identifiers import valid_uid
+from osteo_monai.imaging.original_grid import axial_frame
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement import tissues
 from osteo_monai.measurement.calibration import (
@@ -377,12 +379,15 @@ def _level_measurement(
         raise ValueError(f"the trabecular region of {level} must be usable")
     k = first_slice + body.shape.centre_slice
     instances = checked.volume.instance_numbers
+    frame = axial_frame(checked.volume, k)
     voxel_area = abs(float(np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1]))))
     return LevelMeasurement(
         level=level,
         certainty=certainty,
         slice_index=k,
         instance_number=None if instances is None else instances[k],
+        sop_instance_uid=None if frame is None else valid_uid(frame.sop_instance_uid),
+        frame_number=(frame.frame_number or None) if frame is not None else None,
         centre_mm=body.shape.centre_mm,
         body_volume_cm3=body.shape.volume_cm3,
         height_mm=body.shape.height_mm,

@@ -11,6 +11,7 @@ from pathlib import Path
 from osteo_monai.domain import Finding
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import read_ct
+from osteo_monai.imaging.identifiers import valid_uid
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement.texture import check_texture_installed
 from osteo_monai.screening.ct.levels import Column
@@ -33,7 +34,8 @@ from osteo_monai.screening.gates.study import order_findings, verdict
 from osteo_monai.screening.images import ReportImages, Screening
 from osteo_monai.screening.models import ScreeningModels, check_installed, load_models, models_used
 from osteo_monai.screening.options import ScreeningOptions
-from osteo_monai.screening.result import AcquisitionFacts, FrozenDict, LocatedLevel, ScreeningResult
+from osteo_monai.screening.result import AcquisitionFacts, FrozenDict, LocatedLevel, ScreeningResult, SourceStudy
+from osteo_monai.screening.source import files_at, source_of
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
 
 
@@ -86,7 +88,8 @@ def screen(
         with watch.stage("reading"):
             volume = read_ct(path, keep_doubts=True, files=files)
     except (UnusableInputError, ScanRefusedError) as error:
-        return Screening(ScreeningResult.unread(study, error, watch.seconds), None)
+        result = ScreeningResult.unread(study, error, watch.seconds)
+        return Screening(result.model_copy(update={"source": source_of(files or files_at(path))}), None)
     if models is None:
         with watch.stage("loading the models"):
             models = load_models(device)
@@ -185,6 +188,7 @@ def _result(steps: Steps, models: ScreeningModels, study: str, watch: Stopwatch)
         opinions=opinions.given,
         opinions_absent=dict(opinions.absent),
         acquisition=_acquisition(steps.checked),
+        source=_source(steps.checked.volume),
         models=models_used(models.localisation, models.column, models.segmentation, *opinions.used),
         seconds=watch.seconds,
     )
@@ -235,6 +239,18 @@ def _acquisition(checked: Checked) -> AcquisitionFacts:
         sex=scan.sex,
         shape=volume.original_shape,
         spacing_mm=volume.spacing,
+    )
+
+
+def _source(volume: CTVolume) -> SourceStudy | None:
+    scan = volume.acquisition
+    if not volume.frames:
+        return None
+    return SourceStudy(
+        study_instance_uid=valid_uid(scan.study_instance_uid),
+        series_instance_uid=valid_uid(scan.series_instance_uid),
+        frame_of_reference_uid=valid_uid(scan.frame_of_reference_uid),
+        study_date=scan.acquired,
     )
 
 

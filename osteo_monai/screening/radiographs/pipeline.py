@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from osteo_monai.bundle import install_command
 from osteo_monai.domain import Finding, Severity, View
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
+from osteo_monai.imaging.identifiers import read_identifiers
 from osteo_monai.imaging.radiograph import Radiograph
 from osteo_monai.screening.gates.gate import refusal, warning
 from osteo_monai.screening.gates.study import verdict
@@ -21,6 +22,7 @@ from osteo_monai.screening.options import RadiographOptions
 from osteo_monai.screening.radiographs.risk import check_validated, estimate_risks, run_network
 from osteo_monai.screening.radiographs.select import patient_facts, select_radiographs, view_label
 from osteo_monai.screening.result import RadiographAcquisition, RadiographRisk, ScreeningResult
+from osteo_monai.screening.source import source_of
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
 
 if TYPE_CHECKING:
@@ -72,17 +74,18 @@ def screen_radiographs(
             sources = selected.radiographs
             patient, of_patient = patient_facts([radiograph for _, radiograph in sources.values()], options)
     except (UnusableInputError, ScanRefusedError) as error:
-        return Screening(ScreeningResult.unread(study, error, watch.seconds, "radiograph"), None)
+        unread = ScreeningResult.unread(study, error, watch.seconds, "radiograph")
+        return Screening(unread.model_copy(update={"source": source_of(files)}), None)
     images = selected.images
     findings = (*selected.findings, *of_patient) if sources else selected.findings
     if verdict(findings) == "refused":
-        return _refused(study, findings, images, watch)
+        return _refused(study, findings, images, watch, files)
     with watch.stage("loading the models"):
         bundles, of_loading = _load_bundles(models, tuple(sources))
     unvalidated = [] if _all_virtual(sources) else check_validated(bundles, models) if bundles else []
     findings = (*findings, *of_loading, *(() if options.allow_unvalidated else unvalidated))
     if verdict(findings) == "refused":
-        return _refused(study, findings, images, watch)
+        return _refused(study, findings, images, watch, files)
     with watch.stage("judging"):
         runs = {view: run_network(bundle, _of_view(images, view)) for view, bundle in bundles.items()}
         scores = {view: score for view, (score, _) in runs.items()}
@@ -104,6 +107,7 @@ def screen_radiographs(
             person=patient,
             trained_on=next(iter(bundles.values())).trained_on or "not stated",
         ),
+        source=source_of([file for file, _ in sources.values()]),
         models=models_used(*bundles.values()),
         seconds=watch.seconds,
     )
@@ -116,11 +120,20 @@ def _all_virtual(sources: Mapping[View, tuple[Path, Radiograph]]) -> bool:
 
 
 def _refused(
-    study: str, findings: Sequence[Finding], images: tuple[RadiographImage, ...], watch: Stopwatch
+    study: str,
+    findings: Sequence[Finding],
+    images: tuple[RadiographImage, ...],
+    watch: Stopwatch,
+    files: Sequence[Path],
 ) -> Screening:
     refusals_first = sorted(findings, key=lambda f: f.severity is not Severity.REFUSAL)
     result = ScreeningResult(
-        study=study, modality="radiograph", verdict="refused", findings=tuple(refusals_first), seconds=watch.seconds
+        study=study,
+        modality="radiograph",
+        verdict="refused",
+        findings=tuple(refusals_first),
+        source=source_of(files),
+        seconds=watch.seconds,
     )
     return Screening(result, RadiographImages(images))
 
@@ -154,10 +167,13 @@ def _of_view(images: Sequence[RadiographImage], view: View) -> RadiographImage:
 
 def _acquisition(file: Path, radiograph: Radiograph) -> RadiographAcquisition:
     facts = radiograph.facts
+    identifiers = read_identifiers([file])
     return RadiographAcquisition(
         view=radiograph.view,
         source=file.name,
         source_format=facts.source_format,
+        sop_instance_uid=identifiers.sop_instance_uid,
+        series_instance_uid=identifiers.series_instance_uid,
         rows=radiograph.pixels.shape[0],
         columns=radiograph.pixels.shape[1],
         spacing_mm=radiograph.spacing_mm,
