@@ -207,7 +207,10 @@ def value_problems(row: Mapping[str, str]) -> list[str]:
     """Return one sentence for each value of a row that its column does not allow; empty cells are unknown values."""
     problems = [] if row["subject_id"] else ["subject_id is empty"]
     if row.get("cohort") and not re.match(SPLIT_PATTERN, row["cohort"]):
-        problems.append(f"cohort must be training, validation, test or external_<centre>, got '{row['cohort'][:40]}'")
+        wanted = "training, validation, test or external_<centre>"
+        if row["cohort"].startswith("external_"):
+            wanted = "external_<centre> with a centre of a-z, 0-9 and _"
+        problems.append(f"cohort must be {wanted}, got '{row['cohort'][:40]}'")
     for name in (*NUMBERS, *_NUMERIC_FACTS):
         problems += [problem] if (problem := _number_problem(name, row.get(name, ""))) else []
     problems += _group_problems(row)

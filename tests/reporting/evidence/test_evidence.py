@@ -493,3 +493,15 @@ def test_subgroup_without_errors_is_a_note(tmp_path: Path) -> None:
     found = build_evidence(options).targets["osteoporosis"]
     assert not found.subgroups
     assert any("all tables of 'x' have sensitivity 1 (73 of 73)" in note for note in found.notes)
+
+
+def test_several_tables_of_a_study_have_a_three_level_model(tmp_path: Path) -> None:
+    write_evidence(EvidenceOptions(studies=many_studies(tmp_path), replicates=0), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "evidence.json").read_text())["targets"]["osteoporosis"]
+    html = (tmp_path / "out" / "report.html").read_text()
+    level = found["three_level"]
+    assert level["converged"]
+    assert len(level["between_studies"]) == 2
+    low, value, high = (level["sensitivity"][key] for key in ("low", "value", "high"))
+    assert low < value < high
+    assert f"within studies (three-level model)</th><td>{value:.3f}" in html
