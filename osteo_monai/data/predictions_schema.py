@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from osteo_monai.data.csv_tables import MISSING_WORDS, plain_number
 from osteo_monai.data.record import Record
 from osteo_monai.domain import SPLIT_PATTERN, BoneStatus, DensityThresholds
 
@@ -32,7 +33,7 @@ __all__ = [
     "schema_table",
     "truth_problems",
     "value_problems",
-    "with_decimal_points",
+    "plain_cells",
 ]
 
 STATUS_CLASSES = tuple(status.value for status in BoneStatus)
@@ -186,13 +187,19 @@ def record_columns(record: Record, cohort: str, virtual: bool) -> dict[str, str 
     return columns | {name: facts[name] for name in FACTS if name in facts}
 
 
-def with_decimal_points(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a row with decimal points for decimal commas in the columns of numbers; other commas stay."""
+def plain_cells(row: Mapping[str, str], separator: str) -> dict[str, str]:
+    """Return a row with empty cells for words of missing values, and with decimal points; texts stay as they are.
+
+    Decimal commas are replaced in the columns of numbers, if commas do not separate the columns.
+    """
     kinds = (ColumnKind.NUMBER, ColumnKind.PROBABILITY, ColumnKind.DENSITY)
-    return {
-        name: text.replace(",", ".") if _KIND_OF.get(name) in kinds and re.fullmatch(r"[+-]?\d*,\d+", text) else text
-        for name, text in row.items()
-    }
+    cells = {}
+    for name, text in row.items():
+        if _KIND_OF.get(name, ColumnKind.TEXT) is not ColumnKind.TEXT and text.lower() in MISSING_WORDS:
+            cells[name] = ""
+        else:
+            cells[name] = plain_number(text, separator) if _KIND_OF.get(name) in kinds else text
+    return cells
 
 
 # --- check of one row ---------------------------------------------------------------------------------------------
