@@ -25,6 +25,7 @@ from osteo_monai.cli import (
     rebuild,
     repeatability,
     risk,
+    sample_size,
     screen,
     virtual,
 )
@@ -142,6 +143,7 @@ def _application() -> typer.Typer:
         "manifest": _group("Build, import, check, split and describe data manifests."),
         "radiograph": _group("Cross-validate radiograph bundles, fuse views, summarise heat maps."),
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
+        "sample-size": _group("Compute numbers of subjects of a diagnostic study."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
         "bundle": _group("Write the configs and weights of MONAI bundles; measure the effect of training size."),
     }
@@ -167,6 +169,13 @@ def _application() -> typer.Typer:
         ),
         "radiograph": (radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),
+        "sample-size": (
+            sample_size.rate,
+            sample_size.area,
+            sample_size.areas,
+            sample_size.rates,
+            sample_size.calibration,
+        ),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
         "bundle": (bundle.merge, bundle.export, bundle.onnx, bundle.train_sizes),
     }

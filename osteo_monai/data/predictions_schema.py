@@ -29,11 +29,11 @@ __all__ = [
     "ColumnRole",
     "columns_of",
     "has_binary_truth",
+    "plain_cells",
     "record_columns",
     "schema_table",
     "truth_problems",
     "value_problems",
-    "plain_cells",
 ]
 
 STATUS_CLASSES = tuple(status.value for status in BoneStatus)

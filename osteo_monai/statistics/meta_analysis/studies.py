@@ -163,7 +163,7 @@ def read_studies(path: Path) -> StudyTable:
 
 
 def _plain(cells: Mapping[str, str], separator: str) -> dict[str, str]:
-    """Return the cells with decimal points, empty where a word stands for a missing value; names stay."""
+    """Return the cells with decimal points, empty where a word means a missing value; names stay."""
     plain = {}
     for name, text in cells.items():
         missing = name not in ("study", "model") and text.lower() in MISSING_WORDS

@@ -211,7 +211,7 @@ def test_the_precision_figure_has_the_average_precision_of_the_table(tmp_path: P
     evaluated(tmp_path, people())
     found = write_evaluation(EvaluationOptions((tmp_path / "first.csv",), resamples=100), tmp_path / "out")
     shown = (tmp_path / "out" / "figures" / "precision_test.svg").read_text()
-    value = found.tables["precision"].rows[0]["average_precision"].value
+    value = row_of(found, "precision")["average_precision"].value
     assert f"AP {value:.3f} (" in shown
     assert "Precision (PPV)" in shown
     assert "Precision (PPV) against recall" in (tmp_path / "out" / "report.html").read_text()
