@@ -1,12 +1,14 @@
 """Bias and interval coverage of the bivariate model on simulated meta-analyses, and its speed.
 
     python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200] [--skip-speed]
+        [--three-levels 1000]
 
 The true values are near those of the review for osteoporosis: sensitivity 0.88, specificity 0.94, between-study
 variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40
 diseased and 150 healthy subjects. Scenarios: 3 to 39 studies, and tables of studies that share three quarters of their
 between-study variance, 39 of 20 studies as in the review. ``covered_reported`` is the coverage of the interval that the
-report gives: cluster-robust, or with t quantiles below 20 studies. Writes
+report gives: cluster-robust, or with t quantiles below 20 studies. ``--three-levels`` adds the three-level model in the
+scenarios with several tables a study, beside the clustered intervals of the same meta-analyses. Writes
 ``benchmarks/results/meta_analysis_simulation_DATE.json`` after each step; ``--resume FILE`` skips the scenarios that
 are complete in the file.
 """
@@ -26,7 +28,7 @@ import numpy as np
 import scipy
 from scipy.special import expit, logit
 
-from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, leave_one_out
+from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, fit_three_levels, leave_one_out
 from osteo_monai.statistics.meta_analysis.estimates import auc_of_curve
 from osteo_monai.utils.files import write_json
 
@@ -134,6 +136,42 @@ def summarised(rows: dict[str, list[dict[str, float]]], failures: dict[str, int]
     return found
 
 
+def simulate_three_levels(count: int, studies: int, tables: int, seed: int) -> dict[str, Any]:
+    """Return coverage and bias of the exact three-level model, and the coverage of the clustered intervals."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, float]] = []
+    failures = 0
+    truth = expit(MEAN)
+    started = time.process_time()
+    for _ in range(count):
+        cells, study = draw(rng, studies, tables)
+        try:
+            fit = fit_three_levels(cells, study)
+        except ValueError:
+            failures += 1
+            continue
+        failures += not fit.converged
+        point, clustered = fit.summary(), fit_bivariate(cells).reported(study).summary()
+        rows.append(
+            {
+                "logit_se": fit.mean[0] - MEAN[0],
+                "logit_sp": fit.mean[1] - MEAN[1],
+                "between_se": fit.between[0, 0] - SHARED * TAU2[0],
+                "between_sp": fit.between[1, 1] - SHARED * TAU2[1],
+                "within_se": fit.within[0, 0] - (1 - SHARED) * TAU2[0],
+                "within_sp": fit.within[1, 1] - (1 - SHARED) * TAU2[1],
+                "se_covered": float(truth[0] in point.sensitivity),
+                "sp_covered": float(truth[1] in point.specificity),
+                "se_covered_clustered": float(truth[0] in clustered.sensitivity),
+                "sp_covered_clustered": float(truth[1] in clustered.specificity),
+                "boundary": float(any(m.startswith("Boundary") for m in fit.messages)),
+            }
+        )
+    found: dict[str, Any] = {"meta_analyses": count, "studies": studies, "tables": tables, "seed": seed}
+    found |= {"not_converged": failures, "cpu_seconds": round(time.process_time() - started, 1)}
+    return found | summarised({"binomial": rows}, {"binomial": failures})
+
+
 def speed() -> dict[str, dict[str, float]]:
     """Return wall and CPU seconds; the targets are 5 s for a fit of 500 studies and 60 s for a bootstrap of 2,000."""
     seconds: dict[str, dict[str, float]] = {}
@@ -160,6 +198,7 @@ def main() -> None:
     parser.add_argument("--meta-analyses", type=int, default=1000)
     parser.add_argument("--bootstrap-meta-analyses", type=int, default=200)
     parser.add_argument("--skip-speed", action="store_true")
+    parser.add_argument("--three-levels", type=int, default=0, metavar="N", help="meta-analyses of each scenario")
     parser.add_argument("--resume", type=Path, help="result of an earlier run, which is completed in place")
     parser.add_argument("--scenarios", nargs="+", choices=[name for name, *_ in SCENARIOS], help="default: all")
     given = parser.parse_args()
@@ -189,6 +228,12 @@ def main() -> None:
             continue
         if result["scenarios"].get(name, {}).get("meta_analyses", 0) < n:
             simulate(n, studies, tables, b, tables + studies, save)
+    for name, studies, tables in SCENARIOS:
+        if given.three_levels and tables > studies and name in (given.scenarios or [name]):
+            found = simulate_three_levels(given.three_levels, studies, tables, 1000 + tables)
+            result.setdefault("three_levels", {})[name] = found
+            write_json(path, result)
+            print(f"three levels, {name}: {found['cpu_seconds']} s", flush=True)
     print(path)
 
 

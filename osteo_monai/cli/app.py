@@ -26,6 +26,7 @@ from osteo_monai.cli import (
     rebuild,
     repeatability,
     risk,
+    sample_size,
     screen,
     virtual,
 )
@@ -143,6 +144,7 @@ def _application() -> typer.Typer:
         "manifest": _group("Build, import, check, split and describe data manifests."),
         "radiograph": _group("Export radiographs, cross-validate their bundles, fuse views, summarise heat maps."),
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
+        "sample-size": _group("Compute numbers of subjects of a diagnostic study."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
         "node": _group("Receive studies from a PACS by DICOM, screen them and send the results back (extra 'pacs')."),
         "bundle": _group("Write, check, pack and install MONAI bundles; measure the effect of training size."),
@@ -169,6 +171,13 @@ def _application() -> typer.Typer:
         ),
         "radiograph": (radiograph.export, radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),
+        "sample-size": (
+            sample_size.rate,
+            sample_size.area,
+            sample_size.areas,
+            sample_size.rates,
+            sample_size.calibration,
+        ),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
         "node": (node.run, node.check, node.list_, node.retry, node.example, node.mercure),
         "bundle": (

@@ -15,8 +15,19 @@ from osteo_monai.utils.files import write_text
 from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.text import escape_formula, unescape_formula
 
-__all__ = ["CSVTable", "optional_number", "read_table", "refuse", "summary_problem", "write_table"]
+__all__ = [
+    "MISSING_WORDS",
+    "CSVTable",
+    "optional_number",
+    "plain_number",
+    "read_table",
+    "refuse",
+    "summary_problem",
+    "write_table",
+]
 
+MISSING_WORDS = frozenset({"na", "n/a", "<na>", "nan", "null"})
+"""What R, pandas and NumPy write for a missing value, in lower case."""
 _SHOWN_PROBLEMS = 50
 _WIDE_BLANKS = re.compile(
     r"[\x00-\x08\v\f\x0e-\x1f\x7f-\x9f\xa0\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]"
@@ -68,6 +79,11 @@ def optional_number(name: str, text: str) -> float | None:
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a number, got '{text}'")
     return value
+
+
+def plain_number(text: str, separator: str) -> str:
+    """Return a cell with a decimal point for a decimal comma, if commas do not separate the columns of its table."""
+    return text.replace(",", ".") if separator != "," and re.fullmatch(r"[+-]?\d*,\d+%?", text) else text
 
 
 def refuse(path: Path, problems: Sequence[str]) -> None:

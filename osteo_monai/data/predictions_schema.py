@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from osteo_monai.data.csv_tables import MISSING_WORDS, plain_number
 from osteo_monai.data.record import Record
 from osteo_monai.domain import SPLIT_PATTERN, BoneStatus, DensityThresholds
 
@@ -28,11 +29,11 @@ __all__ = [
     "ColumnRole",
     "columns_of",
     "has_binary_truth",
+    "plain_cells",
     "record_columns",
     "schema_table",
     "truth_problems",
     "value_problems",
-    "with_decimal_points",
 ]
 
 STATUS_CLASSES = tuple(status.value for status in BoneStatus)
@@ -196,13 +197,19 @@ def record_columns(record: Record, cohort: str, virtual: bool) -> dict[str, str 
     return columns | {name: facts[name] for name in FACTS if name in facts}
 
 
-def with_decimal_points(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a row with decimal points for decimal commas in the columns of numbers; other commas stay."""
+def plain_cells(row: Mapping[str, str], separator: str) -> dict[str, str]:
+    """Return a row with empty cells for words of missing values, and with decimal points; texts stay as they are.
+
+    Decimal commas are replaced in the columns of numbers, if commas do not separate the columns.
+    """
     kinds = (ColumnKind.NUMBER, ColumnKind.PROBABILITY, ColumnKind.DENSITY)
-    return {
-        name: text.replace(",", ".") if _KIND_OF.get(name) in kinds and re.fullmatch(r"[+-]?\d*,\d+", text) else text
-        for name, text in row.items()
-    }
+    cells = {}
+    for name, text in row.items():
+        if _KIND_OF.get(name, ColumnKind.TEXT) is not ColumnKind.TEXT and text.lower() in MISSING_WORDS:
+            cells[name] = ""
+        else:
+            cells[name] = plain_number(text, separator) if _KIND_OF.get(name) in kinds else text
+    return cells
 
 
 # --- check of one row ---------------------------------------------------------------------------------------------
@@ -217,7 +224,10 @@ def value_problems(row: Mapping[str, str]) -> list[str]:
     """Return one sentence for each value of a row that its column does not allow; empty cells are unknown values."""
     problems = [] if row["subject_id"] else ["subject_id is empty"]
     if row.get("cohort") and not re.match(SPLIT_PATTERN, row["cohort"]):
-        problems.append(f"cohort must be training, validation, test or external_<centre>, got '{row['cohort'][:40]}'")
+        wanted = "training, validation, test or external_<centre>"
+        if row["cohort"].startswith("external_"):
+            wanted = "external_<centre> with a centre of a-z, 0-9 and _"
+        problems.append(f"cohort must be {wanted}, got '{row['cohort'][:40]}'")
     for name in (*NUMBERS, *_NUMERIC_FACTS):
         problems += [problem] if (problem := _number_problem(name, row.get(name, ""))) else []
     problems += _group_problems(row)

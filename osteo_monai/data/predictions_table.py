@@ -23,9 +23,9 @@ from osteo_monai.data.predictions_schema import (
     TRUE_WORDS,
     TRUTHS,
     has_binary_truth,
+    plain_cells,
     truth_problems,
     value_problems,
-    with_decimal_points,
 )
 from osteo_monai.domain import BoneStatus, DensityThresholds
 from osteo_monai.errors import UnusableInputError
@@ -176,11 +176,9 @@ def read_prediction_rows(
 
 
 def _read_cells(path: Path, required: Sequence[str]) -> CSVTable:
-    """Read a table with commas, semicolons or tabs; decimal commas become points if commas do not separate columns."""
+    """Read a table with commas, semicolons or tabs; its cells as ``plain_cells`` makes them."""
     table = read_table(path, required, separators=",;\t")
-    if table.separator == ",":
-        return table
-    return replace(table, rows=tuple((line, with_decimal_points(cells)) for line, cells in table.rows))
+    return replace(table, rows=tuple((line, plain_cells(cells, table.separator)) for line, cells in table.rows))
 
 
 def _normalised(path: Path, row: Mapping[str, str]) -> dict[str, str]:

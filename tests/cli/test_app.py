@@ -40,6 +40,7 @@ VERBS = [
     *(["manifest", verb] for verb in ("build", "split", "join", "validate", "describe", "segment")),
     *(["radiograph", verb] for verb in ("cross-validate", "fuse", "heat")),
     *(["risk", verb] for verb in ("calibrate", "train")),
+    *(["sample-size", verb] for verb in ("rate", "area", "areas", "rates", "calibration")),
     *(["calibrate", verb] for verb in ("fit", "contrast", "check")),
     *(["bundle", verb] for verb in ("merge", "export", "onnx", "train-sizes")),
 ]

@@ -391,3 +391,24 @@ def test_an_identifier_with_a_hash_is_not_lost_silently(tmp_path: Path) -> None:
         read_predictions([path])
     path = _written(tmp_path / "a.csv", *head, "p1,1,0.9", '"#7",1,0.8', "# the end, of it", "p2,0,0.2")
     assert len(read_predictions([path])[0]) == 3
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "<NA>", "N/A", "null"])
+def test_words_of_missing_values_are_empty_cells(tmp_path: Path, word: str) -> None:
+    rows = [f"NA,1,0.9,61,{word}", f"b,0,{word},{word},site", "c,0,0.2,50,other", "d,1,0.7,70,other"]
+    path = tmp_path / "r.csv"
+    path.write_text("\n".join(["subject_id,osteoporosis,probability_osteoporosis,age,centre", *rows]) + "\n")
+    (found,) = read_predictions([path])
+    assert found.unanswered == 1
+    assert found.subjects.tolist() == ["NA", "c", "d"]  # an identifier is no missing value
+    assert found.facts["centre"].tolist() == [word, "other", "other"]  # nor is a text
+    path.write_text(path.read_text().replace("c,0,", f"c,{word},"))
+    with pytest.raises(UnusableInputError, match="line 4: "):
+        read_predictions([path])
+
+
+def test_the_name_of_a_centre_has_a_stated_form(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("subject_id,cohort,osteoporosis,score_osteoporosis\na,external_siteB,1,2\n")
+    with pytest.raises(UnusableInputError, match="external_<centre> with a centre of a-z, 0-9 and _, got 'external_s"):
+        read_predictions([path])

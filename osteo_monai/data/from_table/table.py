@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from osteo_monai.data.csv_tables import read_table, summary_problem
+from osteo_monai.data.csv_tables import MISSING_WORDS, read_table, summary_problem
 from osteo_monai.data.from_table.rules import RULE_SETS, ImageKind
 from osteo_monai.domain import SPLIT_PATTERN, DensityThresholds, MineralStandard, Sex, View
 from osteo_monai.errors import ManifestError, UnusableInputError
@@ -38,7 +38,7 @@ _FLAGS = frozenset(
     {"l2_in_view", "implant", "severe_degeneration", "fracture",
      "secondary_osteoporosis", "foreign_body", "spinal_deformity", "bone_surgery", "poor_quality"}
 )  # fmt: skip
-_UNKNOWN = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-", "?"})
+_UNKNOWN = MISSING_WORDS | {"", "none", "unknown", "-", "?"}
 _FLAG_VALUES = {**dict.fromkeys(("yes", "y", "true", "1"), True), **dict.fromkeys(("no", "n", "false", "0"), False)}
 _SPREADSHEETS = frozenset({".xlsx", ".xlsm"})
 _OTHER_SPREADSHEETS = frozenset({".xls", ".ods"})

@@ -59,9 +59,9 @@ class Comparison:
         if t.low is None or t.high is None or math.isnan(self.p):
             return f"{label(self.name)}: no test (AUC difference {gap}; {t.warning})"
         bounds = f"{printed_number(t.low)} to {printed_number(t.high)}, p {_p(self.p)}"
-        shown = "better than" if t.difference > 0 else "worse than"
-        verdict = shown if self.p < 1 - level else "does not beat"
-        return f"{label(self.name)}: {verdict} it (AUC difference {gap}, {bounds})"
+        shown = "better than it" if t.difference > 0 else "worse than it"
+        verdict = shown if self.p < 1 - level else "no difference shown"
+        return f"{label(self.name)}: {verdict} (AUC difference {gap}, {bounds})"
 
 
 def _p(p: float) -> str:
@@ -194,7 +194,7 @@ def comparison_table(comparisons: Sequence[Comparison], options: EvaluationOptio
             if options.holm:
                 row["p_holm"] = reason if math.isnan(c.p) else PValue(c.p)
         if c.second == options.baseline:
-            row["verdict"] = c.sentence(options.level).split(": ", 1)[1].split(" (")[0].replace(" the baseline", " it")
+            row["verdict"] = c.sentence(options.level).split(": ", 1)[1].split(" (")[0]
         rows.append(row)
     partial = dict.fromkeys(
         f"{c.first} and {c.second} ({label(c.cohort)}, n = {c.images})" for c in comparisons if not c.covered
@@ -318,7 +318,7 @@ def verdicts(comparisons: Sequence[Comparison], options: EvaluationOptions) -> l
         own = [c for c in against if (c.first, c.cohort) == (model, cohort)]
         parts = "; ".join(c.sentence(options.level) for c in own)
         sentence = Verdict(
-            f"{model} against the baseline {options.baseline}, {label(cohort)}, n = {own[0].images}: {parts}."
+            f"'{model}' against the baseline '{options.baseline}', {label(cohort)}, n = {own[0].images}: {parts}."
         )
         sentence.tone = _tone(own, options.level)
         sentences.append(sentence)

@@ -28,6 +28,7 @@ from osteo_monai.statistics.agreement import Agreement
 from osteo_monai.statistics.calibration import Calibration
 from osteo_monai.statistics.decision import DecisionCurve
 from osteo_monai.statistics.flexible_calibration import FlexibleCalibration
+from osteo_monai.statistics.precision_recall import PrecisionRecall
 
 Array = NDArray[np.float64]
 Reliability = tuple[str, Calibration, FlexibleCalibration | None]
@@ -52,6 +53,7 @@ __all__ = [
     "confusion_figure",
     "decision_figure",
     "line_of",
+    "precision_figure",
     "reliability_figure",
     "roc_figure",
 ]
@@ -110,6 +112,40 @@ def roc_figure(by_class: Mapping[str, Sequence[RocLine]], models: Sequence[str],
         _legend_below(axis)
     axes[0].set_ylabel("Sensitivity")
     figure.subplots_adjust(wspace=0.28, left=0.08, right=0.98)
+    _notice(figure, notice)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def precision_figure(curves: Mapping[str, PrecisionRecall], models: Sequence[str], notice: str = "") -> Figure:
+    """Return the precision-recall curves of the models of one cohort, with the share of positive cases.
+
+    Args:
+        curves: model to its curve.
+        models: all models, which fixes their colours.
+        notice: printed above.
+    """
+    figure = new_figure(3.65, 3.6)
+    axis = figure.add_subplot()
+    for share in sorted({round(curve.prevalence, 9) for curve in curves.values()}):
+        axis.axhline(share, color=SOFT, lw=1, ls=(0, (2, 2)), zorder=0)
+    for model, curve in curves.items():
+        # a step holds between two recalls; the last point, recall 0 with precision 1, is of no case
+        axis.step(
+            curve.recall[:-1],
+            curve.precision[:-1],
+            where="post",
+            lw=1.5,
+            label=f"{_short(model)}\nAP {printed_interval(curve.average)}",
+            **line_of(models.index(model)),
+        )
+    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="Recall (sensitivity)", ylabel="Precision (PPV)")
+    axis.set_title("Osteoporosis against the rest", fontsize=9, fontweight="bold", loc="left")
+    axis.set_aspect("equal")
+    axis.xaxis.set_major_locator(MultipleLocator(0.25))
+    axis.yaxis.set_major_locator(MultipleLocator(0.25))
+    _legend_below(axis)
+    figure.subplots_adjust(left=0.15, right=0.98)
     _notice(figure, notice)
     return figure
 
@@ -239,10 +275,18 @@ def decision_figure(curves: Mapping[str, DecisionCurve], models: Sequence[str], 
     return figure
 
 
+_HIGHEST_THRESHOLD = 0.5
+"""Last threshold of the figure, as of the table, unless osteoporosis is more frequent."""
+
+
 def _last_threshold(curves: Sequence[DecisionCurve]) -> float:
-    """Return the threshold above which no curve acts on a case, rounded up to a tenth."""
+    """Return the threshold at which the figure ends, rounded up to a tenth.
+
+    Above it no curve acts on a case, or acting requires a larger risk than a half and the share of osteoporosis.
+    """
     acting = [float(c.thresholds[(c.tp_rate + c.fp_rate) > 0].max(initial=0.1)) for c in curves]
-    return min(1.0, float(np.ceil(10 * max(acting) - 1e-9)) / 10)
+    frequent = max(_HIGHEST_THRESHOLD, *(c.prevalence for c in curves))
+    return float(np.ceil(10 * min(max(acting), frequent, 1.0) - 1e-9)) / 10
 
 
 # --- density ------------------------------------------------------------------------------------------------------

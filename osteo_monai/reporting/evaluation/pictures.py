@@ -1,6 +1,6 @@
 """Figures of an evaluation report with their captions, one set for each cohort."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from osteo_monai.reporting.evaluation.options import EvaluationOptions, label
 from osteo_monai.reporting.publishing import publish_figure
 from osteo_monai.statistics.calibration import Calibration
 from osteo_monai.statistics.classification import ClassPerformance
+from osteo_monai.statistics.precision_recall import PrecisionRecall
 
 __all__ = ["draw_cohort"]
 
@@ -22,6 +23,7 @@ def draw_cohort(
     sets: Sequence[tuple[Predictions, ClassPerformance | None]],
     calibrations: Sequence[tuple[Predictions, str, Calibration]],
     curves: tables.Curves,
+    precisions: tables.Precisions,
     models: Sequence[str],
     options: EvaluationOptions,
     notice: str,
@@ -33,6 +35,7 @@ def draw_cohort(
         sets: predictions of each model in this cohort, with the performance of its predicted classes.
         calibrations: of all cohorts.
         curves: flexible calibration curves of all cohorts.
+        precisions: precision-recall curves of all cohorts.
         models: all models, which fixes their colours.
         options: of the evaluation.
         notice: printed on the figures and before their captions, such as "Virtual patients"; may be empty.
@@ -50,6 +53,7 @@ def draw_cohort(
 
     cohort_sets = [predictions for predictions, _ in sets]
     _draw_roc(cohort_sets, models, options, notice, add)
+    _draw_precision(cohort, {m: c for (m, of), c in precisions.items() if of == cohort}, models, options, notice, add)
     _draw_confusion(sets, notice, add)
     _draw_reliability([c for c in calibrations if c[0].cohort == cohort], curves, models, options, notice, add)
     _draw_decision(cohort_sets, models, options, notice, add)
@@ -70,6 +74,26 @@ def _draw_roc(
             f"ROC curves of each class against the rest, cohort {cohort}",
             f"ROC curves, {cohort}. Bands: pointwise {100 * options.level:g} % from bootstrap samples of subjects.",
             360 * len(lines),
+        )
+
+
+def _draw_precision(
+    cohort: str,
+    curves: Mapping[str, PrecisionRecall],
+    models: Sequence[str],
+    options: EvaluationOptions,
+    notice: str,
+    add: _Add,
+) -> None:
+    if curves:
+        add(
+            f"precision_{cohort}",
+            figures.precision_figure(curves, models, notice.lower()),
+            f"Precision-recall curves for osteoporosis, cohort {label(cohort)}",
+            f"Precision (PPV) against recall (sensitivity) for osteoporosis, {label(cohort)}, with the average "
+            f"precision (AP) and its {100 * options.level:g} % interval. Dotted: share of osteoporosis, the precision of "
+            "a score without information. The curve depends on this share.",
+            380,
         )
 
 

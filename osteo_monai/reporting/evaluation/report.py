@@ -49,6 +49,7 @@ class Evaluation:
         comparisons: of each pair of models.
         calibrations: of each class with probabilities.
         curves: flexible calibration curve of each.
+        precisions: precision-recall curves of osteoporosis.
         verdicts: sentences, whether each model beats the baseline.
         tables: by name; only those that have rows.
         virtual: whether the subjects are virtual patients.
@@ -60,6 +61,7 @@ class Evaluation:
     comparisons: tuple[Comparison, ...]
     calibrations: tuple[tuple[Predictions, str, Calibration], ...]
     curves: tables.Curves
+    precisions: tables.Precisions
     verdicts: tuple[Verdict, ...]
     tables: dict[str, ResultTable]
     virtual: bool
@@ -125,13 +127,14 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
     sentences = verdicts(comparisons, options)
     calibrations = tables.calibrations(sets, options)
     curves = tables.flexible_curves(sets, options)
+    precisions = tables.precision_curves(sets, options)
     results = [
         tables.subjects_table(sets),
         tables.performance_table(sets, decided, options),
         tables.overall_table(sets, decided, options),
         tables.confusion_table(sets, decided),
         tables.predictive_table(sets, decided, options),
-        tables.precision_table(sets, options),
+        tables.precision_table(sets, precisions, options),
         comparison_table(comparisons, options),
         differences_table(comparisons, options),
         tables.calibration_table(calibrations),
@@ -153,6 +156,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         tuple(comparisons),
         tuple(calibrations),
         curves,
+        precisions,
         tuple(sentences),
         {table.name: table.annotated(prefix, first, sentences) for table in results if table.rows},
         virtual,
@@ -264,6 +268,13 @@ def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
     for cohort in dict.fromkeys(predictions.cohort for predictions in evaluation.sets):
         sets = [pair for pair in pairs if pair[0].cohort == cohort]
         pictures |= draw_cohort(
-            sets, evaluation.calibrations, evaluation.curves, evaluation.models, evaluation.options, notice, folder
+            sets,
+            evaluation.calibrations,
+            evaluation.curves,
+            evaluation.precisions,
+            evaluation.models,
+            evaluation.options,
+            notice,
+            folder,
         )
     return pictures

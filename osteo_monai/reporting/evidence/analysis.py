@@ -43,12 +43,13 @@ from osteo_monai.statistics.meta_analysis.studies import (
     read_quadas,
     read_studies,
 )
+from osteo_monai.statistics.meta_analysis.three_level import ThreeLevelFit, fit_three_levels
 from osteo_monai.statistics.proportions import Interval
 
 __all__ = ["Evidence", "TargetEvidence", "build_evidence"]
 
 _LEAVE_OUT_LIMIT = 150
-"""Leave-one-out is skipped above this number of tables: it takes minutes, and one table hardly changes the summary."""
+"""Leave-one-out and the three-level model are skipped above this number of tables, since they take minutes."""
 
 _ORDER = (BoneStatus.OSTEOPOROSIS.value, BoneStatus.OSTEOPENIA.value, BoneStatus.NORMAL.value)
 
@@ -64,13 +65,15 @@ class TargetEvidence:
     """Results for one target; ``notes`` gives the reason when ``fit`` is ``None``.
 
     All intervals are those to report: clustered by study if several tables share one. ``independent`` is the same fit
-    with all tables taken as independent, and ``None`` if they are.
+    with all tables taken as independent, and ``three_level`` the model with both levels; both are ``None`` if the
+    tables are independent.
     """
 
     target: str
     studies: StudyTable
     fit: BivariateFit | None = None
     independent: BivariateFit | None = None
+    three_level: ThreeLevelFit | None = None
     others: dict[str, BivariateFit] = field(default_factory=dict)
     auc: Interval = NO_INTERVAL
     bootstrapped: tuple[Interval, Interval] | None = None
@@ -226,6 +229,7 @@ def _pool(target: TargetEvidence, options: EvidenceOptions) -> None:
     if target.fit is not None:
         target.notes += target.fit.messages
         target.notes += _cautions(target.study_count)
+        _add_three_levels(target, options)
         _add_fit_results(target, target.fit, options)
     for method in METHODS:
         if method != options.method:
@@ -235,6 +239,15 @@ def _pool(target: TargetEvidence, options: EvidenceOptions) -> None:
                 target.notes.append(f"No estimate by '{method}': {error}.")
     _add_table_statistics(target)
     _add_covariates(target, options)
+
+
+def _add_three_levels(target: TargetEvidence, options: EvidenceOptions) -> None:
+    if target.clusters is None or len(target.studies) > _LEAVE_OUT_LIMIT:
+        return
+    try:
+        target.three_level = fit_three_levels(target.studies.tables, target.clusters, options.method)
+    except ValueError as error:
+        target.notes.append(f"No three-level model: {error}.")
 
 
 def _cautions(studies: int) -> list[str]:
@@ -257,7 +270,7 @@ def _add_fit_results(target: TargetEvidence, fit: BivariateFit, options: Evidenc
         target.bootstrapped = resampled.sensitivity_interval(fit), resampled.specificity_interval(fit)
         target.bootstrap_used = len(resampled.means)
     if len(target.studies) > _LEAVE_OUT_LIMIT:
-        target.notes.append(f"Leave-one-out is skipped above {_LEAVE_OUT_LIMIT} tables.")
+        target.notes.append(f"Leave-one-out and three levels are skipped above {_LEAVE_OUT_LIMIT} tables.")
     elif target.study_count > 3:
         target.omissions = leave_one_out(fit, target.labels)
         target.influence = study_influence(fit, target.omissions, target.labels)

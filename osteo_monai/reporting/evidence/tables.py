@@ -12,7 +12,8 @@ from osteo_monai.reporting.evidence.own import NO_INTERVAL
 from osteo_monai.reporting.publishing import json_ready
 from osteo_monai.reporting.tables import write_table
 from osteo_monai.statistics.meta_analysis.covariates import CovariateModel, LikelihoodRatioTest, WaldTest
-from osteo_monai.statistics.meta_analysis.estimates import BivariateFit
+from osteo_monai.statistics.meta_analysis.estimates import BivariateFit, SummaryPoint
+from osteo_monai.statistics.meta_analysis.three_level import ThreeLevelFit
 from osteo_monai.statistics.proportions import Interval, wilson
 from osteo_monai.utils.files import write_json
 from osteo_monai.utils.text import listed
@@ -205,7 +206,8 @@ def _as_json(evidence: Evidence) -> object:
                 "method": fit.method,
                 "converged": fit.converged,
                 "intervals": _kind(fit),
-                "summary_as_independent": target.independent and _accuracy(target.independent),
+                "summary_as_independent": target.independent and _accuracy(target.independent.summary()),
+                "three_level": target.three_level and _three_level_json(target.three_level),
                 "influence": [
                     vars(one) | {"influential": one.influential, "outlier": one.outlier} for one in target.influence
                 ],
@@ -216,7 +218,7 @@ def _as_json(evidence: Evidence) -> object:
                 "summary": {quantity: i for quantity, i, _ in rows},
                 "hsroc": None if fit.hsroc is None else vars(fit.hsroc),
                 "i2_zhou_dendukuri": vars(target.zhou) if target.zhou else None,
-                "by_other_methods": {m: {**_accuracy(f), "auc": f.auc} for m, f in target.others.items()},
+                "by_other_methods": {m: {**_accuracy(f.summary()), "auc": f.auc} for m, f in target.others.items()},
             }
         if target.homogeneity is not None:
             entry["i2_higgins_logit"] = [h.i2 for h in target.homogeneity]
@@ -264,9 +266,19 @@ def _as_json(evidence: Evidence) -> object:
     return json_ready({"schema": "osteo_monai evidence 2", "options": options, "targets": targets, "own": own})
 
 
-def _accuracy(fit: BivariateFit) -> dict[str, Interval]:
-    s = fit.summary()
-    return {"sensitivity": s.sensitivity, "specificity": s.specificity}
+def _accuracy(point: SummaryPoint) -> dict[str, Interval]:
+    return {"sensitivity": point.sensitivity, "specificity": point.specificity}
+
+
+def _three_level_json(fit: ThreeLevelFit) -> dict[str, object]:
+    return {
+        **_accuracy(fit.summary()),
+        "between_studies": fit.between,
+        "within_studies": fit.within,
+        "log_likelihood": fit.log_likelihood,
+        "converged": fit.converged,
+        "messages": fit.messages,
+    }
 
 
 def _test_json(test: LikelihoodRatioTest | WaldTest) -> dict[str, float | str]:

@@ -18,6 +18,7 @@ from osteo_monai.statistics.meta_analysis.inference import (
 from osteo_monai.statistics.meta_analysis.influence import study_influence
 from osteo_monai.statistics.meta_analysis.rebuilding import rebuild_studies, rebuild_table
 from osteo_monai.statistics.meta_analysis.studies import OwnTest, StudyTable, count_predictions, read_studies
+from osteo_monai.statistics.meta_analysis.three_level import ThreeLevelFit, fit_three_levels
 
 __all__ = [
     "METHODS",
@@ -25,11 +26,13 @@ __all__ = [
     "OwnTest",
     "StudyTable",
     "SummaryPoint",
+    "ThreeLevelFit",
     "bootstrap",
     "compare_subgroups",
     "count_predictions",
     "deeks",
     "fit_bivariate",
+    "fit_three_levels",
     "higgins",
     "leave_one_out",
     "meta_regression",

@@ -126,8 +126,23 @@ class BinomialLikelihood:
     def by_study(self, parameters: Array) -> tuple[Array, Array]:
         """Return each study's log-integral (k,), without its binomial coefficient, and score (k, 2p + 3)."""
         k, p = self.x.shape
-        mu = self.x @ parameters[: 2 * p].reshape(2, p).T
-        l11, l21, l22 = parameters[2 * p :]
+        log_integrals, e, factor = self.at(self.x @ parameters[: 2 * p].reshape(2, p).T, parameters[2 * p :])
+        scores = np.empty((k, 2 * p + 3))
+        scores[:, :p], scores[:, p : 2 * p] = e[:, :1] * self.x, e[:, 1:] * self.x
+        scores[:, 2 * p :] = factor
+        return log_integrals, scores
+
+    def at(self, mu: Array, chol: Array) -> tuple[Array, Array, Array]:
+        """Return log-integrals at given means, and their derivatives.
+
+        Args:
+            mu: (k, 2) mean logit of sensitivity and specificity of each study.
+            chol: (3,) factor of the between-study covariance.
+
+        Returns:
+            Log-integrals (k,) without the binomial coefficients, derivatives by ``mu`` (k, 2) and by ``chol`` (k, 3).
+        """
+        l11, l21, l22 = chol
         mode, (h11, h12, h22) = self._find_modes(mu, l11, l21, l22)
         # C C' = inverse of the curvature H, C lower triangular: the first factor then depends on the first node only
         det = h11 * h22 - h12 * h12
@@ -148,13 +163,11 @@ class BinomialLikelihood:
         row = weights.sum(axis=2)
         ws2 = weights * s2
         row2 = ws2.sum(axis=2)
-        e1, e2 = (row * s1).sum(axis=1), row2.sum(axis=1)
-        scores = np.empty((k, 2 * p + 3))
-        scores[:, :p], scores[:, p : 2 * p] = e1[:, None] * self.x, e2[:, None] * self.x
-        scores[:, 2 * p] = (row * s1 * b1).sum(axis=1)
-        scores[:, 2 * p + 1] = (row2 * b1).sum(axis=1)
-        scores[:, 2 * p + 2] = np.einsum("kij,kij->k", ws2, b2)
-        return log_integrals, scores
+        by_mean = np.stack([(row * s1).sum(axis=1), row2.sum(axis=1)], axis=1)
+        by_factor = np.stack(
+            [(row * s1 * b1).sum(axis=1), (row2 * b1).sum(axis=1), np.einsum("kij,kij->k", ws2, b2)], axis=1
+        )
+        return log_integrals, by_mean, by_factor
 
     def _find_modes(self, mu: Array, l11: float, l21: float, l22: float) -> tuple[Array, tuple[Array, Array, Array]]:
         """Return the modes of the concave log integrands by Newton's method with step halving, and the curvatures."""

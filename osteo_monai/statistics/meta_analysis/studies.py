@@ -5,14 +5,14 @@ Each reader checks the whole file and lists everything wrong in one message.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.data.csv_tables import read_table, refuse
+from osteo_monai.data.csv_tables import MISSING_WORDS, plain_number, read_table, refuse
 from osteo_monai.data.predictions_table import Predictions, read_predictions
 from osteo_monai.domain import BoneStatus
 from osteo_monai.errors import UnusableInputError
@@ -28,6 +28,7 @@ NOTE_COLUMNS = ("year", "doi", "source", "note", "derivation")
 REBUILT = "rebuilt"
 """First word of ``derivation`` where the counts are not printed but follow from printed proportions."""
 
+_SEPARATORS = ",;\t"
 _TOTALS = ("total", "totals", "sum", "pooled", "overall", "summary", "all studies")
 
 QUADAS_DOMAINS = ("patient_selection", "index_test", "reference_standard", "flow_and_timing")
@@ -131,8 +132,9 @@ def read_studies(path: Path) -> StudyTable:
     Raises:
         UnusableInputError: lists everything wrong, line by line.
     """
-    table = read_table(path, ("study", *COUNT_COLUMNS))
-    header, rows, problems = table.header, table.rows, list(table.problems)
+    table = read_table(path, ("study", *COUNT_COLUMNS), separators=_SEPARATORS)
+    header, problems = table.header, list(table.problems)
+    rows = [(line, _plain(cells, table.separator)) for line, cells in table.rows]
     first_lines: dict[tuple[str, str, str], int] = {}
     keys, tables = [], []
     for line, row in rows:
@@ -158,6 +160,15 @@ def read_studies(path: Path) -> StudyTable:
     found = StudyTable(studies, models, targets, np.array(tables, dtype=np.float64), covariates, rebuilt)
     refuse(path, _total_rows(found, [line for line, _ in rows]))
     return found
+
+
+def _plain(cells: Mapping[str, str], separator: str) -> dict[str, str]:
+    """Return the cells with decimal points, empty where a word means a missing value; names stay."""
+    plain = {}
+    for name, text in cells.items():
+        missing = name not in ("study", "model") and text.lower() in MISSING_WORDS
+        plain[name] = "" if missing else plain_number(text, separator)
+    return plain
 
 
 def _total_rows(found: StudyTable, lines: Sequence[int]) -> list[str]:
@@ -305,8 +316,8 @@ def read_quadas(path: Path) -> QuadasTable:
         UnusableInputError: lists everything wrong, line by line.
     """
     concerns = tuple(f"applicability_{name}" for name in QUADAS_CONCERNS)
-    table = read_table(path, ("study", *QUADAS_DOMAINS, *concerns))
-    rows, problems = table.rows, list(table.problems)
+    table = read_table(path, ("study", *QUADAS_DOMAINS, *concerns), separators=_SEPARATORS)
+    rows, problems = [(line, _plain(cells, table.separator)) for line, cells in table.rows], list(table.problems)
     for line, row in rows:
         problems += [
             f"line {line}: {name} must be low, unclear, high or empty, got '{row[name][:40]}'"

@@ -117,8 +117,8 @@ def test_areas_and_paired_tests_are_those_of_proc(tmp_path: Path) -> None:
     assert pair["verdict"] == "better than it"
     (pair,) = rows_of(found, "comparison", first="ndka", second="s100b")
     assert (pair["z"], pair["p"]) == pytest.approx((-1.390770026, 0.16429518), abs=1e-8)
-    assert pair["verdict"] == "does not beat it"
-    said = next(s for s in found.verdicts if s.startswith("wfns"))
+    assert pair["verdict"] == "no difference shown"
+    said = next(s for s in found.verdicts if s.startswith("'wfns' against the baseline 's100b', "))
     assert "osteoporosis: better than it (AUC difference +0.092, 0.010 to 0.174, p = 0.027)" in said
     # every table says it
     assert all(said in table.printed_notes() for table in found.tables.values())
@@ -366,7 +366,7 @@ def test_verb_writes_everything_and_tracks_it(
     assert cli.run(words) == 0
     said = capsys.readouterr().out
     assert "net, test: AUC normal" in said
-    assert "net against the baseline line, test, n = 40:" in said
+    assert "'net' against the baseline 'line', test, n = 40:" in said
     names = {"subjects", "performance", "overall", "predictive", "comparison", "differences", "confusion", "density",
              "calibration", "flexible", "precision", "decision", "thresholds"}  # fmt: skip
     assert {path.name for path in (out / "tables").iterdir()} == {

@@ -12,11 +12,13 @@ from osteo_monai.reporting.evaluation.tables.cutoffs import thresholds_table
 from osteo_monai.reporting.evaluation.tables.decision import benefit_table, decision_curves, decision_table
 from osteo_monai.reporting.evaluation.tables.density import agreements, density_table, with_density
 from osteo_monai.reporting.evaluation.tables.performance import (
+    Precisions,
     RocLine,
     class_performances,
     confusion_table,
     overall_table,
     performance_table,
+    precision_curves,
     precision_table,
     roc_lines,
 )
@@ -26,6 +28,7 @@ from osteo_monai.reporting.evaluation.tables.subjects import subjects_table
 
 __all__ = [
     "Curves",
+    "Precisions",
     "RocLine",
     "agreements",
     "benefit_table",
@@ -41,6 +44,7 @@ __all__ = [
     "interactions_table",
     "overall_table",
     "performance_table",
+    "precision_curves",
     "precision_table",
     "predictive_table",
     "recalibration_table",

@@ -14,7 +14,7 @@ from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, Resu
 from osteo_monai.reporting.evaluation.tables.shared import RATES, WHO_COLUMNS, as_interval, who
 from osteo_monai.statistics.classification import ClassPerformance, class_performance
 from osteo_monai.statistics.ordinal import ordinal_concordance
-from osteo_monai.statistics.precision_recall import partial_auc, precision_recall
+from osteo_monai.statistics.precision_recall import PrecisionRecall, partial_auc, precision_recall
 from osteo_monai.statistics.proportions import Interval
 from osteo_monai.statistics.roc import (
     AUC,
@@ -26,11 +26,13 @@ from osteo_monai.statistics.roc import (
 )
 
 __all__ = [
+    "Precisions",
     "RocLine",
     "class_performances",
     "confusion_table",
     "overall_table",
     "performance_table",
+    "precision_curves",
     "precision_table",
     "roc_lines",
 ]
@@ -135,15 +137,17 @@ def overall_table(
         if performance is None:
             continue
         row: dict[str, Cell] = {**who(predictions), "n": len(predictions)}
+        ordered = predictions.classes == STATUS_CLASSES
         for name, reason in (
             ("accuracy", ""),
             ("macro_f1", "a class is neither true nor predicted"),
             ("kappa", "chance agreement is complete"),
-            ("quadratic_kappa", "chance agreement is complete"),
+            # of two classes it is kappa
+            *([("quadratic_kappa", "chance agreement is complete")] if ordered else []),
         ):
             value: Interval = getattr(performance, name)
             row[name] = value if math.isfinite(value.value) else Missing(reason)
-        if predictions.classes == STATUS_CLASSES:
+        if ordered:
             row["ordinal"] = _ordinal(predictions, options)
         rows.append(row)
     if any("ordinal" in row for row in rows):
@@ -166,7 +170,31 @@ def _ordinal(predictions: Predictions, options: EvaluationOptions) -> Interval |
     return found if math.isfinite(found.value) else Missing("all cases are of one class")
 
 
-def precision_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:
+Precisions = dict[tuple[str, str], PrecisionRecall]
+"""Precision-recall curve of osteoporosis of each model (first) and cohort."""
+
+
+def precision_curves(sets: Sequence[Predictions], options: EvaluationOptions) -> Precisions:
+    """Return the curves of the models and cohorts that have scores of osteoporosis and both classes."""
+    return {
+        (predictions.model, predictions.cohort): precision_recall(
+            predictions.is_class(TARGET), predictions.scores[TARGET], **_measured(predictions, options)
+        )
+        for predictions in sets
+        if TARGET in predictions.scores and len(np.unique(predictions.is_class(TARGET))) > 1
+    }
+
+
+def _measured(predictions: Predictions, options: EvaluationOptions) -> dict[str, Any]:
+    return {
+        "groups": groups_of(predictions),
+        "resamples": min(options.resamples, _MEASURED_SAMPLES),
+        "seed": options.seed,
+        "level": options.level,
+    }
+
+
+def precision_table(sets: Sequence[Predictions], curves: Precisions, options: EvaluationOptions) -> ResultTable:
     """Return average precision and partial area of osteoporosis."""
     table = ResultTable(
         "precision",
@@ -180,17 +208,11 @@ def precision_table(sets: Sequence[Predictions], options: EvaluationOptions) -> 
     )
     rows: list[Row] = []
     for predictions in sets:
-        truth = predictions.is_class(TARGET)
-        if TARGET not in predictions.scores or truth.all() or not truth.any():
+        found = curves.get((predictions.model, predictions.cohort))
+        if found is None:
             continue
-        settings: dict[str, Any] = {
-            "groups": groups_of(predictions),
-            "resamples": min(options.resamples, _MEASURED_SAMPLES),
-            "seed": options.seed,
-            "level": options.level,
-        }
-        found = precision_recall(truth, predictions.scores[TARGET], **settings)
-        partial = partial_auc(truth, predictions.scores[TARGET], PARTIAL_FROM, **settings)
+        truth, score = predictions.is_class(TARGET), predictions.scores[TARGET]
+        partial = partial_auc(truth, score, PARTIAL_FROM, **_measured(predictions, options))
         rows.append(
             {
                 **who(predictions),

@@ -11,7 +11,7 @@ from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE
 from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, label, quietly
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable, Row
-from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, as_interval, factors, who
+from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, as_interval, by_value, factors, who
 from osteo_monai.statistics.classification import class_performance
 from osteo_monai.statistics.clusters import clustered_proportion
 from osteo_monai.statistics.proportions import Interval, IntervalMethod
@@ -62,7 +62,7 @@ def _rows(predictions: Predictions, options: EvaluationOptions) -> Iterator[Row]
     for factor, values in found.items():
         groups += [
             (f"{label(factor)} {value or 'unknown'}", np.flatnonzero(np.array(values) == value))
-            for value in sorted(set(values), key=lambda value: (value == "", value))
+            for value in sorted(set(values), key=by_value)
         ]
     for name, rows in groups:
         row: dict[str, Cell] = {**who(predictions), "subgroup": name, "n": len(rows)}
@@ -155,7 +155,11 @@ def interactions_table(sets: Sequence[Predictions], options: EvaluationOptions) 
                 if found is None:
                     row["p"] = Missing("fewer than two subgroups have enough subjects and vary")
                 else:
-                    row |= {"compared": ", ".join(found.compared), "chi2": found.chi2, "df": found.df}
+                    row |= {
+                        "compared": ", ".join(sorted(found.compared, key=by_value)),
+                        "chi2": found.chi2,
+                        "df": found.df,
+                    }
                     row["p"] = PValue(found.p)
                 rows.append(row)
     notes = [

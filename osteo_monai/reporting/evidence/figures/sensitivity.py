@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from osteo_monai.reporting.evidence.figures.shared import shortened
 from osteo_monai.reporting.publishing import BLUE, INK, ORANGE, SOFT, STYLE, new_figure
@@ -25,7 +26,10 @@ def deeks_figure(test: Deeks) -> Figure:
     axis.plot(np.exp(test.intercept + test.slope * ends), ends, color=ORANGE, lw=1.5)
     axis.set_xscale("log")
     axis.invert_yaxis()
+    decades = float(np.ptp(test.log_dor)) / np.log(10)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(xlabel="Diagnostic odds ratio", ylabel="1 / \N{SQUARE ROOT}(effective sample size)")
     axis.set_title(
         f"Deeks' test: p = {test.p:.3f}" if test.p >= 0.001 else "Deeks' test: p < 0.001", fontsize=9, loc="left"
