@@ -10,6 +10,7 @@ import typer
 from osteo_monai.cli.errors import OptionChecks
 from osteo_monai.cli.options import (
     Device,
+    OptionalTracking,
     OutputFolder,
     Overwrite,
     choice,
@@ -20,7 +21,7 @@ from osteo_monai.cli.options import (
     parse_sex,
     parse_thresholds,
 )
-from osteo_monai.cli.output import check_folder, locked_folder, progress
+from osteo_monai.cli.output import check_folder, command_run, locked_folder, progress
 from osteo_monai.cli.screening_run import Batch, Screener
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
 from osteo_monai.errors import UnusableInputError
@@ -153,6 +154,7 @@ def screen(
     height: _Height = None,
     weight: _Weight = None,
     resume: Resume = False,
+    tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Screen CT for low bone density, and frontal chest or lumbar radiographs for the risk of osteoporosis.
@@ -218,9 +220,11 @@ def screen(
             check_texture_installed()
         stack.enter_context(locked_folder(output))
         check_output()  # another run may have ended since
-        code = Batch(
-            path, output, studies, inputs, Screener(device, ct, radiographs, [output]), resume, overwrite
-        ).run()
+        screener = Screener(device, ct, radiographs, [output])
+        with command_run("screening", "screen", tracking_uri, screener.parameters()) as run:
+            batch = Batch(path, output, studies, inputs, screener, resume, overwrite)
+            code = batch.run()
+            run.log(batch.facts(), parameters=batch.models())
     raise typer.Exit(code)
 
 
