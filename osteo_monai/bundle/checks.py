@@ -4,19 +4,18 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from osteo_monai.errors import ConfigError
+from osteo_monai.utils.weights import read_weights
 
 __all__ = [
     "check_bundle_root",
     "check_images",
     "check_run",
     "check_weights",
-    "read_weights",
     "require_file",
     "require_setting",
     "warn_random_start",
@@ -51,6 +50,7 @@ def check_weights(checkpoint: str | os.PathLike[str], network: torch.nn.Module) 
     Raises:
         ConfigError: when the file is missing, no PyTorch checkpoint, or of another network.
     """
+    require_file("checkpoint", checkpoint)
     state, own, name = read_weights(checkpoint), network.state_dict(), Path(checkpoint).name
     wrong = sorted(own.keys() ^ state.keys()) or sorted(key for key in own if own[key].shape != state[key].shape)
     if wrong:
@@ -58,27 +58,6 @@ def check_weights(checkpoint: str | os.PathLike[str], network: torch.nn.Module) 
             f"checkpoint must hold the weights of this network, got {name!r}, which differs in {len(wrong)} of "
             f"{len(own)} tensors, such as {wrong[0]!r}"
         )
-
-
-def read_weights(checkpoint: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Read the tensors of a checkpoint on the CPU, without running code that a pickle file may hold.
-
-    Args:
-        checkpoint: state dict, or a mapping with the state dict as ``model``.
-
-    Raises:
-        ConfigError: when the file is missing or no PyTorch checkpoint.
-    """
-    require_file("checkpoint", checkpoint)
-    name = Path(checkpoint).name
-    try:
-        content: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):  # torch raises any of these for other files
-        raise ConfigError(f"checkpoint must be a state dict saved by PyTorch, got {name!r}") from None
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or any(not isinstance(value, torch.Tensor) for value in state.values()):
-        raise ConfigError(f"checkpoint must be a state dict saved by PyTorch, got {name!r}")
-    return state
 
 
 def check_images(images: Sequence[Any], dataset_dir: str | os.PathLike[str], pattern: str) -> None:

@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,12 +13,13 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 from monai.networks.utils import convert_to_onnx
 
-from osteo_monai.bundle.checks import check_weights, read_weights
+from osteo_monai.bundle.checks import check_weights
 from osteo_monai.bundle.pins import check_trusted
 from osteo_monai.errors import ConfigError
-from osteo_monai.utils.files import file_sha256, write_text, writing
+from osteo_monai.utils.files import write_text, writing
 from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.optional import import_optional
+from osteo_monai.utils.weights import read_weights, write_weights
 
 __all__ = ["export_onnx", "export_weights", "merge_configs", "write_merged_configs"]
 
@@ -91,15 +90,7 @@ def export_weights(checkpoint: str | os.PathLike[str], target: str | os.PathLike
         target: file to write.
         half: whether float32 tensors are stored in half precision.
     """
-    state = read_weights(checkpoint)
-    if half:
-        state = {k: v.half() if v.dtype is torch.float32 else v for k, v in state.items()}
-    with writing(target) as temporary, TemporaryDirectory() as folder:
-        # torch writes the name of the file into it: a random name would change the checksum of equal weights
-        file = Path(folder, Path(target).name)
-        torch.save({k: v.contiguous() for k, v in state.items()}, file)
-        shutil.copyfile(file, temporary)
-    return file_sha256(target)
+    return write_weights(read_weights(checkpoint), target, half)
 
 
 def export_onnx(

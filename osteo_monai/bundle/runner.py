@@ -13,12 +13,12 @@ from monai.transforms import Compose
 from monai.visualize import GradCAM
 from torch import Tensor
 
-from osteo_monai.bundle.checks import read_weights
 from osteo_monai.bundle.find import find_bundle, install_command
 from osteo_monai.bundle.pins import check_trusted
 from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.files import file_sha256
 from osteo_monai.utils.inputs import read_input
+from osteo_monai.utils.weights import read_weights
 
 __all__ = ["Bundle", "InferenceBundle", "load_bundle"]
 

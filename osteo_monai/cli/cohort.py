@@ -10,6 +10,7 @@ from osteo_monai.cli.errors import ArgumentError, OptionChecks
 from osteo_monai.cli.options import (
     Device,
     ManifestFile,
+    OptionalTracking,
     OutputFolder,
     OutputManifest,
     Overwrite,
@@ -19,8 +20,9 @@ from osteo_monai.cli.options import (
     parse_calibration,
     parse_levels,
 )
-from osteo_monai.cli.output import check_folder, check_products, show
+from osteo_monai.cli.output import check_folder, check_products, command_run, show
 from osteo_monai.domain import SCREENED_LEVELS, VertebraLevel
+from osteo_monai.utils.files import file_sha256
 
 if TYPE_CHECKING:
     from osteo_monai.screening.options import PhysicsCalibration, SiteCalibration
@@ -48,6 +50,7 @@ def segment(
     ] = SCREENED_LEVELS,
     device: Device = "auto",
     workers: Workers = 1,
+    tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
     trust_bundle: TrustBundle = False,
 ) -> None:
@@ -62,16 +65,21 @@ def segment(
     check_products([output], overwrite)
     from osteo_monai.cohort import segment_cohort
 
-    done = segment_cohort(
-        path,
-        output,
-        folder=folder,
-        device=device,
-        levels=tuple(levels),
-        workers=workers,
-        overwrite=overwrite,
-        trust=trust_bundle,
-    )
+    parameters = {"manifest_sha256": file_sha256(path), "levels": ", ".join(levels), "device": device}
+    with command_run("cohort", "manifest segment", tracking_uri, parameters) as run:
+        done = segment_cohort(
+            path,
+            output,
+            folder=folder,
+            device=device,
+            levels=tuple(levels),
+            workers=workers,
+            overwrite=overwrite,
+            trust=trust_bundle,
+        )
+        facts: dict[str, float] = {"segmented": done.segmented, "reused": done.reused, "excluded": len(done.excluded)}
+        facts |= {f"dice_{level}": mean for level, (mean, _, _) in done.dice.items()}
+        run.log(facts | {f"dice_{level}_sd": sd for level, (_, sd, _) in done.dice.items()}, manifest=path)
     for level, (mean, sd, count) in done.dice.items():
         show(f"Dice of {level} against the label: {mean:.3f} +- {sd:.3f} (n = {count})")
     for level, (mean, sd, count) in done.inside.items():
@@ -115,6 +123,7 @@ def measure(
         typer.Option("--texture", help="Also write texture.csv, texture of the trabecular regions (extra 'texture')."),
     ] = False,
     workers: Workers = 1,
+    tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a cohort without a classifier: HU of L1 with published cut-offs, and density from HU.
@@ -133,7 +142,11 @@ def measure(
     checks.finish()
     if texture:
         check_texture_installed()
-    done = measure_cohort(path, output, source=source, calibration=used, workers=workers)
+    parameters = {"manifest_sha256": file_sha256(path), "source": source, "calibration": calibration.partition(":")[0]}
+    with command_run("cohort", "measure", tracking_uri, parameters) as run:
+        done = measure_cohort(path, output, source=source, calibration=used, workers=workers)
+        counts: dict[str, float] = {Path(table).stem: count for table, count in done.rows.items()}
+        run.log({**counts, "excluded": len(done.excluded)}, manifest=path)
     for table, count in done.rows.items():
         show(f"{table}: {count} records")
     for warning in done.warnings:

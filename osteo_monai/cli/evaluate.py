@@ -1,5 +1,6 @@
 """``osteo-monai evaluate``: models against the reference standard."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -120,7 +121,19 @@ def evaluate(
                 **{f"sha256_{number}": file_sha256(path) for number, path in enumerate(predictions, 1)},
             }
             products = ("report.html", "results.json", "tables", "figures")
-            track_run("evaluation", output, tracking_uri, parameters, evaluation_facts(evaluation), products)
+            facts = evaluation_facts(evaluation)
+            track_run("evaluation", output, tracking_uri, parameters, facts, products, _by_model(facts))
     for line in evaluation.summary():
         show(line)
     show(f"Report: {output / 'report.html'}")
+
+
+def _by_model(facts: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return the facts of each model without its name, so that models are compared by metrics of the same name; none
+    for one model.
+    """
+    models: dict[str, dict[str, float]] = {}
+    for name, value in facts.items():
+        model, _, quantity = name.partition("/")
+        models.setdefault(model, {})[quantity] = value
+    return models if len(models) > 1 else {}

@@ -276,3 +276,12 @@ TrackingURI = Annotated[
     str | None,
     typer.Option("--tracking-uri", metavar="URI", help="MLflow store.", show_default="FOLDER/mlflow.db"),
 ]
+OptionalTracking = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        metavar="URI",
+        help="Log the run to this MLflow store; also by the variable MLFLOW_TRACKING_URI.",
+        show_default="not logged",
+    ),
+]

@@ -1,6 +1,7 @@
 """Checks of output paths, progress on a terminal, and the log of a finished run."""
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,10 +16,14 @@ from osteo_monai.utils.text import listed, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from osteo_monai.tracking import TrackedRun
+
 __all__ = [
+    "CommandRun",
     "check_folder",
     "check_products",
     "check_tracking",
+    "command_run",
     "console",
     "locked_folder",
     "progress",
@@ -160,6 +165,7 @@ def track_run(
     parameters: Mapping[str, object],
     facts: Mapping[str, float],
     products: Iterable[str],
+    parts: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Log a finished analysis to MLflow.
 
@@ -170,6 +176,7 @@ def track_run(
         parameters: options of the analysis.
         facts: numbers that it computed.
         products: names of files and folders in ``folder`` to keep.
+        parts: numbers of each part, such as a model, by its name; each part is a run below that of the analysis.
     """
     import mlflow  # its first import sets the level of its logger
     from sqlalchemy.exc import SQLAlchemyError
@@ -185,11 +192,92 @@ def track_run(
                 parameters,
                 facts,
                 [folder / name for name in products],
+                parts,
             )
         except (mlflow.MlflowException, SQLAlchemyError, OSError) as error:
-            raise ConfigError(
-                f"The results in '{folder}' are complete, but MLflow could not log the run ({type(error).__name__})."
-            ) from None
+            raise _not_logged(error, folder) from None
+
+
+class CommandRun:
+    """Run of a command in MLflow where tracking is requested; else nothing is logged."""
+
+    def __init__(self, run: "TrackedRun | None") -> None:
+        self._run = run
+
+    def log(
+        self,
+        facts: Mapping[str, float],
+        files: Iterable[Path] = (),
+        manifest: Path | None = None,
+        use: str = "test",
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log the results of the command.
+
+        Args:
+            facts: numbers; those that are not finite are left out.
+            files: without names of patients.
+            manifest: data manifest that was read.
+            use: of the data: ``training``, ``validation`` or ``test``.
+            parameters: what the work has shown, such as the models in use.
+
+        Raises:
+            ConfigError: MLflow could not log; the results are complete.
+        """
+        if self._run is None:
+            return
+        from mlflow import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from osteo_monai.tracking.datasets import data_facts, log_data
+
+        try:
+            if manifest is not None:
+                log_data(self._run, data_facts(str(manifest)), use)
+            self._run.log_metrics({name: float(value) for name, value in facts.items() if math.isfinite(value)})
+            self._run.log_artifacts(files)
+            self._run.log_parameters(parameters or {})
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise _not_logged(error) from None
+
+
+@contextmanager
+def command_run(
+    experiment: str, source: str, tracking_uri: str | None, parameters: Mapping[str, object]
+) -> Iterator[CommandRun]:
+    """Track a command where requested: by an option, or by the variable ``MLFLOW_TRACKING_URI``.
+
+    The run ends with the block, FAILED after an error.
+
+    Args:
+        experiment: name of the experiment.
+        source: command, also the prefix of the run's name.
+        tracking_uri: MLflow store; ``None``: that of the variable, if it is set.
+        parameters: options of the command; paths are removed.
+
+    Raises:
+        ConfigError: the store cannot be used.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+    if uri is None:
+        yield CommandRun(None)
+        return
+    import mlflow  # noqa: F401  # its first import sets the level of its logger
+
+    from osteo_monai import tracking
+    from osteo_monai.tracking.paths import without_paths
+
+    name = tracking.unique_run_name(source.replace(" ", "_"))
+    with (
+        logger_level("mlflow", logging.getLogger().level),
+        tracking.tracked_run(uri, experiment, name, f"osteo-monai {source}", without_paths(parameters)) as run,
+    ):
+        yield CommandRun(run)
+
+
+def _not_logged(error: Exception, folder: Path | None = None) -> ConfigError:
+    results = "The results" if folder is None else f"The results in '{folder}'"
+    return ConfigError(f"{results} are complete, but MLflow could not log the run ({type(error).__name__}).")
 
 
 def check_tracking(folder: Path, tracking_uri: str | None) -> None:

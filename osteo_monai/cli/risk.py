@@ -1,13 +1,17 @@
 """``osteo-monai risk``: calibration of risks, models that combine a risk with facts of the person, radiomics."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from osteo_monai.cli.errors import OptionChecks
-from osteo_monai.cli.options import ManifestFile, OutputFolder, Overwrite, existing_file
-from osteo_monai.cli.output import check_folder, check_products, show
+from osteo_monai.cli.options import ManifestFile, OptionalTracking, OutputFolder, Overwrite, existing_file
+from osteo_monai.cli.output import check_folder, check_products, command_run, show
+from osteo_monai.utils.files import file_sha256
+
+if TYPE_CHECKING:
+    from osteo_monai.risk import RiskCalibration
 
 __all__ = ["calibrate", "radiomics", "train"]
 
@@ -35,6 +39,7 @@ def calibrate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Also write the tables with calibrated probabilities, NAME.csv each."),
     ] = None,
+    tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Calibrate predicted risks on the cohort 'validation', which the models were not trained on."""
@@ -52,13 +57,28 @@ def calibrate(
     checks.finish()
     from osteo_monai.risk import calibrate_risks
 
-    for name, fit in calibrate_risks(named, output, tables).items():
+    parameters = {name: _content(path) for name, path in named.items()}
+    with command_run("risk", "risk calibrate", tracking_uri, parameters) as run:
+        fits = calibrate_risks(named, output, tables)
+        run.log({f"{name}/{key}": value for name, fit in fits.items() for key, value in _facts(fit).items()}, [output])
+    for name, fit in fits.items():
         spread = "" if fit.network_sd is None else f", SD of the logit between networks {fit.network_sd:.2f}"
         cutoff = ", ".join(f"{rule} {value:.3f}" for rule, value in fit.thresholds.items())
         show(
             f"{name}: {fit.people} subjects, {fit.with_osteoporosis} with osteoporosis; intercept {fit.intercept:.2f}, "
             f"slope {fit.slope:.2f}{spread}; cut-off {cutoff}"
         )
+
+
+def _content(path: Path) -> str:
+    """Return what a source is in a log: a file by its content, a folder without its name."""
+    return f"sha256 {file_sha256(path)}" if path.is_file() else "folder"
+
+
+def _facts(fit: "RiskCalibration") -> dict[str, float]:
+    facts: dict[str, float] = {"people": fit.people, "with_osteoporosis": fit.with_osteoporosis}
+    facts |= {"intercept": fit.intercept, "slope": fit.slope}
+    return facts | {f"cutoff_{rule}": value for rule, value in fit.thresholds.items()}
 
 
 def radiomics(
@@ -95,6 +115,7 @@ def train(
     ],
     output: OutputFolder,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the folds.")] = 0,
+    tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train XGBoost on age, sex, height and weight (clinical), and on these with the risk of a network (combined).
@@ -105,7 +126,14 @@ def train(
     check_folder(output, products, overwrite)
     from osteo_monai.risk import train_and_predict
 
-    cohort, models = train_and_predict(path, scores, output, seed)
+    parameters = {"seed": seed, "manifest_sha256": file_sha256(path), "scores_sha256": file_sha256(scores)}
+    with command_run("risk", "risk train", tracking_uri, parameters) as run:
+        cohort, models = train_and_predict(path, scores, output, seed)
+        numbers: dict[str, float] = {"training_people": len(cohort.of("training"))}
+        for model in models:
+            numbers[f"{model.facts.model}/log_loss"] = model.facts.log_loss
+            numbers |= {f"{model.facts.model}/{name}": value for name, value in model.facts.parameters.items()}
+        run.log(numbers, [output / name for name in products], path, "training")
     kind = "virtual patients" if cohort.virtual else "subjects"
     for reason, count in cohort.left_out.items():
         if count:

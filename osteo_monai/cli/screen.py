@@ -10,6 +10,7 @@ import typer
 from osteo_monai.cli.errors import OptionChecks
 from osteo_monai.cli.options import (
     Device,
+    OptionalTracking,
     OutputFolder,
     Overwrite,
     TrustBundle,
@@ -21,7 +22,7 @@ from osteo_monai.cli.options import (
     parse_sex,
     parse_thresholds,
 )
-from osteo_monai.cli.output import check_folder, locked_folder, progress
+from osteo_monai.cli.output import check_folder, command_run, locked_folder, progress
 from osteo_monai.cli.screening_run import Batch, Screener
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
 from osteo_monai.errors import UnusableInputError
@@ -207,6 +208,7 @@ def screen(
     fhir: _Fhir = None,
     slicer: _Slicer = False,
     resume: Resume = False,
+    tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
     trust_bundle: TrustBundle = False,
 ) -> None:
@@ -280,7 +282,10 @@ def screen(
         stack.enter_context(locked_folder(output))
         check_output()  # another run may have ended since
         screener = Screener(device, ct, radiographs, [output], trust_bundle, outputs)
-        code = Batch(path, output, studies, inputs, screener, resume, overwrite).run()
+        with command_run("screening", "screen", tracking_uri, screener.parameters()) as run:
+            batch = Batch(path, output, studies, inputs, screener, resume, overwrite)
+            code = batch.run()
+            run.log(batch.facts(), parameters=batch.models())
     raise typer.Exit(code)
 
 

@@ -50,6 +50,23 @@ class Screener:
 
             self.radiograph_models = RadiographModels(self.device, self.trust_bundle)
 
+    def parameters(self) -> dict[str, object]:
+        """Return the options that a log records: no facts of a person, and no files."""
+        facts: dict[str, object] = {"device": self.device}
+        if (ct := self.ct) is not None:
+            facts |= {
+                "levels": "L1 and L2, or L1" if ct.levels is None else ", ".join(ct.levels),
+                "thresholds_mg_cm3": f"{ct.thresholds.osteoporosis_below:g}, {ct.thresholds.normal_above:g}",
+                "calibration": type(ct.calibration).__name__,
+                "contrast_correction": ct.contrast_correction is not None,
+                "classify_corrected": ct.classify_corrected,
+                "texture": ct.texture,
+            }
+            facts |= {} if ct.kvp is None else {"kvp": ct.kvp}
+        if self.radiographs is not None:
+            facts["view"] = self.radiographs.view or "from header or image"
+        return facts
+
     @cached_property
     def _weights(self) -> list[str]:
         from osteo_monai.screening.models import installed_weights
@@ -103,6 +120,7 @@ class Batch:
         screener: screens one study.
         resume: keep whole results of an earlier run.
         overwrite: remove all files of earlier runs.
+        results: of the studies, when they are screened.
     """
 
     path: Path
@@ -112,12 +130,30 @@ class Batch:
     screener: Screener
     resume: bool
     overwrite: bool
+    results: "Sequence[ScreeningResult]" = ()
 
     def run(self) -> ExitCode:
         """Screen all studies, print and write what was not read, and return the exit code."""
-        results = self._many() if len(self.studies) > 1 else [self._one()]
+        self.results = self._many() if len(self.studies) > 1 else [self._one()]
         self._show_not_read()
-        return exit_code(results)
+        return exit_code(self.results)
+
+    def facts(self) -> dict[str, float]:
+        """Return counts of studies, verdicts and reasons, and the mean time of a study, for a log."""
+        facts = Counter(f"verdict_{result.verdict}" for result in self.results)
+        for result in self.results:
+            facts.update({f"code_{f.code}" for f in result.findings if f.severity is Severity.REFUSAL})
+        not_read = 0 if self.inputs is None else len(self.inputs.not_read)
+        seconds = [result.seconds["total"] for result in self.results if "total" in result.seconds]
+        times = {"seconds_a_study": sum(seconds) / len(seconds)} if seconds else {}
+        return {"studies": len(self.results), "not_read": not_read, **facts, **times}
+
+    def models(self) -> dict[str, str]:
+        """Return version and checksum of the weights of each bundle that was used, for a log."""
+        used = {model for result in self.results for model in result.models}
+        bundles = sorted({model.bundle for model in used})
+        facts = {name: [f"{m.version} {m.weights_sha256}" for m in used if m.bundle == name] for name in bundles}
+        return {f"model.{name}": ", ".join(sorted(texts)) for name, texts in facts.items()}
 
     def _prepare(self) -> None:
         from osteo_monai.screening.earlier import remove_earlier, remove_temporary

@@ -12,6 +12,7 @@ from osteo_monai.bundle import check_trusted, find_bundle, run_bundle
 from osteo_monai.data import read_manifest, read_prediction_rows, write_predictions
 from osteo_monai.data.radiograph_items import IN_FOLD
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.experiments.parent import parent_of_runs
 from osteo_monai.statistics.fusion import mean_of_logits
 from osteo_monai.tracking import sqlite_uri
 
@@ -35,7 +36,8 @@ def cross_validate(
     (cohort ``validation``, column ``fold``): the risks to train a model on that combines them with other facts. All
     other subjects have the risk of fold 0 in ``predictions.csv``, the network to publish, and the mean of the folds'
     logits in ``ensemble.csv``. The last weights of each training are evaluated, not the best on its fold: those would
-    have been selected on the subjects they are evaluated on.
+    have been selected on the subjects they are evaluated on. The runs of the folds are below one parent run in MLflow,
+    which has mean and SD of their test metrics.
 
     Args:
         bundle: name or folder of a radiograph bundle.
@@ -59,24 +61,22 @@ def cross_validate(
     files = [str(folder / "configs" / f"{name}.json") for name in ("train", *overlays)]
     epochs = (settings or {}).get("epochs", ConfigParser.load_config_files(files)["epochs"])
     external = [s for s in read_manifest(Path(data_source)).splits if s not in ("training", "validation")]
+    store = {"tracking_uri": sqlite_uri(output / "mlflow.db"), **(settings or {})}  # one store for all folds
+    facts = {"folds": folds, "overlays": ", ".join(overlays), "epochs": epochs}
     tables = []
-    for fold in range(folds):
-        fold_output = output / f"fold_{fold}"
-        common: dict[str, Any] = {
-            "output_dir": str(fold_output),
-            "data_source": str(data_source),
-            "fold": fold,
-            "folds": folds,
-            "tracking_uri": sqlite_uri(output / "mlflow.db"),  # one store for all folds
-            **(settings or {}),
-        }
-        checkpoints = fold_output / "checkpoints"
-        if not (checkpoints / f"checkpoint_epoch={epochs}.pt").exists():
-            run_bundle(folder, ["train", *overlays], common, trust)
-        evaluation = {"checkpoint": str(last_checkpoint(checkpoints)), "splits": [IN_FOLD, *external]}
-        run_bundle(folder, ["evaluate", *overlays], common | evaluation, trust)
-        tables.append(read_prediction_rows(fold_output / "predictions.csv"))
-        logger.info("fold %d of %d is complete", fold + 1, folds)
+    with parent_of_runs(folder, ["train", *overlays], store, "cross_validation", facts) as parent:
+        for fold in range(folds):
+            common = {"data_source": str(data_source), "fold": fold, "folds": folds, **store, **parent.settings}
+            fold_output = output / f"fold_{fold}"
+            common["output_dir"] = str(fold_output)
+            checkpoints = fold_output / "checkpoints"
+            if not (checkpoints / f"checkpoint_epoch={epochs}.pt").exists():
+                run_bundle(folder, ["train", *overlays], common, trust)
+            evaluation = {"checkpoint": str(last_checkpoint(checkpoints)), "splits": [IN_FOLD, *external]}
+            run_bundle(folder, ["evaluate", *overlays], common | evaluation, trust)
+            tables.append(read_prediction_rows(fold_output / "predictions.csv"))
+            logger.info("fold %d of %d is complete", fold + 1, folds)
+        parent.log_summary()
     rows: list[dict[str, Any]] = [row for table in tables for row in table if row.get("fold")]
     others = list(zip(*([row for row in table if not row.get("fold")] for table in tables), strict=True))
     write_predictions(output / "predictions.csv", rows + [predictions[0] for predictions in others])

@@ -9,7 +9,9 @@ from typing import Any
 from osteo_monai.bundle import find_bundle, run_bundle
 from osteo_monai.data.csv_tables import read_table, write_table
 from osteo_monai.errors import ConfigError
+from osteo_monai.experiments.parent import parent_of_runs
 from osteo_monai.handlers.figures import new_figure, save_figure
+from osteo_monai.tracking import sqlite_uri
 
 __all__ = ["training_size_curve"]
 
@@ -27,7 +29,8 @@ def training_size_curve(
 ) -> list[Row]:
     """Train a segmentation bundle on increasing numbers of images and evaluate each network (Pan 2024, Fig. 5).
 
-    Each size is one training and one evaluation with the bundle's own configs, tracked like any other run.
+    Each size is one training and one evaluation with the bundle's own configs, tracked like any other run in one store.
+    Their parent run has the curve: mean and SD of the Dice coefficient over the number of images.
 
     Args:
         bundle: name or folder of ``vertebral_body_segmentation_ct``.
@@ -45,17 +48,21 @@ def training_size_curve(
     if not sizes or min(sizes) < 1:
         raise ConfigError(f"sizes must be positive numbers of images, got {list(sizes)}")
     folder = find_bundle(bundle)
+    store = {"tracking_uri": sqlite_uri(output_dir / "mlflow.db"), **(settings or {})}
     rows = []
-    for size in sizes:
-        output = output_dir / f"size_{size}"
-        common = {"output_dir": str(output), "train#virtual#length": size, **(settings or {})}
-        run_bundle(folder, ["train"], common, trust)
-        checkpoint = {"checkpoint": str(output / "checkpoints" / "model.pt")}
-        run_bundle(folder, ["evaluate"], common | checkpoint, trust)
-        _, summary = read_table(output / "val_mean_dice_summary.csv", ("mean", "std")).rows[-1]
-        rows.append({"images": float(size), "mean": float(summary["mean"]), "std": float(summary["std"])})
-        logger.info("%d training images: Dice %.4f +- %.4f", size, rows[-1]["mean"], rows[-1]["std"])
-    _write(output_dir, rows)
+    with parent_of_runs(folder, ["train"], store, "training_size", {"sizes": list(sizes)}) as parent:
+        for size in sizes:
+            output = output_dir / f"size_{size}"
+            common = {"output_dir": str(output), "train#virtual#length": size, **store, **parent.settings}
+            run_bundle(folder, ["train"], common, trust)
+            checkpoint = {"checkpoint": str(output / "checkpoints" / "model.pt")}
+            run_bundle(folder, ["evaluate"], common | checkpoint, trust)
+            _, summary = read_table(output / "val_mean_dice_summary.csv", ("mean", "std")).rows[-1]
+            rows.append({"images": float(size), "mean": float(summary["mean"]), "std": float(summary["std"])})
+            parent.log({"test_mean_dice": rows[-1]["mean"], "test_mean_dice_slices_sd": rows[-1]["std"]}, size)
+            logger.info("%d training images: Dice %.4f +- %.4f", size, rows[-1]["mean"], rows[-1]["std"])
+        _write(output_dir, rows)
+        parent.log_artifacts([output_dir / "training_size.csv", output_dir / "training_size.png"])
     return rows
 
 

@@ -1,5 +1,7 @@
 """Handlers of trainers and evaluators that MONAI does not have."""
 
+from osteo_monai.handlers.classification_figures import ClassificationFigures
+from osteo_monai.handlers.column_figures import ColumnFigures
 from osteo_monai.handlers.column_report import ColumnReport
 from osteo_monai.handlers.density_report import DensityReport
 from osteo_monai.handlers.gradient_clipping import GradientClipping
@@ -19,6 +21,8 @@ from osteo_monai.handlers.weight_averaging import WeightAveraging, averaged_copy
 
 __all__ = [
     "CalibratedRiskColumns",
+    "ClassificationFigures",
+    "ColumnFigures",
     "ColumnReport",
     "DensityReport",
     "GradientClipping",

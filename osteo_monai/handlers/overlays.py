@@ -19,18 +19,29 @@ Plane = NDArray[np.float32]
 class OverlayFigures(EpochHandler):
     """Write ``overlays.png``: image, probability, reference outline and predicted outline of slices (Pan 2024, Fig. 6).
 
-    Slices without a body in the label are skipped; of a volume the slice with the largest body is drawn.
+    Slices without a body in the label are skipped; of a volume the plane with the largest body is drawn.
 
     Args:
         folder: folder of the figure.
         count: maximum number of rows.
         probability_key: item of the output with the probability before thresholding; optional in the output.
+        background: whether channel 0 of label and prediction is the background; then all others are outlined together.
+        axis: of a volume that the drawn plane is perpendicular to.
     """
 
-    def __init__(self, folder: str, count: int = 8, probability_key: str = "probability") -> None:
+    def __init__(
+        self,
+        folder: str,
+        count: int = 8,
+        probability_key: str = "probability",
+        background: bool = False,
+        axis: int = 2,
+    ) -> None:
         self.folder = Path(folder)
         self.count = count
         self.probability_key = probability_key
+        self.background = background
+        self.axis = axis
         self._rows: list[tuple[Plane, ...]] = []
 
     def start(self) -> None:
@@ -40,14 +51,18 @@ class OverlayFigures(EpochHandler):
         for item in output:
             if len(self._rows) >= self.count:
                 return
-            images = [item[key] for key in ("image", self.probability_key, "label", "pred") if key in item]
-            planes = [image.detach().float().cpu().numpy()[0] for image in images]
+            keys = [key for key in ("image", self.probability_key, "label", "pred") if key in item]
+            arrays = [item[key].detach().float().cpu().numpy() for key in keys]
+            planes = [
+                array[1:].max(0) if self.background and key in ("label", "pred") else array[0]
+                for key, array in zip(keys, arrays, strict=True)
+            ]
             label = planes[-2]
             if not label.any():
                 continue
             if label.ndim == 3:
-                index = int(label.sum((0, 1)).argmax())
-                planes = [plane[..., index] for plane in planes]
+                index = int(label.sum(tuple(axis for axis in range(3) if axis != self.axis)).argmax())
+                planes = [plane.take(index, self.axis) for plane in planes]
             self._rows.append(tuple(planes))
 
     def finish(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Check of an MLflow store before work begins: reachable, sound, writable, with its tables made."""
+"""Address of an MLflow store, and its check before work begins: reachable, sound, writable, with its tables made."""
 
 import os
 import sqlite3
@@ -13,13 +13,34 @@ from urllib.parse import urlsplit
 
 from osteo_monai.errors import ConfigError
 
-__all__ = ["SQLITE", "prepare_store"]
+__all__ = ["artifact_location", "prepare_store", "sqlite_uri", "store_uri"]
 
 SQLITE = "sqlite:///"
 _SECONDS = 4.0
 """Time limit of each step; at most two steps are taken."""
 _MAKING_SECONDS = 120.0
 """Longest wait for another process of this package that makes the tables of the store, which takes some 10 s."""
+
+
+def sqlite_uri(path: str | os.PathLike[str]) -> str:
+    """Return the MLflow URI of the SQLite file at ``path``; its folder is made if missing."""
+    file = Path(path).absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return f"{SQLITE}{file}"
+
+
+def store_uri(uri: str) -> str:
+    """Return the URI of the store in use: the variable ``MLFLOW_TRACKING_URI`` if set, else ``uri``.
+
+    A relative SQLite path becomes absolute, since MLflow makes no URI of a relative folder of artifacts.
+    """
+    used = os.environ.get("MLFLOW_TRACKING_URI") or uri
+    return f"{SQLITE}{Path(used.removeprefix(SQLITE)).absolute()}" if used.startswith(SQLITE) else used
+
+
+def artifact_location(uri: str) -> str | None:
+    """Return the folder ``mlartifacts`` beside an SQLite file as a URI; ``None``: the server decides."""
+    return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
 
 
 def prepare_store(uri: str) -> None:

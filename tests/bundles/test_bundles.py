@@ -24,6 +24,7 @@ from osteo_monai.errors import ConfigError, ModelMissingError
 from osteo_monai.experiments import training_size_curve
 from osteo_monai.transforms.level_naming import NAMED_LEVELS
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
+from osteo_monai.utils.files import file_sha256
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
@@ -237,9 +238,34 @@ def test_training_is_tracked(trained: Any) -> None:
     assert {"train_loss", "train_loss_epoch", "val_mean_dice", "lr_group_0"} <= set(record.data.metrics)
     assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2
     artifacts = {artifact.path for artifact in client.list_artifacts(record.info.run_id)}
-    assert {"config.json", "model.pt"} <= artifacts
+    assert artifacts == {"config.json", "figures"}
+    figures = {Path(artifact.path).name for artifact in client.list_artifacts(record.info.run_id, "figures")}
+    assert figures == {"overlays.png"}
+    _assert_described(name, record, folder)
+    (version,) = client.search_model_versions(f"name = '{name}'")
+    assert version.tags["bundle_version"] == _metadata(name)["version"]
+    assert version.tags["weights_sha256"] == file_sha256(folder / "checkpoints" / "model.pt")
     assert json.loads((folder / "config.json").read_text())["epochs"] == 1
     assert (folder / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
+
+
+def _assert_described(name: str, record: Any, folder: Path) -> None:
+    """The parameters are those of the objects that ran, and name the generated data."""
+    of_network = "network.widths" if name == SEGMENTATION else "network.channels"
+    expected = {
+        "optimizer": "AdamW",
+        "optimizer.weight_decay": record.data.params["weight_decay"],
+        "lr_scheduler": "LambdaLR",
+        "gradient_norm": "1.0",
+        of_network: "[2, 2, 2, 2, 2, 2, 2]" if name == SEGMENTATION else "[2, 2, 2, 2, 2]",
+    }
+    assert {key: record.data.params.get(key) for key in expected} == expected
+    assert record.data.params["lr_scheduler.lr_lambda"].startswith("warmup_cosine(floor=0.01, total_steps=2, ")
+    assert "Rand" in record.data.params["augmentation"]
+    assert {data.dataset.name for data in record.inputs.dataset_inputs} == {"virtual, training", "virtual, validation"}
+    network = record.data.params["network"]
+    assert record.info.run_name.startswith(f"{network}_train_")
+    assert str(folder) not in str(record.data.params) + str(record.data.tags)
 
 
 def test_training_resumes(trained: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -269,8 +295,12 @@ def test_evaluation_writes_what_it_declares(trained: Any, tmp_path: Path) -> Non
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
     assert record.info.status == "FINISHED"
-    assert len(record.data.params["weights_sha256"]) == 64
+    assert record.data.params["weights_sha256"] == file_sha256(weights)
+    names = {key.removeprefix("val_") for key in values}
+    assert {key for key in record.data.metrics if not key.startswith("system/")} == {f"test_{key}" for key in names}
     assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} >= {"config.json", "metrics.csv"}
+    figures = {Path(artifact.path).name for artifact in client.list_artifacts(record.info.run_id, "figures")}
+    assert figures >= ({"level_confusion.png"} if name == LOCALIZATION else {"overlays.png"})
 
 
 def test_shipped_localizer_finds_and_names_bodies_in_its_own_evaluation(tmp_path: Path) -> None:

@@ -145,7 +145,10 @@ def test_training_is_tracked(trained: Any) -> None:
     assert {"train_loss", "val_loss", "lr_group_0"} <= set(record.data.metrics)
     assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2
     artifacts = {artifact.path for artifact in client.list_artifacts(record.info.run_id)}
-    assert {"config.json", "model.pt"} <= artifacts
+    assert artifacts == {"config.json", "figures"}
+    assert [a.path for a in client.list_artifacts(record.info.run_id, "figures")] == ["figures/columns.png"]
+    assert len(client.search_model_versions("name = 'vertebral_column_ct'")) == 1
+    assert {data.dataset.name for data in record.inputs.dataset_inputs} == {"virtual, training", "virtual, validation"}
     assert (trained / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
     assert len(list((trained / "columns").glob("*.pt"))) == 6  # 4 people to train and 2 to validate, painted once
 

@@ -157,6 +157,9 @@ def test_training_is_tracked_and_calibrated(trained: Any) -> None:
     assert record.info.status == "FINISHED"
     assert {"seed", "git_commit", "manifest_sha256", "beta", "offsets_mm"} <= set(record.data.params)
     assert {"train_loss", *METRICS} <= set(record.data.metrics)
+    assert record.data.params["augmentation"].startswith("RandAcquisitiond(shift=4, gain=0.03, ")
+    (version,) = client.search_model_versions("name = 'bone_density_regression_ct'")
+    assert version.run_id == record.info.run_id
     state = torch.load(trained / "checkpoints" / "model.pt", weights_only=True)
     # 9 people: the largest score, so that all are within; the level's is the 18th of 18 (ceil(19 * 0.9))
     assert record.data.metrics["interval_coverage"] == 1

@@ -86,7 +86,11 @@ def test_training_is_tracked_and_leaves_weights(trained: Any) -> None:
     assert {"train_loss_epoch", "val_mean_auc", "val_accuracy"} <= set(record.data.metrics)
     assert record.data.params["training_people"] == "6"
     assert len(record.data.params["manifest_sha256"]) == 64
-    assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} == {"config.json", "model.pt"}
+    assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} == {"config.json", "figures"}
+    figures = {Path(artifact.path).name for artifact in client.list_artifacts(record.info.run_id, "figures")}
+    assert figures == {"roc.png", "calibration.png", "confusion.png"}
+    assert len(client.search_model_versions(f"name = '{record.data.tags['bundle']}'")) == 1
+    assert record.data.params["augmentation"] != "none"
     assert (trained / "checkpoints" / "checkpoint_epoch=2.pt").is_file()
 
 

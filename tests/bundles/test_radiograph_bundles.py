@@ -93,7 +93,11 @@ def test_training_is_tracked_and_leaves_weights(trained: Any) -> None:
     assert record.data.params["training_images"] == "6"
     assert record.data.params["view"] == VIEWS[name]
     assert len(record.data.params["manifest_sha256"]) == 64
-    assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} == {"config.json", "model.pt"}
+    assert {artifact.path for artifact in client.list_artifacts(record.info.run_id)} == {"config.json", "figures"}
+    figures = {Path(artifact.path).name for artifact in client.list_artifacts(record.info.run_id, "figures")}
+    assert figures == {"roc.png", "calibration.png", "confusion.png"}
+    assert len(client.search_model_versions(f"name = '{record.data.tags['bundle']}'")) == 1
+    assert record.data.params["augmentation"] != "none"
     assert (folder / "checkpoints" / "checkpoint_epoch=2.pt").is_file()
 
 
@@ -117,6 +121,11 @@ def test_evaluation_writes_risks_and_how_much_heat_lies_on_bone(trained: Any, ma
         assert ("attention_on_bone" in row) == (name == CHEST)
         assert 0 <= float(row["heat_on_bone"] or 0) <= 1
     assert (tmp_path / "heat_maps.png").stat().st_size > 1000
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
+    figures = {Path(artifact.path).name for artifact in client.list_artifacts(record.info.run_id, "figures")}
+    assert figures == {"heat_maps.png", "roc.png", "calibration.png", "confusion.png"}
+    assert {key for key in record.data.metrics if not key.startswith("system/")} == {"test_auc", "test_accuracy"}
 
 
 def test_inference_runs_alone_and_in_memory_with_the_same_answer(trained: Any, manifest: Any, tmp_path: Path) -> None:
@@ -169,9 +178,19 @@ def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_pers
     file = cross_validate(find_bundle(CHEST), tmp_path, str(manifest), folds=3, settings=settings)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (experiment,) = (e for e in client.search_experiments() if e.name == CHEST)
-    runs = client.search_runs([experiment.experiment_id])
+    found = client.search_runs([experiment.experiment_id])
+    assert {r.info.status for r in found} == {"FINISHED"}
+    (parent,) = (r for r in found if r.data.tags["kind"] == "cross_validation")
+    runs = [r for r in found if r is not parent]
     assert sorted(r.data.params["fold"] for r in runs) == ["0", "0", "1", "1", "2", "2"]
-    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs} == {parent.info.run_id}
+    assert client.search_model_versions(f"name = '{CHEST}'") == []
+    areas = [r.data.metrics["test_auc"] for r in runs if r.data.tags["kind"] == "evaluate"]
+    assert parent.data.metrics["test_auc_mean"] == pytest.approx(np.mean(areas))
+    assert parent.data.metrics["test_auc_sd"] == pytest.approx(np.std(areas, ddof=1))
+    trainings = {r.data.params["fold"]: r.info.run_id for r in runs if r.data.tags["kind"] == "train"}
+    evaluations = {r.data.params["fold"]: r.data.tags["training_run"] for r in runs if "training_run" in r.data.tags}
+    assert evaluations == trainings  # the last weights are evaluated, not the best
     settings["track"] = False
     rows = _table(file)
     fold = {row["subject_id"]: row["fold"] for row in rows if row["cohort"] == "validation"}

@@ -72,6 +72,18 @@ def test_a_folder_in_place_of_the_store(tmp_path: Path) -> None:
     assert "not a regular file" in refused(sqlite_uri(tmp_path / "mlflow.db"))
 
 
+def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its artifacts ended with "relative path can't be expressed as a file URI"."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "a.csv").write_text("a")
+    run_id = log_finished_run("sqlite:///runs/mlflow.db", "tests", "run", {}, {"m": 1.0}, ["a.csv"])
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    assert [artifact.path for artifact in client.list_artifacts(run_id)] == ["a.csv"]
+    assert list((tmp_path / "runs" / "mlartifacts").rglob("a.csv"))
+
+
 def log_one(uri: str, name: str, barrier: Any) -> None:
     barrier.wait(60)
     log_finished_run(uri, "tests", name, {}, {"m": 1.0})
