@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from osteo_monai.bundle.export import export_onnx, export_weights, merge_configs, write_merged_configs
     from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, run_bundle
     from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
+    from osteo_monai.bundle.slabs import segment_by_slabs
 
 __all__ = [
     "BUNDLES_VARIABLE",
@@ -31,6 +32,7 @@ __all__ = [
     "require_file",
     "require_setting",
     "run_bundle",
+    "segment_by_slabs",
     "write_merged_configs",
 ]
 
@@ -49,6 +51,7 @@ _MODULES = {
     "require_file": "checks",
     "require_setting": "checks",
     "run_bundle": "prepare",
+    "segment_by_slabs": "slabs",
     "write_merged_configs": "export",
 }
 

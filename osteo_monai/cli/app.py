@@ -168,7 +168,7 @@ def _application() -> typer.Typer:
         "radiograph": (radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
-        "bundle": (bundle.merge, bundle.export, bundle.onnx, bundle.train_sizes),
+        "bundle": (bundle.merge, bundle.export, bundle.onnx, bundle.segment, bundle.train_sizes),
     }
     for name, functions in verbs.items():
         for function in functions:

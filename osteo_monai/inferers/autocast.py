@@ -1,18 +1,16 @@
-"""Inference on the axial slices of a volume, and mixed precision on GPU and CPU."""
+"""Mixed precision on GPU and CPU."""
 
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from monai.data import MetaTensor
-from monai.inferers import Inferer, SimpleInferer
-from monai.utils import convert_to_dst_type
+from monai.inferers import SimpleInferer
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["AutocastInferer", "AxialSliceInferer", "LocalizationInferer", "bfloat16_is_fast"]
+__all__ = ["AmpDtype", "AutocastInferer", "LocalizationInferer", "autocast", "bfloat16_is_fast"]
 
-Output = Literal["logits", "probability", "label"]
+AmpDtype = Literal["bfloat16", "float16"]
 
 
 def bfloat16_is_fast(device: torch.device | str) -> bool:
@@ -24,8 +22,24 @@ def bfloat16_is_fast(device: torch.device | str) -> bool:
     return device.type == "cpu" and probe is not None and bool(probe())
 
 
+def autocast(device: torch.device, enabled: bool, dtype: str = "bfloat16") -> torch.autocast:
+    """Return the autocast context of a device.
+
+    Args:
+        device: device of the network.
+        enabled: whether to autocast.
+        dtype: ``bfloat16``, or ``float16``, whose training scales the loss (``amp`` of MONAI's trainer).
+
+    Raises:
+        ValueError: for another dtype.
+    """
+    if dtype not in ("bfloat16", "float16"):
+        raise ValueError(f"amp_dtype must be 'bfloat16' or 'float16', got {dtype!r}")
+    return torch.autocast(device.type, dtype=getattr(torch, dtype), enabled=enabled)
+
+
 class AutocastInferer(SimpleInferer):
-    """Call the network once under bfloat16 autocast and return float32.
+    """Call the network once under autocast and return float32.
 
     MONAI's ``amp=True`` autocasts on CUDA only. bfloat16 needs no gradient scaling, so this serves training on both
     devices.
@@ -36,10 +50,19 @@ class AutocastInferer(SimpleInferer):
         minimum: least padded size (default: the divisor); instance normalisation needs more than one value at the
             deepest level.
         padding_value: value of the padding in the network's input units (0 is air after scaling).
+        dtype: see ``autocast``.
+
+    Raises:
+        ValueError: when an argument is out of range.
     """
 
     def __init__(
-        self, enabled: bool = True, divisor: int = 1, minimum: int | None = None, padding_value: float = 0.0
+        self,
+        enabled: bool = True,
+        divisor: int = 1,
+        minimum: int | None = None,
+        padding_value: float = 0.0,
+        dtype: AmpDtype = "bfloat16",
     ) -> None:
         super().__init__()
         minimum = divisor if minimum is None else minimum
@@ -49,13 +72,15 @@ class AutocastInferer(SimpleInferer):
         self.divisor = divisor
         self.minimum = minimum
         self.padding_value = padding_value
+        self.dtype = dtype
+        autocast(torch.device("cpu"), False, dtype)  # refuse another dtype before the first image
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         shape = inputs.shape[2:]
         wanted = [max(self.minimum, size + -size % self.divisor) for size in shape]
         pad = [n for size, full in zip(reversed(shape), reversed(wanted), strict=True) for n in (0, full - size)]
         padded = functional.pad(inputs, pad, value=self.padding_value) if any(pad) else inputs
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.enabled):
+        with autocast(inputs.device, self.enabled, self.dtype):
             result = network(padded, *args, **kwargs)
         if any(pad):
             result = result[(slice(None), slice(None), *(slice(size) for size in shape))]
@@ -72,7 +97,7 @@ class LocalizationInferer(AutocastInferer):
         whole: least size of a trunk in voxels along x and y; narrower scans are padded to it.
         water: HU 0 in the network's input units.
         empty: upper limit of empty voxels of a narrow scan, in the network's input units.
-        enabled, divisor, minimum: see ``AutocastInferer``.
+        enabled, divisor, minimum, dtype: see ``AutocastInferer``.
     """
 
     def __init__(
@@ -83,8 +108,9 @@ class LocalizationInferer(AutocastInferer):
         enabled: bool = True,
         divisor: int = 1,
         minimum: int | None = None,
+        dtype: AmpDtype = "bfloat16",
     ) -> None:
-        super().__init__(enabled, divisor, minimum)
+        super().__init__(enabled, divisor, minimum, dtype=dtype)
         self.whole, self.water, self.empty = tuple(whole), water, empty
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -99,87 +125,3 @@ class LocalizationInferer(AutocastInferer):
         padded = functional.pad(filled, (0, 0, before[1], after[1], before[0], after[0]), value=self.water)
         result = super().__call__(padded, network, *args, **kwargs)
         return result[:, :, before[0] : before[0] + shape[0], before[1] : before[1] + shape[1]]
-
-
-class AxialSliceInferer(Inferer):
-    """Run a 2D network over the axial slices of (N, C, X, Y, Z) in batches; Z, the last axis, is axial.
-
-    Whole slices need no sliding window: they are padded at their far edges to a size that the network can halve, and
-    the output is written into one volume. With ``output`` ``"label"`` its memory does not depend on the number of
-    output channels.
-
-    Args:
-        batch_size: slices per call of the network.
-        divisor: X and Y are padded to a multiple of this (64 for the seven-level network).
-        padding_value: value of the padding in the network's input units (0 is air after scaling).
-        output: ``"logits"``: (N, K, X, Y, Z) of the network; ``"probability"``: sigmoid for one channel, softmax for
-            more; ``"label"``: uint8 (N, 1, X, Y, Z), the sigmoid above 0.5 or the argmax.
-        sw_device: device of the network; default: the input's device.
-        device: device of the result; default: the input's device.
-        amp: whether bfloat16 autocast is used.
-
-    Raises:
-        ValueError: when an argument is out of range, or an input has another shape.
-    """
-
-    def __init__(
-        self,
-        batch_size: int = 16,
-        divisor: int = 64,
-        padding_value: float = 0.0,
-        output: Output = "logits",
-        sw_device: torch.device | str | None = None,
-        device: torch.device | str | None = None,
-        amp: bool = False,
-    ) -> None:
-        super().__init__()
-        if batch_size < 1 or divisor < 1:
-            raise ValueError(f"batch_size and divisor must be at least 1, got {batch_size} and {divisor}")
-        if output not in ("logits", "probability", "label"):
-            raise ValueError(f"output must be 'logits', 'probability' or 'label', got {output!r}")
-        self.batch_size = batch_size
-        self.divisor = divisor
-        self.padding_value = padding_value
-        self.output = output
-        self.sw_device = sw_device
-        self.device = device
-        self.amp = amp
-
-    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Return the volume of the kind ``output``, a ``MetaTensor`` with the input's geometry if the input is one.
-
-        An input (N, C, X, Y) is taken as N single slices and gives (N, K, X, Y).
-        """
-        if inputs.ndim not in (4, 5) or 0 in inputs.shape:
-            raise ValueError(
-                f"inputs must be (N, C, X, Y, Z) or (N, C, X, Y) and not empty, got shape {tuple(inputs.shape)}"
-            )
-        data = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        volume = data if data.ndim == 5 else data[..., None]
-        n, _, x, y, z = volume.shape
-        run_on = torch.device(self.sw_device) if self.sw_device is not None else volume.device
-        keep_on = torch.device(self.device) if self.device is not None else volume.device
-        pad = (0, -y % self.divisor, 0, -x % self.divisor)
-        slices = volume.permute(0, 4, 1, 2, 3).flatten(0, 1)  # (N * Z, C, X, Y)
-        result = torch.empty(0)
-        for start in range(0, n * z, self.batch_size):
-            batch = slices[start : start + self.batch_size].to(run_on)
-            if any(pad):
-                batch = functional.pad(batch, pad, value=self.padding_value)
-            with torch.autocast(run_on.type, dtype=torch.bfloat16, enabled=self.amp):
-                answer = network(batch.contiguous(), *args, **kwargs)
-            answer = self._finish(answer[..., :x, :y])
-            if start == 0:
-                result = torch.empty((n * z, *answer.shape[1:]), dtype=answer.dtype, device=keep_on)
-            result[start : start + len(answer)] = answer.to(keep_on)
-        result = result.unflatten(0, (n, z)).permute(0, 2, 3, 4, 1)
-        if data.ndim == 4:
-            result = result[..., 0]
-        return convert_to_dst_type(result, inputs, dtype=result.dtype, device=keep_on)[0]
-
-    def _finish(self, answer: Tensor) -> Tensor:
-        if self.output == "logits":
-            return answer.float()
-        if self.output == "label":
-            return (answer > 0 if answer.shape[1] == 1 else answer.argmax(1, keepdim=True)).to(torch.uint8)
-        return answer.float().sigmoid() if answer.shape[1] == 1 else answer.float().softmax(1)
