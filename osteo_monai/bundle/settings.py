@@ -24,7 +24,7 @@ _MONAI_SETTINGS = frozenset(
 _SIMILAR = 0.7
 _SUGGESTIONS = 3
 _LISTED = 8
-"""If no name is similar, so many valid ones at most are listed."""
+"""If no name is similar, at most this number of valid ones is listed."""
 
 
 def known_names(folders: Iterable[Path]) -> set[str]:

@@ -30,7 +30,7 @@ def segment_by_slabs(
     slices: int = 32,
     progress: bool = False,
 ) -> int:
-    """Segment the axial slices of a scan with a bundle that reads each slice alone, and write the mask.
+    """Segment the axial slices of a scan with a bundle that reads each slice by itself, and write the mask.
 
     The mask is that of the bundle on the whole scan. Memory holds one slab: only its part of an uncompressed file is
     read, and the mask is mapped from the disk.
@@ -46,7 +46,7 @@ def segment_by_slabs(
         Number of voxels that are not 0.
 
     Raises:
-        ConfigError: when an argument is out of range, or the bundle does not read slices alone.
+        ConfigError: when an argument is out of range, or the bundle does not read each slice by itself.
         UnusableInputError: when the image is not one 3D volume in NIfTI, or has no HU.
     """
     if slices < 1:

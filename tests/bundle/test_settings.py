@@ -96,7 +96,7 @@ def test_valid_parts_are_accepted(bundle: Path) -> None:
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
 def test_the_configs_that_ship_are_accepted(folder: Path) -> None:
-    """No config of a bundle, alone or below an overlay, has an argument that its component refuses."""
+    """No config of a bundle, by itself or below an overlay, has an argument that its component refuses."""
     configs = folder / "configs"
     meta: dict[str, Any] = {"meta_file": str(configs / "metadata.json"), "logging_file": False}
     overlays = {file.stem for file in configs.glob("*.json")} - {Path(name).stem for name in COMPLETE} - {"metadata"}
