@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from osteo_monai.bundle.packing import LARGE_FILE_BYTES, pack_bundles, publishing_problems
     from osteo_monai.bundle.prepare import CheckedWorkflow, prepare_run, run_bundle
     from osteo_monai.bundle.runner import Bundle, InferenceBundle, load_bundle
+    from osteo_monai.bundle.slabs import segment_by_slabs
 
 __all__ = [
     "BUNDLES_VARIABLE",
@@ -52,6 +53,7 @@ __all__ = [
     "require_file",
     "require_setting",
     "run_bundle",
+    "segment_by_slabs",
     "user_bundles",
     "warn_random_start",
     "write_merged_configs",
@@ -77,6 +79,7 @@ _MODULES = {
     "require_setting": "checks",
     "warn_random_start": "checks",
     "run_bundle": "prepare",
+    "segment_by_slabs": "slabs",
     "write_merged_configs": "export",
 }
 

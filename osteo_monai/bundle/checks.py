@@ -22,11 +22,11 @@ __all__ = [
 ]
 
 
-def check_run(bundle_root: str | os.PathLike[str], device: torch.device | str) -> None:
-    """Check folder and device; the first run step of every config.
+def check_run(bundle_root: str | os.PathLike[str], device: torch.device | str, amp_dtype: str = "bfloat16") -> None:
+    """Check folder, device and type of autocast; the first run step of every config.
 
     Raises:
-        ConfigError: when ``bundle_root`` has no configs, or there is no such device.
+        ConfigError: when ``bundle_root`` has no configs, there is no such device, or it cannot compute with the type.
     """
     check_bundle_root(bundle_root)
     try:
@@ -37,6 +37,10 @@ def check_run(bundle_root: str | os.PathLike[str], device: torch.device | str) -
     if wanted.type == "cuda" and (wanted.index or 0) >= devices:
         raise ConfigError(
             f"device must be one of the {devices} CUDA devices of this machine or cpu, got {str(device)!r}"
+        )
+    if amp_dtype not in ("bfloat16", "float16") or (amp_dtype == "float16" and wanted.type != "cuda"):
+        raise ConfigError(
+            f"amp_dtype must be bfloat16, or float16 on a CUDA device, got {amp_dtype!r} on {str(device)!r}"
         )
 
 

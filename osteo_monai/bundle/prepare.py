@@ -1,6 +1,5 @@
 """Runs of a bundle's training, evaluation or inference config, with checks of the settings."""
 
-import difflib
 import inspect
 import json
 import logging
@@ -19,18 +18,13 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from osteo_monai.bundle.checks import check_bundle_root
 from osteo_monai.bundle.find import find_bundle
 from osteo_monai.bundle.pins import check_trusted
+from osteo_monai.bundle.settings import check_names, check_top_level, known_names
 from osteo_monai.errors import ConfigError, OsteoError
 from osteo_monai.utils.files import write_text
-from osteo_monai.utils.inputs import read_input
 
 __all__ = ["CheckedWorkflow", "prepare_run", "run_bundle"]
 
 logger = logging.getLogger(__name__)
-
-_MONAI_SETTINGS = frozenset(
-    {"_meta_", "tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0", "imports"}
-)
-"""Top-level ids that MONAI itself may add to a config."""
 
 _COMPLETE_CONFIGS = ("common.json", "train.json", "evaluate.json", "inference.json")
 """Configs that hold every id of a run; others are overlays on them."""
@@ -39,8 +33,8 @@ _COMPLETE_CONFIGS = ("common.json", "train.json", "evaluate.json", "inference.js
 class CheckedWorkflow(ConfigWorkflow):
     """MONAI's ``ConfigWorkflow`` with checks.
 
-    It refuses settings that no config of the bundle has (MONAI ignores them) and complete configs after an overlay
-    (they would replace it), writes the merged config to
+    It refuses settings that have no place in the config (MONAI ignores them, or ends with a trace) and complete configs
+    after an overlay (they would replace it), writes the merged config to
     ``<output_dir>/config.json``, and raises the errors of this package themselves, not inside MONAI's ``RuntimeError``.
 
     Args:
@@ -52,9 +46,13 @@ class CheckedWorkflow(ConfigWorkflow):
     """
 
     def __init__(self, config_file: str | Sequence[str], **kwargs: Any) -> None:
+        if _is_monai_program():
+            sys.excepthook = _print_message_only
+        files = [config_file] if isinstance(config_file, str) else list(config_file)
+        arguments = inspect.signature(ConfigWorkflow).parameters
+        settings = {name: value for name, value in kwargs.items() if name not in arguments}
+        _check_settings(files, settings, {Path(file).parent for file in files})
         super().__init__(config_file=config_file, **kwargs)
-        _refuse_late_config([config_file] if isinstance(config_file, str) else config_file)
-        _refuse_unknown_settings(self.parser.get(), [self.config_root_path])
 
     def initialize(self) -> Any:
         with _unwrapped_errors():
@@ -124,13 +122,23 @@ def prepare_run(bundle_root: str | os.PathLike[str]) -> None:
     settings = _command_line_settings(sys.argv)
     files = settings.get("config_file", ())
     paths = [Path(file) for file in ([files] if isinstance(files, str) else files)]
-    arguments = inspect.signature(monai_bundle.run).parameters
+    arguments = set(inspect.signature(monai_bundle.run).parameters) | {"workflow_name", "workflow_type"}
     overrides = {name: value for name, value in settings.items() if name not in arguments}
-    _refuse_late_config(paths)
-    _refuse_unknown_settings(overrides, [Path(bundle_root, "configs"), *(path.parent for path in paths)])
+    _check_settings(paths, overrides, {Path(bundle_root, "configs"), *(path.parent for path in paths)})
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser.update(overrides)
     _write_merged_config(parser)
+
+
+def _check_settings(
+    files: Sequence[str | os.PathLike[str]], settings: Mapping[str, Any], folders: Iterable[Path]
+) -> None:
+    """Raise ``ConfigError`` when config files or settings cannot be merged as they are meant."""
+    _refuse_late_config(files)
+    existing = [Path(file) for file in files if Path(file).is_file()]  # MONAI names a missing one
+    known = known_names(folders)
+    check_top_level(settings, known)
+    check_names(existing, settings)
 
 
 def _refuse_late_config(files: Iterable[str | os.PathLike[str]]) -> None:
@@ -141,19 +149,6 @@ def _refuse_late_config(files: Iterable[str | os.PathLike[str]]) -> None:
             overlay = name
         elif overlay:
             raise ConfigError(f"{name} must precede overlays in config_file, got it after {overlay}")
-
-
-def _refuse_unknown_settings(names: Iterable[str], folders: Iterable[Path]) -> None:
-    """Raise ``ConfigError`` when the top level of an id is in no config of the folders."""
-    choices = set(_MONAI_SETTINGS)
-    for file in (file for folder in folders for file in sorted(folder.glob("*.json"))):
-        if file.name != "metadata.json":
-            choices.update(key.lstrip("+") for key in json.loads(read_input(file)))
-    unknown = sorted({name.replace("::", "#").partition("#")[0] for name in names} - choices)
-    if unknown:
-        guesses = difflib.get_close_matches(unknown[0], choices, n=1)
-        hint = f"; did you mean {guesses[0]!r}?" if guesses else ""
-        raise ConfigError(f"unknown setting {', '.join(map(repr, unknown))}: no config of this bundle has it{hint}")
 
 
 def _command_line_settings(words: Sequence[str]) -> dict[str, Any]:

@@ -96,11 +96,15 @@ class InferenceBundle:
         inputs = metadata.get("network_data_format", {}).get("inputs", {})
         self.planar = inputs.get("image", {}).get("modality") == "DX"
         config = ConfigParser.load_config_files([configs / f"{name}.json" for name in ("inference", *overlays)])
+        checks = _value_checks(config["preprocessing"])
         for key, part in config.items():
             if isinstance(part, list):
                 config[key] = _without_files(part)
             elif isinstance(part, dict) and isinstance(part.get("transforms"), list):
                 part["transforms"] = _without_files(part["transforms"])
+        config["value_checks"] = checks
+        if "progress" in config:
+            config["progress"] = False  # callers show their own
         config["bundle_root"] = str(folder)
         config["device"] = f"$torch.device({str(self.device)!r})"
         self._parser = ConfigParser(config)
@@ -118,11 +122,28 @@ class InferenceBundle:
         self._network: torch.nn.Module = self.setting("network_def")
         self._network.load_state_dict(read_weights(weights))  # converts half precision to the float32 of the network
         self._network.to(self.device).eval()
+        # its memory format and compilation; the same object without these settings
+        self._placed: torch.nn.Module = self.setting("network") if "network" in config else self._network
+        # a scan may stay on the host, if the inferer copies its slices
+        self._volume_device = torch.device(self.setting("volume_device") if "volume_device" in config else self.device)
         self._cam: GradCAM | None = None
 
     def setting(self, name: str) -> Any:
         """Return a setting of the bundle's config, such as ``levels``; raise ``KeyError`` when there is none."""
         return self._parser.get_parsed_content(name)
+
+    def has_setting(self, name: str) -> bool:
+        """Return whether the bundle's config has a setting."""
+        return name in self._parser
+
+    def check_values(self, image: MetaTensor) -> None:
+        """Check values (1, X, Y, Z) as inference checks those of a file.
+
+        Raises:
+            UnusableInputError: when they cannot be those of a CT.
+        """
+        for check in self.setting("value_checks"):
+            check({"image": image})
 
     def __call__(self, scan: Tensor | Mapping[str, Any], /) -> dict[str, Any]:
         """Run the bundle on one scan.
@@ -145,8 +166,8 @@ class InferenceBundle:
         inputs, data = self._prepare(scan)
         prepared = data["image"]
         with torch.inference_mode():
-            batch = prepared[None].to(self.device)
-            prediction = decollate_batch(self._inferer(batch, self._network))[0].cpu()
+            batch = prepared[None].to(self._volume_device)
+            prediction = decollate_batch(self._inferer(batch, self._placed))[0].cpu()
             plain = prediction.as_tensor() if isinstance(prediction, MetaTensor) else prediction
             data["pred"] = plain
             if isinstance(prepared, MetaTensor) and plain.ndim == prepared.ndim:
@@ -240,6 +261,13 @@ def load_bundle(
 def _without_files(transforms: list[Any]) -> list[Any]:
     """Drop the transforms that read or write files."""
     return [t for t in transforms if not (isinstance(t, dict) and _class_name(t) in _DISK_TRANSFORMS)]
+
+
+def _value_checks(preprocessing: Any) -> list[Any]:
+    """Return the checks of values in a preprocessing."""
+    transforms = preprocessing.get("transforms") if isinstance(preprocessing, dict) else None
+    parts = transforms if isinstance(transforms, list) else []
+    return [t for t in parts if isinstance(t, dict) and _class_name(t) == "CheckHounsfieldd"]
 
 
 def _class_name(component: Mapping[str, Any]) -> str:

@@ -184,6 +184,7 @@ def _application() -> typer.Typer:
             bundle.merge,
             bundle.export,
             bundle.onnx,
+            bundle.segment,
             bundle.fetch,
             bundle.verify,
             bundle.pack,

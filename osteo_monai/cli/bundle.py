@@ -11,6 +11,7 @@ from osteo_monai.cli.errors import ArgumentError
 from osteo_monai.cli.logs import logger_level
 from osteo_monai.cli.options import (
     BundleFolder,
+    Device,
     OutputFolder,
     Overwrite,
     TrainingSettings,
@@ -24,7 +25,7 @@ from osteo_monai.cli.options import (
 from osteo_monai.cli.output import check_folder, check_products, show
 from osteo_monai.errors import ConfigError
 
-__all__ = ["export", "fetch", "merge", "onnx", "pack", "train_sizes", "verify"]
+__all__ = ["export", "fetch", "merge", "onnx", "pack", "segment", "train_sizes", "verify"]
 
 PAN_SIZES = (50, 100, 200, 300, 500, 1096)
 """Numbers of training images of Pan 2024, Fig. 5."""
@@ -171,6 +172,23 @@ def onnx(
 
     axes = export_onnx(bundle, output, overlays, trust_bundle)
     show(f"ONNX: {output}, variable axes: {', '.join(axes)}")
+
+
+def segment(
+    bundle: BundleFolder,
+    image: Annotated[Path, typer.Argument(parser=existing_file, metavar="IMAGE", help="CT as NIfTI file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Mask to write, a file .nii.")],
+    slices: Annotated[int, typer.Option(metavar="N", min=1, help="Slices that are in memory together.")] = 32,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment a CT that does not fit into memory, slab by slab; the mask is that of the whole scan."""
+    check_products([output], overwrite)
+    from osteo_monai.bundle import load_bundle, segment_by_slabs
+    from osteo_monai.utils.devices import torch_device
+
+    voxels = segment_by_slabs(load_bundle(bundle, torch_device(device)), image, output, slices, progress=True)
+    show(f"Mask: {output}, {voxels} voxels")
 
 
 def train_sizes(

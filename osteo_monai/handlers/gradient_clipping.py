@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from ignite.engine import Engine
+from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
 
@@ -12,6 +13,8 @@ __all__ = ["GradientClipping"]
 
 class GradientClipping:
     """Scale the gradients to a joint norm of at most ``max_norm`` before each optimizer step.
+
+    A trainer that scales the loss (``amp``) divides its gradients by that factor first.
 
     Args:
         parameters: parameters of the network.
@@ -31,4 +34,7 @@ class GradientClipping:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None and isinstance(engine, SupervisedTrainer):
+            scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)

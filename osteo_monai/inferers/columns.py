@@ -8,6 +8,8 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from osteo_monai.inferers.autocast import AmpDtype, autocast
+
 
 class ColumnInferer(Inferer):
     """Average the logits over views that are mirrored left to right or shifted by whole voxels in x and y.
@@ -16,7 +18,8 @@ class ColumnInferer(Inferer):
         margin: voxels on each side of the network's window.
         shifts: shift (x, y) of each view in voxels, at most ``margin`` each.
         step_mm: voxel size in mm, for the offsets.
-        enabled: whether bfloat16 autocast is used.
+        enabled: whether autocast is used.
+        dtype: see ``autocast``.
 
     Raises:
         ValueError: when there is no shift, or one exceeds the margin.
@@ -28,6 +31,7 @@ class ColumnInferer(Inferer):
         shifts: Sequence[Sequence[int]] = ((0, 0), (2, 0), (-2, 0)),
         step_mm: float = 2.5,
         enabled: bool = False,
+        dtype: AmpDtype = "bfloat16",
     ) -> None:
         super().__init__()
         if not shifts:
@@ -35,6 +39,8 @@ class ColumnInferer(Inferer):
         if any(abs(s) > margin for shift in shifts for s in shift):
             raise ValueError(f"shifts must be at most the margin of {margin} voxels, got {list(shifts)}")
         self.margin, self.shifts, self.step_mm, self.enabled = margin, [tuple(s) for s in shifts], step_mm, enabled
+        self.dtype = dtype
+        autocast(torch.device("cpu"), False, dtype)  # refuse another dtype before the first image
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return (B, 9, Z) for columns (B, 1, X + 2 margin, Y + 2 margin, Z)."""
@@ -44,7 +50,7 @@ class ColumnInferer(Inferer):
         for dx, dy in self.shifts:
             window = columns[:, :, m + dx : columns.shape[2] - m + dx, m + dy : columns.shape[3] - m + dy]
             for mirrored in (False, True):
-                with torch.autocast(columns.device.type, torch.bfloat16, enabled=self.enabled):
+                with autocast(columns.device, self.enabled, self.dtype):
                     answer = network(window.flip(2) if mirrored else window, *args, **kwargs)
                 answer = answer.float().clone()
                 if mirrored:

@@ -5,6 +5,7 @@ from osteo_monai.networks.column_network import COLUMN_CHANNELS, ColumnNetwork
 from osteo_monai.networks.darknet import DarkNet19
 from osteo_monai.networks.density_regressor import DensityRegressor
 from osteo_monai.networks.patch_transformer import PatchTransformer, load_imagenet_resnet18
+from osteo_monai.networks.placement import on_device
 from osteo_monai.networks.radiograph_classification import radiograph_classifier
 from osteo_monai.networks.slice_classification import slice_classifier
 
@@ -17,6 +18,7 @@ __all__ = [
     "DensityRegressor",
     "PatchTransformer",
     "load_imagenet_resnet18",
+    "on_device",
     "radiograph_classifier",
     "slice_classifier",
 ]

@@ -117,6 +117,12 @@ def test_the_device_must_exist(device: str, bundle: Path) -> None:
     check_run(bundle, "cpu")
 
 
+@pytest.mark.parametrize("amp_dtype", ["float16", "float32"])
+def test_the_device_must_have_the_type_of_autocast(amp_dtype: str, bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=f"bfloat16, or float16 on a CUDA device, got '{amp_dtype}' on 'cpu'"):
+        check_run(bundle, "cpu", amp_dtype)
+
+
 def test_foreign_weights_are_refused_in_one_sentence(tmp_path: Path) -> None:
     network = torch.nn.Linear(2, 3)
     file = tmp_path / "w.pt"

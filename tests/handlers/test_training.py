@@ -74,6 +74,23 @@ def test_gradients_are_clipped_before_the_step() -> None:
         GradientClipping(network.parameters(), 0)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_gradients_of_a_scaled_loss_are_clipped_as_those_of_the_loss(scale: float) -> None:
+    """float16 trains with a scaled loss; its gradients are divided by the scale first."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 100.0)
+    optimizer = torch.optim.SGD(network.parameters(), 1.0)
+    trainer = _trainer(network, optimizer, [GradientClipping(network.parameters(), 300.0)])
+    trainer.amp, trainer.scaler = True, torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer.run()
+    # the gradient 2 * 100 is within the limit: steps to -100, and back
+    assert float(network.weight.detach()) == pytest.approx(100.0)
+    trainer = _trainer(network, optimizer, [GradientClipping(network.parameters(), 0.5)])
+    trainer.amp, trainer.scaler = True, torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer.run()
+    assert float(network.weight.detach()) == pytest.approx(99.0)
+
+
 def test_progress_logs_the_mean_loss_of_the_epoch(caplog: pytest.LogCaptureFixture) -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, 3.0)

@@ -1,0 +1,39 @@
+"""Copies between host and GPU that overlap with the computation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Fetched", "fetch", "send"]
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; from host to GPU through pinned memory, without waiting for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A tensor on its way to a device; ``wait`` returns it when the copy has ended."""
+
+    tensor: Tensor
+    done: torch.cuda.Event | None = None
+
+    def wait(self) -> Tensor:
+        if self.done is not None:
+            self.done.synchronize()
+        return self.tensor
+
+
+def fetch(tensor: Tensor, device: torch.device) -> Fetched:
+    """Start the copy of a tensor to a device; from GPU to host into pinned memory, while the GPU continues."""
+    if tensor.device.type != "cuda" or device.type != "cpu":
+        return Fetched(tensor.to(device))
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record()
+    return Fetched(host, done)
