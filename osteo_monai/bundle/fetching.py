@@ -17,11 +17,12 @@ from osteo_monai.bundle.find import user_bundles
 from osteo_monai.bundle.packing import MODEL_INFO, archive_name, copy_published
 from osteo_monai.bundle.pins import check_trusted, differences, pinned_files, pinned_names, pinned_version
 from osteo_monai.errors import ConfigError, UnusableInputError
-from osteo_monai.utils.archives import ArchiveError, unpack_zip
+from osteo_monai.utils.archives import ArchiveError, ArchiveLimits, unpack_zip
 from osteo_monai.utils.files import file_sha256, writing, writing_folder
 
 __all__ = ["fetch_bundle"]
 
+_LIMITS = ArchiveLimits(files=1000, mib=4096, ratio=200)
 _SCHEMES = ("http", "https")
 _TIMEOUT_SECONDS = 30.0
 _CHUNK = 1 << 18
@@ -96,7 +97,7 @@ def _unpacked(name: str, archive: Path, temporary: Path, sha256: str = "") -> Pa
         raise UnusableInputError(f"archive must have the SHA-256 of its index, got another one for '{archive.name}'")
     target = temporary / "unpacked"
     try:
-        unpack_zip(archive, target)
+        unpack_zip(archive, target, _LIMITS)
     except ArchiveError as error:
         raise UnusableInputError(f"source must be a zip archive of a bundle, got an {error}") from None
     except FileNotFoundError:

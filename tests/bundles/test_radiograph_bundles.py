@@ -249,8 +249,8 @@ def test_published_recipes(manifest: Any, tmp_path: Path, capfd: pytest.CaptureF
     assert settings(CHEST, "li2026", *keys) == [[6, 6], 256, 8, 0.0001, 0.0, 512, 6]
     (optimiser,) = settings(CHEST, "li2026", "optimizer")
     assert (optimiser["_target_"], optimiser["momentum"]) == ("torch.optim.SGD", 0.9)
-    keys = ("gradient_norm", "weight_decay", "warmup_steps", "average_decay")
-    assert settings(CHEST, "li2026", *keys) == [1e12, 0.0, 0, 0.0]  # nothing that the paper does not have
+    added = ("gradient_norm", "weight_decay", "warmup_steps", "average_decay")
+    assert settings(CHEST, "li2026", *added) == [1e12, 0.0, 0, 0.0]  # nothing that the paper does not have
     assert settings(LUMBAR, "boonrod2025", "network_def#width", "target_sd") == [1.0, 0.0]
     assert settings(LUMBAR, "lateral", "view", "architecture") == ["lumbar_lateral", "darknet19"]
 
