@@ -27,9 +27,10 @@ from pydicom.tag import Tag
 
 from osteo_monai.codecs.codestreams import wrong_size
 
-PLUGINS = ("pylibjpeg", "pyjpegls")
-"""Codec plug-ins of pydicom in order of preference. Never gdcm, which may be installed for another program: it ends the
-process on damaged data (python-gdcm issue 34). Pillow converts colours."""
+PLUGINS = ("pyjpegls", "pylibjpeg")
+"""Codec plug-ins of pydicom in order of preference: pyjpegls decodes JPEG-LS only, faster than pylibjpeg. Never gdcm,
+which may be installed for another program: it ends the process on damaged data (python-gdcm issue 34). Pillow converts
+colours."""
 
 _KEYWORDS = (
     "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "

@@ -14,6 +14,7 @@ from osteo_monai.imaging.findings import info, refusal, warning
 from osteo_monai.imaging.radiograph.chest import fit_chest
 from osteo_monai.imaging.radiograph.content import check_box, check_values, find_box
 from osteo_monai.imaging.radiograph.dicom import read_dicom_radiograph
+from osteo_monai.imaging.radiograph.edges import check_edges
 from osteo_monai.imaging.radiograph.image import Layout, Radiograph, StoredRadiograph
 from osteo_monai.imaging.radiograph.lumbar import fit_lumbar_view
 from osteo_monai.imaging.radiograph.pictures import is_picture, read_picture
@@ -80,6 +81,7 @@ def check_radiograph(
     pixels = layout.apply(stored.pixels)
     if check:
         _refuse_if(findings, check_values(pixels))
+        _refuse_if(findings, check_edges(pixels))
         if shown in (View.LUMBAR_AP, View.LUMBAR_LATERAL):
             _refuse_if(findings, _check_lumbar(pixels, shown))
         layout, inverted, shown = _orient_chest(pixels, layout, shown, bool(stored.elsewhere), findings)

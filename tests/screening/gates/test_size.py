@@ -92,7 +92,7 @@ def test_one_person_in_a_hundred_is_found_by_chance() -> None:
         pitch = 0.066 * rng.normal()
         common, own = rng.normal(), rng.normal(size=3)
         # rests that correlate by a half
-        rest = np.array([0.080, 0.105, 0.072]) * (math.sqrt(0.45) * common + math.sqrt(0.55) * own)
+        rest = np.array([0.080, 0.105, 0.078]) * (math.sqrt(0.45) * common + math.sqrt(0.55) * own)
         across = np.exp(np.array([0.7, 0.7, 0.58]) * pitch + rest)
         found += severity(facts(math.exp(pitch), *across)) is not None
     assert 0.002 < found / 4000 < 0.02

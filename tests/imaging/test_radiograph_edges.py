@@ -1,0 +1,78 @@
+"""Pictures that are no projection: even areas with sharp edges, and noise."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from sklearn.datasets import load_sample_images
+
+from osteo_monai.domain import View
+from osteo_monai.errors import ScanRefusedError
+from osteo_monai.imaging.radiograph import RadiographFacts, StoredRadiograph, check_radiograph
+from osteo_monai.imaging.radiograph.edges import check_edges, edge_measures
+from osteo_monai.virtual.anatomy.body import Anatomy
+from osteo_monai.virtual.person import draw_person
+from osteo_monai.virtual.radiograph import project, usual_protocol
+
+Grey = NDArray[np.float32]
+
+
+def ellipse(seed: int) -> Grey:
+    """A drawn ellipse on a gradient, smoothed, with noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:400, :340] / 400
+    shape = ((x - 0.42) / 0.25) ** 2 + ((y - 0.5) / 0.35) ** 2 < 1
+    drawing = ndimage.gaussian_filter(0.3 + 0.4 * shape + 0.2 * x, 5) + rng.normal(0, 0.02, x.shape)
+    return np.asarray(np.clip(drawing, 0, 1), np.float32)
+
+
+def polygons(seed: int) -> Grey:
+    """Filled grey polygons, as in a plan or a user interface."""
+    rng = np.random.default_rng(seed)
+    page = Image.new("L", (400, 500), 120)
+    draw = ImageDraw.Draw(page)
+    for _ in range(12):
+        points = rng.uniform(0, 500, (4, 2))
+        draw.polygon([(float(a), float(b)) for a, b in points], fill=int(rng.integers(40, 220)))
+    return np.asarray(np.asarray(page) / 255 + rng.normal(0, 0.004, (500, 400)), np.float32)
+
+
+def noise(seed: int) -> Grey:
+    cloud = np.random.default_rng(seed).normal(0.5, 0.15, (400, 400))
+    return np.asarray(np.clip(cloud, 0, 1), np.float32)
+
+
+@pytest.mark.parametrize("make", [ellipse, polygons, noise])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("view", [View.LUMBAR_AP, View.LUMBAR_LATERAL, View.CHEST_FRONTAL, View.UNKNOWN])
+def test_what_is_no_projection_is_refused_for_every_view(make: object, seed: int, view: View) -> None:
+    assert callable(make)
+    stored = StoredRadiograph(make(seed), None, RadiographFacts("PNG", 8))
+    with pytest.raises(ScanRefusedError) as caught:
+        check_radiograph(stored, view)
+    assert "not_a_projection" in {f.code for f in caught.value.findings}
+
+
+def test_a_photograph_of_buildings_has_the_edges_of_no_radiograph() -> None:
+    pixels = np.asarray(load_sample_images().images[0], np.float32).mean(axis=2) / 255
+    measures = edge_measures(pixels)
+    assert measures is not None
+    assert measures[0] > 7.0  # the limit is above: some photographs pass
+
+
+@pytest.mark.parametrize("view", ["chest_frontal", "lumbar_ap", "lumbar_lateral"])
+@pytest.mark.parametrize("changed", ["as it is", "inverted", "noisy", "steeper"])
+def test_radiographs_pass(view: str, changed: str) -> None:
+    pixels = project(Anatomy(draw_person(4)), usual_protocol(view, 512), 4).pixels
+    changes = {
+        "as it is": pixels,
+        "inverted": 1 - pixels,
+        "noisy": pixels + np.random.default_rng(0).normal(0, 0.02, pixels.shape),
+        "steeper": np.clip(1.25 * (pixels - 0.5) + 0.5, 0, 1),
+    }
+    assert check_edges(np.asarray(changes[changed], np.float32)) == []
+
+
+def test_a_constant_picture_has_no_measure() -> None:
+    assert edge_measures(np.full((300, 300), 0.5, np.float32)) is None
