@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from osteo_monai.domain import BoneStatus, DensityThresholds, Finding, MineralStandard, Severity, VertebraLevel, View
 from osteo_monai.imaging import CTVolume, read_ct
@@ -112,7 +112,7 @@ def ct_slice(grid: Grid, k: int) -> Dataset:
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{STUDY_UID}.1.{k + 1}"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"{STUDY_UID}.1.{k + 1}")
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = STUDY_UID, f"{STUDY_UID}.1", f"{STUDY_UID}.9"
     ds.Modality, ds.ImageType, ds.Manufacturer = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "Philips"
     ds.ManufacturerModelName, ds.ConvolutionKernel, ds.KVP, ds.SliceThickness = "Brilliance 64", "B", 120, 2.5
@@ -198,11 +198,13 @@ def ct_result(volume: CTVolume, **changes: Any) -> ScreeningResult:
         "status": BoneStatus.OSTEOPOROSIS,
         "thresholds": DensityThresholds(),
         "calibration": CalibrationUsed(
-            method="physics", slope=0.72, intercept=0.0, standard=MineralStandard.K2HPO4, relative_sd=0.12, note="Estimate."
+            method="physics", slope=0.72, intercept=0.0, standard=MineralStandard.K2HPO4, relative_sd=0.12,
+            note="Estimate.",
         ),
         "acquisition": AcquisitionFacts(
-            kvp=120.0, kernel="B", slice_thickness_mm=2.5, manufacturer="Philips", model="Brilliance 64", contrast=None,
-            series_description=None, age_years=69.0, sex=scan.sex, shape=volume.original_shape, spacing_mm=volume.spacing,
+            kvp=120.0, kernel="B", slice_thickness_mm=2.5, manufacturer="Philips", model="Brilliance", contrast=None,
+            series_description=None, age_years=69.0, sex=scan.sex, shape=volume.original_shape,
+            spacing_mm=volume.spacing,
         ),
         "source": SourceStudy(
             study_instance_uid=scan.study_instance_uid, series_instance_uid=scan.series_instance_uid,
@@ -259,7 +261,7 @@ def radiograph_case(tmp_path: Path) -> Case:
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"):
             del ds[keyword]
         ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{STUDY_UID}.3.{number}"
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"{STUDY_UID}.3.{number}")
         ds.SeriesInstanceUID, ds.Modality, ds.BodyPartExamined = f"{STUDY_UID}.3", "DX", "LSPINE"
         ds.InstanceNumber = number
         ds.save_as(folder / f"{number}.dcm", enforce_file_format=True)

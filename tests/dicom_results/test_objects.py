@@ -31,6 +31,12 @@ def texts(ds: Dataset) -> list[str]:
     return found
 
 
+def measurement_report(path: Path) -> hd.sr.MeasurementReport:
+    content = hd.sr.srread(path).content
+    assert isinstance(content, hd.sr.MeasurementReport)
+    return content
+
+
 def groups(ds: Dataset) -> list[Dataset]:
     (container,) = [
         i for i in ds.ContentSequence if i.get("ConceptNameCodeSequence", [Dataset()])[0].get("CodeValue") == "126010"
@@ -152,9 +158,10 @@ def test_references_of_the_report(make_case: MakeCase, tmp_path: Path) -> None:
     }
     used = {i.ReferencedSOPInstanceUID for i in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
     assert evidence == used | {seg.SOPInstanceUID}
-    parsed = hd.sr.srread(tmp_path / "out" / "sr.dcm").content
+    parsed = measurement_report(tmp_path / "out" / "sr.dcm")
     volumes = parsed.get_volumetric_roi_measurement_groups()
-    segments = {g.referenced_segment.referenced_segment_numbers[0] for g in volumes}
+    references = [g.referenced_segment for g in volumes]
+    segments = {numbers[0] for r in references if r is not None and (numbers := r.referenced_segment_numbers)}
     assert segments == {1, 2, 3, 4}
     tracked = {g.tracking_uid for g in parsed.get_planar_roi_measurement_groups()}
     assert tracked < {g.tracking_uid for g in volumes}
@@ -165,10 +172,11 @@ def test_contours_lie_on_the_region_of_their_image(make_case: MakeCase, tmp_path
     case = make_case()
     write_dicom_results(case.screening, case.files, tmp_path / "out", FIXED)
     images = {d.SOPInstanceUID: d for d in map(pydicom.dcmread, case.files)}
-    planar = hd.sr.srread(tmp_path / "out" / "sr.dcm").content.get_planar_roi_measurement_groups()
+    planar = measurement_report(tmp_path / "out" / "sr.dcm").get_planar_roi_measurement_groups()
     assert len(planar) == 2
     for group, level in zip(planar, case.screening.result.levels, strict=True):
         region = group.roi
+        assert isinstance(region, hd.sr.ImageRegion)
         image = images[region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID]
         points = region.value  # column and row, of which (0.5, 0.5) is the centre of the first pixel
         position, spacing = np.array(image.ImagePositionPatient, float), np.array(image.PixelSpacing, float)

@@ -176,9 +176,11 @@ def test_files_for_3d_slicer(make_case: MakeCase, tmp_path: Path, name: str) -> 
 
 
 def test_size_limits(make_case: MakeCase, tmp_path: Path) -> None:
-    """Viewers choke on large objects: a segmentation is below 1 MB, a report below 200 KB."""
+    """Viewers choke on large objects: no frame without a voxel is written, and a report is below 200 KB."""
     case = make_case()
     written = write_dicom_results(case.screening, case.files, tmp_path / "out", DicomOptions(created=CREATED))
     sizes = {w.path.name: w.path.stat().st_size for w in written}
-    assert sizes["seg.dcm"] < 1_000_000
+    ds = pydicom.dcmread(written[0].path)
+    assert ds.pixel_array.any(axis=(1, 2)).all()
+    assert sizes["seg.dcm"] < len(ds.PixelData) + 100_000
     assert sizes["sr.dcm"] < 200_000
