@@ -6,6 +6,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from osteo_monai.dicom_results import FurtherFiles, Outputs, fhir_bundle
@@ -92,6 +93,18 @@ def test_the_file_has_the_identifier_and_no_name(make_case: MakeCase, tmp_path: 
     assert PATIENT_ID in text
     assert NAME.split("^")[0] not in text
     assert PATIENT_ID not in result.model_dump_json()
+
+
+def test_without_one_identity_there_is_no_subject(make_case: MakeCase, tmp_path: Path) -> None:
+    case = make_case()
+    for number, file in enumerate(case.files):
+        ds = pydicom.dcmread(file)
+        ds.PatientID = f"P{number}"
+        ds.save_as(file)
+    result = Screening(refused(case.screening.result), None)
+    FurtherFiles(Outputs(fhir="R4"), case.files)(result, tmp_path)
+    text = (tmp_path / "fhir.json").read_text(encoding="utf-8")
+    assert "subject" not in text
 
 
 def test_without_dicom_there_is_no_subject(make_case: MakeCase, tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pydicom
 import pytest
 
 from osteo_monai import make_ct
+from osteo_monai.cli import run
 from osteo_monai.dicom_results import StudyModels, StudyOptions, screen_study
 from osteo_monai.dicom_results.study import ScreenedStudy
 from osteo_monai.screening import ScreeningModels
+from osteo_monai.screening.inventory import list_inputs
 
 from .conftest import CREATED, GRIDS, NAME, PATIENT_ID, ct_slice
 
@@ -23,7 +27,7 @@ def no_models() -> StudyModels:
 
 
 def study_with_a_gap(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for k in range(44):
         if k != 20:
             ct_slice(GRIDS["axial"], k).save_as(folder / f"{k}.dcm", enforce_file_format=True)
@@ -103,3 +107,39 @@ def test_a_virtual_ct_is_measured_twice_alike(tmp_path: Path) -> None:
     centre = one.result.levels[0]
     source = {d.SOPInstanceUID: d for d in (pydicom.dcmread(f) for f in study.rglob("*.dcm"))}
     assert source[centre.sop_instance_uid].InstanceNumber == centre.instance_number
+
+
+def test_the_command_writes_the_objects_of_a_refused_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device: object.__new__(ScreeningModels))
+    monkeypatch.setattr("osteo_monai.screening.ct.pipeline.check_installed", lambda: None)
+    folder, output = study_with_a_gap(tmp_path / "in"), tmp_path / "out"
+    command = ["screen", str(folder), "--output", str(output), "--dicom", "--fhir", "R5"]
+    assert run(command) == 3
+    written = {"result.json", "report.html", "fhir.json", "dicom/sr.dcm", "dicom/sc.dcm", "dicom/report.dcm"}
+    assert files(output) == written
+    # objects of an earlier run are replaced or removed
+    assert run([*command[:-3], "--overwrite"]) == 3
+    assert files(output) == {"result.json", "report.html"}
+
+
+def test_the_command_refuses_dicom_for_nifti(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), path)
+    assert run(["screen", str(path), "--output", str(tmp_path / "out"), "--dicom"]) == 2
+    assert "--dicom must be left out for NIfTI, PNG and JPEG" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_details_without_dicom_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = study_with_a_gap(tmp_path / "in")
+    assert run(["screen", str(folder), "--output", str(tmp_path / "out"), "--label-map"]) == 2
+    assert "--label-map must be given with --dicom" in " ".join(capsys.readouterr().err.split())
+
+
+def test_objects_of_an_earlier_run_are_no_study(tmp_path: Path, no_models: StudyModels) -> None:
+    folder = study_with_a_gap(tmp_path / "tree" / "ct")
+    screen_study(folder, tmp_path / "tree" / "results", FIXED, no_models)
+    with list_inputs(tmp_path / "tree") as inputs:
+        assert [study.path for study in inputs.studies] == [folder]
+        reasons = {entry.name: entry.reason for entry in inputs.not_read}
+    assert reasons["results/dicom/sc.dcm"] == "output of an earlier screening"
