@@ -140,7 +140,7 @@ def _level_groups(
     region = _referenced(Segment(level.level, "region"), source, segmentations)
     body = _referenced(Segment(level.level, "body"), source, segmentations)
     common = {
-        "tracking_identifier": tracking_of(source, f"{level.level} trabecular region"),
+        "tracking_identifier": tracking_of(source, f"{level.level} region"),
         "finding_category": codes.SCT.AnatomicalStructure,
         "finding_type": VERTEBRA[level.level],
         "finding_sites": [sr.FindingSite(VERTEBRA[level.level])],
@@ -165,7 +165,7 @@ def _level_groups(
             _size(codes.SCT.Volume, level.body_volume_cm3, _CM3, 2),
             _size(codes.DCM.Height, level.height_mm, codes.UCUM.Millimeter, 1),
         ]
-        common["tracking_identifier"] = tracking_of(source, f"{level.level} vertebral body")
+        common["tracking_identifier"] = tracking_of(source, f"{level.level} body")
         groups.append(
             sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=body, measurements=sizes, **common)
         )

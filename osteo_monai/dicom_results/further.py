@@ -4,6 +4,7 @@ import errno
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,9 +83,9 @@ class FurtherFiles:
         if screening.result.source is not None:
             images = screening.images
             frames = images.source.frames[:1] if isinstance(images, ReportImages) and images.source else ()
-            with quiet():
+            with quiet(), suppress(UnusableInputError):  # no subject without one identity
                 identity = read_source(self.files, frames).identity
-            patient, accession = str(identity.PatientID or ""), str(identity.AccessionNumber or "")
+                patient, accession = str(identity.PatientID or ""), str(identity.AccessionNumber or "")
         created = (self.outputs.dicom.created if self.outputs.dicom else None) or datetime.now(UTC)
         bundle = fhir_bundle(screening.result, release, patient, accession, created.astimezone(UTC))
         write_json(folder / FHIR_FILE, bundle)

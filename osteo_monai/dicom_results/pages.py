@@ -91,7 +91,7 @@ class Pages:
             self.text(f"{self.heading}, page {len(self.figures)}", 8, SOFT)
             self.skip(6)
 
-    def room(self, points: float) -> None:
+    def reserve(self, points: float) -> None:
         """Begin a new page unless this many points are left."""
         if not self.figures or self.top - points < BOTTOM:
             self.new_page()
@@ -112,13 +112,13 @@ class Pages:
     def text(self, text: str, size: float = 9, colour: str = INK, weight: str = "normal", indent: float = 0.0) -> None:
         """Write a paragraph."""
         for line in wrapped(text, WIDTH - 2 * MARGIN - indent, size, weight):
-            self.room(size * LEADING)
+            self.reserve(size * LEADING)
             self.line(MARGIN + indent, line, size, colour, weight)
             self.skip(size * LEADING)
 
     def title(self, text: str) -> None:
         """Write the heading of a block, with a rule above it."""
-        self.room(60)
+        self.reserve(60)
         self.skip(12)
         self.rule()
         self.skip(5)
@@ -151,7 +151,7 @@ class Pages:
         for name, values in table.rows:
             cells = [wrapped(name, first - 8, 8), *(wrapped(v, w - 8, 8) for v, w in zip(values, widths, strict=False))]
             height = max([1, *map(len, cells)]) * 8 * LEADING
-            self.room(height)
+            self.reserve(height)
             start = self.top
             for x, lines, colour in zip([MARGIN, *places], cells, [SOFT, *[INK] * count], strict=False):
                 self.top = start
@@ -246,7 +246,7 @@ def _boxes(pages: Pages, boxes: Sequence[Box]) -> None:
 def _figures(pages: Pages, result: ScreeningResult, images: ReportImages | RadiographImages | None) -> None:
     available = WIDTH - 2 * MARGIN
     if isinstance(images, RadiographImages):
-        pages.room(300)
+        pages.reserve(300)
         pages.skip(12)
         draw_radiographs(pages.axes(0, available, 260), images)
         pages.skip(264)
@@ -256,7 +256,7 @@ def _figures(pages: Pages, result: ScreeningResult, images: ReportImages | Radio
         shown = slices_of(study)
         count = len(shown) + 1
         size = min((available - 8 * (count - 1)) / count, 200.0)
-        pages.room(size + 40)
+        pages.reserve(size + 40)
         pages.skip(12)
         for number, of_level in enumerate(shown):
             draw_axial(pages.axes(number * (size + 8), size, size), study.images or images, of_level)

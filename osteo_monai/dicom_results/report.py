@@ -130,7 +130,7 @@ def _observer() -> sr.ObservationContext:
 
 
 def _procedure(result: ScreeningResult) -> Code:
-    code: Code = codes.LN.CTUnspecifiedBodyRegion if result.modality == "ct" else codes.SCT.PlainRadiography
+    code: Code = codes.LN.CTUnspecifiedBodyRegion if result.modality == "ct" else codes.SCT.ImagingProcedure
     return code
 
 

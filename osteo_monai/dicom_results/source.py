@@ -22,7 +22,10 @@ from osteo_monai.imaging.volume import SourceFrame
 __all__ = ["Image", "Source", "read_source"]
 
 PERSON = ("PatientName", "ReferringPhysicianName")
-TEXTS = ("PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID", "StudyDescription")
+TEXTS = (
+    "PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID", "StudyDescription", "PatientIdentityRemoved",
+    "DeidentificationMethod",
+)  # fmt: skip
 IDENTITY = (
     *PERSON, *TEXTS, "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "StudyDate",
     "StudyTime",
@@ -35,7 +38,7 @@ _REQUIRED = (
 )  # fmt: skip
 """Of type 2: present, empty if unknown."""
 
-_LENGTHS = {"AccessionNumber": 16, "StudyID": 16}
+_LENGTHS = {"AccessionNumber": 16, "StudyID": 16, "PatientIdentityRemoved": 16}
 _GEOMETRY = (
     "Rows", "Columns", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "SliceThickness", "ImagerPixelSpacing", "FrameOfReferenceUID", "PositionReferenceIndicator",
