@@ -36,7 +36,7 @@ class Repeatability:
         lsc_percent: the same from ``rms_cv``, a fraction.
         icc: intraclass correlation, the share of the variance of single values that lies between subjects (one-way
             random effects, ICC(1,1) of Shrout and Fleiss 1979). Below 0 if subjects differ less than their repeats. It
-            grows with the spread of the subjects and is no property of the method alone; ``nan`` without any variance.
+            grows with the spread of the subjects and is no property of the method; ``nan`` without any variance.
         shift: mean of the last minus the first value of each subject, mg/cm3; random error has none. Its interval is by
             the t distribution.
         level: confidence level.

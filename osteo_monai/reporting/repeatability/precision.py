@@ -423,8 +423,8 @@ _METHODS = (
     "Precision errors are root mean squares of the standard deviations (and coefficients of variation) within people, "
     "pooled by degrees of freedom, with chi-square intervals (Glueer 1995). The least significant change is 2.77 times "
     "the precision error: unchanged people exceed it in 5 % of pairs of scans (ISCD). The intervals suppose that the "
-    "error has the same size in all people. ICC: intraclass correlation of single scans (one-way random effects; Shrout "
-    "and Fleiss 1979); it grows with the spread of the people.",
+    "error has the same size in all people. ICC: intraclass correlation of single scans (one-way random effects; "
+    "Shrout and Fleiss 1979); it grows with the spread of the people.",
 )
 
 
