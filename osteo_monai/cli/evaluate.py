@@ -69,6 +69,19 @@ def evaluate(
     ] = None,
     level: Annotated[float, typer.Option(metavar="VALUE", help="Confidence level of the intervals.")] = 0.95,
     thresholds: Thresholds = DensityThresholds(),  # noqa: B008  # frozen
+    checklist: Annotated[
+        bool,
+        typer.Option("--checklist", help="Write checklists of TRIPOD+AI and STARD with what the files contain."),
+    ] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            parser=existing_file,
+            metavar="MANIFEST",
+            help="Manifest of the images, for the checklists.",
+            show_default="none",
+        ),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, metavar="N", help="Number of bootstrap samples.")] = 2000,
     seed: BootstrapSeed = 1,
     virtual: Virtual = False,
@@ -85,7 +98,13 @@ def evaluate(
     checks = OptionChecks()
     with checks.collect():
         check_folder(output, ("report.html", "results.json"), overwrite)
-    with checks.collect(sensitivity="--sensitivity", margin="--margin", prevalence="--prevalence", level="--level"):
+    with checks.collect(
+        sensitivity="--sensitivity",
+        margin="--margin",
+        prevalence="--prevalence",
+        level="--level",
+        manifest="--manifest",
+    ):
         options = EvaluationOptions(
             predictions=tuple(predictions),
             baseline=baseline,
@@ -100,6 +119,8 @@ def evaluate(
             resamples=resamples,
             seed=seed,
             virtual=virtual,
+            checklist=checklist,
+            manifest=manifest,
         )
     checks.finish()
     if track:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, norm
+from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
 from osteo_monai.statistics.proportions import Interval
@@ -33,6 +34,9 @@ class Repeatability:
         rms_cv: root-mean-square coefficient of variation, a fraction; ``nan`` if a subject's mean is not above 0.
         lsc: least significant change at 95 % confidence, ``LSC_FACTOR`` times ``rms_sd``, mg/cm3.
         lsc_percent: the same from ``rms_cv``, a fraction.
+        icc: intraclass correlation, the share of the variance of single values that lies between subjects (one-way
+            random effects, ICC(1,1) of Shrout and Fleiss 1979). Below 0 if subjects differ less than their repeats. It
+            grows with the spread of the subjects and is no property of the method; ``nan`` without any variance.
         shift: mean of the last minus the first value of each subject, mg/cm3; random error has none. Its interval is by
             the t distribution.
         level: confidence level.
@@ -46,6 +50,7 @@ class Repeatability:
     rms_cv: Interval
     lsc: Interval
     lsc_percent: Interval
+    icc: Interval
     shift: Interval
     level: float
 
@@ -107,6 +112,7 @@ def repeatability(values: ArrayLike, subjects: ArrayLike, *, level: float = 0.95
         rms_cv=rms_cv,
         lsc=_scaled(rms_sd, LSC_FACTOR),
         lsc_percent=_scaled(rms_cv, LSC_FACTOR),
+        icc=_intraclass(repeated, float(variances @ df / df.sum()), level),
         shift=_mean_interval(np.array([of[-1] - of[0] for of in repeated]), level),
         level=level,
     )
@@ -118,6 +124,26 @@ def _pooled(variances: Array, df: Array, level: float) -> Interval:
     value = math.sqrt(float(variances @ df) / total)
     low, high = (value * math.sqrt(total / float(chi2.ppf(p, total))) for p in (0.5 + level / 2, 0.5 - level / 2))
     return Interval(value, low, high)
+
+
+def _intraclass(repeated: list[Array], within: float, level: float) -> Interval:
+    """Return the intraclass correlation with its F interval, which is exact for equal numbers of values."""
+    sizes = np.array([of.size for of in repeated], dtype=np.float64)
+    means = np.array([of.mean() for of in repeated])
+    subjects, total = sizes.size, float(sizes.sum())
+    undefined = Interval(math.nan, math.nan, math.nan)
+    if subjects < 2:
+        return undefined
+    between = float(sizes @ (means - sizes @ means / total) ** 2) / (subjects - 1)
+    size = (total - float(sizes @ sizes) / total) / (subjects - 1)  # mean number of values, Snedecor and Cochran
+    if between + within <= 0:
+        return undefined
+    if within == 0:
+        return Interval(1.0, math.nan, math.nan)
+    ratio, first, second = between / within, subjects - 1, total - subjects
+    low = ratio / float(f_distribution.ppf(0.5 + level / 2, first, second))
+    high = ratio * float(f_distribution.ppf(0.5 + level / 2, second, first))
+    return Interval(*((f - 1) / (f + size - 1) for f in (ratio, low, high)))
 
 
 def _scaled(interval: Interval, factor: float) -> Interval:

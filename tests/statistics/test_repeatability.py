@@ -129,3 +129,30 @@ def test_the_order_of_people_does_not_matter(people: list[list[float]], random: 
     shuffled = people.copy()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert flat(shuffled).rms_sd.value == pytest.approx(flat(people).rms_sd.value, rel=1e-9, abs=1e-9)
+
+
+def test_intraclass_correlation_of_shrout_and_fleiss() -> None:
+    """Their example of six targets with four ratings; bounds as R psych prints them (F 1.8, 5 and 18 df)."""
+    ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    found = repeatability(np.ravel(ratings), np.repeat(np.arange(6), 4)).icc
+    assert (found.value, found.low, found.high) == pytest.approx((0.166, -0.133, 0.723), abs=1e-3)
+
+
+@pytest.mark.parametrize(("between", "within"), [(20.0, 5.0), (5.0, 5.0)])
+def test_intraclass_correlation_has_its_coverage(between: float, within: float) -> None:
+    rng = np.random.default_rng(1)
+    truth, covered, replicates = between**2 / (between**2 + within**2), 0, 1000
+    subjects = np.concatenate([np.repeat(np.arange(10), 2), np.repeat(np.arange(10, 15), 3)])
+    for _ in range(replicates):
+        values = 100 + rng.normal(0, between, 15)[subjects] + rng.normal(0, within, subjects.size)
+        found = repeatability(values, subjects).icc
+        covered += found.low <= truth <= found.high
+    assert 0.93 < covered / replicates < 0.975
+
+
+def test_no_intraclass_correlation_without_variance() -> None:
+    assert np.isnan(repeatability([5.0, 5.0, 5.0, 5.0], ["a", "a", "b", "b"]).icc.value)
+    assert np.isnan(repeatability([5.0, 6.0], ["a", "a"]).icc.value)
+    same = repeatability([5.0, 5.0, 7.0, 7.0], ["a", "a", "b", "b"]).icc
+    assert same.value == 1
+    assert np.isnan(same.low)

@@ -40,6 +40,8 @@ class EvaluationOptions:
         prevalences: of osteoporosis (or of each class), for predictive values at other prevalences.
         virtual: mark all results as measured on virtual patients; a column ``virtual`` of the predictions does too.
         thresholds: cut-offs of the classes by density.
+        checklist: whether checklists of reporting guidelines are written.
+        manifest: of the images, for what the checklists ask about them.
 
     Raises:
         ValueError: lists every option out of range.
@@ -64,6 +66,8 @@ class EvaluationOptions:
     prevalences: tuple[float, ...] = ()
     virtual: bool = False
     thresholds: DensityThresholds = field(default_factory=DensityThresholds)
+    checklist: bool = False
+    manifest: Path | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -91,6 +95,8 @@ class EvaluationOptions:
             problems.append(f"auc_scale must be area or logit, got '{self.auc_scale}'")
         if self.margin is not None and not 0 < self.margin < 1:
             problems.append(f"margin must be above 0 and below 1, got {self.margin:g}")
+        if self.manifest is not None and not self.checklist:
+            problems.append("manifest must be given with checklist only")
         for value in self.prevalences:
             if not 0 < value < 1:
                 problems.append(f"prevalence must be above 0 and below 1, got {value:g}")

@@ -91,8 +91,8 @@ def _draw_precision(
             figures.precision_figure(curves, models, notice.lower()),
             f"Precision-recall curves for osteoporosis, cohort {label(cohort)}",
             f"Precision (PPV) against recall (sensitivity) for osteoporosis, {label(cohort)}, with the average "
-            f"precision (AP) and its {100 * options.level:g} % interval. Dotted: share of osteoporosis, the precision of "
-            "a score without information. The curve depends on this share.",
+            f"precision (AP) and its {100 * options.level:g} % interval. Dotted: share of osteoporosis, the precision "
+            "of a score without information. The curve depends on this share.",
             380,
         )
 

@@ -10,6 +10,7 @@ from osteo_monai.errors import UnusableInputError
 from osteo_monai.reporting.drawing import Picture
 from osteo_monai.reporting.environment import render
 from osteo_monai.reporting.evaluation import tables
+from osteo_monai.reporting.evaluation.checklists import checklist_tables
 from osteo_monai.reporting.evaluation.comparison import (
     Comparison,
     Verdict,
@@ -105,6 +106,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
 
     Raises:
         UnusableInputError: if a file cannot be used, or the baseline is none of the models.
+        ManifestError: the manifest of the checklists has problems.
 
     Example:
         >>> import tempfile
@@ -147,6 +149,8 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         tables.interactions_table(sets, options),
         tables.thresholds_table(sets, options),
     ]
+    if options.checklist:
+        results += checklist_tables(sets, {table.name: table for table in results if table.rows}, options)
     virtual = options.virtual or any(predictions.virtual for predictions in sets)
     prefix, first = (f"{VIRTUAL}. ", [_VIRTUAL_NOTE]) if virtual else ("", [])
     return Evaluation(

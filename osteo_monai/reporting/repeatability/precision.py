@@ -294,6 +294,7 @@ def precision_table(found: Sequence[Precision], scans: MeasuredScans) -> ResultT
             Column("rms_cv_percent", "RMS CV (%)", 2),
             Column("lsc", "Least significant change (mg/cm3)", 1),
             Column("lsc_percent", "Least significant change (%)", 1),
+            Column("icc", "ICC", 3),
             Column("shift", "Last minus first scan (mg/cm3)", 1),
         ),
     )
@@ -304,6 +305,7 @@ def precision_table(found: Sequence[Precision], scans: MeasuredScans) -> ResultT
         row: dict[str, Cell] = {"method": p.method, "level": p.level, "conditions": _HEADINGS[p.conditions]}
         row |= {"subjects": f.subjects, "values": f.values, "df": f.df, "mean": f.mean, "rms_sd": f.rms_sd}
         row |= {"lsc": f.lsc, "shift": f.shift}
+        row["icc"] = f.icc if math.isfinite(f.icc.value) else Missing("one subject, or no variance")
         for name, value in (("rms_cv_percent", f.rms_cv), ("lsc_percent", f.lsc_percent)):
             row[name] = _percent(value) if math.isfinite(value.value) else no_cv
         rows.append(row)
@@ -422,7 +424,8 @@ _METHODS = (
     "Precision errors are root mean squares of the standard deviations (and coefficients of variation) within people, "
     "pooled by degrees of freedom, with chi-square intervals (Glueer 1995). The least significant change is 2.77 times "
     "the precision error: unchanged people exceed it in 5 % of pairs of scans (ISCD). The intervals suppose that the "
-    "error has the same size in all people.",
+    "error has the same size in all people. ICC: intraclass correlation of single scans (one-way random effects; "
+    "Shrout and Fleiss 1979); it grows with the spread of the people.",
 )
 
 
@@ -434,6 +437,7 @@ def _as_json(found: Sequence[Precision], notice: str, level: float, within_days:
         entry["differing"] = dict(p.differing)
         entry |= {"subjects": f.subjects, "values": f.values, "df": f.df, "mean": f.mean}
         entry |= {"rms_sd": f.rms_sd, "rms_cv": f.rms_cv, "lsc": f.lsc, "lsc_relative": f.lsc_percent, "shift": f.shift}
+        entry["icc"] = f.icc
         entries.append(entry)
     head = {"schema": SCHEMA, "virtual_patients": bool(notice), "level": level, "within_days": within_days}
     return json_ready(head | {"precision": entries})

@@ -27,7 +27,7 @@ def deeks_figure(test: Deeks) -> Figure:
     axis.set_xscale("log")
     axis.invert_yaxis()
     decades = float(np.ptp(test.log_dor)) / np.log(10)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(xlabel="Diagnostic odds ratio", ylabel="1 / \N{SQUARE ROOT}(effective sample size)")
