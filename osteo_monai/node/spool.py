@@ -111,7 +111,7 @@ def _parse(content: memoryview, transfer_syntax: str, up_to_series: bool = False
         BytesIO(content),
         syntax.is_implicit_VR,
         syntax.is_little_endian,
-        stop_when=(lambda tag, vr, length: tag > _LAST_READ) if up_to_series else None,
+        stop_when=(lambda tag, *_: tag > _LAST_READ) if up_to_series else None,
         specific_tags=_WANTED if up_to_series else None,
     )
 
