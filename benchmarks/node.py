@@ -217,7 +217,7 @@ def hostile_run(folder: Path, options: argparse.Namespace) -> Facts:
         while left:
             images = ct_images(number, 3)
             # a modality tries again when all connections are taken
-            while set(send(bench.port, images)) != {0} and left:
+            while set(send(bench.port, images)) != {0}:
                 time.sleep(0.2)
             for name, value in bench.resources().items():
                 most[name] = max(most[name], value)

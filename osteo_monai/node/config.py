@@ -163,13 +163,15 @@ class Studies(_Settings):
         complete_after_seconds: after the last new image.
         force_after_seconds: after the first new image, also while more arrive.
         keep_images_hours: after the last new image; late slices make a new result as long as the images are kept.
-        keep_results_days: after the last new image.
+        keep_results_days: results after the last new image, and objects in quarantine.
+        forget_days: after the last new image all is forgotten; a study that is sent again later is screened again.
     """
 
     complete_after_seconds: Seconds = 60
     force_after_seconds: Seconds = 1800
     keep_images_hours: Annotated[float, Field(gt=0)] = 24
     keep_results_days: Annotated[float, Field(gt=0)] = 30
+    forget_days: Annotated[float, Field(gt=0)] = 90
 
 
 class Retry(_Settings):

@@ -35,6 +35,9 @@ CREATE TABLE deliveries (
     instance TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL,
     reason TEXT NOT NULL DEFAULT '', at REAL NOT NULL, UNIQUE (job, destination, file)
 ) STRICT;
+CREATE INDEX studies_by_state ON studies (state);
+CREATE INDEX jobs_by_state ON jobs (state);
+CREATE INDEX deliveries_by_state ON deliveries (state, destination);
 CREATE TABLE quarantine (
     image TEXT NOT NULL, content TEXT NOT NULL, study TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (image, content)
 ) STRICT;

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -23,7 +22,7 @@ from osteo_monai.node.config import ClientTLS, CStoreDestination, Destination, S
 from osteo_monai.node.receiver import OnCommitment, instances_of, load_certificates
 from osteo_monai.node.web import WebError, web_client, web_errors
 
-__all__ = ["DeliveryError", "Sender", "Sent", "make_sender", "transaction_uid", "written_by"]
+__all__ = ["DeliveryError", "Sent", "make_sender", "transaction_uid", "written_by"]
 
 _ANSWER_SECONDS = 3.0
 """Time in which a PACS may answer a request of commitment on the same association; later it opens one of its own."""
@@ -43,18 +42,6 @@ class Sent:
 
     file: Path
     reason: str = ""
-
-
-class Sender(Protocol):
-    """Way to one destination."""
-
-    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
-        """Send files and yield the result of each.
-
-        Raises:
-            DeliveryError: the destination cannot be reached, or stops; files without a result were not sent.
-        """
-        ...
 
 
 def make_sender(

@@ -7,6 +7,7 @@ headers or addresses and are replaced by the name of the logger.
 import json
 import logging
 import sys
+import threading
 import time
 from typing import TextIO
 
@@ -51,6 +52,13 @@ def log_to(stream: TextIO = sys.stderr, level: int = logging.INFO) -> logging.Ha
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(_OWN).setLevel(level)
+    threading.excepthook = _log_thread
     for name in ("pynetdicom", "pydicom", "dicomweb_client", "retrying", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return handler
+
+
+def _log_thread(arguments: threading.ExceptHookArgs) -> None:
+    """Log that a thread of another package ended with an error, without the text of the error."""
+    kind = arguments.exc_type
+    logging.getLogger(__name__).warning("a thread ended with an error", extra={"reason": kind.__name__})

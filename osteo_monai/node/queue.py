@@ -445,6 +445,41 @@ class Queue:
         )
         return [row["study"] for row in rows]
 
+    def expired_quarantine(self, before: float) -> list[tuple[str, str]]:
+        """Forget the objects in quarantine since before a time; return their names and contents."""
+        with self._change():
+            rows = self._rows("SELECT image, content FROM quarantine WHERE at < ?", before)
+            self._set("DELETE FROM quarantine WHERE at < ?", (before,))
+        return [(row["image"], row["content"]) for row in rows]
+
+    def forget(self, before: float) -> int:
+        """Remove all rows of studies without new images since ``before`` whose files are removed and work is done.
+
+        Returns:
+            The number of studies.
+        """
+        with self._change():
+            studies = [
+                row["study"]
+                for row in self._rows("SELECT study FROM studies WHERE last_at < ? AND state = 'complete'", before)
+                if self._is_past(row["study"])
+            ]
+            for study in studies:
+                jobs = "SELECT job FROM jobs WHERE study = ?"
+                self._set(f"DELETE FROM deliveries WHERE job IN ({jobs})", (study,))
+                for table in ("jobs", "images", "followed", "studies"):
+                    self._set(f"DELETE FROM {table} WHERE study = ?", (study,))
+        return len(studies)
+
+    def _is_past(self, study: str) -> bool:
+        return not self._rows(
+            "SELECT 1 FROM images WHERE study = ? AND present"
+            " UNION ALL SELECT 1 FROM jobs LEFT JOIN deliveries d USING (job) WHERE study = ?"
+            " AND (jobs.state IN ('waiting', 'running', 'dead') OR d.state IN ('waiting', 'sent', 'dead')) LIMIT 1",
+            study,
+            study,
+        )
+
     def images_removed(self, study: str) -> bool:
         """Record that the files of a study will be removed; return ``False`` if it has new images."""
         with self._change():

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -80,6 +81,15 @@ OnCommitment = Callable[[str, list[str], list[str]], None]
 logger = logging.getLogger(__name__)
 
 
+class _Entity(ApplicationEntity):
+    """Application entity whose limit of associations counts requests only, not connections that send none."""
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """Associations that are requested or established."""
+        return [a for a in super().active_associations if a.requestor.primitive is not None]
+
+
 def ignore_commitment(transaction: str, committed: list[str], failed: list[str]) -> None:
     """Do nothing."""
 
@@ -128,7 +138,7 @@ class DicomReceiver:
         """
         settings = self._settings
         _config.LOG_HANDLER_LEVEL = "none"  # its handlers format every PDU
-        entity = ApplicationEntity(settings.ae_title)
+        entity = _Entity(settings.ae_title)
         entity.maximum_associations = settings.max_associations
         entity.maximum_pdu_size = settings.max_pdu_kib * 1024
         entity.acse_timeout = entity.network_timeout = entity.dimse_timeout = settings.idle_seconds
@@ -148,6 +158,7 @@ class DicomReceiver:
             (evt.EVT_N_EVENT_REPORT, self._report),
             (evt.EVT_DIMSE_RECV, _pause),
             (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_CONN_CLOSE, _closed),
         ]
         try:
             self._server = LimitedServer(
@@ -197,7 +208,11 @@ class DicomReceiver:
         while self._storing and time.monotonic() < until:
             time.sleep(0.02)
         for association in self._server.active_associations:
-            association.abort()
+            connection = association.dul.socket
+            if association.is_established:
+                association.abort()
+            elif isinstance(connection, LimitedSocket):
+                connection.drop()
         self._server = None
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -281,6 +296,12 @@ def _pause(event: Event) -> None:
     connection = event.assoc.dul.socket
     if isinstance(connection, LimitedSocket):
         connection.message_received()
+
+
+def _closed(event: Event) -> None:
+    connection = event.assoc.dul.socket
+    if isinstance(connection, LimitedSocket):
+        connection.end_wait()
 
 
 @contextmanager

@@ -186,6 +186,9 @@ class Node:
                 logger.info("images removed", extra={"study": shown(study)})
         for study in self._queue.expired_results(now - 86400 * settings.keep_results_days):
             self._spool.remove_results(study)
+        for image, content in self._queue.expired_quarantine(now - 86400 * settings.keep_results_days):
+            self._spool.remove_quarantine(image, content)
+        self._queue.forget(now - 86400 * max(settings.forget_days, settings.keep_results_days))
 
     # --- screenings -------------------------------------------------------------------------------------------------
 

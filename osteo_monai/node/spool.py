@@ -111,7 +111,7 @@ def _parse(content: memoryview, transfer_syntax: str, up_to_series: bool = False
         BytesIO(content),
         syntax.is_implicit_VR,
         syntax.is_little_endian,
-        stop_when=(lambda tag, vr, length: tag > _LAST_READ) if up_to_series else None,
+        stop_when=(lambda tag, *_: tag > _LAST_READ) if up_to_series else None,
         specific_tags=_WANTED if up_to_series else None,
     )
 
@@ -179,7 +179,7 @@ class Spool:
         return Stored.NEW if known is None else Stored.KNOWN
 
     def _set_apart(self, item: DicomObject, image: Image, now: float) -> Stored:
-        self._write(item, self._quarantine / f"{image.image}-{image.content[:16]}.dcm")
+        self._write(item, _quarantined(self._quarantine, image.image, image.content))
         self._queue.add_quarantine(image, now)
         return Stored.QUARANTINED
 
@@ -219,6 +219,10 @@ class Spool:
                 shutil.rmtree(self._images / study, ignore_errors=True)
         return removed
 
+    def remove_quarantine(self, image: str, content: str) -> None:
+        """Remove one object in quarantine."""
+        _quarantined(self._quarantine, image, content).unlink(missing_ok=True)
+
     # --- screenings -------------------------------------------------------------------------------------------------
 
     def prepare(self, job: Job) -> tuple[Path, Path]:
@@ -256,3 +260,7 @@ class Spool:
     def remove_results(self, study: str) -> None:
         """Remove all results of a study."""
         shutil.rmtree(self._results / study, ignore_errors=True)
+
+
+def _quarantined(folder: Path, image: str, content: str) -> Path:
+    return folder / f"{image}-{content[:16]}.dcm"

@@ -1,8 +1,9 @@
 """Connections of the receiver: limits that pynetdicom does not have.
 
 pynetdicom 3.0 reads a PDU of any stated length into memory before it looks at it (its issue 1086), waits for the rest
-of a PDU without limit, performs the TLS handshake in the thread that accepts connections, and starts two threads for
-each connection before it checks its limit of associations. The classes here close each of these.
+of a PDU without limit, keeps a thread for each connection that was closed before its request, performs the TLS
+handshake in the thread that accepts connections, and starts two threads for each connection before it checks its limit
+of associations. The classes here close each of these.
 """
 
 import ipaddress
@@ -129,6 +130,7 @@ class LimitedSocket(AssociationSocket):
         while len(data) < nr_bytes:
             part = self._read(min(_CHUNK, nr_bytes - len(data)), until)
             if not part:
+                self.end_wait()
                 break
             data += part
         self._count(len(data))
@@ -164,12 +166,26 @@ class LimitedSocket(AssociationSocket):
             raise self._refusal("the memory for received objects is used up")
         self.held_bytes += size
 
-    def _refusal(self, reason: str) -> OSError:
-        logger.warning("connection closed", extra={"reason": reason})
+    def drop(self) -> None:
+        """End the connection without a message."""
         sock = self.socket
         if sock is not None:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+        self.end_wait()
+
+    def _shutdown_socket(self) -> None:
+        super()._shutdown_socket()
+        self.end_wait()
+
+    def end_wait(self) -> None:
+        """End the thread that waits for the association request, which pynetdicom lets wait for its time limit."""
+        if self.assoc.requestor.primitive is None:
+            self.assoc.dul.to_user_queue.put(cast(Any, None))
+
+    def _refusal(self, reason: str) -> OSError:
+        logger.warning("connection closed", extra={"reason": reason})
+        self.drop()
         return OSError(reason)
 
 
@@ -179,10 +195,15 @@ class _Handler(RequestHandler):
     server: "LimitedServer"
 
     def _create_association(self) -> Association:
-        association = super()._create_association()
-        association.dul.event_queue.get_nowait()  # of the socket that is replaced
-        client = cast(socket.socket, self.request)
-        association.dul.socket = LimitedSocket(association, client, self.server.limits)
+        try:
+            association = super()._create_association()
+            association.dul.event_queue.get_nowait()  # of the socket that is replaced
+            client = cast(socket.socket, self.request)
+            association.dul.socket = LimitedSocket(association, client, self.server.limits)
+        except BaseException:
+            self.server.not_opened()
+            raise
+        self.server.opened(association)
         return association
 
 
@@ -201,7 +222,8 @@ class LimitedServer(ThreadedAssociationServer):
     def __init__(self, *arguments: Any, limits: ConnectionLimits, **keywords: Any) -> None:
         self.limits = limits
         self._networks = [ipaddress.ip_network(peer) for peer in limits.peers]
-        self._open = 0
+        self._starting = 0
+        self._associations: list[Association] = []
         self._open_lock = threading.Lock()
         self.refused = 0
         super().__init__(*arguments, **{"request_handler": _Handler, **keywords})
@@ -209,7 +231,15 @@ class LimitedServer(ThreadedAssociationServer):
     @property
     def connections(self) -> int:
         """Number of open connections."""
-        return self._open + len(self.active_associations)
+        with self._open_lock:
+            self._associations = [a for a in self._associations if a.ident is None or a.is_alive()]
+            return self._starting + len(self._associations)
+
+    def opened(self, association: Association) -> None:
+        """Count a connection as an association, no longer as one that starts."""
+        with self._open_lock:
+            self._associations.append(association)
+            self._starting -= 1
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection; its handshake follows in its own thread."""
@@ -236,25 +266,25 @@ class LimitedServer(ThreadedAssociationServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own."""
         with self._open_lock:
-            self._open += 1
+            self._starting += 1
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._closed()
+            self.not_opened()
             raise
 
-    def _closed(self) -> None:
+    def not_opened(self) -> None:
+        """Count a connection no longer that ended before its association."""
         with self._open_lock:
-            self._open -= 1
+            self._starting -= 1
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Perform the TLS handshake and start the association."""
-        try:
-            connection = self._secured(request)
-            if connection is not None:
-                super().process_request_thread(connection, client_address)
-        finally:
-            self._closed()
+        connection = self._secured(request)
+        if connection is None:
+            self.not_opened()
+        else:
+            super().process_request_thread(connection, client_address)
 
     def _secured(self, request: socket.socket) -> socket.socket | None:
         if self.ssl_context is None:
@@ -262,7 +292,7 @@ class LimitedServer(ThreadedAssociationServer):
         request.settimeout(self.limits.pdu_seconds)
         try:
             return self.ssl_context.wrap_socket(request, server_side=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as error:  # of the peer: ssl has no other
             self.refused += 1
             reason = "no valid client certificate or no TLS" if isinstance(error, ssl.SSLError) else "no TLS handshake"
             logger.warning("connection refused", extra={"reason": reason})

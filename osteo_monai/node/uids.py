@@ -23,7 +23,7 @@ def is_uid(text: object) -> bool:
 
 
 def hashed(uid: str) -> str:
-    """Return the name that stands for a UID in files and in the queue: 32 hexadecimal digits of its SHA-256.
+    """Return the name of a UID in files and in the queue: 32 hexadecimal digits of its SHA-256.
 
     Example:
         >>> len(hashed("1.2.3"))

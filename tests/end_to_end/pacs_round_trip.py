@@ -272,8 +272,8 @@ def main(folder: Path) -> dict[str, object]:
     # no identifier in anything but the DICOM files
     texts = [*pages, node.log.read_text(), done.stdout, done.stderr, (folder / "screened" / "result.json").read_text()]
     texts += [path.read_bytes().decode("latin-1") for path in folder.glob("*/queue.sqlite3*")]
-    words = [*PLANTED, str(uid("study", 1)), str(uid("study", 2))]
-    facts["identifiers"] = sorted({word for text in texts for word in words if word in text})
+    planted = [*PLANTED, str(uid("study", 1)), str(uid("study", 2))]
+    facts["identifiers"] = sorted({name for text in texts for name in planted if name in text})
     return facts
 
 

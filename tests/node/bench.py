@@ -22,7 +22,7 @@ import yaml
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from pynetdicom import AE, evt
+from pynetdicom import AE, AllStoragePresentationContexts, build_context, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -136,8 +136,7 @@ class Pacs:
         self.answers = True
         self._node_port = node_port
         entity = AE("PACS")
-        for context in (Verification, CTImageStorage, SecondaryCaptureImageStorage):
-            entity.add_supported_context(context)
+        entity.supported_contexts = [*AllStoragePresentationContexts, build_context(Verification)]
         entity.add_supported_context(StorageCommitmentPushModel)
         handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._commit)]
         server: Any = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
@@ -163,8 +162,6 @@ class Pacs:
         assert self._node_port is not None
         entity = AE("PACS")
         entity.add_requested_context(StorageCommitmentPushModel)
-        from pynetdicom import build_role
-
         role = build_role(StorageCommitmentPushModel, scp_role=True)
         association = entity.associate("127.0.0.1", self._node_port(), ae_title="OSTEO", ext_neg=[role])
         if association.is_established:

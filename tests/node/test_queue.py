@@ -230,6 +230,28 @@ def test_results_are_kept_until_delivered(queue: Queue) -> None:
     assert queue.expired_results(100) == [STUDY]
 
 
+def test_old_studies_are_forgotten_when_all_is_done(queue: Queue) -> None:
+    add(queue, "1", 0)
+    finish(queue, job_of(queue, 20))
+    assert queue.forget(100) == 0, "images are present"
+    queue.images_removed(STUDY)
+    assert queue.forget(100) == 0, "two deliveries wait"
+    for destination in ("pacs", "web"):
+        (delivery,) = queue.due_deliveries(destination, 20)
+        queue.delivered(delivery, 30)
+    assert queue.forget(0) == 0, "not old"
+    assert queue.forget(100) == 1
+    assert queue.counts() == {"studies": {}, "jobs": {}, "deliveries": {}, "quarantine": {"kept": 0}}
+    assert queue.image("1") is None
+
+
+def test_quarantine_expires(queue: Queue) -> None:
+    queue.add_quarantine(Image("1", STUDY, "other", 100), 50)
+    assert queue.expired_quarantine(50) == []
+    assert queue.expired_quarantine(51) == [("1", "other")]
+    assert queue.failures() == []
+
+
 def test_size_of_a_study(queue: Queue) -> None:
     for _ in range(2):
         add(queue, "1", 0)

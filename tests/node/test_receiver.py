@@ -465,6 +465,29 @@ def test_connections_are_limited(start: Start) -> None:
     assert associated(receiver).is_established
 
 
+@pytest.mark.parametrize("content", [b"garbage" * 10, b"\x01", pdu_head(1, 2**31), b""])
+def test_closed_connections_free_their_place_at_once(start: Start, content: bytes) -> None:
+    """pynetdicom keeps a thread for each until the time limit of its request."""
+    receiver = start(idle_seconds=20, max_connections=8)
+    for _ in range(3):
+        for _ in range(8):
+            with socket.create_connection(("127.0.0.1", receiver.port)) as connection:
+                connection.sendall(content)
+        time.sleep(0.5)  # all are accepted
+        assert wait(lambda: receiver.connections == 0, 5)
+    assert receiver.refused == 0
+
+
+def test_connections_without_a_request_take_no_association(start: Start) -> None:
+    """pynetdicom counts them, so that a few silent peers keep all others out."""
+    receiver = start(max_associations=1, idle_seconds=10)
+    silent = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(5)]
+    assert wait(lambda: receiver.connections == 5)
+    assert associated(receiver).is_established
+    for connection in silent:
+        connection.close()
+
+
 def test_peer_cannot_queue_messages(start: Start, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by one object per association, also for a peer that does not wait for answers."""
     receiver = start()

@@ -205,11 +205,15 @@ def test_stop_during_a_screening_is_quick_and_loses_nothing(running: Running) ->
 def test_images_are_removed_after_their_time(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("osteo_monai.node.service._SWEEP_SECONDS", 0.2)
     running.start(studies={"keep_images_hours": 2 / 3600, "keep_results_days": 5 / 86400})
-    send(running.port, ct_images(1))
+    changed = ct_image(1, 0)
+    changed.KVP = 80
+    send(running.port, [*ct_images(1), changed])
     folder = running.folder / "node"
+    assert len(list((folder / "quarantine").iterdir())) == 1
     assert running.wait(lambda: running.results(1))
     assert running.wait(lambda: not list((folder / "images").iterdir()))
     assert running.wait(lambda: not list((folder / "results").iterdir()))
+    assert running.wait(lambda: not list((folder / "quarantine").iterdir()))
     assert send(running.port, ct_images(1)) == [0] * 6, "sent again: the same images"
     time.sleep(2)
     assert running.queue.counts()["jobs"] == {"done": 1}

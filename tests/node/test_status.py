@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,17 @@ def test_page_shows_failures_and_quotes_nothing_as_markup(server: StatusServer) 
     assert STUDY not in page
     assert "<script" not in page
     assert "default-src 'none'" in str(answer.getheader("Content-Security-Policy"))
+
+
+def test_page_in_a_browser(server: StatusServer, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    words += ["--dump-dom", "--enable-logging=stderr", "--v=0", f"http://127.0.0.1:{server.port}/"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert "<td>job 1</td>" in done.stdout
+    assert "CONSOLE" not in done.stderr, "such as a style that the policy of the page forbids"
 
 
 def test_health_follows_the_problems(server: StatusServer, problems: list[str]) -> None:

@@ -137,7 +137,7 @@ def web() -> Iterator[Web]:
     ("text", "url", "study", "series", "query"),
     [
         ("dicomweb://pacs/studies/1.2", "https://pacs", "1.2", "", {}),
-        ("dicomweb:/pacs:1/root/dicom/studies/1.2/series/3.4", "https://pacs:1/root/dicom", "1.2", "3.4", {}),
+        ("dicomweb:/pacs:1/base/dicom/studies/1.2/series/3.4", "https://pacs:1/base/dicom", "1.2", "3.4", {}),
         ("dicomweb+http://pacs/x/studies?PatientSex=F&StudyDate=2026", "http://pacs/x", "", "",
          {"PatientSex": "F", "StudyDate": "2026"}),
     ],
