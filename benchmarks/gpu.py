@@ -5,8 +5,8 @@
     python benchmarks/gpu.py --parts studies --study CT   # CT: a DICOM folder or NIfTI file; else a virtual one is made
     python benchmarks/gpu.py --tiny --device cpu          # small sizes, to try the script
 
-Slices are segmented by a loop over single slices, MONAI's ``SliceInferer`` and ``AxialSliceInferer``, with the volume on
-the device and on the host. Their answers are compared with the loop in float32. For each network the floating-point
+Slices are segmented by a loop over single slices, MONAI's ``SliceInferer`` and ``AxialSliceInferer``, with the volume
+on the device and on the host. Their answers are compared with the loop in float32. For each network the floating-point
 operations and the bytes of its layers give the least possible time (roofline) at the measured speed of matrix products
 and of copies. Times are medians after warm-up, with the device synchronised. Prints Markdown and writes JSON.
 """
@@ -78,6 +78,8 @@ class Setup:
         return autocast(self.device, self.precision != "float32", dtype)
 
     def place(self, network: nn.Module) -> nn.Module:
+        if self.compile_backend:
+            torch.compiler.reset()  # the compiled forms of other setups
         return on_device(network, self.device, self.channels_last, self.compile_backend)
 
 

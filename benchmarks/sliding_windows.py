@@ -70,11 +70,11 @@ def truth_dice(mask: Tensor, truth: Tensor) -> float:
     return sum(values) / len(values)
 
 
-def changed(images: Tensor, network: torch.nn.Module, arguments: Mapping[str, Any], pad: int) -> int:
-    """Return the number of voxels of the mask that change when the plane is padded with air."""
+def changed(images: Tensor, found: Tensor, network: torch.nn.Module, arguments: Mapping[str, Any], pad: int) -> int:
+    """Return the number of voxels of the masks ``found`` that change when the plane is padded with air."""
     padded = masks(torch.nn.functional.pad(images, (pad, pad, pad, pad)), network, arguments)
     x, y = images.shape[2:]
-    return int((padded[..., pad : pad + x, pad : pad + y] != masks(images, network, arguments)).sum())
+    return int((padded[..., pad : pad + x, pad : pad + y] != found).sum())
 
 
 def measure(field_mm: int, people: int, network: torch.nn.Module, window: tuple[float, float]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def measure(field_mm: int, people: int, network: torch.nn.Module, window: tuple[
         "dice_truth": {name: round(truth_dice(mask, truth), 4) for name, mask in found.items()},
         "dice_blocks": {name: round(dice(mask, found["blocks"]), 4) for name, mask in found.items()},
         "changed": {
-            crop: {str(pad): changed(images, network, CROPS[crop], pad) for pad in PADDINGS}
+            crop: {str(pad): changed(images, found[crop], network, CROPS[crop], pad) for pad in PADDINGS}
             for crop in ("plane", "blocks", "body")
         },
     }

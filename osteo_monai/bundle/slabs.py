@@ -19,6 +19,9 @@ from osteo_monai.utils.files import writing
 
 __all__ = ["segment_by_slabs"]
 
+_HEADER_BYTES = 352
+"""Header of NIfTI-1 and the 4 bytes that say that no extension follows."""
+
 _CHECKED_SLICES = 16
 """Slices, spread over the scan, whose values are checked before the first slab."""
 
@@ -113,8 +116,7 @@ def _new_mask(scan: Any, path: Path) -> Any:
     header.set_sform(scan.affine, code=1)
     header.set_slope_inter(1.0, 0.0)
     header["magic"] = b"n+1"
-    header["vox_offset"] = 352
-    with path.open("wb") as file:
-        header.write_to(file)
-        file.truncate(352 + int(np.prod(scan.shape)))
-    return np.memmap(path, np.uint8, "r+", offset=352, shape=tuple(scan.shape), order="F")
+    header["vox_offset"] = _HEADER_BYTES
+    file = np.memmap(path, np.uint8, "w+", shape=(_HEADER_BYTES + int(np.prod(scan.shape)),))
+    file[: len(header.binaryblock)] = np.frombuffer(header.binaryblock, np.uint8)
+    return file[_HEADER_BYTES:].reshape(scan.shape, order="F")

@@ -1,0 +1,114 @@
+"""The benchmarks of speed and of sliding windows run on a CPU at small size, and compute what they print."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def gpu() -> ModuleType:
+    return _module("gpu")
+
+
+@pytest.fixture(scope="module")
+def windows() -> ModuleType:
+    return _module("sliding_windows")
+
+
+def test_all_networks_are_measured_on_a_cpu(gpu: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "gpu.json"
+    parts = ["slices", "localisation", "training"]
+    words = ["--tiny", "--device", "cpu", "--precisions", "float32", "bfloat16", "--channels-last"]
+    assert gpu.main([*words, "--parts", *parts, "--output", str(output)]) == 0
+    record = json.loads(output.read_text(encoding="utf-8"))
+    rows = record["rows"]
+    assert {row["part"] for row in rows} == set(parts)
+    precisions = {"float32", "bfloat16", "float32, channels last", "bfloat16, channels last"}
+    assert {row["precision"] for row in rows} == precisions
+    slices = [row for row in rows if row["part"] == "slices"]
+    assert len(slices) == 4 * len(precisions)
+    for row in slices:
+        assert row["difference"] < (1e-4 if row["precision"].startswith("float32") else 0.2)
+        assert row["per_second"] == pytest.approx(gpu.TINY.slices / row["seconds"])
+        assert 0 < row["bound_seconds"] < row["seconds"]
+    assert all(row["peak_gib"] is None for row in rows)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == len(rows) + 2
+    assert "MONAI SliceInferer" in printed
+
+
+def test_operations_and_bytes_are_those_of_the_layers(gpu: Any) -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU())
+    operations, moved = gpu.work_of(network, torch.rand(1, 2, 8, 8), "float32")
+    assert operations == 2 * 2 * 3 * 9 * 64
+    weights = 3 * 2 * 9 + 3
+    assert moved == 4 * (2 * 64 + 3 * 64 + weights + 2 * 3 * 64)
+    assert gpu.work_of(network, torch.rand(1, 2, 8, 8), "bfloat16")[1] == moved / 2
+    limits = gpu.Limits({"float32": 100.0}, 10.0)
+    assert limits.least_seconds(1000.0, 50.0, "float32") == 10.0
+    assert limits.least_seconds(1000.0, 500.0, "float32") == 50.0
+
+
+@pytest.mark.slow
+def test_warm_studies_are_measured(gpu: Any, real_data: Path, tmp_path: Path) -> None:
+    study = real_data / "ct_totalsegmentator_example" / "full" / "example_ct.nii.gz"
+    words = ["--tiny", "--device", "cpu", "--parts", "studies", "--study", str(study)]
+    assert gpu.main([*words, "--output", str(tmp_path / "gpu.json")]) == 0
+    rows = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["rows"]
+    whole, stages = rows[0], rows[1:]
+    assert whole["per_second"] == pytest.approx(1 / whole["seconds"])
+    assert len(stages) > 3
+    assert sum(row["seconds"] for row in stages) < 1.5 * whole["seconds"]
+
+
+@pytest.mark.gpu
+def test_all_parts_run_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
+    words = ["--tiny", "--device", "cuda", "--precisions", "float32", "bfloat16", "float16", "--channels-last"]
+    parts = ["--parts", "slices", "localisation", "training"]
+    assert gpu.main([*words, *parts, "--output", str(tmp_path / "gpu.json")]) == 0
+    rows = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["rows"]
+    assert all(row["peak_gib"] > 0 for row in rows)
+
+
+def test_padding_changes_the_whole_plane_only(windows: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "windows.json"
+    assert windows.main(["--people", "2", "--fields", "250", "--output", str(output)]) == 0
+    (row,) = json.loads(output.read_text(encoding="utf-8"))["rows"]
+    assert row["pixels"] == 167
+    assert row["dice_blocks"]["blocks, window 512"] == 1.0
+    assert row["dice_blocks"]["MONAI's window 512 on the plane"] < 0.8
+    assert row["dice_truth"]["MONAI's window 512 on the plane"] < row["dice_truth"]["blocks"]
+    assert row["changed"]["plane"]["256"] > 100
+    assert row["changed"]["blocks"]["64"] == row["changed"]["blocks"]["256"] == 0
+    assert set(row["changed"]["body"].values()) == {0}
+    assert "| body, 50 pixels on each side | 0 |" in capsys.readouterr().out
+
+
+def test_dice_counts_slices_with_a_body(windows: Any) -> None:
+    truth = torch.zeros(3, 1, 4, 4, dtype=torch.bool)
+    truth[0, 0, :2] = True
+    truth[1, 0, 0] = True
+    mask = truth.clone()
+    mask[0, 0, 1] = False
+    mask[2] = True
+    assert windows.truth_dice(mask, truth) == pytest.approx((2 * 4 / 12 + 1) / 2)
+    assert windows.dice(truth[2], truth[2]) == 1.0
