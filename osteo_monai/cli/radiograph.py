@@ -89,5 +89,5 @@ def _heat_line(row: Mapping[str, Any]) -> str:
     shares = {key: share_words(row[key], 1) for key in ("on_bone", "low", "high", "bone_area")}
     return (
         "{cohort}, {map}: {on_bone} ({low} to {high}) on bone, which is {bone_area} of the image; "
-        "ratio {gain:.2f}; {images} images, {empty} without a map".format(**(row | shares))
+        "ratio {gain:.2f}; {images} images, {empty} without a map".format(**{**row, **shares})
     )
