@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import nibabel as nib
 import numpy as np
@@ -37,8 +37,9 @@ from pydicom.uid import UID, CTImageStorage, DigitalXRayImageStorageForPresentat
 from osteo_monai.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
-SECONDS, MEMORY = 20, 4 * 2**30
-"""Limits of one case; the memory is address space, of which the imported libraries take about half."""
+SECONDS, WALL_SECONDS, MEMORY = 20, 300, 4 * 2**30
+"""Limits of one case: processor time, time on a machine that may be busy, and address space, of which the imported
+libraries take about half."""
 SIZE, SLICES = 24, 4
 ODD_JSON: tuple[Any, ...] = (None, [], {}, -1, 0, 1e308, 10**400, True, "", "x" * 70, [[[]]], {"a": []}, "\0", "\ud800")
 ODD_VALUES = ("", "0", "-1", "1e30", "nan", "99999999999", "x" * 70, "a\\b", "1\\2\\3\\4", "\x1b[31m", "65535")
@@ -261,7 +262,8 @@ def run_case(read: Callable[[Path], object], path: Path) -> str:
     """Return the outcome of one read: a word, or ``FAILED`` and the class of an error that is not of this package."""
     from osteo_monai.errors import OsteoError
 
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process
+    signal.alarm(WALL_SECONDS)
     try:
         read(path)
     except OsteoError as error:
@@ -269,6 +271,7 @@ def run_case(read: Callable[[Path], object], path: Path) -> str:
     except BaseException as error:  # noqa: BLE001  # any other class is what this script looks for
         return f"FAILED {type(error).__name__}"
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
     return "read"
 
@@ -301,69 +304,94 @@ def work(connection: Any, seed: int, cases: range) -> None:
                 shutil.copy(seeds["nifti"], path.parent)  # its image
             mutate(kind, path, dice)
             connection.send((case, kind))
-            connection.send(run_case(of_kind[kind], path))
+            begin = time.monotonic()
+            outcome = run_case(of_kind[kind], path)
+            users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+            peak = max(resource.getrusage(user).ru_maxrss for user in users) // 1024
+            connection.send((outcome, time.monotonic() - begin, peak))
             shutil.rmtree(path.parent)
-    connection.send(("done", None))
+
+
+def run_cases(log: Path, seed: int, cases: int, seconds: float) -> None:
+    """Run the cases that the log does not have yet, one line each; start a new process after a crash.
+
+    Args:
+        log: JSON lines with case, kind, outcome, s and peak_mib, the peak memory so far.
+        seed: of all cases.
+        cases: number of the last case plus one.
+        seconds: stop after this time.
+    """
+    begin = time.monotonic()
+    first = sum(1 for _ in log.open()) if log.exists() else 0
+    context = multiprocessing.get_context("spawn")
+    with log.open("a", buffering=1) as lines:
+        while first < cases and time.monotonic() - begin < seconds:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, seed, range(first, cases)), daemon=False)
+            process.start()
+            theirs.close()
+            case, kind = first, "start"
+            try:
+                while first < cases and time.monotonic() - begin < seconds:
+                    case, kind = ours.recv()
+                    outcome, taken, peak = ours.recv()
+                    _add(lines, case=case, kind=kind, outcome=outcome, s=round(taken, 2), peak_mib=peak)
+                    first = case + 1
+            except EOFError:
+                process.join()
+                hang = f"hang: {-signal.SIGPROF} or {-signal.SIGALRM}"
+                outcome = f"FAILED process: ended with {process.exitcode} ({hang})"
+                _add(lines, case=case, kind=kind, outcome=outcome, s=None, peak_mib=None)
+                first = case + 1
+            process.terminate()
+            process.join()
+
+
+def _add(lines: TextIO, **facts: object) -> None:
+    lines.write(json.dumps(facts) + "\n")
+
+
+def summary(log: Path, seed: int) -> dict[str, Any]:
+    """Return the counts by outcome, the slowest case, the peak memory and the failures of a log."""
+    cases = [json.loads(line) for line in log.open()]
+    slowest = max((c for c in cases if c["s"] is not None), key=lambda c: c["s"])
+    counts = Counter((c["kind"], c["outcome"]) for c in cases)
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "seed": seed,
+        "cases": len(cases),
+        "seconds": round(sum(c["s"] or 0 for c in cases)),
+        "slowest": slowest,
+        "peak_mib": max(c["peak_mib"] or 0 for c in cases),
+        "limits": {"processor_seconds": SECONDS, "seconds": WALL_SECONDS, "address_space_mib": MEMORY // 2**20},
+        "failures": [f"case {c['case']} ({c['kind']}): {c['outcome']}" for c in cases if "FAILED" in c["outcome"]],
+        "outcomes": {
+            kind: {outcome: n for (k, outcome), n in sorted(counts.items()) if k == kind}
+            for kind in sorted({k for k, _ in counts})
+        },
+    }
 
 
 def main() -> None:
-    """Run all cases; start a new process after a crash."""
+    """Run all cases; exit code 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3600, help="stop after this time")
+    parser.add_argument("--log", type=Path, help="one line per case; a log that exists is continued")
     given = parser.parse_args()
     check_seeds()
-    outcomes: Counter[tuple[str, str]] = Counter()
-    failures: list[str] = []
-    begin, first = time.monotonic(), 0
-    context = multiprocessing.get_context("spawn")
-    while first < given.cases and time.monotonic() - begin < given.seconds:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, given.seed, range(first, given.cases)), daemon=False)
-        process.start()
-        theirs.close()
-        case, kind = first - 1, ""
-        try:
-            while time.monotonic() - begin < given.seconds:
-                message = ours.recv()
-                if message[0] == "done":
-                    first = given.cases
-                    break
-                case, kind = message
-                outcome = ours.recv()
-                outcomes[kind, outcome] += 1
-                if outcome.startswith("FAILED"):
-                    failures.append(f"case {case} ({kind}): {outcome}")
-                first = case + 1
-        except EOFError:
-            process.join()
-            outcomes[kind, "FAILED process"] += 1
-            failures.append(f"case {case} ({kind}): process ended with {process.exitcode} (hang: {-signal.SIGALRM})")
-            first = case + 1
-        process.terminate()
-        process.join()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    for (kind, outcome), count in sorted(outcomes.items()):
-        print(f"{kind:12} {outcome:24} {count}")
-    seconds, cases = time.monotonic() - begin, sum(outcomes.values())
-    print(f"{cases} cases in {seconds:.0f} s, peak {peak:.0f} MiB, {len(failures)} failed")
-    print("\n".join(failures[:40]))
-    record = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "seed": given.seed,
-        "cases": cases,
-        "seconds": round(seconds),
-        "peak_mib": round(peak),
-        "limits": {"seconds": SECONDS, "address_space_mib": MEMORY // 2**20},
-        "failures": failures,
-        "outcomes": {
-            kind: {outcome: n for (k, outcome), n in sorted(outcomes.items()) if k == kind}
-            for kind in sorted({k for k, _ in outcomes})
-        },
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        log = given.log or Path(folder, "log")
+        run_cases(log, given.seed, given.cases, given.seconds)
+        record = summary(log, given.seed)
+    for kind, outcomes in record["outcomes"].items():
+        for outcome, count in outcomes.items():
+            print(f"{kind:12} {outcome:24} {count}")
+    print(f"{record['cases']} cases, {record['seconds']} s in the readers, peak {record['peak_mib']} MiB")
+    print(f"slowest {record['slowest']}", *record["failures"][:40], sep="\n")
     write_json(RESULTS / f"fuzz_readers_{record['date']}.json", record, indent=1)
-    sys.exit(bool(failures))
+    sys.exit(bool(record["failures"]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Kill a batch of ``osteo-monai screen`` many times and check that no study is lost, doubled or damaged.
 
 Usage:
-    python benchmarks/kill_batch.py [--kills 100] [--seed 0] [--studies 6] [--output RESULTS.json]
+    python benchmarks/kill_batch.py [--kills 100] [--seed 0] [--studies 6] [--measured] [--output RESULTS.json]
 
 The studies are small DICOM series with a missing slice, refused while reading, so that no model is loaded; listing,
-reading, reports, results and the summary are those of a real batch. Each round stops a batch one to three times, by
+reading, reports, results and the summary are those of a real batch. With ``--measured`` they are virtual CTs that pass
+the whole pipeline with the shipped bundles. Each round stops a batch one to three times, by
 SIGKILL or SIGINT, at a random moment or before or after a random file operation, checks what is on the disk, and
 resumes. After the last stop the batch is resumed to its end.
 """
@@ -24,15 +25,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from osteo_monai import make_ct
 from osteo_monai.cli import run
 from osteo_monai.screening.result import ScreeningResult
 from osteo_monai.screening.summary import SUMMARY_COLUMNS
 from osteo_monai.utils.files import write_json
 
-REFUSED = 3
+WRITES = {False: 16, True: 24}
+"""File operations of a study that is refused while reading, and of one that is measured, about."""
+
+
+def write_measured_study(folder: Path, number: int) -> None:
+    """Write every second slice of a virtual CT."""
+    made = make_ct(folder.parent.parent / f"made{number}", seed=number + 1, mean_density=60.0 + 25 * number, matrix=128)
+    folder.mkdir(parents=True)
+    slices = sorted(made.iterdir())
+    for file in slices[::2]:
+        ds = pydicom.dcmread(file)
+        ds.SliceThickness = "4"
+        ds.save_as(folder / file.name)
 
 
 def write_study(folder: Path, number: int, slices: int = 8) -> None:
@@ -162,9 +177,10 @@ def final_faults(output: Path, names: list[str], before: dict[str, int]) -> list
         if (output / name / "result.json").stat().st_mtime_ns != changed:
             found.append(f"{name} was screened again")
     for name in names:
-        files = sorted(path.name for path in (output / name).iterdir())
-        if files != ["report.html", "result.json"]:
-            found.append(f"{name} has the files {files}")
+        files = {path.name for path in (output / name).iterdir()}
+        measured = json.loads((output / name / "result.json").read_text())["levels"]
+        if files != {"report.html", "result.json", *(["labels.nii.gz"] if measured else [])}:
+            found.append(f"{name} has the files {sorted(files)}")
     return found
 
 
@@ -177,20 +193,22 @@ def whole_results(output: Path) -> dict[str, int]:
     }
 
 
-def kill_many(folder: Path, kills: int, studies: int, seed: int) -> dict[str, Any]:
+def kill_many(folder: Path, kills: int, studies: int, seed: int, measured: bool = False) -> dict[str, Any]:
     """Stop batches until there were ``kills`` stops; return counts and all faults."""
     from osteo_monai.screening import models
 
-    setattr(models, "load_models", lambda device, trust: None)  # noqa: B010  # refused before a model is used
+    loaded = models.load_models("cpu") if measured else None  # others are refused before a model is used
+    setattr(models, "load_models", lambda device, trust: loaded)  # noqa: B010
     draw = random.Random(seed)
     root = folder / "in"
     names = [f"s{number}" for number in range(studies)]
     for number, name in enumerate(names):
-        write_study(root / name, number)
+        (write_measured_study if measured else write_study)(root / name, number)
     started = time.perf_counter()
     code = screen_in_child(root, folder / "whole", False, lambda: None)
     duration = time.perf_counter() - started
-    found = [] if code == REFUSED else [f"the batch ended with {code}"]
+    normal = code
+    found = [] if code in (0, 3) else [f"the batch ended with {code}"]
     found += final_faults(folder / "whole", names, {})
     counts: Counter[str] = Counter()
     stops = 0
@@ -200,11 +218,11 @@ def kill_many(folder: Path, kills: int, studies: int, seed: int) -> dict[str, An
             kind = draw.choice([signal.SIGKILL, signal.SIGINT])
             inside = draw.random() < 0.6
             if inside:
-                prepare = stop_at_operation(draw.randint(1, 16 * studies), draw.random() < 0.5, kind)
+                prepare = stop_at_operation(draw.randint(1, WRITES[measured] * studies), draw.random() < 0.5, kind)
             else:
                 prepare = stop_after(draw.uniform(0.0, duration), kind)
             ended = screen_in_child(root, output, output.exists(), prepare)
-            hit = ended != REFUSED
+            hit = ended != normal
             stops += hit
             counts[f"{kind.name} {'inside a write' if inside else 'at a moment'}" if hit else "batch had ended"] += 1
             found += [f"stop {stops}: {fault}" for fault in faults(output)]
@@ -213,8 +231,9 @@ def kill_many(folder: Path, kills: int, studies: int, seed: int) -> dict[str, An
         counts["results kept"] += len(before)
         counts["results made after a stop"] += len(names) - len(before)
         found += [f"stop {stops}, resumed: {f}" for f in final_faults(output, names, before)]
-        found += [f"stop {stops}: resumed run ended with {code}"] if code != REFUSED else []
-    return {"seed": seed, "studies": studies, "stops": stops, "counts": dict(counts), "faults": found}
+        found += [f"stop {stops}: resumed run ended with {code}"] if code != normal else []
+    facts = {"seed": seed, "studies": studies, "measured": measured, "exit_code": normal}
+    return facts | {"stops": stops, "counts": dict(counts), "faults": found}
 
 
 def main() -> None:
@@ -223,10 +242,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--studies", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--measured", action="store_true", help="virtual CTs that are measured")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = kill_many(Path(folder), options.kills, options.studies, options.seed)
+        report = kill_many(Path(folder), options.kills, options.studies, options.seed, options.measured)
     print(json.dumps(report, indent=2))
     if options.output is not None:
         write_json(options.output, report)

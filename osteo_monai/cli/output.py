@@ -82,7 +82,7 @@ def _check_writable(folder: Path) -> None:
 class _Output:
     """Standard output that goes silent when it cannot be written: no reader of a pipe, a full disk, a closed terminal.
 
-    The work goes on, since what is printed is in the files too.
+    The work continues, since what is printed is in the files too.
     """
 
     def __init__(self, stream: TextIO) -> None:

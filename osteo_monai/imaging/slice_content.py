@@ -59,7 +59,7 @@ run, the longer the way past it."""
 
 NEARLY_EQUAL_BELOW = 0.35
 """Two neighbouring slices repeat each other if their median change is less than this share of the usual one nearby:
-noise alone makes neighbours differ. At least 0.74 in 15 real scans, 0.49 in one thinned to 15 mm (2026-11-29)."""
+noise makes neighbours differ. At least 0.74 in 15 real scans, 0.49 in one thinned to 15 mm (2026-11-29)."""
 
 _NEARBY = 15
 
@@ -174,9 +174,9 @@ def _nearly_repeated(copies: NDArray[np.float32]) -> int:
         if changes.size >= 0.02 * one.size:  # empty slices show no usual change
             steps[k] = np.median(changes)
     count = 0
-    for k in np.flatnonzero(np.isfinite(steps)):
-        usual = float(np.nanmedian(steps[max(0, k - _NEARBY) : k + _NEARBY + 1]))
-        count += int(usual > MIN_STEP_HU and steps[k] < NEARLY_EQUAL_BELOW * usual)
+    for at in np.flatnonzero(np.isfinite(steps)):
+        usual = float(np.nanmedian(steps[max(0, at - _NEARBY) : at + _NEARBY + 1]))
+        count += bool(usual > MIN_STEP_HU and steps[at] < NEARLY_EQUAL_BELOW * usual)
     return count
 
 

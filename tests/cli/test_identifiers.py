@@ -1,5 +1,6 @@
 """No name from a header, its free text or a file name is in an output, a log or on the console."""
 
+import sqlite3
 from pathlib import Path
 
 import pydicom
@@ -98,17 +99,44 @@ def test_control_characters_of_a_folder_name_are_not_printed(tmp_path: Path, cap
 
 
 def test_an_evaluation_and_its_tracking_store(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Tags, parameters and artifacts of MLflow are in the store and the folder beside it."""
+    """Tags and parameters of MLflow are in the store, artifacts in the folder beside it; logs are on the console."""
     folder = tmp_path / NAME
     folder.mkdir()
     head = "subject_id,model,osteoporosis,probability_osteoporosis,image,scanner_note"
     rows = [f"{NAME}_{n},network,{n % 2},0.{3 + (n * 7 + n % 2) % 6},{NAME}/{n}.png,{NAME}" for n in range(20)]
     (folder / "model.csv").write_text("\n".join([head, *rows]) + "\n")
-    store = f"sqlite:///{tmp_path / 'store.db'}"
+    (tmp_path / "tracking").mkdir()
+    store = f"sqlite:///{tmp_path / 'tracking' / 'store.db'}"
     arguments = ["evaluate", str(folder / "model.csv"), "--output", str(tmp_path / "out"), "--resamples", "100"]
-    assert run([*arguments, "--tracking-uri", store]) == 0
+    assert run([*arguments, "--tracking-uri", store, "--debug"]) == 0
     assert_no_name(tmp_path / "out", "".join(capfd.readouterr()))
-    assert NAME.lower().encode() not in (tmp_path / "store.db").read_bytes().lower()
+    assert_no_name(tmp_path / "tracking", "")
+    kept = {path.name for path in (tmp_path / "tracking" / "mlartifacts").rglob("*") if path.is_file()}
+    assert {"report.html", "subjects.csv"} <= kept
+    with sqlite3.connect(tmp_path / "tracking" / "store.db") as database:  # text in pages is not always contiguous
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        stored = "".join(repr(row) for name in names for row in database.execute(f"SELECT * FROM {name}"))
+    assert "evaluation" in stored
+    assert NAME.lower() not in stored.lower()
+
+
+def test_a_summary_of_screenings_and_the_log_of_failed_ones(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of third parties quote headers; names of files inside studies are no names of studies."""
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise RuntimeError(f"PatientName {NAME}")
+
+    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device: None)
+    monkeypatch.setattr("osteo_monai.screening_files.screen", fail)
+    study = planted_ct(tmp_path)
+    (tmp_path / "in").mkdir()
+    study.rename(tmp_path / "in" / "s1")
+    (tmp_path / "in" / "s2.nii").write_bytes(b"damaged")
+    run(["screen", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    assert "RuntimeError" in (tmp_path / "out" / "s1" / "result.json").read_text()
+    assert_no_name(tmp_path / "out", "".join(capfd.readouterr()))
 
 
 def test_a_manifest_holds_no_name_of_headers_and_other_columns(

@@ -180,8 +180,17 @@ def test_files_are_on_the_disk_before_they_replace_others(
     """A file that is renamed before may be empty after a power failure."""
     done: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(("sync", os.readlink(f"/proc/self/fd/{fd}"))), fsync(fd)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(("move", str(b))), replace(a, b)))
+
+    def noted_fsync(descriptor: int) -> None:
+        done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        done.append(("move", str(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
     output = tmp_path / "out"
     screen_to_folder(Study("ct", nifti), output, models=make_models())
     moved = [place for place, (kind, path) in enumerate(done) if kind == "move" and Path(path).parent == output]
