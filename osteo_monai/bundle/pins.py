@@ -124,7 +124,7 @@ def differences(folder: Path) -> list[str]:
         *(f"{name}{_MISSING}" for name in sorted(expected.keys() - digests.keys())),
         *(f"{name} is changed" for name in sorted(expected) if name in digests and digests[name] != expected[name]),
         *(f"{name} is added" for name in sorted(digests.keys() - expected.keys())),
-        *(f"{name} is a link to a folder or to no file" for name in sorted(links)),
+        *(f"{name} is a linked folder or no regular file" for name in sorted(links)),
     ]
 
 
