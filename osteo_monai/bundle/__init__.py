@@ -7,7 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from osteo_monai.bundle.find import BUNDLES_VARIABLE, find_bundle, install_command, user_bundles
-from osteo_monai.bundle.pins import check_trusted, differences, foreign_code, make_pins, pinned_files, pinned_names
+from osteo_monai.bundle.pins import (
+    check_trusted,
+    config_files,
+    differences,
+    foreign_code,
+    make_pins,
+    pinned_files,
+    pinned_names,
+)
 
 if TYPE_CHECKING:
     from osteo_monai.bundle.checks import (
@@ -35,6 +43,7 @@ __all__ = [
     "check_run",
     "check_trusted",
     "check_weights",
+    "config_files",
     "differences",
     "export_onnx",
     "export_weights",

@@ -14,7 +14,7 @@ from monai.bundle.utils import merge_kv
 from monai.networks.utils import convert_to_onnx
 
 from osteo_monai.bundle.checks import check_weights
-from osteo_monai.bundle.pins import check_trusted
+from osteo_monai.bundle.pins import check_trusted, config_files
 from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import write_text, writing
 from osteo_monai.utils.inputs import read_input
@@ -120,9 +120,7 @@ def export_onnx(
     import_optional("onnx", "onnx", "Export to ONNX")
     check_trusted(Path(folder), trust)
     configs = Path(folder) / "configs"
-    parser = ConfigParser(
-        ConfigParser.load_config_files([configs / f"{name}.json" for name in ("inference", *overlays)])
-    )
+    parser = ConfigParser(ConfigParser.load_config_files(config_files(Path(folder), ["inference", *overlays])))
     parser["bundle_root"] = str(folder)
     formats = _read(configs / "metadata.json")["network_data_format"]
     network: torch.nn.Module = parser.get_parsed_content("network_def")

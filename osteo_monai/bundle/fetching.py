@@ -120,6 +120,8 @@ def _downloaded(name: str, url: str, temporary: Path, sha256: str = "") -> Path:
     index = temporary / "model_info.json"
     if urlparse(url).netloc != "huggingface.co" and _download(urljoin(base, MODEL_INFO), index, optional=True):
         address, sha256 = _archive_of(name, index)
+        if not urlparse(address).path.endswith(".zip"):  # another index could lead back to this one
+            raise UnusableInputError(f"source must have zip archives in its index, got '{address}'")
         return _downloaded(name, urljoin(base, address), temporary, sha256)
     return _from_repository(name, base, temporary)
 

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,16 @@ from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import file_sha256
 from osteo_monai.utils.text import one_line
 
-__all__ = ["NEVER_READ", "check_trusted", "differences", "foreign_code", "make_pins", "pinned_files", "pinned_names"]
+__all__ = [
+    "NEVER_READ",
+    "check_trusted",
+    "config_files",
+    "differences",
+    "foreign_code",
+    "make_pins",
+    "pinned_files",
+    "pinned_names",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +46,18 @@ _MISSING = " is missing"
 
 _MOST_LINES = 20
 """Lines of code that an error lists; ``osteo-monai bundle verify`` lists all."""
+
+
+def config_files(folder: Path, names: Sequence[str]) -> list[str]:
+    """Return the files of configs of a bundle, by names such as ``inference`` and ``lateral``.
+
+    Raises:
+        ConfigError: when a name is that of a file elsewhere, which no check of the bundle covers.
+    """
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise ConfigError(f"configs must be names of configs of the bundle, got {outside[0]!r}")
+    return [str(folder / "configs" / f"{name}.json") for name in names]
 
 
 def pinned_names() -> list[str]:
@@ -103,7 +124,7 @@ def differences(folder: Path) -> list[str]:
         *(f"{name}{_MISSING}" for name in sorted(expected.keys() - digests.keys())),
         *(f"{name} is changed" for name in sorted(expected) if name in digests and digests[name] != expected[name]),
         *(f"{name} is added" for name in sorted(digests.keys() - expected.keys())),
-        *(f"{name} is a link to a folder or to no file" for name in sorted(links)),
+        *(f"{name} is a linked folder or no regular file" for name in sorted(links)),
     ]
 
 

@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from osteo_monai.bundle.checks import check_bundle_root
 from osteo_monai.bundle.find import find_bundle
-from osteo_monai.bundle.pins import check_trusted
+from osteo_monai.bundle.pins import check_trusted, config_files
 from osteo_monai.bundle.settings import check_names, check_top_level, known_names
 from osteo_monai.errors import ConfigError, OsteoError
 from osteo_monai.utils.files import write_text
@@ -90,7 +90,7 @@ def run_bundle(
     folder = find_bundle(bundle)
     check_trusted(folder, trust)
     workflow = CheckedWorkflow(
-        config_file=[str(folder / "configs" / f"{name}.json") for name in configs],
+        config_file=config_files(folder, configs),
         meta_file=str(folder / "configs" / "metadata.json"),
         logging_file=str(folder / "configs" / "logging.conf"),
         workflow_type="inference" if "inference" in configs else "train",

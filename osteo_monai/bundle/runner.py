@@ -14,7 +14,7 @@ from monai.visualize import GradCAM
 from torch import Tensor
 
 from osteo_monai.bundle.find import find_bundle, install_command
-from osteo_monai.bundle.pins import check_trusted
+from osteo_monai.bundle.pins import check_trusted, config_files
 from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.files import file_sha256
 from osteo_monai.utils.inputs import read_input
@@ -95,7 +95,7 @@ class InferenceBundle:
         self.trained_on = str(metadata.get("data_source", ""))
         inputs = metadata.get("network_data_format", {}).get("inputs", {})
         self.planar = inputs.get("image", {}).get("modality") == "DX"
-        config = ConfigParser.load_config_files([configs / f"{name}.json" for name in ("inference", *overlays)])
+        config = ConfigParser.load_config_files(config_files(folder, ["inference", *overlays]))
         checks = _value_checks(config["preprocessing"])
         for key, part in config.items():
             if isinstance(part, list):

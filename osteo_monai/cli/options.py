@@ -204,7 +204,8 @@ def bundle_folder(text: str | Path) -> Path:
 
 def known_overlays(bundle: Path, names: Sequence[str]) -> list[str]:
     """Return the names of overlays, all of which must be configs of the bundle."""
-    missing = [name for name in names if not (bundle / "configs" / f"{name}.json").is_file()]
+    configs = {path.stem for path in (bundle / "configs").glob("*.json")}
+    missing = [name for name in names if name not in configs]
     if missing:
         raise ArgumentError([f"--overlay must be a config of the bundle, got '{name}'" for name in missing])
     return list(names)

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from osteo_monai.bundle import check_trusted, find_bundle, run_bundle
+from osteo_monai.bundle import check_trusted, config_files, find_bundle, run_bundle
 from osteo_monai.data import read_manifest, read_prediction_rows, write_predictions
 from osteo_monai.data.radiograph_items import IN_FOLD
 from osteo_monai.errors import UnusableInputError
@@ -58,7 +58,7 @@ def cross_validate(
     """
     folder = find_bundle(bundle)
     check_trusted(folder, trust)
-    files = [str(folder / "configs" / f"{name}.json") for name in ("train", *overlays)]
+    files = config_files(folder, ["train", *overlays])
     epochs = (settings or {}).get("epochs", ConfigParser.load_config_files(files)["epochs"])
     external = [s for s in read_manifest(Path(data_source)).splits if s not in ("training", "validation")]
     store = {"tracking_uri": sqlite_uri(output / "mlflow.db"), **(settings or {})}  # one store for all folds

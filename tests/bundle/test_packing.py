@@ -235,6 +235,9 @@ def test_wrong_sources_are_one_sentence(zoo: tuple[Path, str], copy: Path, tmp_p
     info[ARCHIVE]["source"] = (zoo[0] / f"{ARCHIVE}.zip").as_uri()
     (tmp_path / "foreign" / "models").mkdir(parents=True)
     (tmp_path / "foreign" / "models" / "model_info.json").write_text(json.dumps(info))
+    endless = {ARCHIVE: {"source": f"{zoo[1]}/endless"}}
+    (zoo[0] / "endless" / "models").mkdir(parents=True)
+    (zoo[0] / "endless" / "models" / "model_info.json").write_text(json.dumps(endless))
     for name, source, sentence in (
         (NAME, "gone", "source must be an address, or a folder or zip archive with vertebral_column_ct, got 'gone'"),
         (NAME, str(tmp_path / "a.zip"), "source must be a zip archive of a bundle, got an archive that is damaged"),
@@ -244,6 +247,7 @@ def test_wrong_sources_are_one_sentence(zoo: tuple[Path, str], copy: Path, tmp_p
         (NAME, f"{zoo[1]}/gone", "gone/configs/common.json', got HTTP status 404"),
         (NAME, "http://127.0.0.1:9/", "source must be reachable, got 'http://127.0.0.1:9/models/model_info.json'"),
         (NAME, str(tmp_path / "foreign"), "addresses that begin with http or https, got 'file:"),
+        (NAME, f"{zoo[1]}/endless", "source must have zip archives in its index, got"),
         ("other_bundle", zoo[1], "source must hold the bundle other_bundle, got 1 other archives"),
         ("other_bundle", str(zoo[0] / f"{ARCHIVE}.zip"), "source must hold the folder other_bundle"),
     ):

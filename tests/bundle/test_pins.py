@@ -260,3 +260,16 @@ def test_screening_refuses_bundles_that_are_not_pinned(tmp_path: Path, monkeypat
     with pytest.raises(ConfigError, match=f"got '{CHEST}'"):
         RadiographModels("cpu")
     assert "ran" not in os.listdir(tmp_path)
+
+
+def test_configs_outside_of_the_bundle_are_refused(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(json.dumps({"checkpoint": f"${MARKER.format(str(tmp_path / 'ran'))}"}))
+    for name in (str(tmp_path / "other"), "../../../other"):
+        for run in (
+            lambda name=name: load_bundle(copy, overlays=[name]),
+            lambda name=name: run_bundle(copy, ["inference", name]),
+            lambda name=name: export_onnx(copy, tmp_path / "model.onnx", [name]),
+        ):
+            with pytest.raises(ConfigError, match="configs must be names of configs of the bundle, got"):
+                run()
+    assert not (tmp_path / "ran").exists()

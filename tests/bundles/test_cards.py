@@ -110,8 +110,8 @@ def folder(name: str, tmp_path: Path, cohorts: Mapping[str, Path], monkeypatch: 
         shutil.copy(source / file, folder / target)
     if name in cohorts:
         (folder / "MANIFEST.json").write_text(cohorts[name].read_text())
-        for file in (path for path in source.iterdir() if path.suffix in (".gz", ".png")):
-            (folder / file.name).symlink_to(file)
+        for path in (path for path in source.iterdir() if path.suffix in (".gz", ".png")):
+            (folder / path.name).symlink_to(path)
     hu = np.random.default_rng(0).normal(0, 100, (90, 70, 64)).astype(np.int16)
     hu[:2] = -1000
     hu[38:52, 30:44] += 300

@@ -91,7 +91,10 @@ def test_group_without_verb_shows_its_help_and_exits_2(words: list[str], capsys:
         (["screen", "x", "--nope"], "No such option: --nope. See 'osteo-monai screen --help'."),
         (["screen", "x"], "--output is missing. See 'osteo-monai screen --help'."),
         (["screen", "x", "y", "-o", "out"], "unexpected extra argument"),
-        (["virtual", "cohort", "gone.json", "-o", "out"], "RECIPE must be an existing file, got 'gone.json'"),
+        (
+            ["virtual", "cohort", "gone.json", "-o", "out"],
+            "RECIPE must be an existing file, or virtual_boonrod",
+        ),
         (["manifest", "validate", "gone.json"], "MANIFEST must be an existing file, got 'gone.json'"),
         (["manifest", "build", "gone.csv", "--images", ".", "-o", "o.json"], "TABLE must be an existing file"),
         (["evaluate", "gone.csv", "-o", "out"], "TABLE must be an existing file, got 'gone.csv'"),

@@ -14,7 +14,7 @@ from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.virtual.cohort import person_of
 from osteo_monai.virtual.person import STANDARD, Variant
 from osteo_monai.virtual.plan import ScanPlan, SubjectPlan, plan_cohort
-from osteo_monai.virtual.recipe import CohortRecipe, Population, read_recipe
+from osteo_monai.virtual.recipe import CohortRecipe, Population, find_recipe, read_recipe
 
 RECIPES = Path(__file__).parents[2] / "data_manifests" / "recipes"
 
@@ -310,3 +310,14 @@ def test_a_file_that_is_no_text_is_unusable(tmp_path: Path, content: bytes | Non
         path.write_bytes(content)
     with pytest.raises(UnusableInputError, match=r"'recipe\.json' cannot be read as text"):
         read_recipe(path)
+
+
+def test_a_recipe_of_the_release_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = find_recipe("virtual_demo")
+    assert shipped is not None
+    assert read_recipe(shipped).name == "virtual_demo"
+    assert find_recipe("no_such_recipe") is None
+    assert find_recipe("folder/virtual_demo") is None
+    (tmp_path / "virtual_demo").write_text("{}")
+    assert find_recipe("virtual_demo") == Path("virtual_demo")
