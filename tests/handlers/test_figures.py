@@ -13,9 +13,9 @@ from osteo_monai import handlers
 
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the figures that are saved, by file name."""
-    saved: dict[str, Figure] = {}
+    saved: dict[str, Any] = {}
     original = Figure.savefig
 
     def savefig(self: Figure, file: Any, **options: Any) -> None:
@@ -32,14 +32,14 @@ def _run(handler: Any, items: list[dict[str, Any]]) -> None:
     engine.run([items], max_epochs=1)
 
 
-def test_curves_of_two_classes(tmp_path: Path, figures: dict[str, Figure]) -> None:
+def test_curves_of_two_classes(tmp_path: Path, figures: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     items = [{"pred": torch.tensor([0.7 if n % 4 else 0.2, 0.5]), "label": int(n % 4 > 0)} for n in range(40)]
     items += [{"pred": torch.tensor([0.9, 0.1]), "label": -1}]  # unknown
-    rng.shuffle(items)  # type: ignore[arg-type]
+    rng.shuffle(items)
     _run(handlers.ClassificationFigures(str(tmp_path), ("no_osteoporosis", "osteoporosis")), items)
     assert set(figures) == {"roc.png", "calibration.png", "confusion.png"}
-    (label,) = [text.get_text() for text in figures["roc.png"].axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+    (label,) = [text.get_text() for text in figures["roc.png"].axes[0].get_legend().get_texts()]
     assert label == "osteoporosis, AUC 1.000"
     counts = [text.get_text() for text in figures["confusion.png"].axes[0].texts]
     assert counts == ["10", "0", "0", "30"]
@@ -49,21 +49,21 @@ def test_curves_of_two_classes(tmp_path: Path, figures: dict[str, Figure]) -> No
     assert (tmp_path / "roc.png").stat().st_size > 1000
 
 
-def test_curves_of_three_classes(tmp_path: Path, figures: dict[str, Figure]) -> None:
+def test_curves_of_three_classes(tmp_path: Path, figures: dict[str, Any]) -> None:
     items = [{"pred": torch.eye(3)[n % 3] * 0.8 + 0.05, "label": torch.tensor([n % 3])} for n in range(30)]
     _run(handlers.ClassificationFigures(str(tmp_path), ("normal", "osteopenia", "osteoporosis")), items)
-    labels = [text.get_text() for text in figures["roc.png"].axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+    labels = [text.get_text() for text in figures["roc.png"].axes[0].get_legend().get_texts()]
     assert labels == [f"{name}, AUC 1.000" for name in ("normal", "osteopenia", "osteoporosis")]
     assert len(figures["confusion.png"].axes[0].texts) == 9
 
 
-def test_one_class_only_gives_no_curve(tmp_path: Path, figures: dict[str, Figure]) -> None:
+def test_one_class_only_gives_no_curve(tmp_path: Path, figures: dict[str, Any]) -> None:
     items = [{"pred": torch.tensor([0.4]), "label": 0}] * 3
     _run(handlers.ClassificationFigures(str(tmp_path), ("no_osteoporosis", "osteoporosis")), items)
     assert set(figures) == {"confusion.png"}
 
 
-def test_columns(tmp_path: Path, figures: dict[str, Figure]) -> None:
+def test_columns(tmp_path: Path, figures: dict[str, Any]) -> None:
     label = torch.zeros(6, 20)
     label[0, 5], label[1, 10] = 1, 1
     item = {"image": torch.rand(1, 56, 40, 20), "pred": torch.full((9, 20), -4.0), "label": label}
