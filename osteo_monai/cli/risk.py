@@ -129,10 +129,11 @@ def train(
     parameters = {"seed": seed, "manifest_sha256": file_sha256(path), "scores_sha256": file_sha256(scores)}
     with command_run("risk", "risk train", tracking_uri, parameters) as run:
         cohort, models = train_and_predict(path, scores, output, seed)
-        numbers: dict[str, float] = {"training_people": len(cohort.of("training"))}
-        for model in models:
-            numbers[f"{model.facts.model}/log_loss"] = model.facts.log_loss
-            numbers |= {f"{model.facts.model}/{name}": value for name, value in model.facts.parameters.items()}
+        numbers: dict[str, float] = {}
+        for facts in (model.facts for model in models):
+            counts = {"people": facts.training_people, "with_osteoporosis": facts.training_with_osteoporosis}
+            values = {**counts, "log_loss": facts.log_loss, **facts.parameters}
+            numbers |= {f"{facts.model}/{name}": value for name, value in values.items()}
         run.log(numbers, [output / name for name in products], path, "training")
     kind = "virtual patients" if cohort.virtual else "subjects"
     for reason, count in cohort.left_out.items():

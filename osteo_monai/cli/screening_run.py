@@ -144,7 +144,7 @@ class Batch:
         for result in self.results:
             facts.update({f"code_{f.code}" for f in result.findings if f.severity is Severity.REFUSAL})
         not_read = 0 if self.inputs is None else len(self.inputs.not_read)
-        seconds = [result.seconds["total"] for result in self.results if "total" in result.seconds]
+        seconds = [sum(result.seconds.values()) for result in self.results]
         times = {"seconds_a_study": sum(seconds) / len(seconds)} if seconds else {}
         return {"studies": len(self.results), "not_read": not_read, **facts, **times}
 

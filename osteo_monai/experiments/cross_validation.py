@@ -71,9 +71,11 @@ def cross_validate(
             common["output_dir"] = str(fold_output)
             checkpoints = fold_output / "checkpoints"
             if not (checkpoints / f"checkpoint_epoch={epochs}.pt").exists():
-                run_bundle(folder, ["train", *overlays], common, trust)
+                run_bundle(folder, ["train", *overlays], common | parent.name(f"fold_{fold}_train"), trust)
             evaluation = {"checkpoint": str(last_checkpoint(checkpoints)), "splits": [IN_FOLD, *external]}
-            run_bundle(folder, ["evaluate", *overlays], common | evaluation, trust)
+            run_bundle(
+                folder, ["evaluate", *overlays], common | evaluation | parent.name(f"fold_{fold}_evaluate"), trust
+            )
             tables.append(read_prediction_rows(fold_output / "predictions.csv"))
             logger.info("fold %d of %d is complete", fold + 1, folds)
         parent.log_summary()

@@ -25,6 +25,10 @@ class ParentRun:
     run: TrackedRun | None
     settings: Mapping[str, Any]
 
+    def name(self, prefix: str) -> dict[str, str]:
+        """Return the setting of a unique name of a run below this one; none if the runs are not tracked."""
+        return {} if self.run is None else {"run_name": unique_run_name(prefix)}
+
     def log_summary(self) -> None:
         """Log mean and SD of each metric over the evaluations below this run."""
         if self.run is not None:

@@ -54,9 +54,9 @@ def training_size_curve(
         for size in sizes:
             output = output_dir / f"size_{size}"
             common = {"output_dir": str(output), "train#virtual#length": size, **store, **parent.settings}
-            run_bundle(folder, ["train"], common, trust)
+            run_bundle(folder, ["train"], common | parent.name(f"size_{size}_train"), trust)
             checkpoint = {"checkpoint": str(output / "checkpoints" / "model.pt")}
-            run_bundle(folder, ["evaluate"], common | checkpoint, trust)
+            run_bundle(folder, ["evaluate"], common | checkpoint | parent.name(f"size_{size}_evaluate"), trust)
             _, summary = read_table(output / "val_mean_dice_summary.csv", ("mean", "std")).rows[-1]
             rows.append({"images": float(size), "mean": float(summary["mean"]), "std": float(summary["std"])})
             parent.log({"test_mean_dice": rows[-1]["mean"], "test_mean_dice_slices_sd": rows[-1]["std"]}, size)

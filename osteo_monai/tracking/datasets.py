@@ -14,7 +14,7 @@ from osteo_monai.utils.files import file_sha256
 __all__ = ["DataFacts", "data_facts", "dataset_links", "log_data"]
 
 _DIGITS = 16
-"""Of a digest; the database has room for 36 of the 64 digits of a SHA-256, which is a tag of the source."""
+"""Of a digest; the database stores 36 of the 64 digits of a SHA-256, which is a tag of the source."""
 
 
 @dataclass(frozen=True)

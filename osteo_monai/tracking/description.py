@@ -99,7 +99,11 @@ def settings_of(part: object) -> dict[str, Any]:
     """Return the arguments of an object's class that the object, or an object it holds, keeps as plain values."""
     found: dict[str, Any] = {}
     for name, parameter in inspect.signature(type(part).__init__).parameters.items():
-        if name in _NOT_SETTINGS or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if (
+            name in _NOT_SETTINGS
+            or name.endswith("_key")
+            or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ):
             continue
         value = _kept(part, name, _DEPTH)
         if value is not _MISSING:

@@ -1,6 +1,7 @@
 """Networks as models of MLflow: logged with signature and input example, registered, found again by their weights."""
 
 import contextlib
+import json
 import logging
 import os
 import warnings
@@ -80,9 +81,10 @@ def log_network(
     Returns:
         Tags of the run, see ``WEIGHTS_TAGS``.
     """
-    import mlflow.pyfunc
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
+    with _quiet():
+        import mlflow.pyfunc
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
 
     built = build_network(definition)
     built.load_state_dict(read_weights(weights))
@@ -138,7 +140,9 @@ def _register(run: TrackedRun, bundle: str, model_id: str, location: str, tags: 
     with contextlib.suppress(MlflowException):  # it exists
         run.client.create_registered_model(bundle, description=f"Networks of the bundle {bundle}.")
     # a source "models:/<id>" is looked up in the store of the process, and not in that of the client
-    run.client.create_model_version(bundle, location, run_id=run.run_id, tags=dict(tags), model_id=model_id)
+    version = run.client.create_model_version(bundle, location, run_id=run.run_id, tags=dict(tags), model_id=model_id)
+    shown = json.dumps([{"name": version.name, "version": version.version}])
+    run.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": shown})  # as `mlflow.register_model` does
 
 
 def _example(network: nn.Module, sizes: Sequence[int | str], channels: int) -> tuple[Any, Any]:

@@ -68,10 +68,10 @@ class TrackedRun:
         return run
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Log parameters; values longer than MLflow's limit are cut."""
+        """Log parameters; a list is logged as ``1, 2, 3``, and values longer than MLflow's limit are cut."""
         from mlflow.entities import Param
 
-        entries = [Param(key, str(value)[:_LONGEST]) for key, value in parameters.items()]
+        entries = [Param(key, _shown(value)[:_LONGEST]) for key, value in parameters.items()]
         for start in range(0, len(entries), _PARAMETERS_AT_ONCE):
             self.client.log_batch(self.run_id, params=entries[start : start + _PARAMETERS_AT_ONCE])
 
@@ -113,6 +113,12 @@ class TrackedRun:
         if failure:
             self.set_tags({"failure": failure})
         self.client.set_terminated(self.run_id, status=status)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text; the MLflow UI would spread a list in brackets over many lines."""
+    flat = isinstance(value, list | tuple) and not any(isinstance(item, list | tuple | dict) for item in value)
+    return ", ".join(map(str, value)) if flat else str(value)
 
 
 @contextmanager

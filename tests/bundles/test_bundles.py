@@ -257,7 +257,7 @@ def _assert_described(name: str, record: Any, folder: Path) -> None:
         "optimizer.weight_decay": record.data.params["weight_decay"],
         "lr_scheduler": "LambdaLR",
         "gradient_norm": "1.0",
-        of_network: "[2, 2, 2, 2, 2, 2, 2]" if name == SEGMENTATION else "[2, 2, 2, 2, 2]",
+        of_network: "2, 2, 2, 2, 2, 2, 2" if name == SEGMENTATION else "2, 2, 2, 2, 2",
     }
     assert {key: record.data.params.get(key) for key in expected} == expected
     assert record.data.params["lr_scheduler.lr_lambda"].startswith("warmup_cosine(floor=0.01, total_steps=2, ")

@@ -148,6 +148,7 @@ def test_training_is_tracked(trained: Any) -> None:
     assert artifacts == {"config.json", "figures"}
     assert [a.path for a in client.list_artifacts(record.info.run_id, "figures")] == ["figures/columns.png"]
     assert len(client.search_model_versions("name = 'vertebral_column_ct'")) == 1
+    assert record.inputs is not None
     assert {data.dataset.name for data in record.inputs.dataset_inputs} == {"virtual, training", "virtual, validation"}
     assert (trained / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
     assert len(list((trained / "columns").glob("*.pt"))) == 6  # 4 people to train and 2 to validate, painted once

@@ -184,6 +184,9 @@ def test_all_folds_give_one_table_of_risks_by_networks_that_did_not_see_the_pers
     runs = [r for r in found if r is not parent]
     assert sorted(r.data.params["fold"] for r in runs) == ["0", "0", "1", "1", "2", "2"]
     assert {r.data.tags["mlflow.parentRunId"] for r in runs} == {parent.info.run_id}
+    assert sorted(r.info.run_name.rsplit("_", 3)[0] for r in runs) == [
+        f"fold_{fold}_{kind}" for fold in range(3) for kind in ("evaluate", "train")
+    ]
     assert client.search_model_versions(f"name = '{CHEST}'") == []
     areas = [r.data.metrics["test_auc"] for r in runs if r.data.tags["kind"] == "evaluate"]
     assert parent.data.metrics["test_auc_mean"] == pytest.approx(np.mean(areas))

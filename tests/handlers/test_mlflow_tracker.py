@@ -144,7 +144,7 @@ def test_a_failing_evaluation_is_marked_failed(store: Any) -> None:
     """It was KILLED: the handler of statistics raises the error before later handlers see it."""
     handlers: Any = [_tracker(store, iteration_log=False), StatsHandler(iteration_log=False)]
     evaluator = SupervisedEvaluator(
-        device="cpu",
+        device=torch.device("cpu"),
         val_data_loader=[{"image": torch.ones(2, 1), "label": torch.zeros(2, 1)}],
         network=_Bad(),
         val_handlers=handlers,
@@ -185,7 +185,7 @@ def _segmentation(store: Any, folder: Path, features: list[int], name: str) -> S
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 5)
     common: dict[str, Any] = {"name": name, "manifest": str(folder / "manifest.json")}
     validator = SupervisedEvaluator(
-        device="cpu",
+        device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(items), batch_size=2),
         network=network,
         key_val_metric=_dice(),
@@ -214,7 +214,7 @@ def _segmentation(store: Any, folder: Path, features: list[int], name: str) -> S
             )
         ],
     )
-    trainer.add_event_handler("EPOCH_COMPLETED", lambda engine: validator.run())  # type: ignore[arg-type]
+    trainer.add_event_handler("EPOCH_COMPLETED", lambda engine: validator.run())
     return trainer
 
 
@@ -227,7 +227,7 @@ def test_hyper_parameters_tell_runs_apart_and_the_model_is_registered(store: Any
     different = {key for key in wide.data.params if wide.data.params[key] != narrow.data.params[key]}
     assert different == {"network.features", "network_channels", "network_weights"}
     expected = {
-        "network.features": "[4, 4, 8, 8, 8, 4]",
+        "network.features": "4, 4, 8, 8, 8, 4",
         "network.in_channels": "1",
         "loss": "DiceCELoss",
         "loss.sigmoid": "True",
@@ -246,6 +246,9 @@ def test_hyper_parameters_tell_runs_apart_and_the_model_is_registered(store: Any
     versions = client.search_model_versions("name = 'some_bundle'")
     assert {version.run_id for version in versions} == {wide.info.run_id, narrow.info.run_id}
     (version,) = (version for version in versions if version.run_id == wide.info.run_id)
+    (output,) = client.get_run(wide.info.run_id).outputs.model_outputs
+    shown = client.get_logged_model(output.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(shown) == [{"name": "some_bundle", "version": version.version}]
     weights = tmp_path / NAME / "wide" / "model.pt"
     assert version.tags["bundle_version"] == "1.2.3"
     assert version.tags["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -282,7 +285,7 @@ def _assert_no_name(folder: Path) -> None:
 def _evaluate(store: Any, tmp_path: Path, weights: Path, network: Any) -> None:
     """An evaluation has a link to the training of its weights, and metrics named ``test_``."""
     evaluator = SupervisedEvaluator(
-        device="cpu",
+        device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset([{"image": torch.rand(1, 32, 32), "label": torch.ones(1, 32, 32)}])),
         network=network,
         key_val_metric=_dice(),

@@ -385,8 +385,14 @@ def test_verb_writes_everything_and_tracks_it(
     client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("evaluation")
     assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED"
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (run,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    # one run for each model below it, with metrics of the same names
+    parts = {part.info.run_name: part for part in runs if part is not run}
+    assert set(parts) == {"line", "net"}
+    assert {part.data.tags["mlflow.parentRunId"] for part in parts.values()} == {run.info.run_id}
+    assert parts["net"].data.metrics["test/normal/auc"] == run.data.metrics["net/test/normal/auc"]
     area = next(r for r in results["tables"]["performance"]["rows"] if r["model"] == "net" and r["cohort"] == "test")
     assert run.data.metrics["net/test/normal/auc"] == pytest.approx(area["auc"]["value"])
     assert len(run.data.params["sha256_1"]) == 64
