@@ -49,39 +49,24 @@ def screening_options(options: Mapping[Any, Any], device: str = "cpu") -> "Scree
 
 
 def load(settings: dict[str, Any]) -> "Process":
-    """Load the models and return what screens one study.
+    """Load the models and return what screens one study and writes its DICOM objects.
 
     Raises:
         ConfigError: an option is wrong.
         ModelMissingError: a bundle for CT is not installed.
     """
-    from osteo_monai.screening import RadiographModels, RadiographOptions, load_models
+    from osteo_monai.dicom_results import StudyModels, StudyOptions, screen_study
 
     device = str(settings.get("device", "cpu"))
-    options = screening_options(dict(settings.get("options") or {}), device)
-    models, radiographs = load_models(device), RadiographModels(device)
+    options = StudyOptions(device=device, ct=screening_options(dict(settings.get("options") or {}), device))
+    models = StudyModels()
+    models.load("ct", device)
+    models.load("radiograph", device)
 
     def process(images: Path, output: Path) -> Processed:
-        from osteo_monai.screening import Study, find_screenable
-        from osteo_monai.screening_files import screen_to_folder
-
-        try:
-            (study, *more) = find_screenable(images)
-        except UnusableInputError:
-            study, more = Study("ct", images), []
-        if more:
-            study = Study("ct", images)  # several studies in one: the reader gives the reason
-        result = screen_to_folder(
-            study,
-            output,
-            name="study",
-            device=device,
-            options=options,
-            models=models,
-            radiograph_options=RadiographOptions(),
-            radiograph_models=radiographs,
-        )
-        return processed(result)
+        screened = screen_study(images, output, options, models)
+        files = tuple(item.path.relative_to(output).as_posix() for item in screened.objects)
+        return processed(screened.result, files)
 
     return process
 
