@@ -26,7 +26,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.node.queue import Image, Job, Queue
 from osteo_monai.node.uids import hashed, is_uid
-from osteo_monai.utils.files import flush_folder, writing
+from osteo_monai.utils.files import sync, writing
 
 __all__ = ["DicomObject", "NoSpaceError", "Spool", "SpoolLimits", "Stored", "read_object"]
 
@@ -132,7 +132,7 @@ class Spool:
         self._work, self._results = folder / "work", folder / "results"
         for path in (folder, self._images, self._quarantine, self._work, self._results):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flush_folder(folder)
+        sync(folder, required=True)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def clean(self) -> None:
@@ -189,7 +189,7 @@ class Spool:
             raise NoSpaceError("the disk is full")
         if not path.parent.exists():
             path.parent.mkdir(mode=0o700)
-            flush_folder(path.parent.parent)
+            sync(path.parent.parent, required=True)
         with writing(path, durable=True) as temporary, temporary.open("wb") as stream:
             stream.write(start)
             stream.write(item.content)
@@ -241,12 +241,12 @@ class Spool:
         target = self.result_folder(job.study, job.version)
         for folder, _, files in os.walk(output):
             for path in (*(Path(folder, name) for name in files), Path(folder)):
-                flush_folder(path)
+                sync(path, required=True)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.replace(output, target)
-        flush_folder(target.parent)
-        flush_folder(self._results)
+        sync(target.parent, required=True)
+        sync(self._results, required=True)
         return target
 
     def discard(self, job: Job) -> None:

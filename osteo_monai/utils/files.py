@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from osteo_monai.utils.inputs import open_input
 
 __all__ = [
     "file_sha256",
-    "flush_folder",
     "sync",
     "write_bytes",
     "write_json",
@@ -53,10 +52,10 @@ def writing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Pat
     try:
         yield temporary
         if durable:
-            _flush(temporary)
+            sync(temporary, required=True)
         os.replace(temporary, target)
         if durable:
-            flush_folder(target.parent)
+            sync(target.parent, required=True)
     except OSError as error:
         if error.errno in _NOT_WRITABLE:  # a full disk has no file name, and the temporary name says nothing
             raise OSError(error.errno, os.strerror(error.errno), os.fspath(target)) from error
@@ -64,19 +63,6 @@ def writing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Pat
     finally:
         with suppress(OSError):  # the first error is the reason
             temporary.unlink(missing_ok=True)
-
-
-def flush_folder(folder: str | os.PathLike[str]) -> None:
-    """Flush the names in a folder to the disk."""
-    _flush(folder)
-
-
-def _flush(path: str | os.PathLike[str]) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -122,12 +108,16 @@ def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2)
     write_text(path, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def sync(path: str | os.PathLike[str]) -> None:
-    """Wait until a file, or the names in a folder, are on the disk; a file system that cannot do this is no error.
+def sync(path: str | os.PathLike[str], required: bool = False) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
 
     A file that is renamed before may be empty after a power failure.
+
+    Args:
+        path: of the file or folder.
+        required: a file system that cannot do this is an error.
     """
-    with suppress(OSError):
+    with nullcontext() if required else suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
