@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from osteo_monai.errors import ConfigError
-from osteo_monai.utils.weights import read_weights
+from osteo_monai.weights import read_weights
 
 __all__ = [
     "check_bundle_root",

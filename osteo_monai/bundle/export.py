@@ -19,7 +19,7 @@ from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import write_text, writing
 from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.optional import import_optional
-from osteo_monai.utils.weights import read_weights, write_weights
+from osteo_monai.weights import read_weights, write_weights
 
 __all__ = ["export_onnx", "export_weights", "merge_configs", "write_merged_configs"]
 

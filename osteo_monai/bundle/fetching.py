@@ -19,6 +19,7 @@ from osteo_monai.bundle.pins import check_trusted, differences, pinned_files, pi
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.utils.archives import ArchiveError, ArchiveLimits, unpack_zip
 from osteo_monai.utils.files import file_sha256, writing, writing_folder
+from osteo_monai.utils.inputs import read_input
 
 __all__ = ["fetch_bundle"]
 
@@ -141,7 +142,7 @@ def _from_repository(name: str, base: str, temporary: Path) -> Path:
 def _archive_of(name: str, index: Path) -> tuple[str, str]:
     """Return address and SHA-256 (empty if not stated) of the archive of this release, else of the latest version."""
     try:
-        info: dict[str, dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
+        info: dict[str, dict[str, Any]] = json.loads(read_input(index))
         versions = [key.removeprefix(f"{name}_v") for key in info if key.startswith(f"{name}_v")]
         own = pinned_version(name)
         version = own if own in versions else max(versions, key=_version_order, default=None)

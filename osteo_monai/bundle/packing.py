@@ -14,6 +14,7 @@ from typing import Any
 from osteo_monai.bundle.pins import NEVER_READ
 from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import file_sha256, write_json, write_text, writing, writing_folder
+from osteo_monai.utils.inputs import open_input, read_input
 
 __all__ = ["LARGE_FILE_BYTES", "MODEL_INFO", "archive_name", "copy_published", "pack_bundles", "publishing_problems"]
 
@@ -103,7 +104,7 @@ def pack_bundles(
         raise ConfigError("bundle must be complete, got:" + "".join(f"\n  - {problem}" for problem in problems))
     base = f"{base_url.rstrip('/')}/" if base_url else ""
     index = output / MODEL_INFO
-    info: dict[str, Any] = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    info: dict[str, Any] = json.loads(read_input(index)) if index.is_file() else {}
     archives = []
     for folder in folders:
         name = archive_name(folder.name, _metadata(folder)["version"])
@@ -113,7 +114,7 @@ def pack_bundles(
         archive = output / f"{name}.zip"
         _write_archive(folder, archive)
         info[name] = {
-            "checksum": hashlib.sha1(archive.read_bytes(), usedforsecurity=False).hexdigest(),
+            "checksum": hashlib.sha1(_content(archive), usedforsecurity=False).hexdigest(),
             "source": f"{base}{archive.name}",
             "sha256": file_sha256(archive),
         }
@@ -139,7 +140,7 @@ def publishing_problems(folder: Path) -> list[str]:
     problems += [f"metadata.json has no {key!r}" for key in _NEEDED_KEYS if key not in metadata]
     if metadata.get("version") not in metadata.get("changelog", {}):
         problems.append(f"the changelog has no version {metadata.get('version')!r}")
-    card = (folder / "docs" / "README.md").read_text(encoding="utf-8")
+    card = read_input(folder / "docs" / "README.md")
     return problems + [
         f"the card links to {target!r}, which is not in the bundle" for target in _dead_links(folder, card)
     ]
@@ -156,7 +157,7 @@ def _dead_links(folder: Path, card: str) -> Iterator[str]:
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(read_input(folder / "configs" / "metadata.json"))
     return content
 
 
@@ -167,7 +168,7 @@ def _write_archive(folder: Path, target: Path) -> None:
             entry = zipfile.ZipInfo(f"{folder.name}/{part}", _EARLIEST)
             entry.create_system = 3  # Unix, on every system
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
-            archive.writestr(entry, (folder / part).read_bytes())
+            archive.writestr(entry, _content(folder / part))
 
 
 def _write_zoo_folder(folder: Path, output: Path, large: Sequence[str], large_url: str) -> None:
@@ -189,9 +190,9 @@ def _write_zoo_folder(folder: Path, output: Path, large: Sequence[str], large_ur
 
 def _write_hugging_face(folder: Path, target: Path) -> None:
     """Write the layout that ``monai.bundle.push_to_hf_hub`` uploads, with the metadata that the hub reads."""
-    card = (folder / "docs" / "README.md").read_text(encoding="utf-8")
+    card = read_input(folder / "docs" / "README.md")
     tags = "".join(f"- {tag}\n" for tag in ("monai", "medical", *_tags(card)))
-    licence = "apache-2.0" if "Apache License" in (folder / "LICENSE").read_text(encoding="utf-8") else "other"
+    licence = "apache-2.0" if "Apache License" in read_input(folder / "LICENSE") else "other"
     head = f"---\ntags:\n{tags}library_name: monai\nlicense: {licence}\n---\n\n"
     with writing_folder(target) as temporary:
         copy_published(folder, temporary)
@@ -202,3 +203,8 @@ def _tags(card: str) -> list[str]:
     """Return the tags of a card as the hub writes them."""
     found = re.search(r"^### \*\*Tags\*\*\n+(.+)$", card, re.MULTILINE)
     return [tag.strip().lower().replace(" ", "-") for tag in found[1].split(",")] if found else []
+
+
+def _content(path: Path) -> bytes:
+    with open_input(path) as stream:
+        return stream.read()

@@ -17,6 +17,7 @@ from typing import Any
 from osteo_monai.bundle.find import SOURCE_BUNDLES
 from osteo_monai.errors import ConfigError
 from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.inputs import read_input
 from osteo_monai.utils.text import one_line
 
 __all__ = [
@@ -98,8 +99,7 @@ def make_pins(bundles: Iterable[Path]) -> dict[str, Any]:
             for folder in folders
         },
         "versions": {
-            folder.name: json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
-            for folder in folders
+            folder.name: json.loads(read_input(folder / "configs" / "metadata.json"))["version"] for folder in folders
         },
         "targets": sorted({text for kind, text in code if kind == "_target_"}),
         "expressions": sorted({text for kind, text in code if kind == "$"}),
@@ -238,7 +238,7 @@ def _parsed(file: Path) -> Any:
     Raises:
         ValueError: when it is not JSON.
     """
-    return None if file.suffix == ".conf" else json.loads(file.read_text(encoding="utf-8"))
+    return None if file.suffix == ".conf" else json.loads(read_input(file))
 
 
 def _code(part: Any, key: str = "") -> list[tuple[str, str]]:

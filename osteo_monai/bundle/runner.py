@@ -18,7 +18,7 @@ from osteo_monai.bundle.pins import check_trusted, config_files
 from osteo_monai.errors import ModelMissingError
 from osteo_monai.utils.files import file_sha256
 from osteo_monai.utils.inputs import read_input
-from osteo_monai.utils.weights import read_weights
+from osteo_monai.weights import read_weights
 
 __all__ = ["Bundle", "InferenceBundle", "load_bundle"]
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from importlib.resources import files as package_files
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +52,7 @@ def example(
     """Write a commented example of the settings."""
     if output.exists():
         raise ConfigError(f"FILE must not exist, got '{output}'")
-    text = (package_files("osteo_monai.node") / "templates" / EXAMPLE).read_text(encoding="utf-8")
+    text = files("osteo_monai.node").joinpath("templates", EXAMPLE).read_text(encoding="utf-8")
     write_text(output, text)
     show(f"Settings: {output}")
 

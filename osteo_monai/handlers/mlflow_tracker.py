@@ -19,6 +19,7 @@ from osteo_monai.tracking.machine import start_monitor
 from osteo_monai.tracking.models import find_training, log_network
 from osteo_monai.tracking.paths import without_paths
 from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.inputs import read_input
 
 __all__ = ["RunTracker"]
 
@@ -165,7 +166,7 @@ class RunTracker(MLFlowHandler):
             self._link_training(run, facts)
         run.log_parameters(without_paths(facts | self._given))
         if self._config and Path(self._config).is_file():
-            config = json.loads(Path(self._config).read_text(encoding="utf-8"))
+            config = json.loads(read_input(self._config))
             run.client.log_dict(run.run_id, without_paths(config), "config.json")
         self._monitor = start_monitor(run)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from osteo_monai.tracking.runs import TrackedRun
 from osteo_monai.utils.files import file_sha256
+from osteo_monai.utils.inputs import read_input
 
 __all__ = ["DataFacts", "data_facts", "dataset_links", "log_data"]
 
@@ -96,7 +97,7 @@ def _length(dataset: Any) -> int | None:
 def _manifest_name(path: str) -> str:
     """Return the name inside a manifest, not that of the file."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(read_input(path))
     except ValueError:
         return "manifest"
     name = content.get("name") if isinstance(content, Mapping) else None

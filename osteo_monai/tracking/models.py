@@ -20,7 +20,7 @@ from osteo_monai.tracking.definition import build_network
 from osteo_monai.tracking.description import unwrapped
 from osteo_monai.tracking.runs import TrackedRun
 from osteo_monai.utils.files import file_sha256, write_json, write_text
-from osteo_monai.utils.weights import read_weights, write_weights
+from osteo_monai.weights import read_weights, write_weights
 
 __all__ = ["WEIGHTS_TAGS", "LoggedWeights", "find_training", "log_network"]
 

@@ -4,7 +4,6 @@
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from mlflow.pyfunc.model import PythonModel
 from torch import nn
 
 from osteo_monai.tracking.definition import build_network
-from osteo_monai.utils.weights import read_weights
+from osteo_monai.utils.inputs import read_input
+from osteo_monai.weights import read_weights
 
 __all__ = ["BundleNetwork"]
 
@@ -27,7 +27,7 @@ class BundleNetwork(PythonModel):
     def load_context(self, context: Any) -> None:
         """Build the network and read its weights; half precision is stored, single precision computed."""
         files = context.artifacts
-        self.network = build_network(json.loads(Path(files["network"]).read_text(encoding="utf-8")))
+        self.network = build_network(json.loads(read_input(files["network"])))
         self.network.load_state_dict(read_weights(files["weights"]))
         self.network.eval()
 
