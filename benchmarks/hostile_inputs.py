@@ -130,7 +130,6 @@ def main() -> None:
         if (not given.only or case.number.startswith(tuple(given.only))) and given.source in (None, case.source)
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # some cases run as another user
         rows = run_cases(chosen, Path(folder))
     wrong = [row["case"] for row in rows if row["now"] == WRONG]
     print(json.dumps(Counter(row["now"] for row in rows)), "still wrong:", ", ".join(wrong) or "none")

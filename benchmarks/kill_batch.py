@@ -5,9 +5,9 @@ Usage:
 
 The studies are small DICOM series with a missing slice, refused while reading, so that no model is loaded; listing,
 reading, reports, results and the summary are those of a real batch. With ``--measured`` they are virtual CTs that pass
-the whole pipeline with the shipped bundles. Each round stops a batch one to three times, by
-SIGKILL or SIGINT, at a random moment or before or after a random file operation, checks what is on the disk, and
-resumes. After the last stop the batch is resumed to its end.
+the whole pipeline with the shipped bundles. Each round stops a batch one to three times (of measured studies four to
+six times), by SIGKILL or SIGINT, at a random moment or before or after a random file operation, checks what is on the
+disk, and resumes. After the last stop the batch is resumed to its end.
 """
 
 import argparse
@@ -214,13 +214,13 @@ def kill_many(folder: Path, kills: int, studies: int, seed: int, measured: bool 
     stops = 0
     while stops < kills:
         output = folder / f"out{stops}"
-        for _ in range(draw.randint(1, 3)):
+        for _ in range(draw.randint(4, 6) if measured else draw.randint(1, 3)):
             kind = draw.choice([signal.SIGKILL, signal.SIGINT])
             inside = draw.random() < 0.6
             if inside:
                 prepare = stop_at_operation(draw.randint(1, WRITES[measured] * studies), draw.random() < 0.5, kind)
             else:
-                prepare = stop_after(draw.uniform(0.0, duration), kind)
+                prepare = stop_after(draw.uniform(0.0, 0.4 * duration if measured else duration), kind)
             ended = screen_in_child(root, output, output.exists(), prepare)
             hit = ended != normal
             stops += hit

@@ -168,6 +168,17 @@ def test_only_regular_files_are_read(path: Path) -> None:
     assert not lines, f"{path.name}, lines {lines}: use osteo_monai.utils.inputs"
 
 
+def test_per_cent_has_one_form_in_messages() -> None:
+    """Findings had 41%, tables 41 %: use ``percent_words`` and ``share_words`` of ``osteo_monai.utils.text``."""
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}"
+        for path in PACKAGE.rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r":\.?\d*%\}", line)
+    ]
+    assert not found
+
+
 def test_there_is_one_protocol_of_bundles() -> None:
     """B17: screening had a protocol of its own."""
     nodes = {path: ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for path in PACKAGE.rglob("*.py")}

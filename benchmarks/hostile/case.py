@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,8 @@ OTHERWISE, LIMIT = "refused otherwise", "known limit"
 
 DENSITY_TOLERANCE = 3.0
 """Largest difference in mg/cm3 from the sound study that counts as the right value."""
+NO_RIGHTS = "setpriv --bounding-set=-all --inh-caps=-all"
+"""Starts a program to which permissions of files apply, also for an administrator."""
 COMMAND_SECONDS, COMMAND_BYTES = 90, 6 * 2**30
 
 Slices = list[Dataset]
@@ -216,7 +217,6 @@ def run_forked(
     models: ScreeningModels,
     seconds: float = COMMAND_SECONDS,
     file_bytes: int | None = None,
-    user: int | None = None,
 ) -> Ran:
     """Run the command in a child with limits; a child after its time limit has ``code`` ``None``."""
     from osteo_monai.cli import run
@@ -231,9 +231,6 @@ def run_forked(
         code = 1
         try:
             _limit(seconds, file_bytes)
-            if user is not None:
-                os.setuid(user)
-                tempfile.tempdir = "/tmp"  # that of the other user may be closed
             setattr(sys.modules["osteo_monai.screening.models"], "load_models", lambda *a, **k: models)  # noqa: B010
             code = run(list(words))
             sys.stdout.flush()

@@ -15,7 +15,19 @@ import numpy as np
 import pydicom
 
 from benchmarks.hostile.bug_reports import read_rows
-from benchmarks.hostile.case import NAMED, REFUSED, RIGHT, Outcome, Register, Work, change, expect, rows_of, small
+from benchmarks.hostile.case import (
+    NAMED,
+    NO_RIGHTS,
+    REFUSED,
+    RIGHT,
+    Outcome,
+    Register,
+    Work,
+    change,
+    expect,
+    rows_of,
+    small,
+)
 from benchmarks.hostile.folders import NAME, SECONDS, batch, bomb_header, finding_of, last_line, rows, searched
 from benchmarks.hostile.tables import built, cohort, evaluated, people, refused
 
@@ -122,12 +134,12 @@ def output_is_file(work: Work) -> Outcome:
 
 @OWN_FILES.case("L unwritable", "the output folder cannot be written")
 def unwritable(work: Work) -> Outcome:
-    """Run as a user without permission."""
+    """Run without the right of an administrator to write everywhere."""
     for number in (0, 1):
         small(work.folder / "in" / f"s{number}", number)
-    (work.folder / "out").mkdir(mode=0o755)
-    ran = work.command("screen", work.folder / "in", "-o", work.folder / "out", user=65534)
-    return expect(ran.code in (1, 2) and "out" in ran.text and "Traceback" not in ran.text, REFUSED, last_line(ran))
+    (work.folder / "out").mkdir(mode=0o500)
+    ran = work.shell(f"{NO_RIGHTS} $OSTEO screen in -o out")
+    return expect(ran.code == 2 and "--output must be in a writable folder" in ran.text, REFUSED, last_line(ran))
 
 
 @OWN_FILES.case("L twice", "one study in two folders")
