@@ -47,8 +47,8 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
 def install_command(name: str) -> str:
     """Return the advice that a message about a missing bundle ends with."""
     return (
-        f"install it with 'osteo-monai bundle fetch {name} --source URL', reinstall the wheel of osteo-monai, which has "
-        f"all bundles, or set {BUNDLES_VARIABLE} to their folder"
+        f"install it with 'osteo-monai bundle fetch {name} --source URL', reinstall the wheel of osteo-monai, which "
+        f"has all bundles, or set {BUNDLES_VARIABLE} to their folder"
     )
 
 
