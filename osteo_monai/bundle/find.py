@@ -47,8 +47,8 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
 def install_command(name: str) -> str:
     """Return the advice that a message about a missing bundle ends with."""
     return (
-        "install it with 'pip install --force-reinstall --no-deps osteo-monai' or "
-        f"'osteo-monai bundle fetch {name} --source URL', or set {BUNDLES_VARIABLE} to the folder of the bundles"
+        f"install it with 'osteo-monai bundle fetch {name} --source URL', reinstall the wheel of osteo-monai, which "
+        f"has all bundles, or set {BUNDLES_VARIABLE} to their folder"
     )
 
 

@@ -90,7 +90,7 @@ def test_a_name_is_never_taken_from_the_current_folder(
 @pytest.mark.parametrize("name", ["no_such_bundle", "somewhere/no_such_bundle"])
 def test_a_missing_bundle_is_reported_without_paths(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BUNDLES_VARIABLE, str(tmp_path))
-    with pytest.raises(ModelMissingError, match="got 'no_such_bundle'; install it with 'pip install") as caught:
+    with pytest.raises(ModelMissingError, match="got 'no_such_bundle'; install it with 'osteo-monai bundle") as caught:
         find_bundle(name)
     assert "'osteo-monai bundle fetch no_such_bundle --source URL'" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
