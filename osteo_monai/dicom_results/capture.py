@@ -26,7 +26,7 @@ _TEXT, _SOFT, _ALERT = "#ffffff", "#b8c4cf", "#ffb628"
 
 
 def capture(result: ScreeningResult, images: ReportImages | RadiographImages | None, source: Source) -> Dataset:
-    """Return the overview as Secondary Capture, RGB; no name is in its pixels."""
+    """Return the overview as Secondary Capture, RGB; no name is added to the pixels of the images."""
     ds = hd.sc.SCImage(
         pixel_array=overview(result, images),
         photometric_interpretation="RGB",
@@ -37,7 +37,7 @@ def capture(result: ScreeningResult, images: ReportImages | RadiographImages | N
         **common(CAPTURE),
     )
     ds.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    ds.BurnedInAnnotation = "NO"
+    ds.BurnedInAnnotation = "YES" if source.burned_in else "NO"
     ds.add_new("PatientOrientation", "CS", "")
     ds.ImageComments = f"{LABEL}: osteoporosis screening"
     ds.BodyPartExamined = source.body_part or ("LSPINE" if result.modality == "ct" else "SPINE")

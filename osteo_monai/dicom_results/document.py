@@ -16,7 +16,7 @@ __all__ = ["document"]
 
 
 def document(result: ScreeningResult, images: ReportImages | RadiographImages | None, source: Source) -> Dataset:
-    """Return the report as Encapsulated PDF; no name is on its pages, so that BurnedInAnnotation is NO."""
+    """Return the report as Encapsulated PDF; no name is added to the pixels of the images."""
     pdf = print_report(result, images)
     ds = SOPClass(
         study_instance_uid=source.study_uid,
@@ -26,7 +26,7 @@ def document(result: ScreeningResult, images: ReportImages | RadiographImages | 
         **common(DOCUMENT),
     )
     ds.ConversionType = "WSD"
-    ds.BurnedInAnnotation = "NO"
+    ds.BurnedInAnnotation = "YES" if source.burned_in else "NO"
     ds.DocumentTitle = f"{LABEL}: osteoporosis screening"
     ds.AcquisitionDateTime = None
     ds.ConceptNameCodeSequence = [_code(codes.LN.DiagnosticImagingReport)]

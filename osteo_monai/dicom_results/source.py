@@ -44,7 +44,7 @@ _GEOMETRY = (
     "SliceThickness", "ImagerPixelSpacing", "FrameOfReferenceUID", "PositionReferenceIndicator",
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BodyPartExamined",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionOrganizationSequence",
-    "DimensionIndexSequence", "PatientOrientation", "ImageType",
+    "DimensionIndexSequence", "PatientOrientation", "ImageType", "BurnedInAnnotation",
 )  # fmt: skip
 
 
@@ -85,6 +85,11 @@ class Source:
     def body_part(self) -> str:
         """BodyPartExamined of the images, empty if they state none."""
         return str(self.images[0].header.get("BodyPartExamined") or "")
+
+    @property
+    def burned_in(self) -> bool:
+        """Whether an image states that text is burned into its pixels, which may identify the patient."""
+        return any(str(image.header.get("BurnedInAnnotation") or "").upper() == "YES" for image in self.images)
 
     def find(self, sop_instance_uid: str | None) -> Image | None:
         """Return the image of this UID, ``None`` if there is none."""

@@ -52,19 +52,20 @@ class StudyOptions:
 class StudyModels:
     """Models that many studies share; loaded when first needed."""
 
+    device: str = "auto"
     ct: ScreeningModels | None = None
     radiographs: RadiographModels | None = None
 
-    def load(self, kind: Kind, device: str) -> None:
+    def load(self, kind: Kind) -> None:
         """Load the models of one kind of study, unless they are loaded.
 
         Raises:
             ModelMissingError: if a bundle for CT is not installed.
         """
         if kind == "ct" and self.ct is None:
-            self.ct = load_models(device)
+            self.ct = load_models(self.device)
         if kind == "radiograph" and self.radiographs is None:
-            self.radiographs = RadiographModels(device)
+            self.radiographs = RadiographModels(self.device)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def screen_study(
         OSError: if the results cannot be written, such as on a full disk. A later try may succeed.
         Exception: any other error of writing the DICOM objects; ``result.json`` is written.
     """
-    options, models = options or StudyOptions(), models or StudyModels()
+    options = options or StudyOptions()
+    models = models or StudyModels(options.device)
     written = DicomOptions(options.label_map, options.secondary_capture, options.created)
     try:
         studies = find_screenable(folder)
@@ -112,7 +114,7 @@ def screen_study(
     except UnusableInputError as error:
         result = write_screening(Screening(ScreeningResult.unread("study", error, {}), None), output)
         return _screened(result, ())
-    models.load(study.kind, options.device)
+    models.load(study.kind)
     further = FurtherFiles(Outputs(dicom=written), study_files(study))
     result = screen_to_folder(
         study,

@@ -253,6 +253,15 @@ def test_radiographs(radiograph_case: Case, tmp_path: Path) -> None:
     assert objects["sc"].BodyPartExamined == "LSPINE"
 
 
+def test_burned_in_text_of_the_source_is_stated(radiograph_case: Case, tmp_path: Path) -> None:
+    for file in radiograph_case.files:
+        ds = pydicom.dcmread(file)
+        ds.BurnedInAnnotation = "YES"
+        ds.save_as(file)
+    objects = read(write_dicom_results(radiograph_case.screening, radiograph_case.files, tmp_path / "out", FIXED))
+    assert objects["sc"].BurnedInAnnotation == objects["report"].BurnedInAnnotation == "YES"
+
+
 def test_a_value_that_viewers_reject_is_left_out(make_case: MakeCase, tmp_path: Path) -> None:
     wrong = {
         "PatientBirthDate": "unknown",
