@@ -26,8 +26,10 @@ __all__ = [
     "StowDestination",
     "Studies",
     "WebServer",
+    "credentials",
     "is_loopback",
     "read_config",
+    "secret_variables",
 ]
 
 _SHOWN = 60
@@ -401,6 +403,13 @@ def _absolute(config: NodeConfig, base: Path) -> NodeConfig:
 
     converted: NodeConfig = convert(config)
     return converted
+
+
+def secret_variables(config: NodeConfig) -> set[str]:
+    """Return the environment variables that hold credentials."""
+    servers = [server for server in (*config.destinations, config.follow) if isinstance(server, WebServer)]
+    names = {name for s in servers for name in (s.user_variable, s.password_variable, s.token_variable)}
+    return {name for name in names if name is not None}
 
 
 def credentials(server: WebServer, environment: Callable[[str], str | None] = os.environ.get) -> dict[str, str]:

@@ -126,15 +126,23 @@ class CStoreSender:
         request.TransactionUID = UID(transaction)
         request.ReferencedSOPSequence = [_reference(file) for file in files]
 
+        reported, replied = threading.Event(), threading.Event()
+
         def report(event: evt.Event) -> tuple[int, None]:
+            reported.set()
             answer = event.event_information
             committed = instances_of(answer.get("ReferencedSOPSequence"))
             failed = instances_of(answer.get("FailedSOPSequence"))
             self._on_commitment(str(answer.get("TransactionUID", "")), committed, failed)
             return 0x0000, None
 
+        def sent(event: evt.Event) -> None:
+            if reported.is_set():
+                replied.set()
+
         context = (str(StorageCommitmentPushModel), "")
-        with self._associated({context}, [(evt.EVT_N_EVENT_REPORT, report)]) as association:
+        handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, report), (evt.EVT_PDU_SENT, sent)]
+        with self._associated({context}, handlers) as association:
             status, _ = association.send_n_action(
                 request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
             )
@@ -142,6 +150,8 @@ class CStoreSender:
                 code = f"status {status.Status:04X}" if "Status" in status else "no answer"
                 raise DeliveryError(f"storage commitment was not accepted ({code})")
             answered.wait(_ANSWER_SECONDS)
+            if reported.is_set():
+                replied.wait(_ANSWER_SECONDS)  # the association must not be released before the reply
         del self._waiting[transaction]
 
     def answered(self, transaction: str) -> None:

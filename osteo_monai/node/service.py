@@ -12,7 +12,7 @@ from pathlib import Path
 import pydicom
 
 from osteo_monai.errors import ConfigError
-from osteo_monai.node.config import CStoreDestination, Destination, NodeConfig, credentials
+from osteo_monai.node.config import CStoreDestination, Destination, NodeConfig, credentials, secret_variables
 from osteo_monai.node.delivery import CStoreSender, DeliveryError, StowSender, make_sender, written_by
 from osteo_monai.node.follow import Follower
 from osteo_monai.node.metrics import Metrics
@@ -103,7 +103,7 @@ class Node:
         ae_title = config.receiver.ae_title if config.receiver else "OSTEO"
         senders = self._senders = [(d, make_sender(d, ae_title, self._committed)) for d in config.destinations]
         workers = [
-            ScreeningProcess(config.screening, self._processor, self.stopping)
+            ScreeningProcess(config.screening, self._processor, self.stopping, secret_variables(config))
             for _ in range(config.screening.processes)
         ]
         for worker in workers:

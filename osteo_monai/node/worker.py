@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,16 @@ class ScreeningProcess:
         settings: limits, and what the processor gets.
         processor: ``package.module:function`` of type :data:`osteo_monai.node.processing.Load`.
         stop: ends a running screening when set.
+        hidden: environment variables that the process does not get, such as credentials.
     """
 
-    def __init__(self, settings: Screening, processor: str, stop: threading.Event) -> None:
+    def __init__(
+        self, settings: Screening, processor: str, stop: threading.Event, hidden: Collection[str] = ()
+    ) -> None:
         self._settings = settings
         self._processor = processor
         self._stop = stop
+        self._hidden = frozenset(hidden)
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
 
@@ -75,7 +80,8 @@ class ScreeningProcess:
         if self.running:
             return
         self._pending = b""
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = {name: value for name, value in os.environ.items() if name not in self._hidden}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "osteo_monai.node.child"],
             stdin=subprocess.PIPE,

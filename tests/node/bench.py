@@ -98,6 +98,8 @@ def load(settings: dict[str, Any]) -> Process:
 
 
 def _obey(order: str) -> None:
+    if order == "secret":
+        raise RuntimeError if "BENCH_SECRET" in os.environ else KeyError
     if order == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif order == "sleep":
@@ -134,6 +136,7 @@ class Pacs:
         self.committed: list[str] = []
         self.status = status
         self.answers = True
+        self.same_association = False
         self._node_port = node_port
         entity = AE("PACS")
         entity.supported_contexts = [*AllStoragePresentationContexts, build_context(Verification)]
@@ -153,7 +156,9 @@ class Pacs:
     def _commit(self, event: evt.Event) -> tuple[int, None]:
         request = event.action_information
         self.committed += [str(item.ReferencedSOPInstanceUID) for item in request.ReferencedSOPSequence]
-        if self.answers and self._node_port is not None:
+        if self.same_association:
+            threading.Thread(target=self._report_to, args=(request, event.assoc), daemon=True).start()
+        elif self.answers and self._node_port is not None:
             threading.Thread(target=self._report, args=(request,), daemon=True).start()
         return 0, None
 
@@ -167,6 +172,11 @@ class Pacs:
         if association.is_established:
             association.send_n_event_report(request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
             association.release()
+
+    @staticmethod
+    def _report_to(request: Dataset, association: Any) -> None:
+        time.sleep(0.3)
+        association.send_n_event_report(request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
 
     def stop(self) -> None:
         """Stop listening."""

@@ -150,6 +150,14 @@ def test_commitment_is_requested_and_awaited(running: Running) -> None:
     assert running.pacs.committed == [str(o.SOPInstanceUID) for o in running.pacs.objects.values()]
 
 
+def test_commitment_on_the_same_association(running: Running) -> None:
+    running.pacs.same_association = True
+    running.start(commitment=True)
+    send(running.port, ct_images(1))
+    assert running.wait(lambda: running.queue.counts()["deliveries"] == {"done": 1})
+    assert running.pacs.received.total() == 1
+
+
 def test_result_without_commitment_is_sent_again(running: Running) -> None:
     running.pacs.answers = False
     running.start(commitment=True)

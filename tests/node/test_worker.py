@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from osteo_monai.node import StartError
-from osteo_monai.node.config import Screening
+from osteo_monai.node.config import NodeConfig, Screening, secret_variables
 from osteo_monai.node.worker import ScreeningError, ScreeningProcess, StoppedError
 
 from .bench import ct_images
@@ -84,6 +84,16 @@ def test_missing_models_are_reported_at_the_start(make: Any) -> None:
     with pytest.raises(StartError, match="did not start: Models are not installed: vertebra_localization_ct") as caught:
         make("bench:load_nothing").start()
     assert caught.value.kind == "ModelMissingError"
+
+
+def test_process_has_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_SECRET", "x")
+    web = {"kind": "stow", "name": "a", "url": "https://x", "user_variable": "U", "password_variable": "BENCH_SECRET"}
+    hidden = secret_variables(NodeConfig.model_validate({"folder": "a", "destinations": [web]}))
+    worker = ScreeningProcess(Screening(), "bench:load", threading.Event(), hidden)
+    with pytest.raises(ScreeningError, match="KeyError"):
+        worker.screen(*study(tmp_path, "secret"))
+    worker.end()
 
 
 def test_unknown_processor_is_reported(make: Any) -> None:
