@@ -11,7 +11,7 @@ from scipy.special import expit, gammaln
 
 from osteo_monai.errors import NotEstimableError
 from osteo_monai.statistics.meta_analysis.bivariate import METHODS, covariance_of, fit_bivariate
-from osteo_monai.statistics.meta_analysis.estimates import NO_VARIANCE, SMALL_SAMPLE, Method, SummaryPoint
+from osteo_monai.statistics.meta_analysis.estimates import NO_VARIANCE, Method, SummaryPoint
 from osteo_monai.statistics.meta_analysis.likelihood import BinomialLikelihood, cholesky_factor
 from osteo_monai.statistics.meta_analysis.optimiser import maximise, polish
 from osteo_monai.statistics.meta_analysis.tables import Array, checked_tables, corrected, logits_and_variances
@@ -53,10 +53,11 @@ class ThreeLevelFit:
     level: float
 
     def summary(self) -> SummaryPoint:
-        """Return the summary point; with fewer than 20 studies its intervals have t quantiles with G - 1 df."""
-        return SummaryPoint(
-            self.mean, self.cov, self.level, self.studies - 1.0 if self.studies < SMALL_SAMPLE else None
-        )
+        """Return the summary point; its intervals have t quantiles with G - 1 df for G studies, as clustered ones.
+
+        With normal quantiles they covered in 93 % of simulated meta-analyses of 20 studies (docs/evidence.md).
+        """
+        return SummaryPoint(self.mean, self.cov, self.level, self.studies - 1.0)
 
     @property
     def shares(self) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from osteo_monai.data import write_predictions
 from osteo_monai.reporting.evaluation import EvaluationOptions, Missing, evaluate, write_evaluation
+from osteo_monai.reporting.evaluation.figures import decision_figure
 from osteo_monai.statistics import (
     areas_differ,
     decision_curve,
@@ -215,3 +216,12 @@ def test_the_precision_figure_has_the_average_precision_of_the_table(tmp_path: P
     assert f"AP {value:.3f} (" in shown
     assert "Precision (PPV)" in shown
     assert "Precision (PPV) against recall" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("share", "last"), [(0.2, 0.5), (0.7, 0.8)])
+def test_the_decision_curve_ends_where_acting_is_no_choice(share: float, last: float) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.random(300) < share
+    curve = decision_curve(truth, np.clip(rng.random(300) + 0.2 * truth, 0, 1), resamples=20)
+    axis = decision_figure({"model": curve}, ["model"]).axes[0]
+    assert axis.get_xlim()[1] == pytest.approx(last)

@@ -111,19 +111,6 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
     assert found.targets == ("osteoporosis", "osteoporosis")
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_a_table_of_another_country_is_read(tmp_path: Path, separator: str) -> None:
-    """Semicolons or tabs, decimal commas, and the words of missing values that R and pandas write."""
-    rows = ["study,TP,FP,FN,TN,age,kind", "A,12,1,2,30,61.5,CT", "NA,9,1,2,30,NA,n/a"]
-    text = "\n".join(row.replace(",", separator).replace("61.5", "61,5") for row in rows)
-    found = read_studies(written(tmp_path, text))
-    assert found.tables.tolist() == [[12, 1, 2, 30], [9, 1, 2, 30]]
-    assert found.studies == ("A", "NA")  # a name is no missing value
-    assert found.covariates == {"age": ("61.5", ""), "kind": ("CT", "")}
-    with pytest.raises(UnusableInputError, match="line 2: TP is empty"):
-        read_studies(written(tmp_path, "study,TP,FP,FN,TN\nA,NA,2,3,4\n"))
-
-
 CLASSES = ("normal", "osteopenia", "osteoporosis")
 
 
@@ -506,15 +493,3 @@ def test_subgroup_without_errors_is_a_note(tmp_path: Path) -> None:
     found = build_evidence(options).targets["osteoporosis"]
     assert not found.subgroups
     assert any("all tables of 'x' have sensitivity 1 (73 of 73)" in note for note in found.notes)
-
-
-def test_several_tables_of_a_study_have_a_three_level_model(tmp_path: Path) -> None:
-    write_evidence(EvidenceOptions(studies=many_studies(tmp_path), replicates=0), tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "evidence.json").read_text())["targets"]["osteoporosis"]
-    html = (tmp_path / "out" / "report.html").read_text()
-    level = found["three_level"]
-    assert level["converged"]
-    assert len(level["between_studies"]) == 2
-    low, value, high = (level["sensitivity"][key] for key in ("low", "value", "high"))
-    assert low < value < high
-    assert f"within studies (three-level model)</th><td>{value:.3f}" in html
