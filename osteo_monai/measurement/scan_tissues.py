@@ -145,13 +145,18 @@ def _modes(values: NDArray[np.float32], contrast: float) -> tuple[float | None, 
 def _near(
     part: NDArray[np.float32], where: NDArray[np.bool_], mode: float, reach: float, area_mm2: float
 ) -> TissueSample | None:
-    """Return the blocks near a mode, around their own median so that a mode of another place does not matter."""
-    values = part[where]
+    """Return the blocks near a mode, around their own median so that a mode of another place does not matter.
+
+    ``None`` if the median is farther than ``reach`` from the mode: it is then a mixture with another tissue.
+    """
+    values, first = part[where], mode
     for _ in range(3):
         near = values[np.abs(values - mode) <= 1.6 * reach]
         if near.size < MIN_BLOCKS:
             return None
         mode = float(np.median(near))
+    if abs(mode - first) > reach:
+        return None
     return _sample(values[np.abs(values - mode) <= 1.6 * reach], area_mm2)
 
 

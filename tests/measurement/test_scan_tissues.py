@@ -1,0 +1,34 @@
+"""Tissues of a whole scan that are easily taken for others."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from osteo_monai.measurement.scan_tissues import scan_tissues
+
+
+def thin_person(mixed_hu: float, noise: float = 10.0) -> NDArray[np.float32]:
+    """Return a trunk (X, Y, Z) without a layer of fat: muscle and fat mixed below the skin, fat in the middle."""
+    x, y = np.meshgrid(np.arange(128) - 64, np.arange(96) - 48, indexing="ij")
+    radius = np.hypot(x / 50.0, y / 34.0)
+    plane = np.where(radius < 1.1, 60.0, -1000.0)
+    plane = np.where(radius < 1.05, mixed_hu, plane)
+    plane = np.where(radius < 0.75, 46.0, plane)
+    plane = np.where(np.hypot((x - 5) / 22.0, (y - 8) / 12.0) < 1, -80.0, plane)
+    volume = np.repeat(plane[:, :, None], 30, axis=2)
+    return np.asarray(volume + np.random.default_rng(0).normal(0.0, noise, volume.shape), np.float32)
+
+
+@pytest.mark.parametrize("mixed_hu", [-25.0, -30.0, -35.0])
+def test_a_mixture_below_the_skin_is_not_fat(mixed_hu: float) -> None:
+    """Its 25 to 35 HU below 0 gave the warning that tissues do not fit one scale."""
+    found = scan_tissues(thin_person(mixed_hu), (3.0, 3.0, 4.0))
+    assert found.fat is None or found.fat.hu < -50.0
+    assert found.lean is not None
+    assert abs(found.lean.hu - 46.0) < 6.0
+
+
+def test_fat_below_the_skin_is_found() -> None:
+    found = scan_tissues(thin_person(-95.0), (3.0, 3.0, 4.0))
+    assert found.fat is not None
+    assert abs(found.fat.hu + 95.0) < 6.0
