@@ -22,7 +22,7 @@ __all__ = ["segment_by_slabs"]
 _HEADER_BYTES = 352
 """Header of NIfTI-1 and the 4 bytes that say that no extension follows."""
 
-_CHECKED_SLICES = 16
+_CHECKED_SLICES = 64
 """Slices, spread over the scan, whose values are checked before the first slab."""
 
 
