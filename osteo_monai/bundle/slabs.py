@@ -22,7 +22,7 @@ __all__ = ["segment_by_slabs"]
 _HEADER_BYTES = 352
 """Header of NIfTI-1 and the 4 bytes that say that no extension follows."""
 
-_CHECKED_SLICES = 16
+_CHECKED_SLICES = 64
 """Slices, spread over the scan, whose values are checked before the first slab."""
 
 
@@ -39,7 +39,7 @@ def segment_by_slabs(
     read, and the mask is mapped from the disk.
 
     Args:
-        bundle: bundle with the setting ``slice_inferer``, such as ``vertebral_body_segmentation_ct``.
+        bundle: bundle with the setting ``slice_batch_size``, such as ``vertebral_body_segmentation_ct``.
         image: NIfTI file with one 3D volume in HU.
         output: uncompressed NIfTI file (``.nii``) to write, uint8 on the grid of the image.
         slices: slices of a slab.
@@ -56,8 +56,8 @@ def segment_by_slabs(
         raise ConfigError(f"slices must be at least 1, got {slices}")
     if Path(output).suffix != ".nii":
         raise ConfigError(f"output must be a file .nii, got {Path(output).name!r}")
-    if not bundle.has_setting("slice_inferer"):
-        raise ConfigError(f"bundle must have the setting 'slice_inferer', got {bundle.name!r}")
+    if not bundle.has_setting("slice_batch_size"):
+        raise ConfigError(f"bundle must have the setting 'slice_batch_size', got {bundle.name!r}")
     scan = _open(Path(image))
     axis = _axial_axis(scan.affine)
     step = max(1, scan.shape[axis] // _CHECKED_SLICES)

@@ -88,7 +88,7 @@ def test_other_inputs_are_refused(bundle: InferenceBundle, scan: Any, tmp_path: 
         segment_by_slabs(bundle, image, mask, 0)
     with pytest.raises(ConfigError, match="output must be a file .nii, got 'mask.nii.gz'"):
         segment_by_slabs(bundle, image, tmp_path / "mask.nii.gz")
-    with pytest.raises(ConfigError, match="'slice_inferer', got 'vertebra_localization_ct'"):
+    with pytest.raises(ConfigError, match="'slice_batch_size', got 'vertebra_localization_ct'"):
         segment_by_slabs(load_bundle(ROOT / "bundles" / "vertebra_localization_ct"), image, mask)
     (tmp_path / "text.nii").write_text("no image")
     with pytest.raises(UnusableInputError, match="image must be a NIfTI file, got 'text.nii'"):

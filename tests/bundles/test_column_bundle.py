@@ -107,7 +107,7 @@ def test_metadata_agrees_with_the_network() -> None:
     assert answer["pred"]["num_channels"] == len(answer["pred"]["channel_def"]) == sum(COLUMN_CHANNELS.values())
     assert parser["spacing_mm"] == STEP_MM
     assert set(metadata["eval_metrics"]) <= METRICS
-    assert all(abs(s) <= parser["margin"] for shift in parser["column_inferer#shifts"] for s in shift)
+    assert all(abs(s) <= parser["margin"] for shift in parser["inferer#shifts"] for s in shift)
 
 
 def test_the_window_is_the_one_that_the_config_tells() -> None:

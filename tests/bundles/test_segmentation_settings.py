@@ -45,8 +45,8 @@ def test_inference_follows_its_settings(image: Path, tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(image: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="amp_dtype must be bfloat16, or float16 on a CUDA device"):
         _mask(image, tmp_path / "half", amp_dtype="float16")
-    with pytest.raises(ConfigError, match="'slice_inferer#roi_siz'.*did you mean 'slice_inferer#roi_size'"):
-        _mask(image, tmp_path / "name", **{"slice_inferer#roi_siz": [64, 64]})
+    with pytest.raises(ConfigError, match="'inferer#roi_siz'.*did you mean 'inferer#roi_size'"):
+        _mask(image, tmp_path / "name", **{"inferer#roi_siz": [64, 64]})
 
 
 @pytest.mark.slow
