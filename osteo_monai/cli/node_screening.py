@@ -49,24 +49,22 @@ def screening_options(options: Mapping[Any, Any], device: str = "cpu") -> "Scree
 
 
 def load(settings: dict[str, Any]) -> "Process":
-    """Load the models and return what screens one study and writes its DICOM objects.
+    """Load the models and return what screens one study.
 
     Raises:
         ConfigError: an option is wrong.
         ModelMissingError: a bundle for CT is not installed.
     """
     from osteo_monai.dicom_results import StudyModels, StudyOptions, screen_study
+    from osteo_monai.screening import RadiographModels, load_models
 
     device = str(settings.get("device", "cpu"))
-    options = StudyOptions(device=device, ct=screening_options(dict(settings.get("options") or {}), device))
-    models = StudyModels()
-    models.load("ct", device)
-    models.load("radiograph", device)
+    options = StudyOptions(device, screening_options(dict(settings.get("options") or {}), device))
+    models = StudyModels(device=device, ct=load_models(device), radiographs=RadiographModels(device))
 
     def process(images: Path, output: Path) -> Processed:
         screened = screen_study(images, output, options, models)
-        files = tuple(item.path.relative_to(output).as_posix() for item in screened.objects)
-        return processed(screened.result, files)
+        return processed(screened.result, tuple(str(item.path.relative_to(output)) for item in screened.objects))
 
     return process
 
