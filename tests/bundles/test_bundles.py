@@ -511,6 +511,15 @@ def test_only_bodies_of_a_manifest_are_trained_and_evaluated(tmp_path: Path) -> 
 def test_curve_of_dice_over_training_images(tmp_path: Path) -> None:
     small: dict[str, Any] = {**SMALL[SEGMENTATION], **TINY_RUN, "test_items": 2, "track": False}
     rows = training_size_curve(BUNDLES / SEGMENTATION, [2, 4], tmp_path, small)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (experiment,) = (e for e in client.search_experiments() if e.name == SEGMENTATION)
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (r for r in runs if r.data.tags["kind"] == "training_size")
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs if r is not parent} == {parent.info.run_id}
+    curve = client.get_metric_history(parent.info.run_id, "test_mean_dice")
+    assert [(point.step, point.value) for point in curve] == [(row["images"], row["mean"]) for row in rows]
+    artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+    assert artifacts == {"training_size.csv", "training_size.png"}
     assert [row["images"] for row in rows] == [2, 4]
     assert (tmp_path / "training_size.png").stat().st_size > 1000
     with (tmp_path / "training_size.csv").open() as file:
