@@ -117,7 +117,8 @@ def log_network(
     run.client.finalize_logged_model(model.model_id, "READY")
     run.client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, 0)])
     if register:
-        _register(run, bundle, model.model_id, model.artifact_location, tags)
+        with _quiet():
+            _register(run, bundle, model.model_id, model.artifact_location, tags)
     return {key: tags[key] for key in WEIGHTS_TAGS if key in tags}
 
 
@@ -175,7 +176,7 @@ def _least(formula: str) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide MLflow's advice on types and validation of the example."""
+    """Hide MLflow's advice on types, and its messages on steps that succeed."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -268,6 +268,16 @@ def _assert_described(name: str, record: Any, folder: Path) -> None:
     assert str(folder) not in str(record.data.params) + str(record.data.tags)
 
 
+@pytest.mark.parametrize("name", sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/evaluate.json")))
+def test_the_tracker_of_an_evaluation_sees_its_errors(name: str) -> None:
+    """The handler of statistics raises an error again, which later handlers do not see: the run was KILLED."""
+    config = json.loads((BUNDLES / name / "configs" / "evaluate.json").read_text())
+    targets = [handler["_target_"].rpartition(".")[2] for handler in config["validate"]["handlers"]]
+    assert targets.index("RunTracker") < targets.index("StatsHandler")
+    # metrics and files of the others are there when the run ends
+    assert targets.index("MetricsSaver") < targets.index("RunTracker")
+
+
 def test_training_resumes(trained: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name, folder = trained
     with caplog.at_level("INFO"):
@@ -509,8 +519,17 @@ def test_only_bodies_of_a_manifest_are_trained_and_evaluated(tmp_path: Path) -> 
 
 
 def test_curve_of_dice_over_training_images(tmp_path: Path) -> None:
-    small: dict[str, Any] = {**SMALL[SEGMENTATION], **TINY_RUN, "test_items": 2, "track": False}
+    small: dict[str, Any] = {**SMALL[SEGMENTATION], **TINY_RUN, "test_items": 2}
     rows = training_size_curve(BUNDLES / SEGMENTATION, [2, 4], tmp_path, small)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (experiment,) = (e for e in client.search_experiments() if e.name == SEGMENTATION)
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (r for r in runs if r.data.tags["kind"] == "training_size")
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs if r is not parent} == {parent.info.run_id}
+    curve = client.get_metric_history(parent.info.run_id, "test_mean_dice")
+    assert [(point.step, point.value) for point in curve] == [(row["images"], row["mean"]) for row in rows]
+    artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+    assert artifacts == {"training_size.csv", "training_size.png"}
     assert [row["images"] for row in rows] == [2, 4]
     assert (tmp_path / "training_size.png").stat().st_size > 1000
     with (tmp_path / "training_size.csv").open() as file:

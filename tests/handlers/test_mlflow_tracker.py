@@ -316,6 +316,7 @@ def test_a_config_of_another_network_is_not_that_of_the_run(store: Any, tmp_path
 
 
 def test_load_of_the_machine_is_recorded(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psutil")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
 
     def slow(prediction: Any, label: Any) -> Any:
