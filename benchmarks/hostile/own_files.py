@@ -30,6 +30,7 @@ from benchmarks.hostile.case import (
 )
 from benchmarks.hostile.folders import NAME, SECONDS, batch, bomb_header, finding_of, last_line, rows, searched
 from benchmarks.hostile.tables import built, cohort, evaluated, people, refused
+from benchmarks.hostile.values import ORDER
 
 OWN_FILES = Register("own")
 
@@ -277,6 +278,7 @@ def header_claim(**elements: Any) -> Callable[[Work], Outcome]:
                 "duplicate_positions",
                 "not_greyscale",
                 "missing_geometry",
+                *ORDER,
             ),
         )
 

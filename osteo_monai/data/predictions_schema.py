@@ -261,10 +261,11 @@ def _number_problem(name: str, text: str) -> str | None:
         return f"{name} must have a decimal point and no separator of thousands, got '{text[:40]}'"
     if found := re.fullmatch(r"[+-]?[\d.]+ ?(%|(?![eE][+-]?\d)[a-zA-Z][\w/%^.]*)", text):
         return f"{name} must be a number without a unit, got '{text[:40]}' (unit '{found[1]}')"
+    bounded = f"a number from {low:g} to {high:g}" if name in _FACT_LIMITS else "a finite number"
     wanted = {
         ColumnKind.PROBABILITY: "a number between 0 and 1",
         ColumnKind.DENSITY: "a density in mg/cm3",
-    }.get(kind, "a finite number")
+    }.get(kind, bounded)
     return f"{name} must be {wanted}, got '{text[:40]}'"
 
 

@@ -54,7 +54,7 @@ def test_single_densities_in_g_cm3_or_zero_for_unknown(value: str, count: int, t
 
 
 def test_a_year_of_birth_is_no_age(tmp_path: Path) -> None:
-    assert "line 32: age must be" in problems(tmp_path, "S101,95,96,1955")
+    assert "line 32: age must be a number from 0 to 120, got '1955'" in problems(tmp_path, "S101,95,96,1955")
 
 
 def test_a_density_below_0_is_read(tmp_path: Path) -> None:
