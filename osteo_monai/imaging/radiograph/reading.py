@@ -81,10 +81,11 @@ def check_radiograph(
     pixels = layout.apply(stored.pixels)
     if check:
         _refuse_if(findings, check_values(pixels))
-        _refuse_if(findings, check_edges(pixels))
         if shown in (View.LUMBAR_AP, View.LUMBAR_LATERAL):
             _refuse_if(findings, _check_lumbar(pixels, shown))
         layout, inverted, shown = _orient_chest(pixels, layout, shown, bool(stored.elsewhere), findings)
+        if shown is not View.UNKNOWN:  # what is not recognised is not used
+            _refuse_if(findings, check_edges(pixels))
         pixels = layout.apply(1 - stored.pixels if inverted else stored.pixels)
     spacing = stored.spacing_mm
     if spacing and layout.quarter_turns % 2:
