@@ -82,6 +82,7 @@ def screen_in_child(study: Path, output: Path, resume: bool, prepare: Callable[[
         os.dup2(null, 1)
         os.dup2(null, 2)
         code = 1
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in background processes
         try:
             prepare()
             code = run(["screen", str(study), "-o", str(output), *(["--resume"] if resume else [])])
