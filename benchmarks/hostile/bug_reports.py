@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -51,7 +52,12 @@ def one_study_uid(work: Work) -> Outcome:
 def one_study_uid_no_id(work: Work) -> Outcome:
     """An anonymiser that removes PatientID too."""
     for number, name in enumerate(("patA", "patB")):
-        facts = {"StudyInstanceUID": "1.2.3.4", "PatientID": None, "PatientName": None, "PatientSex": "FM"[number]}
+        facts: dict[str, Any] = {
+            "StudyInstanceUID": "1.2.3.4",
+            "PatientID": None,
+            "PatientName": None,
+            "PatientSex": "FM"[number],
+        }
         small(work.folder / "in" / name / "CT", number, **facts)
     return rows(work, batch(work, 2), 2)
 
@@ -357,7 +363,7 @@ def enhanced(slices: Slices, kvp: float = 100, times: int = 1, frame_type: str =
     ds.file_meta, ds.preamble = FileMetaDataset(), bytes(128)
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = EnhancedCTImageStorage
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = "1.2.3.77"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = pydicom.uid.UID("1.2.3.77")
     for keyword in (
         "StudyInstanceUID",
         "SeriesInstanceUID",

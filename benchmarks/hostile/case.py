@@ -95,7 +95,7 @@ class Work:
         volume, true = nifti_of(self.study)
         image = nib.Nifti1Image(
             (volume if hu is None else hu),
-            true if affine is None else affine,  # type: ignore[no-untyped-call]
+            true if affine is None else affine,
         )
         nib.save(image, self.folder / name)
         return self.folder / name
@@ -365,7 +365,7 @@ def nifti_of(slices: Slices) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
 def small(folder: Path, number: int = 0, slices: int = 6, **elements: Any) -> Path:
     """Write a small study that is refused while reading, since a slice is missing, so that no network is run."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+    from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
     folder.mkdir(parents=True, exist_ok=True)
     root = f"1.2.826.0.1.3680043.10.{number + 1}"
@@ -375,7 +375,7 @@ def small(folder: Path, number: int = 0, slices: int = 6, **elements: Any) -> Pa
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{root}.9.{k + 1}"
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"{root}.9.{k + 1}")
         ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = f"{root}.1", f"{root}.2", f"{root}.3"
         ds.Modality, ds.PatientID, ds.PatientName = "CT", f"P{number}", f"P{number}"
         ds.ImageType, ds.KVP, ds.SliceThickness = ["ORIGINAL", "PRIMARY", "AXIAL"], 120, 5

@@ -156,7 +156,7 @@ def killed(work: Work) -> Outcome:
 def lost_slice(work: Work) -> Outcome:
     """A slice that is no CT image any more, in the same series."""
     work.study[-1].SOPClassUID = "1.2.840.10008.5.1.4.1.1.8"
-    work.study[-1].file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.8"
+    work.study[-1].file_meta.MediaStorageSOPClassUID = pydicom.uid.UID("1.2.840.10008.5.1.4.1.1.8")
     return work.header(work.save(work.study), named=("slices_ignored", "damaged_files", "other_objects"))
 
 

@@ -354,7 +354,7 @@ def deflated(work: Work) -> Outcome:
     return expect(ran.code in (2, 3) and ran.seconds < 10, REFUSED, f"{ran.seconds:.1f} s; {finding_of(work)}")
 
 
-def packed(write: Callable[[zipfile.ZipFile, Work], None], said: str) -> Callable[[Work], Outcome]:
+def packed(write: Callable[[zipfile.ZipFile, Work], object], said: str) -> Callable[[Work], Outcome]:
     """Return a case with an archive beside a study, which must be named as not read."""
 
     def run(work: Work) -> Outcome:
