@@ -186,9 +186,9 @@ class Work:
         text = "; ".join(f"{f.code}: {f.message}" for f in found) or "no finding"
         return Outcome(WRONG if refused or named or found else RIGHT, text)
 
-    def command(self, *words: str | Path, **limits: Any) -> Ran:
+    def command(self, *arguments: str | Path, **limits: Any) -> Ran:
         """Run ``osteo-monai`` in a forked process with the loaded models."""
-        return run_forked([os.fspath(w) for w in words], self.folder / ".log", self.models, **limits)
+        return run_forked([os.fspath(word) for word in arguments], self.folder / ".log", self.models, **limits)
 
     def shell(self, script: str, seconds: float = COMMAND_SECONDS) -> Ran:
         """Run a shell script in the folder; ``$OSTEO`` is the command."""

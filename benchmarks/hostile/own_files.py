@@ -591,12 +591,12 @@ OWN_FILES.many(
 )
 
 
-def argument(*words: str, said: str, seconds: float = SECONDS) -> Callable[[Work], Outcome]:
+def argument(*arguments: str, said: str, seconds: float = SECONDS) -> Callable[[Work], Outcome]:
     """Return a case of wrong words of the command line."""
 
     def run(work: Work) -> Outcome:
         small(work.folder / "in")
-        given = [w.replace("IN", str(work.folder / "in")).replace("OUT", str(work.folder / "out")) for w in words]
+        given = [w.replace("IN", str(work.folder / "in")).replace("OUT", str(work.folder / "out")) for w in arguments]
         ran = work.command(*given, seconds=seconds)
         text = " ".join(ran.text.split())
         return expect(ran.code == 2 and said in text and ran.seconds < 12, REFUSED, text[:300])

@@ -41,10 +41,10 @@ def bundle(tmp_path: Path) -> Path:
 
 
 WRONG = [
-    ("network_def#featurs", "BasicUNet has no argument 'featurs'", "network_def#features"),
+    ("network_def#featuress", "BasicUNet has no argument 'featuress'", "network_def#features"),
     ("slice_inferer#roi_siz", "SlidingWindowInferer has no argument 'roi_siz'", "slice_inferer#roi_size"),
     ("inferer#roi_siz", "'inferer' is a reference to 'slice_inferer'", "slice_inferer#roi_size"),
-    ("network#featurs", "'network' has no parts", "network_def#features"),
+    ("network#featuress", "'network' has no parts", "network_def#features"),
     ("train#loadr#batch_size", "'train' has no part 'loadr'", "train#loader#batch_size"),
     ("train#loader#bach_size", "'train#loader' has no part 'bach_size'", "train#loader#batch_size"),
     ("train#handlers#4#name", "'train#handlers' has the parts 0 to 0", "train#handlers#0#name"),
@@ -75,8 +75,8 @@ def test_an_overlay_may_add_parts_and_may_not_misspell_arguments(bundle: Path) -
     done = (bundle / "eval" / "done").read_text()
     assert "'workers': 3" in done
     assert "'size': 4" in done
-    overlay.write_text(json.dumps({"network_def#featurs": [4]}))
-    with pytest.raises(ConfigError, match="BasicUNet has no argument 'featurs'"):
+    overlay.write_text(json.dumps({"network_def#featuress": [4]}))
+    with pytest.raises(ConfigError, match="BasicUNet has no argument 'featuress'"):
         run_bundle(bundle, ["common", "more"])
     overlay.write_text(json.dumps({"validate#loader": {}}))
     with pytest.raises(ConfigError, match="'validate#loader': the config has no part 'validate'"):
@@ -111,7 +111,7 @@ def test_the_configs_that_ship_are_accepted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["run", "--network_def#featurs", "3"], "unknown setting 'network_def#featurs': BasicUNet has no argument"),
+        (["run", "--network_def#featuress", "3"], "unknown setting 'network_def#featuress': BasicUNet has no argument"),
         (["run", "--train#loader#bach_size=3"], "unknown setting 'train#loader#bach_size': 'train#loader' has no part"),
         (
             ["run_workflow", "osteo_monai.bundle.CheckedWorkflow", "--inferer#roi_siz", "3"],
