@@ -20,6 +20,14 @@ MIN_BINS = 4
 """... and of such bins on each side."""
 MIN_DISTINCT_PER_BIN = 5
 """Fewer distinct values are an image of few bits."""
+MERGED_HU = (5, 150)
+"""Range on each side of 0 HU in which the counts of neighbouring whole numbers are compared."""
+ROUGH, SMOOTH = 0.12, 0.08
+"""Typical second difference of the logarithm of these counts: above the first, a reduced scale merged values into one;
+below the second, none were merged. Real scans are at 0.04 and below on both sides, and at 0.15 above 0 HU with a scale
+of 0.95."""
+MERGED_RATIO = 1.5
+"""A count this many times the usual one is of two merged values."""
 KINK_HU = (3.0, 36.0)
 """Distance from 0 HU at which the frequency of continuous values is compared ..."""
 NEAR_KINK_HU = (2.5, 14.5)
@@ -94,10 +102,32 @@ def _above_zero(values: NDArray[np.float32]) -> tuple[float, float]:
     if discrete and below is not None and above is not None and min(below, above) * BIN_HU >= MIN_DISTINCT_PER_BIN:
         if abs(np.log(below / above)) > 0.03:
             return below / above, 0.0
+        if (merged := _merged(values)) is not None:
+            return merged, 0.0
     elif discrete:
         return 1.0, 0.0
     kink, error = _kink(values, NEAR_KINK_HU if discrete else KINK_HU, 1 if discrete else 3)
     return (1.0, 0.0) if kink is None else (float(np.exp(-kink)), float(np.exp(-kink) * error))
+
+
+def _merged(values: NDArray[np.float32]) -> float | None:
+    """Return the scale above 0 HU by the whole numbers there that hold two values; ``None`` if there are none.
+
+    A scale below 1 leaves no number out, but some hold the voxels of two, which the numbers below 0 HU do not.
+    """
+    shares = []
+    for side in (-values, values):
+        numbers = np.arange(MERGED_HU[0], MERGED_HU[1] + 1)
+        counts = np.histogram(side, bins=np.append(numbers, MERGED_HU[1] + 1) - 0.5)[0].astype(np.float64)
+        counts = counts[: int(np.argmax(counts < FILLED_BIN))] if (counts < FILLED_BIN).any() else counts
+        if len(counts) < MIN_BINS * BIN_HU:
+            return None
+        rough = float(np.sqrt(np.mean(np.diff(np.log(counts), 2) ** 2) / 6))
+        blocks = np.array_split(counts, len(counts) // 12)
+        share = float(np.mean([(block > MERGED_RATIO * np.percentile(block, 20)).mean() for block in blocks]))
+        shares.append((rough, share))
+    (below, _), (above, share) = shares
+    return 1 / (1 + share) if above > ROUGH and below < SMOOTH and share > 0 else None
 
 
 def _distinct(values: NDArray[np.float32]) -> float | None:
