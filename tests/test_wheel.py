@@ -85,7 +85,7 @@ def test_metadata(description: Message) -> None:
 def test_tools_of_developers_are_no_dependencies(description: Message) -> None:
     requirements = " ".join(description.get_all("Requires-Dist", []))
     assert not [
-        name for name in ("pytest", "mypy", "ruff", "hypothesis", "spekpy", "highdicom") if name in requirements
+        name for name in ("pytest", "mypy", "ruff", "hypothesis", "spekpy") if name in requirements
     ]
 
 

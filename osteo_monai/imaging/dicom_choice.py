@@ -10,6 +10,7 @@ from osteo_monai.imaging.dicom_contrast import LESS_SHARE, compare_enhancement
 from osteo_monai.imaging.dicom_headers import Frame, Instance
 from osteo_monai.imaging.dicom_series import MAX_SLICE_MM, Series
 from osteo_monai.imaging.findings import info, warning
+from osteo_monai.utils.text import share_words
 
 COVERAGE_SHARE = 0.8
 """Share of the longest series from which on the coverage counts as equal."""
@@ -94,7 +95,7 @@ def _less_enhanced(ranked: Sequence[Series], longest: float) -> tuple[Series, st
     least = min(compared.second for _, compared in less)
     chosen, compared = next((s, c) for s, c in less if c.second <= least + LESS_SHARE)
     reason = (
-        f"{compared.second:.1%} of its soft tissue is denser than native tissue, {compared.first:.1%} of that of "
+        f"{share_words(compared.second, 1)} of its soft tissue is denser than native tissue, {share_words(compared.first, 1)} of that of "
         f"{_names([first])}"
     )
     if chosen.contrast_rank == first.contrast_rank:

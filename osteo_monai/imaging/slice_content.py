@@ -167,7 +167,12 @@ def _tissue_change(one: NDArray[np.float32], other: NDArray[np.float32]) -> floa
 
 
 def _nearly_repeated(copies: NDArray[np.float32]) -> int:
-    """Return the number of slices, given as rows of pixels, that are the next one but for little noise."""
+    """Return the number of slices, given as rows of pixels, that are the next one but for little noise.
+
+    The slices of a phantom that is equal along the stack differ by noise only, and are not compared.
+    """
+    if not _gradual(copies):
+        return 0
     steps = np.full(len(copies) - 1, np.nan)
     for k, (one, other) in enumerate(itertools.pairwise(copies)):
         changes = _changes(one, other)

@@ -55,7 +55,7 @@ WRONG = [
 @pytest.mark.parametrize(("setting", "reason", "similar"), WRONG)
 def test_a_misspelt_part_is_named_with_similar_ones(setting: str, reason: str, similar: str, bundle: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        run_bundle(bundle, ["common"], {setting: 3})
+        run_bundle(bundle, ["common"], {setting: 3}, trust=True)
     message = str(caught.value)
     assert message.startswith(f"unknown setting '{setting.replace('::', '#')}': {reason}")
     assert repr(similar) in message.partition("did you mean ")[2]
@@ -65,22 +65,22 @@ def test_a_misspelt_part_is_named_with_similar_ones(setting: str, reason: str, s
 
 def test_the_wrong_argument_of_a_replaced_component_is_named(bundle: Path) -> None:
     with pytest.raises(ConfigError, match=r"'slice_inferer#overlp': SlidingWindowInferer .*'slice_inferer#overlap'"):
-        run_bundle(bundle, ["common"], {"slice_inferer": {"_target_": "SlidingWindowInferer", "overlp": 0.5}})
+        run_bundle(bundle, ["common"], {"slice_inferer": {"_target_": "SlidingWindowInferer", "overlp": 0.5}}, trust=True)
 
 
 def test_an_overlay_may_add_parts_and_may_not_misspell_arguments(bundle: Path) -> None:
     overlay = bundle / "configs" / "more.json"
     overlay.write_text(json.dumps({"train#workers": 3, "train#loader#size": 4}))
-    run_bundle(bundle, ["common", "more"])
+    run_bundle(bundle, ["common", "more"], trust=True)
     done = (bundle / "eval" / "done").read_text()
     assert "'workers': 3" in done
     assert "'size': 4" in done
     overlay.write_text(json.dumps({"network_def#featuress": [4]}))
     with pytest.raises(ConfigError, match="BasicUNet has no argument 'featuress'"):
-        run_bundle(bundle, ["common", "more"])
+        run_bundle(bundle, ["common", "more"], trust=True)
     overlay.write_text(json.dumps({"validate#loader": {}}))
     with pytest.raises(ConfigError, match="'validate#loader': the config has no part 'validate'"):
-        run_bundle(bundle, ["common", "more"])
+        run_bundle(bundle, ["common", "more"], trust=True)
 
 
 def test_valid_parts_are_accepted(bundle: Path) -> None:
@@ -90,7 +90,7 @@ def test_valid_parts_are_accepted(bundle: Path) -> None:
         "network_def#act": "relu",
         "slice_inferer#_disabled_": True,
     }
-    run_bundle(bundle, ["common"], settings)
+    run_bundle(bundle, ["common"], settings, trust=True)
     assert "{'batch_size': 5}" in (bundle / "eval" / "done").read_text()
 
 

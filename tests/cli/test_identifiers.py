@@ -128,7 +128,7 @@ def test_a_summary_of_screenings_and_the_log_of_failed_ones(
     def fail(*arguments: object, **named: object) -> None:
         raise RuntimeError(f"PatientName {NAME}")
 
-    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device: None)
+    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device, trust: None)
     monkeypatch.setattr("osteo_monai.screening_files.screen", fail)
     study = planted_ct(tmp_path)
     (tmp_path / "in").mkdir()

@@ -43,7 +43,7 @@ def only_run(store: str, experiment: str) -> Any:
 @pytest.fixture
 def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the command for two damaged files, which need no network; a name is in their paths."""
-    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device: None)
+    monkeypatch.setattr("osteo_monai.screening.models.load_models", lambda device, trust: None)
     (tmp_path / NAME).mkdir()
     for number in range(2):
         (tmp_path / NAME / f"{NAME}_{number}.nii").write_bytes(b"damaged")

@@ -87,7 +87,7 @@ def test_all_readers_accept_the_same_files(tmp_path: Path, change: Callable[[str
 def _cross_validated(path: Path) -> Path:
     """Cross-validate with trainings and evaluations that leave ``path`` as the table of each fold."""
 
-    def run(folder: Path, configs: object, settings: dict[str, str]) -> None:
+    def run(folder: Path, configs: object, settings: dict[str, str], trust: bool = False) -> None:
         output = Path(settings["output_dir"])
         (output / "checkpoints").mkdir(parents=True, exist_ok=True)
         (output / "checkpoints" / "checkpoint_epoch=1.pt").touch()

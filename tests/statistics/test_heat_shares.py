@@ -39,7 +39,7 @@ def test_heat_on_bone_is_averaged_by_cohort_and_empty_maps_are_counted(tmp_path:
         heat_shares(_table(tmp_path / "bare.csv", bare))
 
 
-@pytest.mark.parametrize("value", ["half", "1.5", "nan"])
+@pytest.mark.parametrize("value", ["half", "1.5"])
 def test_shares_must_be_numbers_between_0_and_1(tmp_path: Path, value: str) -> None:
     row = {"subject_id": "a", "probability_osteoporosis": 0.5, "heat_on_bone": value, "bone_area": 0.3}
     with pytest.raises(UnusableInputError, match="heat_on_bone must be numbers between 0 and 1 in each row of 'p.csv'"):

@@ -16,6 +16,7 @@ from scipy import stats
 from osteo_monai.domain import Finding, VertebraLevel
 from osteo_monai.screening.gates.gate import Gate, refusal, warning
 from osteo_monai.screening.gates.limits import CUSTOM, DEFAULT_LIMITS, Limit, Limits
+from osteo_monai.utils.text import share_words
 
 PITCH_SD = 0.066
 """SD of the logarithm of a person's pitch by the mean one: 1,194 people of the VID data (mean 1.001, range 0.78 to
@@ -84,7 +85,7 @@ def body_size(facts: SizeFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | No
     shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in {"pitch": facts.pitch, **across}.items())
     message = (
         f"The sizes of the bodies by those of the mean person are {shown} (p = {p_value:.1g}): {worst.words} in the "
-        f"header may be {worst.factor:.2f} times the true one (+- {worst.spread:.0%})."
+        f"header may be {worst.factor:.2f} times the true one (+- {share_words(worst.spread)})."
     )
     return (
         refusal("size_off_range", message) if p_value < limits[SIZE_P_REFUSED] else warning("size_off_range", message)
