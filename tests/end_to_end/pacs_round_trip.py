@@ -270,10 +270,12 @@ def main(folder: Path) -> dict[str, object]:
     orthanc.kill()
 
     # no identifier in anything but the DICOM files
-    texts = [*pages, node.log.read_text(), done.stdout, done.stderr, (folder / "screened" / "result.json").read_text()]
+    texts = [*pages, node.log.read_text(), done.stdout, done.stderr]
     texts += [path.read_bytes().decode("latin-1") for path in folder.glob("*/queue.sqlite3*")]
     planted = [*PLANTED, str(uid("study", 1)), str(uid("study", 2))]
-    facts["identifiers"] = sorted({name for text in texts for name in planted if name in text})
+    result = (folder / "screened" / "result.json").read_text()  # holds the UIDs of the study, and no name
+    found = {name for text in texts for name in planted if name in text} | {name for name in PLANTED if name in result}
+    facts["identifiers"] = sorted(found)
     return facts
 
 
