@@ -274,8 +274,8 @@ def main(folder: Path) -> dict[str, object]:
     texts += [path.read_bytes().decode("latin-1") for path in folder.glob("*/queue.sqlite3*")]
     planted = [*PLANTED, str(uid("study", 1)), str(uid("study", 2))]
     result = (folder / "screened" / "result.json").read_text()  # holds the UIDs of the study, and no name
-    found = {name for text in texts for name in planted if name in text} | {name for name in PLANTED if name in result}
-    facts["identifiers"] = sorted(found)
+    leaks = {name for text in texts for name in planted if name in text} | {name for name in PLANTED if name in result}
+    facts["identifiers"] = sorted(leaks)
     return facts
 
 
