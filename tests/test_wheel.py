@@ -84,9 +84,7 @@ def test_metadata(description: Message) -> None:
 
 def test_tools_of_developers_are_no_dependencies(description: Message) -> None:
     requirements = " ".join(description.get_all("Requires-Dist", []))
-    assert not [
-        name for name in ("pytest", "mypy", "ruff", "hypothesis", "spekpy") if name in requirements
-    ]
+    assert not [name for name in ("pytest", "mypy", "ruff", "hypothesis", "spekpy") if name in requirements]
 
 
 def test_large_libraries_are_optional(description: Message) -> None:

@@ -65,7 +65,9 @@ def test_a_misspelt_part_is_named_with_similar_ones(setting: str, reason: str, s
 
 def test_the_wrong_argument_of_a_replaced_component_is_named(bundle: Path) -> None:
     with pytest.raises(ConfigError, match=r"'slice_inferer#overlp': SlidingWindowInferer .*'slice_inferer#overlap'"):
-        run_bundle(bundle, ["common"], {"slice_inferer": {"_target_": "SlidingWindowInferer", "overlp": 0.5}}, trust=True)
+        run_bundle(
+            bundle, ["common"], {"slice_inferer": {"_target_": "SlidingWindowInferer", "overlp": 0.5}}, trust=True
+        )
 
 
 def test_an_overlay_may_add_parts_and_may_not_misspell_arguments(bundle: Path) -> None:
