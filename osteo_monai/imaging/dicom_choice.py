@@ -95,7 +95,8 @@ def _less_enhanced(ranked: Sequence[Series], longest: float) -> tuple[Series, st
     least = min(compared.second for _, compared in less)
     chosen, compared = next((s, c) for s, c in less if c.second <= least + LESS_SHARE)
     reason = (
-        f"{share_words(compared.second, 1)} of its soft tissue is denser than native tissue, {share_words(compared.first, 1)} of that of "
+        f"{share_words(compared.second, 1)} of its soft tissue is denser than native tissue, "
+        f"{share_words(compared.first, 1)} of that of "
         f"{_names([first])}"
     )
     if chosen.contrast_rank == first.contrast_rank:
