@@ -83,7 +83,8 @@ def run_cases(cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
         outcome, seconds = run_case(case, base, folder / "case")
         print(f"{case.source} {case.number}: {outcome.kind} ({seconds:.1f} s) {outcome.sentence[:400]}", flush=True)
         facts = {"source": case.source, "case": case.number, "input": case.words, "0.1.0": case.before}
-        done.append({**facts, "now": outcome.kind, "sentence": outcome.sentence, "s": round(seconds, 1)})
+        sentence = outcome.sentence.replace(f"{folder}/case", "CASE")
+        done.append({**facts, "now": outcome.kind, "sentence": sentence, "s": round(seconds, 1)})
     return done
 
 
