@@ -383,7 +383,7 @@ OWN_FILES.many(
     "L zip",
     {
         "of paths outside": packed(lambda z, w: z.writestr("../../escaped.dcm", b"x"), "paths out of the archive"),
-        "of an absolute path": packed(lambda z, w: z.writestr("/tmp/escaped.dcm", b"x"), "paths out of the archive"),
+        "of an absolute path": packed(lambda z, w: z.writestr("/escaped.dcm", b"x"), "paths out of the archive"),
         "of 2 GB of zeros": packed(
             lambda z, w: [z.writestr(f"{n}.dcm", bytes(200_000_000)) for n in range(10)] and None, "bomb"
         ),
