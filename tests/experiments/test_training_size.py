@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def _records() -> list[Record]:
 def test_smaller_subsets_are_contained_in_larger_ones() -> None:
     records = _records()
     subsets = [nested_subset(records, size, 3) for size in range(1, 11)]
-    for smaller, larger in zip(subsets, subsets[1:], strict=False):
+    for smaller, larger in pairwise(subsets):
         assert larger[: len(smaller)] == smaller
     assert set(subsets[-1]) == set(records)
     assert nested_subset(records[::-1], 4, 3) == nested_subset(records[::-1], 4, 3)
