@@ -33,7 +33,8 @@ class ImageScores(EpochHandler):
     Args:
         folder: folder of the table.
         spacing: pixel size in mm along both axes.
-        records: of the items in order, with ``subject_id`` and ``image``; without them each item is one person.
+        records: of the items in order, with ``subject_id`` and ``image``; without them an item's own ``subject_id`` and
+            ``level`` are used, and an item without is one person.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class ImageScores(EpochHandler):
         self._rows, self._items = [], 0
 
     def collect(self, output: Sequence[Mapping[str, Any]], batch: Sequence[Mapping[str, Any]]) -> None:
-        for item in output:
-            subject, image = self._names(self._items)
+        for item, source in zip(output, batch, strict=True):
+            subject, image = self._names(self._items, source)
             label, prediction = (_planes(item[key]) for key in ("label", "pred"))
             for index in torch.nonzero(label.flatten(1).any(1)).ravel().tolist():
                 scores = self._scores(prediction[index], label[index])
@@ -71,9 +72,10 @@ class ImageScores(EpochHandler):
         if distances:
             engine.state.metrics["val_hausdorff95_mm"] = float(np.mean(distances))
 
-    def _names(self, item: int) -> tuple[str, str]:
+    def _names(self, item: int, source: Mapping[str, Any]) -> tuple[str, str]:
+        """Return person and image of an item of the data set."""
         if self.records is None:
-            return f"virtual_{item}", ""
+            return str(source.get("subject_id", f"virtual_{item}")), str(source.get("level", ""))
         images = self.records[item]["image"]
         return str(self.records[item]["subject_id"]), Path(images if isinstance(images, str) else images[0]).name
 

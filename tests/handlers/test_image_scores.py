@@ -50,6 +50,12 @@ def test_an_empty_mask_has_no_distance(tmp_path: Path) -> None:
     assert "val_hausdorff95_mm" not in metrics
 
 
+def test_items_may_name_their_person(tmp_path: Path) -> None:
+    item = {"label": _box(32, 32), "pred": _box(32, 32), "subject_id": "p7", "level": "L2"}
+    rows, _ = _scores(tmp_path, [item])
+    assert (rows[0]["subject_id"], rows[0]["image"]) == ("p7", "L2")
+
+
 def test_images_of_a_person_count_once(tmp_path: Path) -> None:
     shifted, same = {"label": _box(32, 32), "pred": _box(32, 32, at=6)}, {"label": _box(32, 32), "pred": _box(32, 32)}
     records = [{"subject_id": name, "image": f"/data/{i}.nii.gz"} for i, name in enumerate("aab")]
