@@ -63,6 +63,13 @@ SCREENED_LEVELS: tuple[VertebraLevel, ...] = (VertebraLevel.L1, VertebraLevel.L2
 """The two levels whose mean density is the density of a person (Pan 2024)."""
 
 
+class Boundary(StrEnum):
+    """Edge of the cortex that the outline of a vertebral body follows: the outer or the inner one (Pan 2024)."""
+
+    PERIOSTEAL = "periosteal"
+    ENDOSTEAL = "endosteal"
+
+
 class View(StrEnum):
     """Anatomy and projection of a radiograph; ``RadiographFacts.view_position`` distinguishes PA and AP.
 

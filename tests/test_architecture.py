@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "screening": {"bundle", "imaging", "measurement", "risk", "transforms"} | _BASE,
     "cohort": {"data", "imaging", "measurement", "screening"} | _BASE,
     "site_calibration": {"cohort", "data", "imaging", "measurement", "reporting", "statistics"} | _BASE,
-    "experiments": {"bundle", "data", "handlers", "statistics", "tracking"} | _BASE,
+    "experiments": {"bundle", "data", "handlers", "statistics", "tracking", "weights"} | _BASE,
     "reporting": {"data", "norms", "screening", "statistics"} | _BASE,
     "node": _BASE,
     "screening_files": {"imaging", "reporting", "screening"} | _BASE,

@@ -189,6 +189,7 @@ def _application() -> typer.Typer:
             bundle.verify,
             bundle.pack,
             bundle.train_sizes,
+            bundle.compare_networks,
         ),
     }
     for name, functions in verbs.items():

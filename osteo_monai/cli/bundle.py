@@ -19,16 +19,20 @@ from osteo_monai.cli.options import (
     bundle_folder,
     existing_file,
     known_overlays,
+    parse_data_source,
     parse_sizes,
     source_folder,
 )
 from osteo_monai.cli.output import check_folder, check_products, show
 from osteo_monai.errors import ConfigError
 
-__all__ = ["export", "fetch", "merge", "onnx", "pack", "segment", "train_sizes", "verify"]
+__all__ = ["compare_networks", "export", "fetch", "merge", "onnx", "pack", "segment", "train_sizes", "verify"]
 
 PAN_SIZES = (50, 100, 200, 300, 500, 1096)
 """Numbers of training images of Pan 2024, Fig. 5."""
+
+SEED = 20240311
+"""Of the bundle: of its trainings, and of the order in which people enter its training set."""
 
 
 def merge(
@@ -191,6 +195,21 @@ def segment(
     show(f"Mask: {output}, {voxels} voxels")
 
 
+DataSource = Annotated[
+    str,
+    typer.Option(
+        "--data-source",
+        parser=parse_data_source,
+        metavar="MANIFEST",
+        help="'virtual', or data manifest with training, validation and test.",
+    ),
+]
+Overlays = Annotated[
+    list[str] | None,
+    typer.Option("--overlay", metavar="NAME", help="Config of the bundle to add, such as pan2024; repeatable."),
+]
+
+
 def train_sizes(
     bundle: BundleFolder,
     output: OutputFolder,
@@ -203,18 +222,70 @@ def train_sizes(
             show_default=",".join(map(str, PAN_SIZES)),
         ),
     ] = PAN_SIZES,
+    data_source: DataSource = "virtual",
+    subset_seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of the order of the people of a manifest.")
+    ] = SEED,
+    overlay: Overlays = None,
     settings: TrainingSettings = {},  # noqa: B006  # never changed
     trust_bundle: TrustBundle = False,
 ) -> None:
-    """Train the segmentation bundle on increasing numbers of virtual images and measure Dice (Pan 2024, Fig. 5).
+    """Train the segmentation bundle on increasing numbers of images and measure Dice (Pan 2024, Fig. 5).
 
-    Writes training_size.csv, training_size.png and one folder per size.
+    Images of a size are contained in those of larger sizes: people of a manifest in the order of a seed. Writes
+    training_size.csv, training_size.png and one folder per size. An interrupted run continues.
     """
     check_folder(output, (), overwrite=True)
+    overlays = known_overlays(bundle, overlay or [])
     from osteo_monai.experiments.training_size import training_size_curve
 
     with logger_level("osteo_monai", logging.INFO):
-        rows = training_size_curve(bundle, sizes, output, settings, trust_bundle)
-    for row in rows:
-        show(f"{row['images']:.0f} training images: Dice {row['mean']:.4f} +- {row['std']:.4f}")
+        results = training_size_curve(bundle, sizes, output, data_source, overlays, subset_seed, settings, trust_bundle)
+    for result in results:
+        interval = f"95 % interval {result.low:.4f} to {result.high:.4f}"
+        show(f"{result.images} training images: Dice {result.mean:.4f} +- {result.sd:.4f}, {interval}")
     show(f"Table: {output / 'training_size.csv'}")
+
+
+def compare_networks(
+    bundle: BundleFolder,
+    output: OutputFolder,
+    network: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="Config of the bundle with another network; repeatable."),
+    ] = ["classical_unet"],  # noqa: B006  # never changed
+    data_source: DataSource = "virtual",
+    seeds: Annotated[
+        Sequence[int],
+        typer.Option(parser=parse_sizes, metavar="N,N,...", help="Seeds, one training a network each."),
+    ] = (SEED,),
+    overlay: Overlays = None,
+    settings: TrainingSettings = {},  # noqa: B006  # never changed
+    trust_bundle: TrustBundle = False,
+) -> None:
+    """Train the network of the segmentation bundle and others equally, and compare them by person (Pan 2024, Fig. 6).
+
+    Same images, seeds, augmentations and steps. Writes networks.csv, pairs.csv (paired tests), people.csv,
+    comparison.json, cases.png, people.png and one folder per training. An interrupted run continues.
+    """
+    check_folder(output, (), overwrite=True)
+    networks, overlays = known_overlays(bundle, network, "--network"), known_overlays(bundle, overlay or [])
+    from osteo_monai.experiments.network_comparison import compare_networks as compare
+    from osteo_monai.reporting.numbers import printed_p
+
+    with logger_level("osteo_monai", logging.INFO):
+        result = compare(bundle, networks, output, data_source, overlays, seeds, settings, trust_bundle)
+    for compared in result.networks:
+        dice, sd, distance = compared.mean["dice"], compared.sd["dice"], compared.mean["hausdorff95_mm"]
+        show(
+            f"{compared.name}, {compared.weights:,} weights: Dice {dice:.4f} +- {sd:.4f}, Hausdorff {distance:.2f} mm, "
+            f"{compared.empty} of {compared.images} images without a contour"
+        )
+    for (first, second, score), pair in result.pairs.items():
+        if score == "dice":
+            low, high = pair.difference.low, pair.difference.high
+            show(
+                f"Dice, {first} minus {second}, {pair.people} people: {pair.difference.value:+.4f} "
+                f"({low:+.4f} to {high:+.4f}), Wilcoxon p {printed_p(pair.wilcoxon_p)}"
+            )
+    show(f"Tables: {output / 'networks.csv'}, {output / 'pairs.csv'}")

@@ -168,6 +168,13 @@ def parse_sizes(text: str | Sequence[int]) -> Sequence[int]:
     return sizes
 
 
+def parse_data_source(text: str) -> str:
+    """Return ``virtual`` or the path of a manifest that exists."""
+    if text != "virtual" and not Path(text).is_file():
+        raise typer.BadParameter(f"must be 'virtual' or an existing file, got '{text}'")
+    return text
+
+
 def existing_file(text: str | Path) -> Path:
     """Return the path of a file that exists."""
     path = Path(text)
@@ -202,12 +209,12 @@ def bundle_folder(text: str | Path) -> Path:
         raise typer.BadParameter(f"must be the name or folder of a bundle, got '{text}'") from None
 
 
-def known_overlays(bundle: Path, names: Sequence[str]) -> list[str]:
+def known_overlays(bundle: Path, names: Sequence[str], option: str = "--overlay") -> list[str]:
     """Return the names of overlays, all of which must be configs of the bundle."""
     configs = {path.stem for path in (bundle / "configs").glob("*.json")}
     missing = [name for name in names if name not in configs]
     if missing:
-        raise ArgumentError([f"--overlay must be a config of the bundle, got '{name}'" for name in missing])
+        raise ArgumentError([f"{option} must be a config of the bundle, got '{name}'" for name in missing])
     return list(names)
 
 

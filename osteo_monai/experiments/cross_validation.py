@@ -11,12 +11,12 @@ from monai.bundle import ConfigParser
 from osteo_monai.bundle import check_trusted, config_files, find_bundle, run_bundle
 from osteo_monai.data import read_manifest, read_prediction_rows, write_predictions
 from osteo_monai.data.radiograph_items import IN_FOLD
-from osteo_monai.errors import UnusableInputError
 from osteo_monai.experiments.parent import parent_of_runs
+from osteo_monai.experiments.training import last_checkpoint
 from osteo_monai.statistics.fusion import mean_of_logits
 from osteo_monai.tracking import sqlite_uri
 
-__all__ = ["cross_validate", "last_checkpoint"]
+__all__ = ["cross_validate"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,15 +84,3 @@ def cross_validate(
     write_predictions(output / "predictions.csv", rows + [predictions[0] for predictions in others])
     write_predictions(output / "ensemble.csv", rows + [mean_of_logits(predictions) for predictions in others])
     return output / "predictions.csv"
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """Return the checkpoint of the last epoch, ``checkpoint_epoch=N.pt``.
-
-    Raises:
-        UnusableInputError: when there is none.
-    """
-    epochs = {int(file.stem.rpartition("=")[2]): file for file in folder.glob("checkpoint_epoch=*.pt")}
-    if not epochs:
-        raise UnusableInputError(f"'{folder.name}' must hold a checkpoint_epoch=N.pt, got none")
-    return epochs[max(epochs)]

@@ -71,7 +71,20 @@ def z_range(anatomy: Anatomy, coverage: Coverage, rng: np.random.Generator) -> t
 def scan(anatomy: Anatomy, plan: ScanPlan, tissues: TissueSpread | None = None) -> VirtualCT:
     """Make one planned scan of a person whose tissues differ by ``tissues``."""
     rng = np.random.default_rng([plan.seed, 4])
-    protocol = CTProtocol(
+    centre = field_centre(anatomy, plan, rng)
+    return acquire(
+        anatomy,
+        protocol_of(plan),
+        z_range=z_range(anatomy, plan.coverage, rng),
+        centre_xy=centre,
+        seed=plan.seed % 2**31,
+        tissues=tissues,
+    )
+
+
+def protocol_of(plan: ScanPlan) -> CTProtocol:
+    """Return the protocol of a planned scan."""
+    return CTProtocol(
         kvp=plan.kvp,
         kernel=plan.kernel,
         noise_hu=plan.noise_hu,
@@ -85,18 +98,15 @@ def scan(anatomy: Anatomy, plan: ScanPlan, tissues: TissueSpread | None = None) 
         beam=plan.beam,
         hardening=plan.hardening,
     )
+
+
+def field_centre(anatomy: Anatomy, plan: ScanPlan, rng: np.random.Generator) -> tuple[float, float]:
+    """Return the offset of the field of view from the middle of the trunk in mm, drawn from ``rng``."""
     centre = (float(rng.normal(0, 8)), float(rng.normal(0, 8)))
     if plan.field == "spine":  # a targeted reconstruction is centred on the bodies
         aim = 0.5 * (anatomy.vertebra(_L.L1).centre + anatomy.vertebra(_L.L2).centre) - anatomy.trunk_centre
         centre = (float(aim[0]) + 0.4 * centre[0], float(aim[1]) + 0.4 * centre[1])
-    return acquire(
-        anatomy,
-        protocol,
-        z_range=z_range(anatomy, plan.coverage, rng),
-        centre_xy=centre,
-        seed=plan.seed % 2**31,
-        tissues=tissues,
-    )
+    return centre
 
 
 def person_of(plan: SubjectPlan) -> Person:

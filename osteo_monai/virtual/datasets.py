@@ -6,7 +6,7 @@ scans.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from osteo_monai.domain import ContrastPhase, VertebraLevel
+from osteo_monai.domain import Boundary, ContrastPhase, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy, reached
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import CTPalette, add_noise, gaussian_blur, paint_table
@@ -122,6 +122,19 @@ def _degrade(hu: Tensor, rng: np.random.Generator, spacing: float, generator: to
     return hu * float(rng.normal(1, 0.03)) + float(rng.normal(0, 8))
 
 
+def body_mask(anatomy: Anatomy, canvas: Canvas, boundary: Boundary) -> Tensor:
+    """Return a mask (X, Y), float32: 1 where a body covers at least half of the depth (Z) of ``canvas``."""
+    inside = torch.zeros(canvas.shape)
+    for v in anatomy.vertebrae:
+        box = reached(canvas, v)
+        if box is None:
+            continue
+        inset = anatomy.cortex_thickness(v.level) if boundary is Boundary.ENDOSTEAL else 0.0
+        covered = (anatomy.body_distance(v, canvas.positions(box)) < -inset).float()
+        inside[box] = torch.maximum(inside[box], covered)
+    return (inside.mean(-1) >= 0.5).float()
+
+
 class VirtualSliceDataset(Dataset[dict[str, Any]]):
     """Axial slices with the vertebral bodies in them.
 
@@ -142,13 +155,14 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
         seed: int,
         size: int = 256,
         spacing_mm: float = 1.5,
-        boundary: Literal["periosteal", "endosteal"] = "periosteal",
+        boundary: Boundary | str = Boundary.PERIOSTEAL,
     ) -> None:
-        if boundary not in ("periosteal", "endosteal"):
+        if boundary not in tuple(Boundary):
             raise ValueError(f"boundary must be 'periosteal' or 'endosteal', got {boundary!r}")
         if length < 1 or size < 8 or spacing_mm <= 0:
             raise ValueError(f"length, size and spacing_mm must be positive, got {length}, {size}, {spacing_mm}")
-        self.length, self.seed, self.size, self.spacing_mm, self.boundary = length, seed, size, spacing_mm, boundary
+        self.length, self.seed, self.size, self.spacing_mm = length, seed, size, spacing_mm
+        self.boundary = Boundary(boundary)
 
     def __len__(self) -> int:
         return self.length
@@ -190,25 +204,13 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
             paint_table(canvas, float(middle[1] - anatomy.half_depth))
         anatomy.paint(canvas, palette)
         hu = canvas.value.clamp(max=4500).mean(-1, keepdim=True)
-        label = self._label(anatomy, canvas)
+        label = body_mask(anatomy, canvas, self.boundary)
         hu = _degrade(hu, rng, step, generator)
         if rng.random() < 0.15:  # padding outside the reconstructed circle
             axis = torch.arange(size) - size / 2
             far = axis[:, None] ** 2 + axis[None] ** 2 > (float(rng.uniform(0.5, 0.75)) * size) ** 2
             hu[far] = -1024.0
         return {"image": hu[..., 0].clamp(-1024, 3071)[None].contiguous(), "label": label[None]}
-
-    def _label(self, anatomy: Anatomy, canvas: Canvas) -> Tensor:
-        """Return the pixels in which the body covers at least half of the slice thickness."""
-        inside = torch.zeros(canvas.shape)
-        for v in anatomy.vertebrae:
-            box = reached(canvas, v)
-            if box is None:
-                continue
-            inset = anatomy.cortex_thickness(v.level) if self.boundary == "endosteal" else 0.0
-            covered = (anatomy.body_distance(v, canvas.positions(box)) < -inset).float()
-            inside[box] = torch.maximum(inside[box], covered)
-        return (inside.mean(-1) >= 0.5).float()
 
 
 class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
@@ -316,4 +318,4 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
         return heat
 
 
-__all__ = ["TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset"]
+__all__ = ["TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset", "body_mask"]

@@ -79,7 +79,16 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 TINY_RUN: dict[str, Any] = {"epochs": 1, "epoch_length": 2, "validation_items": 2, "num_workers": 0, "amp": False}
 OVERLAYS = {
-    SEGMENTATION: [[], ["evaluate"], ["multi_gpu_train"], ["pan2024"], ["classical_unet"], ["evaluate", "pan2024"]],
+    SEGMENTATION: [
+        [],
+        ["evaluate"],
+        ["multi_gpu_train"],
+        ["pan2024"],
+        ["classical_unet"],
+        ["classical_unet_equal_weights"],
+        ["classical_unet_wide"],
+        ["evaluate", "pan2024"],
+    ],
     LOCALIZATION: [[], ["evaluate"], ["multi_gpu_train"]],
     CLASSIFICATION: [
         *([overlay] for overlay in ("evaluate", "multi_gpu_train", "pan2024", "l1_only", "quick")),
@@ -518,19 +527,21 @@ def test_only_bodies_of_a_manifest_are_trained_and_evaluated(tmp_path: Path) -> 
         assert 0.3 < share < 0.8  # two of four boxes are bodies; with all labels it is 1
 
 
-def test_curve_of_dice_over_training_images(tmp_path: Path) -> None:
+def test_curve_of_dice_over_virtual_training_images(tmp_path: Path) -> None:
     small: dict[str, Any] = {**SMALL[SEGMENTATION], **TINY_RUN, "test_items": 2}
-    rows = training_size_curve(BUNDLES / SEGMENTATION, [2, 4], tmp_path, small)
+    rows = training_size_curve(BUNDLES / SEGMENTATION, [1, 4], tmp_path, settings=small)  # 1 is less than a batch
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (experiment,) = (e for e in client.search_experiments() if e.name == SEGMENTATION)
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = (r for r in runs if r.data.tags["kind"] == "training_size")
     assert {r.data.tags["mlflow.parentRunId"] for r in runs if r is not parent} == {parent.info.run_id}
     curve = client.get_metric_history(parent.info.run_id, "test_mean_dice")
-    assert [(point.step, point.value) for point in curve] == [(row["images"], row["mean"]) for row in rows]
+    assert [(point.step, point.value) for point in curve] == [(row.images, row.mean) for row in rows]
     artifacts = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert artifacts == {"training_size.csv", "training_size.png"}
-    assert [row["images"] for row in rows] == [2, 4]
+    assert [(row.images, row.subjects) for row in rows] == [(1, None), (4, None)]
     assert (tmp_path / "training_size.png").stat().st_size > 1000
     with (tmp_path / "training_size.csv").open() as file:
-        assert [float(row["mean"]) for row in csv.DictReader(file)] == [row["mean"] for row in rows]
+        assert [float(row["mean"]) for row in csv.DictReader(file)] == [row.mean for row in rows]
+    weights = [torch.load(tmp_path / f"size_{n}/checkpoints/checkpoint_epoch=1.pt")["model"] for n in (1, 4)]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -145,7 +145,7 @@ def run_monai(name: str, words: list[str]) -> None:
 
 
 def run_own(name: str, words: list[str]) -> int:
-    with_settings = ("radiograph cross-validate", "bundle train-sizes")
+    with_settings = ("radiograph cross-validate", "bundle train-sizes", "bundle compare-networks")
     if " ".join(words[:2]) in with_settings:
         settings = small(name, "train") | (TEST[name] if name == SEGMENTATION else {})
         words = [*words, "--settings", json.dumps(settings), "--trust-bundle"]

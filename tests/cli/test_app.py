@@ -42,7 +42,7 @@ VERBS = [
     *(["risk", verb] for verb in ("calibrate", "train")),
     *(["sample-size", verb] for verb in ("rate", "area", "areas", "rates", "calibration")),
     *(["calibrate", verb] for verb in ("fit", "contrast", "check")),
-    *(["bundle", verb] for verb in ("merge", "export", "onnx", "train-sizes")),
+    *(["bundle", verb] for verb in ("merge", "export", "onnx", "train-sizes", "compare-networks")),
 ]
 
 
@@ -101,6 +101,7 @@ def test_group_without_verb_shows_its_help_and_exits_2(words: list[str], capsys:
         (["evidence", "gone.csv", "-o", "out"], "STUDIES must be an existing file, got 'gone.csv'"),
         (["radiograph", "heat", "gone.csv"], "TABLE must be an existing file, got 'gone.csv'"),
         (["bundle", "merge", "gone"], "BUNDLE must be the folder of a bundle with configs/common.json, got 'gone'"),
+        (["bundle", "compare-networks", "gone", "-o", "out"], "BUNDLE must be the name or folder of a bundle"),
         (["bundle", "train-sizes", "gone", "-o", "out"], "BUNDLE must be the name or folder of a bundle, got 'gone'"),
         (["virtual", "ct", "-o", "out", "--sex", "x"], "--sex must be female, male, F or M, got 'x'"),
         (["virtual", "ct", "-o", "out", "--kvp", "abc"], "--kvp must be a valid number, got 'abc'"),

@@ -10,6 +10,10 @@ import pytest
 import torch
 
 from osteo_monai.cli import run
+from osteo_monai.experiments import ComparedNetwork, Comparison, SizeResult
+from osteo_monai.experiments.training_size import SUBSET_SEED
+from osteo_monai.statistics import Interval
+from osteo_monai.statistics.paired_means import PairedMeans
 
 Capture = pytest.CaptureFixture[str]
 
@@ -194,20 +198,50 @@ def test_export(bundle: Path, tmp_path: Path, capsys: Capture) -> None:
 def test_train_sizes_passes_its_options(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    calls: list[tuple[Sequence[int], Mapping[str, Any]]] = []
+    calls: list[tuple[Any, ...]] = []
 
-    def curve(
-        bundle: Path, sizes: Sequence[int], output: Path, settings: Mapping[str, Any], trust: bool
-    ) -> list[dict[str, float]]:
-        calls.append((sizes, settings))
-        return [{"images": 50.0, "mean": 0.9, "std": 0.1}]
+    def curve(bundle: Path, sizes: Sequence[int], output: Path, *options: Any) -> list[SizeResult]:
+        calls.append((sizes, *options))
+        return [SizeResult(50, 25, 0.9, 0.1, 0.85, 0.95)]
 
     monkeypatch.setattr("osteo_monai.experiments.training_size.training_size_curve", curve)
     words = ["bundle", "train-sizes", str(bundle), "-o", str(tmp_path / "curve")]
     assert run(words) == 0
-    assert "50 training images: Dice 0.9000 +- 0.1000" in capsys.readouterr().out
-    assert run([*words, "--sizes", "20,40", "--settings", '{"epochs": 1}']) == 0
-    assert calls == [([50, 100, 200, 300, 500, 1096], {}), ([20, 40], {"epochs": 1})]
+    assert "50 training images: Dice 0.9000 +- 0.1000, 95 % interval 0.8500 to 0.9500" in capsys.readouterr().out
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text("{}")
+    more = ["--sizes", "20,40", "--data-source", str(manifest), "--subset-seed", "3", "--settings", '{"epochs": 1}']
+    assert run([*words, *more]) == 0
+    assert calls == [
+        ([50, 100, 200, 300, 500, 1096], "virtual", [], SUBSET_SEED, {}, False),
+        ([20, 40], str(manifest), [], 3, {"epochs": 1}, False),
+    ]
     for sizes in ("0", "a", ""):
         assert run([*words, "--sizes", sizes]) == 2
         assert "--sizes must be positive whole numbers such as 50,100,200" in capsys.readouterr().err
+    assert run([*words, "--data-source", "gone.json"]) == 2
+    assert "--data-source must be 'virtual' or an existing file, got 'gone.json'" in capsys.readouterr().err
+
+
+def test_compare_networks_passes_its_options(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    scores = {"dice": 0.9, "surface_distance_mm": 0.5, "hausdorff95_mm": 2.0}
+    networks = tuple(ComparedNetwork(name, (), 1000, 8, 1, scores, scores) for name in ("own", "other"))
+    pair = PairedMeans(4, 0.9, 0.85, Interval(0.05, 0.02, 0.08), 0.0001, 0.0002, 4, 0)
+
+    def compare(bundle: Path, networks_: Sequence[str], output: Path, *options: Any) -> Comparison:
+        calls.append((networks_, *options))
+        return Comparison(networks, {("own", "other", "dice"): pair}, (), {})
+
+    monkeypatch.setattr("osteo_monai.experiments.network_comparison.compare_networks", compare)
+    (bundle / "configs" / "other.json").write_text("{}")
+    words = ["bundle", "compare-networks", str(bundle), "-o", str(tmp_path / "out")]
+    assert run([*words, "--network", "other", "--seeds", "1,2", "--settings", '{"epochs": 1}']) == 0
+    shown = capsys.readouterr().out
+    assert "own, 1,000 weights: Dice 0.9000 +- 0.9000, Hausdorff 2.00 mm, 1 of 8 images without a contour" in shown
+    assert "own minus other, 4 people: +0.0500 (+0.0200 to +0.0800), Wilcoxon p < 0.001" in shown
+    assert calls == [(["other"], "virtual", [], [1, 2], {"epochs": 1}, False)]
+    assert run([*words, "--network", "gone"]) == 2
+    assert "--network must be a config of the bundle, got 'gone'" in capsys.readouterr().err

@@ -1,0 +1,43 @@
+"""Files of single axial slices: an image in HU and the mask of one body, as NIfTI with one slice along z."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from osteo_monai.utils.files import writing
+
+__all__ = ["read_slice", "write_slice"]
+
+
+def write_slice(
+    image: Path, label: Path, hu: NDArray[np.floating], mask: NDArray[np.integer], affine: NDArray[np.float64]
+) -> None:
+    """Write one slice without loss: whole HU as int16, other values as float32; the mask as uint8.
+
+    The files are not compressed, since a training reads them in each epoch. The image is written last: its presence
+    means that both are complete.
+
+    Args:
+        image, label: files ``.nii``.
+        hu: (X, Y), RAS+.
+        mask: (X, Y), label of the body in it, 0 elsewhere.
+        affine: (4, 4), from (x, y, 0) to RAS+ mm.
+    """
+    values = np.asarray(hu, np.float32)
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int16)
+    for path, array in ((label, mask.astype(np.uint8)), (image, whole if np.array_equal(whole, values) else values)):
+        nifti = nib.Nifti1Image(array[:, :, None], affine)
+        nifti.set_sform(affine, 1)
+        nifti.set_qform(affine, 1)
+        nifti.header.set_xyzt_units("mm")
+        with writing(path) as temporary:
+            nib.save(nifti, temporary)
+
+
+def read_slice(path: Path) -> NDArray[np.float32]:
+    """Read the values (X, Y) of a file of ``write_slice``."""
+    image: nib.Nifti1Image = nib.load(path)  # type: ignore[assignment]
+    return np.asarray(image.dataobj, np.float32)[:, :, 0]
