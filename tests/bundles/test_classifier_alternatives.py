@@ -1,4 +1,4 @@
-"""Alternatives of the CT classifier: values of the overlays, and a miniature training, evaluation and inference of each."""
+"""Alternatives of the CT classifier: values of the overlays; a small training, evaluation and inference of each."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def small(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def manifest(cohorts: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The boxes of ``cohorts`` with different ages, sexes and body sizes; one weight of the training split is unknown."""
+    """The boxes of ``cohorts`` with different ages, sexes and body sizes; one weight in training is unknown."""
     content = json.loads(cohorts[CLASSIFICATION].read_text())
     folder = cohorts[CLASSIFICATION].parent
     for split in ("training", "validation", "test"):
@@ -122,10 +122,10 @@ def test_evaluation_and_inference_of_each_agree(trained: Any, manifest: Path, tm
     assert len({tuple(row) for row in evaluated.values()}) == 3  # the network sees the scan
     scan = {"image": f"{manifest.parent}/test_1.nii.gz", "segmentation": f"{manifest.parent}/test_1_labels.nii.gz"}
     facts = {"age": 41, "sex": "M", "height_cm": 160.0, "weight_kg": 52.0} if name == "with_covariates" else {}
-    alone = {"output_dir": str(tmp_path / "alone")}
-    run_bundle(bundle, ["inference", name], small(name) | weights | scan | facts | alone)
+    one = {"output_dir": str(tmp_path / "one")}
+    run_bundle(bundle, ["inference", name], small(name) | weights | scan | facts | one)
     np.testing.assert_allclose(
-        predictions(tmp_path / "alone" / "predictions.csv")["test_1"], evaluated["test_1"], atol=1e-5
+        predictions(tmp_path / "one" / "predictions.csv")["test_1"], evaluated["test_1"], atol=1e-5
     )
 
 
