@@ -51,7 +51,7 @@ def noise_items(config: ConfigParser, count: int) -> tuple[list[int], list[dict[
         size = config["patch_size"]
         shape = [config["grid"][0] * config["grid"][1], *([size, size] if isinstance(size, int) else size)]
         return shape, [{"image": torch.randn(shape), "target": float(row % 2)} for row in range(count)]
-    shape = [config["network_def"]["in_channels"], config["size"], config["size"]]
+    shape = [config.get_parsed_content("network_def#in_channels"), config["size"], config["size"]]
     return shape, [
         {
             "image": (100 + 50 * torch.randn(shape)).half(),

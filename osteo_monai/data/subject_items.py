@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from osteo_monai.data import Manifest, Record, read_manifest, record_columns
 from osteo_monai.domain import SCREENED_LEVELS, BoneStatus, DensityThresholds
@@ -17,6 +18,7 @@ __all__ = [
     "density_items",
     "read_data_source",
     "sampling_weights",
+    "scan_items",
     "subject_items",
 ]
 
@@ -80,6 +82,38 @@ def subject_items(data_source: str, splits: Sequence[str], need_status: bool = T
     if problems:
         raise ManifestError(path.name, problems)
     return items
+
+
+def scan_items(scans: Sequence[tuple[str, str]], **facts: Any) -> list[Item]:
+    """Return scans and their label maps as items of a data set for inference.
+
+    Each item has ``image``, ``label``, ``row`` and ``facts``: ``subject_id`` (file name) and the known facts.
+
+    Args:
+        scans: paths of image and label map.
+        facts: of the person, named as in a manifest, such as ``age``; ``None`` if unknown. Only for one scan.
+
+    Raises:
+        ConfigError: when facts are out of range, or given for several scans.
+    """
+    known = {name: value for name, value in facts.items() if value is not None}
+    if known and len(scans) > 1:
+        raise ConfigError(f"{', '.join(known)} must be given for one scan, got {len(scans)} scans")
+    try:
+        record = Record(image="scan", subject_id="scan", **known)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"facts of the person must be valid: {'; '.join(problems)}") from None
+    known = record.model_dump(mode="json", include=set(known))
+    return [
+        {
+            "image": image,
+            "label": label,
+            "row": row,
+            "facts": {"subject_id": Path(image).name.split(".nii")[0], **known},
+        }
+        for row, (image, label) in enumerate(scans)
+    ]
 
 
 def density_items(

@@ -15,7 +15,7 @@ from monai.networks.nets import ResNet
 from monai.networks.nets.resnet import ResNetBottleneck
 from torch import nn
 
-__all__ = ["DEPTHS", "UNITS", "slice_classifier"]
+__all__ = ["DEPTHS", "UNITS", "slice_classifier", "volume_classifier"]
 
 DEPTHS: dict[str, tuple[str, tuple[int, int, int, int]]] = {
     "resnet10": ("basic", (1, 1, 1, 1)),
@@ -47,6 +47,7 @@ def slice_classifier(
     widths: Sequence[int] = (64, 128, 256, 512),
     dropout: float = 0.0,
     unit: str = "1-3-1",
+    spatial_dims: int = 2,
 ) -> ResNet:
     """Return a residual network from (N, ``in_channels``, X, Y) to logits (N, ``out_channels``), randomly initialised.
 
@@ -60,6 +61,7 @@ def slice_classifier(
         widths: channels of the four stages (the output of a bottleneck stage has four times as many).
         dropout: share of the pooled features dropped in training.
         unit: one of ``UNITS``; of the depths ``3-4-6-3`` and ``resnet101`` only.
+        spatial_dims: 2, or 3 for inputs (N, ``in_channels``, X, Y, Z), with the standard units only.
 
     Raises:
         ValueError: with all arguments out of range.
@@ -73,6 +75,8 @@ def slice_classifier(
         problems.append(f"in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
     if not 0 <= dropout < 1:
         problems.append(f"dropout must be in [0, 1), got {dropout}")
+    if spatial_dims not in (2, 3) or (spatial_dims == 3 and unit != "1-3-1"):
+        problems.append(f"spatial_dims must be 2, or 3 with unit 1-3-1, got {spatial_dims} with {unit}")
     if unit not in UNITS or (unit != "1-3-1" and depth in DEPTHS and DEPTHS[depth][0] == "basic"):
         problems.append(f"unit must be one of {', '.join(UNITS)}, 3-3-1 with 3-4-6-3 or resnet101, got {unit!r}")
     if problems:
@@ -83,7 +87,7 @@ def slice_classifier(
         block=block,
         layers=list(layers),
         block_inplanes=list(widths),
-        spatial_dims=2,
+        spatial_dims=spatial_dims,
         n_input_channels=in_channels,
         conv1_t_size=7,
         conv1_t_stride=2,
@@ -94,3 +98,27 @@ def slice_classifier(
     if dropout and network.fc is not None:
         network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)  # type: ignore[assignment]
     return network
+
+
+def volume_classifier(
+    levels: int = 2,
+    slices: int = 17,
+    out_channels: int = 3,
+    depth: str = "resnet18",
+    widths: Sequence[int] = (32, 64, 128, 256),
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Return a 3D ``slice_classifier`` of the stacks that ``VertebralSlicesd`` cuts, with one channel a level.
+
+    Input: (N, ``levels * slices``, X, Y), the slices of one level in sequence. Output: logits (N, ``out_channels``).
+
+    Args:
+        levels: vertebrae.
+        slices: slices of one vertebra; their distance is the voxel size along the third axis of the network.
+        out_channels, depth, widths, dropout: see ``slice_classifier``.
+
+    Raises:
+        ValueError: see ``slice_classifier``.
+    """
+    network = slice_classifier(levels, out_channels, depth, widths, dropout, spatial_dims=3)
+    return nn.Sequential(nn.Unflatten(1, (levels, slices)), network)

@@ -4,6 +4,7 @@ from osteo_monai.transforms.body_mask import VertebralBodyMaskd
 from osteo_monai.transforms.centre_heat import CentreHeatd
 from osteo_monai.transforms.class_maps import CLASS_NAMES, NAME_LABELS, LocalizationClassesd
 from osteo_monai.transforms.column_decoding import DecodeColumnd, FoundBody
+from osteo_monai.transforms.covariates import COVARIATES, CovariatePlanesd, Covariatesd, covariate_reference
 from osteo_monai.transforms.density import DensityInputd, EstimateDensityd, RandAcquisitiond
 from osteo_monai.transforms.heat_maps import HeatMapsd
 from osteo_monai.transforms.hounsfield import CheckHounsfieldd
@@ -17,11 +18,14 @@ from osteo_monai.transforms.vertebral_slices import RandomisedSlices, VertebralS
 
 __all__ = [
     "CLASS_NAMES",
+    "COVARIATES",
     "NAME_LABELS",
     "AxisAlignedSpacing",
     "AxisAlignedSpacingd",
     "CentreHeatd",
     "CheckHounsfieldd",
+    "CovariatePlanesd",
+    "Covariatesd",
     "DecodeColumnd",
     "DecodeVertebraed",
     "DensityInputd",
@@ -39,4 +43,5 @@ __all__ = [
     "StraightenColumnd",
     "VertebralBodyMaskd",
     "VertebralSlicesd",
+    "covariate_reference",
 ]

@@ -1,4 +1,4 @@
-"""Masked middle slices of named vertebral bodies, and their augmentation in training."""
+"""Masked middle planes of named vertebral bodies, and their augmentation in training."""
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -16,13 +16,17 @@ from torch.nn import functional
 
 from osteo_monai.domain import VertebraLevel
 
-__all__ = ["RandomisedSlices", "VertebralSlicesd"]
+__all__ = ["PLANES", "RandomisedSlices", "VertebralSlicesd"]
+
+PLANES: Mapping[str, tuple[int, int, int]] = {"axial": (0, 1, 2), "sagittal": (1, 2, 0), "coronal": (0, 2, 1)}
+"""Axes of a RAS+ volume by plane: the two of the plane, then that across it."""
 
 
 class VertebralSlicesd(MapTransform):
-    """Extract the middle axial slices of named vertebral bodies from a CT volume.
+    """Extract the middle slices of named vertebral bodies from a CT volume.
 
-    The centre slice of a level is the one of its mask nearest to the area-weighted middle of the mask along z; a slice
+    The centre slice of a level is the one of its mask nearest to the area-weighted middle of the mask across the plane
+    (along z for axial slices, along x for sagittal and along y for coronal ones, which are not tilted); a slice
     at an offset is the nearest one to that middle plus the offset, or the last slice of the volume. All slices of a
     level share one frame. With ``pixel_mm`` the frame is centred at the centroid of the mask in the centre slice and
     sampled linearly, with a kernel that widens where pixels grow (anti-aliasing). Without it pixels are kept and the
@@ -33,19 +37,22 @@ class VertebralSlicesd(MapTransform):
 
     Input: ``image`` (1, X, Y, Z) in HU, a ``MetaTensor``, and a label map of the same shape with
     ``VertebraLevel.label`` for the bodies, both RAS+. Output: ``image``, float32 (levels * offsets, size, size) in HU,
-    level by level and within a level by offset, axes X (to the right) and Y (forwards); ``mask``, float32 of the same
-    shape, 1 in the level's body and 0 elsewhere. Both are plain tensors. The label map is dropped.
+    level by level and within a level by offset, axes X (to the right) and Y (forwards), Y and Z (upwards) for sagittal
+    and X and Z for coronal slices; ``mask``, float32 of the same shape, 1 in the level's body and 0 elsewhere. Both are
+    plain tensors. The label map is dropped.
 
     Args:
         keys: image and label map, in this order.
         levels: levels to extract.
-        offsets_mm: distances of the slices from the middle of the body, upwards, in mm.
+        offsets_mm: distances of the slices from the middle of the body in mm: upwards, to the right (sagittal) or
+            forwards (coronal).
         pixel_mm: pixel size of the frame in mm; ``None`` keeps the volume's pixels.
         size: pixels of the frame along each axis.
         masked: whether pixels outside the body become ``fill_hu``.
         fill_hu: HU outside the body, and outside the volume.
         margin_mm: in-plane growth of the mask; negative to shrink it.
         mask_key: item for the mask.
+        plane: one of ``PLANES``; only ``axial`` without ``pixel_mm``.
         allow_missing_keys: must be ``False``: both keys are required.
 
     Raises:
@@ -65,6 +72,7 @@ class VertebralSlicesd(MapTransform):
         margin_mm: float = 0.0,
         mask_key: str = "mask",
         allow_missing_keys: bool = False,
+        plane: str = "axial",
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         problems = []
@@ -76,8 +84,11 @@ class VertebralSlicesd(MapTransform):
             problems.append("offsets_mm must have at least one distance, got none")
         if size < 1 or (pixel_mm is not None and not pixel_mm > 0):
             problems.append(f"size and pixel_mm must be positive, got {size} and {pixel_mm}")
+        if plane not in PLANES or (plane != "axial" and pixel_mm is None):
+            problems.append(f"plane must be one of {', '.join(PLANES)}, others than axial with pixel_mm, got {plane!r}")
         if problems:
             raise ValueError("; ".join(problems))
+        self.plane = plane
         self.levels = tuple(VertebraLevel(level) for level in levels)
         self.offsets_mm = tuple(float(offset) for offset in offsets_mm)
         self.pixel_mm, self.size = pixel_mm, int(size)
@@ -93,8 +104,10 @@ class VertebralSlicesd(MapTransform):
                 f"{type(image).__name__} {tuple(image.shape)} and {tuple(labels.shape)}"
             )
         spacing = torch.linalg.norm(image.affine[:3, :3].double(), dim=0).tolist()
-        hu = image.as_tensor()[0].cpu().numpy()
-        volume = torch.as_tensor(labels)[0].cpu().numpy()
+        axes = PLANES[self.plane]
+        spacing = [spacing[axis] for axis in axes]
+        hu = image.as_tensor()[0].cpu().numpy().transpose(axes)
+        volume = torch.as_tensor(labels)[0].cpu().numpy().transpose(axes)
         bodies = {level: np.abs(volume - level.label) < 0.5 for level in self.levels}
         if missing := [f"{level} (label {level.label})" for level, body in bodies.items() if not body.any()]:
             raise ValueError(f"{self.keys[1]} must hold {', '.join(self.levels)}, got no {', no '.join(missing)}")
@@ -176,12 +189,12 @@ class RandomisedSlices:
     Image and mask are warped separately and joined by ``finish``, so that the edges of bodies are as sharp as in
     validation. Noise, gain and offset are applied in HU, before a window clips them.
 
-    Input: ``image`` (N, C, X, Y) in HU, ``mask`` of the same shape, ``label`` (N,). Returns the output of ``finish``
-    for image and mask, float32, and ``label``.
+    Input: ``image`` (N, C, X, Y) in HU, ``mask`` of the same shape, ``label`` (N,), and optionally ``covariates``
+    (N, K), which are not changed. Returns the output of ``finish`` for all but the label, float32, and ``label``.
 
     Args:
         finish: last steps of preprocessing, the same as in validation: window and mask.
-        flip: probability of exchanging left and right.
+        flip: probability of reversing the first axis of the slices: left and right, of sagittal ones front and back.
         rotation_deg, scale, shift: limits of a uniform distribution about no change; the shift as a share of the frame.
         mask_cut: limits of the threshold of a smoothed mask; 0.5 is the mask itself, the limits move its edge by about
             half a pixel.
@@ -224,7 +237,8 @@ class RandomisedSlices:
             image = image + torch.randn_like(image) * per_item(self.noise_hu * torch.rand(n))
         low, high = self.mask_cut
         mask = (mask > per_item(low + (high - low) * torch.rand(n))).float()
-        return self.finish({"image": image, "mask": mask})["image"], label
+        facts = {key: batch[key].to(device) for key in ("covariates",) if key in batch}
+        return self.finish({"image": image, "mask": mask, **facts})["image"], label
 
     def _warps(self, count: int) -> Tensor:
         """Return (count, 2, 3) maps from the new frame to the old; ``affine_grid`` calls the frame's last axis x."""

@@ -94,6 +94,8 @@ OVERLAYS = {
         *([overlay] for overlay in ("evaluate", "multi_gpu_train", "pan2024", "l1_only", "quick")),
         [],
         ["evaluate", "pan2024", "depth_3_4_6_3", "l1_only"],
+        *(["evaluate", overlay] for overlay in ("densenet121", "slices_5", "volume_3d", "sagittal", "coronal")),
+        ["with_covariates"],
     ],
     COLUMN: [[], ["evaluate"], ["multi_gpu_train"]],
 }
@@ -159,10 +161,13 @@ def test_metadata_follows_the_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*NAMES, CLASSIFICATION])
 def test_metadata_agrees_with_the_network_and_the_evaluation(name: str) -> None:
-    metadata, common = _metadata(name), json.loads((BUNDLES / name / "configs" / "common.json").read_text())
+    metadata, common = _metadata(name), ConfigParser()
+    common.read_config(str(BUNDLES / name / "configs" / "common.json"))
     prediction = metadata["network_data_format"]["outputs"]["pred"]
     assert prediction["num_channels"] == common["network_def"]["out_channels"] == len(prediction["channel_def"])
-    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == common["network_def"]["in_channels"]
+    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == common.get_parsed_content(
+        "network_def#in_channels"
+    )
     assert set(metadata.get("eval_metrics", {})) <= METRICS[name]
     if name == LOCALIZATION:
         names = [prediction["channel_def"][str(FIRST_NAME_CHANNEL + i)] for i in range(len(NAMED_LEVELS))]

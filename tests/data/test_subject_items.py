@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from osteo_monai.data.radiograph_items import radiograph_items
-from osteo_monai.data.subject_items import class_shares, density_items, sampling_weights, subject_items
+from osteo_monai.data.subject_items import class_shares, density_items, sampling_weights, scan_items, subject_items
 from osteo_monai.errors import ConfigError, ManifestError
 
 
@@ -54,6 +54,20 @@ def test_both_kinds_of_items_have_the_same_facts(tmp_path: Path) -> None:
     expected = {"subject_id": "p1", "cohort": "test", "virtual": 1, **FACT_VALUES}
     assert ct["facts"] == expected | {"bone_status": "normal"}
     assert radiograph["facts"] == expected | {"osteoporosis": 1}
+
+
+def test_scans_of_an_inference_with_the_facts_of_one_person() -> None:
+    two = [("a/p1.nii.gz", "a/p1_labels.nii.gz"), ("p2.nii", "p2_labels.nii")]
+    items = scan_items(two, age=None, sex=None)
+    assert items[1] == {"image": "p2.nii", "label": "p2_labels.nii", "row": 1, "facts": {"subject_id": "p2"}}
+    (item,) = scan_items(two[:1], age=63, sex="F", height_cm=None, weight_kg=None)
+    assert item["facts"] == {"subject_id": "p1", "age": 63.0, "sex": "F"}
+    assert scan_items([]) == []
+    # the age of one person must not become that of all
+    with pytest.raises(ConfigError, match="age, sex must be given for one scan, got 2 scans"):
+        scan_items(two, age=63, sex="F")
+    with pytest.raises(ConfigError, match=r"facts of the person must be valid: age: .*; sex: Input should be"):
+        scan_items(two[:1], age=163, sex="W")
 
 
 def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from osteo_monai.networks import slice_classifier
+from osteo_monai.networks import slice_classifier, volume_classifier
 
 SMALL: dict[str, Any] = {"widths": (2, 4, 4, 6)}
 
@@ -98,3 +98,13 @@ def test_every_ill_argument_is_refused() -> None:
         slice_classifier(depth="deep", widths=(1, 2, 3), dropout=1.0)
     with pytest.raises(ValueError, match="in_channels and out_channels must be at least 1, got 0 and 3"):
         slice_classifier(in_channels=0)
+
+
+def test_volumes_are_stacks_of_each_level() -> None:
+    network = volume_classifier(levels=2, slices=5, depth="resnet10", **SMALL).eval()
+    x = torch.randn(2, 10, 32, 32)
+    assert network(x).shape == (2, 3)
+    torch.testing.assert_close(network(x), network[1](torch.stack([x[:, :5], x[:, 5:]], 1)))
+    torch.testing.assert_close(torch.jit.script(network)(x), network(x))
+    with pytest.raises(ValueError, match="spatial_dims must be 2, or 3 with unit 1-3-1, got 3 with 3-3-1"):
+        slice_classifier(depth="3-4-6-3", unit="3-3-1", spatial_dims=3)

@@ -49,6 +49,30 @@ def test_offsets_go_upwards_in_mm_and_stop_at_the_end_of_the_volume() -> None:
     assert masked_out["image"][:, 1, 1].tolist() == [6810, 11810]
 
 
+@pytest.mark.parametrize(
+    ("plane", "across", "steps"),
+    # HU a mm across the plane, and along the first and the second axis of the slice
+    [("axial", 1000.0, (100.0, 1.0)), ("sagittal", 100.0, (1.0, 1000.0)), ("coronal", 1.0, (100.0, 1000.0))],
+)
+def test_planes_through_the_middle_of_the_body(plane: Any, across: Any, steps: Any) -> None:
+    cut = VertebralSlicesd(
+        levels=["L1"], pixel_mm=1.0, size=5, offsets_mm=(0.0, 2.0), plane=plane, masked=False, fill_hu=0.0
+    )
+    result = cut(volume(spacing=(1.0, 1.0, 1.0)))
+    image = result["image"]
+    assert image[0, 2, 2] == 800 + 10 + 8000
+    assert (image[0, 3, 2] - image[0, 2, 2], image[0, 2, 3] - image[0, 2, 2]) == steps
+    assert image[1, 2, 2] - image[0, 2, 2] == 2 * across
+    body = result["mask"][0]
+    assert (body.any(1).sum(), body.any(0).sum()) == (5, 5 if plane == "axial" else 3)
+
+
+def test_planes_across_thick_slices_are_in_mm() -> None:
+    image = VertebralSlicesd(levels=["L1"], pixel_mm=1.0, size=3, plane="sagittal", masked=False)(volume())["image"]
+    # slices of 2 mm: half a slice a pixel
+    torch.testing.assert_close(image[0, 1] - 8810, torch.tensor([-500.0, 0.0, 500.0]))
+
+
 def test_centre_slice_is_the_area_weighted_middle() -> None:
     data = volume()
     data["label"][data["label"] == L1] = 0
@@ -120,6 +144,8 @@ def test_missing_levels_are_all_named() -> None:
         ({"offsets_mm": []}, "offsets_mm must have at least one"),
         ({"size": 0, "levels": []}, "levels must .*; size and pixel_mm must be positive"),
         ({"pixel_mm": 0.0}, "pixel_mm must be positive"),
+        ({"plane": "oblique"}, "plane must be one of axial, sagittal, coronal, .*, got 'oblique'"),
+        ({"plane": "sagittal", "pixel_mm": None}, "others than axial with pixel_mm, got 'sagittal'"),
         ({"keys": "image"}, "keys must name the image and the label map"),
     ],
 )
@@ -206,6 +232,15 @@ def test_rotation_scale_and_shift_move_the_body_within_their_limits() -> None:
         centre = torch.stack([i.nonzero().float().mean(0) for i in image])
         assert ((centre - 4).abs().max() > 1) == moved
         assert (centre - 4).abs().max() < 0.2 * 9 + 0.6
+
+
+def test_covariates_reach_the_last_steps_unchanged() -> None:
+    def joined(data: Any) -> Any:
+        return {"image": torch.cat([data["image"], data["covariates"][..., None, None].expand(-1, -1, 9, 9)], 1)}
+
+    facts = torch.tensor([[63.0, 1.0], [0.0, 0.0]])
+    image, _ = RandomisedSlices(joined)({**batch(), "covariates": facts}, "cpu")
+    torch.testing.assert_close(image[:, 2:, 4, 4], facts)
 
 
 def test_impossible_mask_cut_is_refused() -> None:
