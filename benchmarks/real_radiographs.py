@@ -1,8 +1,10 @@
-"""The chest bundle on real frontal chest radiographs: who is read, and how the risk goes with age and sex.
+"""The chest bundle on real frontal chest radiographs: who is read, how the risk goes with age and sex, and repeats.
 
-    OSTEO_REAL_DATA=FOLDER python benchmarks/real_radiographs.py [--pictures FOLDER]
+    OSTEO_REAL_DATA=FOLDER python benchmarks/real_radiographs.py [--bundle FOLDER] [--pictures FOLDER]
 
-The radiographs have no bone label: what comes out is an association, not an accuracy. Prints a summary and writes
+The radiographs have no bone label: what comes out is an association, not an accuracy. Measured are the rank correlation
+of the risk with age, over all people and within each sex, and the agreement of several radiographs of one person, whose
+bones are the same. Intervals are bootstraps by person. Prints a summary and writes
 counts and figures, no rows of persons, to ``benchmarks/results/real_radiographs_DATE.json``; with ``--pictures`` also
 the heat maps, for looking at, into a folder outside the repository.
 """
@@ -25,6 +27,7 @@ from osteo_monai.bundle import load_bundle
 from osteo_monai.data.csv_tables import read_table
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.radiograph import read_radiograph
+from osteo_monai.statistics.repeatability import repeatability
 from osteo_monai.utils.files import write_json, writing
 
 ROOT = Path(__file__).parents[1]
@@ -46,31 +49,85 @@ def higher(first: np.ndarray, second: np.ndarray) -> float:
     return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
 
+def correlation(age: np.ndarray, risk: np.ndarray) -> float:
+    """Return Spearman's rank correlation; NaN without three people or without a spread of both."""
+    if len(age) < 3 or np.ptp(age) == 0 or np.ptp(risk) == 0:
+        return float("nan")
+    return float(spearmanr(age, risk).statistic)
+
+
+def within_sexes(age: np.ndarray, risk: np.ndarray, female: np.ndarray) -> float:
+    """Return the mean of the correlations of women and of men, weighted by their number less one."""
+    found = [(int(of.sum()) - 1, correlation(age[of], risk[of])) for of in (female, ~female)]
+    usable = [(weight, value) for weight, value in found if weight > 1 and np.isfinite(value)]
+    return sum(w * v for w, v in usable) / sum(w for w, _ in usable) if usable else float("nan")
+
+
 def associations(people: list[tuple[float, str, float]]) -> dict[str, Any]:
     """Spearman's correlation of risk with age, and the chance that a woman's risk is above a man's; by subject."""
     age, risk = (np.array([one[i] for one in people]) for i in (0, 2))
     female = np.array([one[1] == "F" for one in people])
     rng = np.random.default_rng(0)
     draws = [rng.integers(0, len(people), len(people)) for _ in range(RESAMPLES)]
+    measures = {
+        "spearman_risk_age": lambda d: correlation(age[d], risk[d]),
+        "spearman_women": lambda d: correlation(age[d][female[d]], risk[d][female[d]]),
+        "spearman_men": lambda d: correlation(age[d][~female[d]], risk[d][~female[d]]),
+        "spearman_within_sexes": lambda d: within_sexes(age[d], risk[d], female[d]),
+    }
+    everyone = np.arange(len(people))
+    numbers: dict[str, Any] = {}
+    for name, measure in measures.items():
+        numbers[name] = round(measure(everyone), 3)
+        numbers[f"{name}_95"] = interval([measure(d) for d in draws])
     return {
         "subjects": len(people),
         "women": int(female.sum()),
-        "spearman_risk_age": round(float(spearmanr(age, risk).statistic), 3),
-        "spearman_risk_age_95": interval([float(spearmanr(age[d], risk[d]).statistic) for d in draws]),
+        **numbers,
         "woman_above_man": round(higher(risk[female], risk[~female]), 3),
         "woman_above_man_95": interval([higher(risk[d][female[d]], risk[d][~female[d]]) for d in draws]),
+    }
+
+
+def agreement(logits: dict[str, list[float]]) -> dict[str, Any]:
+    """Agreement of the logits of several radiographs of one person, against the spread between people.
+
+    ``icc`` is the share of the variance of single radiographs that lies between people; ``sd_within`` and
+    ``sd_between`` are the SDs of the logit of one person's radiographs and of people's means (``sd_all`` with those of
+    one radiograph).
+    """
+    repeated = [values for values in logits.values() if len(values) > 1]
+    if len(repeated) < 2:
+        return {"repeated_subjects": len(repeated)}
+
+    def icc(chosen: list[list[float]]) -> float:
+        return repeatability(np.concatenate(chosen), np.repeat(np.arange(len(chosen)), [len(v) for v in chosen])).icc.value
+
+    rng = np.random.default_rng(1)
+    draws = [[repeated[i] for i in rng.integers(0, len(repeated), len(repeated))] for _ in range(RESAMPLES)]
+    within = [np.subtract(values, np.mean(values)) for values in repeated]
+    df = sum(len(values) - 1 for values in repeated)
+    return {
+        "repeated_subjects": len(repeated),
+        "repeated_radiographs": sum(len(values) for values in repeated),
+        "icc": round(icc(repeated), 3),
+        "icc_95": interval([icc(draw) for draw in draws]),
+        "sd_within": round(float(np.sqrt(sum((w**2).sum() for w in within) / df)), 3),
+        "sd_between": round(float(np.std([np.mean(values) for values in repeated], ddof=1)), 3),
+        "sd_all": round(float(np.std([np.mean(values) for values in logits.values()], ddof=1)), 3),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, help="folder for the heat maps, outside the repository")
+    parser.add_argument("--bundle", default=BUNDLE, help="name or folder of the bundle (default: the published one)")
     arguments = parser.parse_args()
     if "OSTEO_REAL_DATA" not in os.environ:
         parser.error("OSTEO_REAL_DATA must name the folder that holds cxr_frontal")
     folder = Path(os.environ["OSTEO_REAL_DATA"]) / "cxr_frontal"
     torch.set_num_threads(1)
-    bundle = load_bundle(BUNDLE)
+    bundle = load_bundle(arguments.bundle, trust=arguments.bundle != BUNDLE)
     outcomes: Counter[str] = Counter()
     findings: Counter[str] = Counter()
     risks: dict[str, list[float]] = defaultdict(list)
@@ -102,10 +159,11 @@ def main() -> None:
         "findings": dict(findings.most_common()),
         "risk_quartiles": [round(float(q), 4) for q in np.quantile(pooled, [0, 0.25, 0.5, 0.75, 1])],
         **associations(people),
+        **agreement({subject: [float(np.log(r / (1 - r))) for r in own] for subject, own in risks.items()}),
         "seconds_median": round(float(np.median(seconds)), 3),
     }
     Console().print_json(data=result)
-    name = f"real_radiographs_{datetime.now(UTC):%Y-%m-%d}.json"
+    name = f"real_radiographs_{datetime.now(UTC):%Y-%m-%d_%H%M}.json"
     write_json(ROOT / "benchmarks" / "results" / name, result, indent=1)
     if arguments.pictures:
         draw(shown, arguments.pictures)

@@ -159,7 +159,7 @@ def _application() -> typer.Typer:
             evidence.evidence,
             rebuild.rebuild_tables,
         ),
-        "virtual": (virtual.ct, virtual.radiograph, virtual.cohort),
+        "virtual": (virtual.ct, virtual.radiograph, virtual.cohort, virtual.projections),
         "manifest": (
             manifest.build,
             public_data.import_,

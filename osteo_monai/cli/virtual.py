@@ -1,4 +1,4 @@
-"""``osteo-monai virtual``: one virtual CT or radiograph, or a cohort."""
+"""``osteo-monai virtual``: one virtual CT or radiograph, a cohort, or its projections."""
 
 import shutil
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from osteo_monai.utils.text import listed
 if TYPE_CHECKING:
     from osteo_monai.virtual.person import Variant
 
-__all__ = ["cohort", "ct", "radiograph"]
+__all__ = ["cohort", "ct", "projections", "radiograph"]
 
 CT_FOLDERS = ("dicom", "truth")
 RADIOGRAPH_FILES = (".dcm", ".png", "_bone.png", "_truth.json")
@@ -136,15 +136,18 @@ def _recipe_file(text: str | Path) -> Path:
     return path
 
 
+_Recipe = Annotated[
+    Path,
+    typer.Argument(
+        parser=_recipe_file,
+        metavar="RECIPE",
+        help="Cohort recipe: a JSON file or the name of one of this release.",
+    ),
+]
+
+
 def cohort(
-    recipe: Annotated[
-        Path,
-        typer.Argument(
-            parser=_recipe_file,
-            metavar="RECIPE",
-            help="Cohort recipe: a JSON file or the name of one of this release.",
-        ),
-    ],
+    recipe: _Recipe,
     output: OutputFolder,
     workers: Workers = 1,
 ) -> None:
@@ -153,6 +156,34 @@ def cohort(
     An interrupted cohort continues where it stopped when the same command is given again.
     """
     from osteo_monai.virtual.cohort import make_cohort
+
+    _check_cohort(recipe, output)
+    path = make_cohort(recipe, output, workers=workers)
+    show(f"Manifest: {path}")
+
+
+def projections(
+    recipe: _Recipe,
+    output: OutputFolder,
+    rows: Annotated[int, typer.Option(min=64, max=2048, metavar="N", help="Rows and columns of a projection.")] = 288,
+    subjects: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of people, the first of the recipe.", show_default="all")
+    ] = None,
+    workers: Workers = 1,
+) -> None:
+    """Project the chests of a recipe's people once, for training with clinical_look.json of the chest bundle.
+
+    An interrupted run continues where it stopped when the same command is given again.
+    """
+    from osteo_monai.virtual.projections import write_projections
+
+    _check_cohort(recipe, output)
+    path = write_projections(recipe, output, rows=rows, subjects=subjects, workers=workers)
+    show(f"Manifest: {path}")
+
+
+def _check_cohort(recipe: Path, output: Path) -> None:
+    """Check the recipe and the folder of a cohort, and report all problems."""
     from osteo_monai.virtual.recipe import read_recipe
 
     checks = OptionChecks()
@@ -164,5 +195,3 @@ def cohort(
     with checks.collect():
         read_recipe(recipe)
     checks.finish()
-    path = make_cohort(recipe, output, workers=workers)
-    show(f"Manifest: {path}")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from osteo_monai.virtual.spread import TissueSpread
 from osteo_monai.virtual.threads import one_thread, reserve_threads
 
 _L = VertebraLevel
+T = TypeVar("T")
 _Made = list[dict[str, Any]]
 """Fields of the records of one person."""
 CHEST_LENGTH_MM = 298.0
@@ -303,10 +304,10 @@ def make_cohort(
             f"'{output.name}' must be a folder without a manifest: choose another folder or remove it"
         )
     plans = plan_cohort(recipe)
-    marker, begun = _mark(output, recipe)
+    marker, begun = mark(output, recipe)
     make = partial(_make_person, output=output, formats=recipe.formats, dxa=recipe.dxa, keep=begun, report=report)
     splits: dict[str, list[Record]] = {}
-    with _each(make, plans, workers) as people:
+    with each(make, plans, workers) as people:
         for plan, made in track(zip(plans, people, strict=True), f"Generating {recipe.name}", total=len(plans)):
             splits.setdefault(plan.split, []).extend(Record(**fields) for fields in made)
     source = f"recipe {recipe_path.name}, osteo_monai {__version__}"
@@ -316,7 +317,7 @@ def make_cohort(
     return manifest_path
 
 
-def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
+def mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
     """Write a marker of the cohort; return it and whether the same cohort was started before."""
     marker = output / ".unfinished.json"
     fields = recipe.model_dump(mode="json")
@@ -338,9 +339,7 @@ def _mark(output: Path, recipe: CohortRecipe) -> tuple[Path, bool]:
 
 
 @contextmanager
-def _each(
-    make: Callable[[SubjectPlan], _Made], plans: Sequence[SubjectPlan], workers: int
-) -> Iterator[Iterable[_Made]]:
+def each(make: Callable[[SubjectPlan], T], plans: Sequence[SubjectPlan], workers: int) -> Iterator[Iterable[T]]:
     """Yield the results of ``make`` in order; on one thread a person, since sums depend on the number of threads."""
     if workers > 1:
         context = multiprocessing.get_context("spawn")

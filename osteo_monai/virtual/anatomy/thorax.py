@@ -12,7 +12,7 @@ from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.virtual.anatomy.body import Anatomy
 from osteo_monai.virtual.anatomy.chest_bones import ChestBoneBuilder
 from osteo_monai.virtual.anatomy.chest_parts import Part, Vessel
-from osteo_monai.virtual.anatomy.shapes import Shape
+from osteo_monai.virtual.anatomy.shapes import Shape, Vec
 
 __all__ = ["Part", "Thorax", "Vessel"]
 
@@ -62,3 +62,10 @@ class Thorax(ChestBoneBuilder):
         self._build_sternum()
         self._build_shoulders()
         self._build_neck()
+
+    @property
+    def lung_box(self) -> tuple[Vec, Vec]:
+        """Corners (low, high) in RAS+ mm of a plane box about both lungs as a frontal radiograph shows them."""
+        half_width, _, x, y = (float(k) for k in self._section(self.top - 0.75 * self._length))
+        bottom = min(self._dome.values()) - 1.5 * self._drop
+        return np.array([x - half_width, y, bottom]), np.array([x + half_width, y, self.top + 0.04 * self._length])

@@ -99,9 +99,9 @@ def develop(signal: Tensor, protocol: RadiographProtocol) -> Tensor:
     centred = dense.clamp(low - 1.5, high + 1.5)
     picture = dense
     if how.compression or how.detail or how.edges:
-        large = _smooth(centred, 15.0, px, py)
-        middle = _smooth(centred, 2.5, px, py)
-        fine = _smooth(centred, 0.6, px, py)
+        large = smooth(centred, 15.0, px, py)
+        middle = smooth(centred, 2.5, px, py)
+        fine = smooth(centred, 0.6, px, py)
         picture = (
             large * (1 - how.compression)
             + how.compression * 0.5 * (low + high)
@@ -125,7 +125,7 @@ def _quantiles(values: Tensor, shares: tuple[float, float]) -> tuple[float, floa
     return low, high
 
 
-def _smooth(image: Tensor, sigma: float, px: float, py: float) -> Tensor:
+def smooth(image: Tensor, sigma: float, px: float, py: float) -> Tensor:
     """Blur by a Gaussian of ``sigma`` mm; wide ones on a smaller image."""
     step = max(1, int(0.4 * sigma / max(px, py)))
     if step == 1:
