@@ -177,7 +177,7 @@ def read_prediction_rows(
 
 def _read_cells(path: Path, required: Sequence[str]) -> CSVTable:
     """Read a table with commas, semicolons or tabs; its cells as ``plain_cells`` makes them."""
-    table = read_table(path, required, separators=",;\t")
+    table = read_table(path, required)
     return replace(table, rows=tuple((line, plain_cells(cells, table.separator)) for line, cells in table.rows))
 
 
