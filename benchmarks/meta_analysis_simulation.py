@@ -7,7 +7,7 @@ The true values are near those of the review for osteoporosis: sensitivity 0.88,
 variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40
 diseased and 150 healthy subjects. Scenarios: 3 to 39 studies, and tables of studies that share three quarters of their
 between-study variance, 39 of 20 studies as in the review. ``covered_reported`` is the coverage of the interval that the
-report gives: cluster-robust, or with t quantiles below 20 studies. ``--three-levels`` adds the three-level model in the
+report gives: cluster-robust, or with t quantiles. ``--three-levels`` adds the three-level model in the
 scenarios with several tables a study, beside the clustered intervals of the same meta-analyses. Writes
 ``benchmarks/results/meta_analysis_simulation_DATE.json`` after each step; ``--resume FILE`` skips the scenarios that
 are complete in the file.
@@ -44,6 +44,10 @@ SCENARIOS = (
     ("39 studies", 39, 39),
     ("3 studies", 3, 3),
     ("4 studies", 4, 4),
+    ("5 studies", 5, 5),
+    ("7 studies", 7, 7),
+    ("8 studies", 8, 8),
+    ("9 studies", 9, 9),
     ("10 studies", 10, 10),
     ("14 studies", 14, 14),
     ("12 tables of 6 studies", 6, 12),
@@ -136,14 +140,19 @@ def summarised(rows: dict[str, list[dict[str, float]]], failures: dict[str, int]
     return found
 
 
-def simulate_three_levels(count: int, studies: int, tables: int, seed: int) -> dict[str, Any]:
-    """Return coverage and bias of the exact three-level model, and the coverage of the clustered intervals."""
+def simulate_three_levels(
+    count: int, studies: int, tables: int, seed: int, save: Callable[[dict[str, Any]], None]
+) -> None:
+    """Find coverage and bias of the exact three-level model, and the coverage of the clustered intervals.
+
+    ``save`` is given what was found so far, after every 100 meta-analyses and at the end.
+    """
     rng = np.random.default_rng(seed)
     rows: list[dict[str, float]] = []
     failures = 0
     truth = expit(MEAN)
     started = time.process_time()
-    for _ in range(count):
+    for number in range(count):
         cells, study = draw(rng, studies, tables)
         try:
             fit = fit_three_levels(cells, study)
@@ -167,9 +176,10 @@ def simulate_three_levels(count: int, studies: int, tables: int, seed: int) -> d
                 "boundary": float(any(m.startswith("Boundary") for m in fit.messages)),
             }
         )
-    found: dict[str, Any] = {"meta_analyses": count, "studies": studies, "tables": tables, "seed": seed}
-    found |= {"not_converged": failures, "cpu_seconds": round(time.process_time() - started, 1)}
-    return found | summarised({"binomial": rows}, {"binomial": failures})
+        if (number + 1) % 100 == 0 or number + 1 == count:
+            done: dict[str, Any] = {"meta_analyses": number + 1, "studies": studies, "tables": tables, "seed": seed}
+            done |= {"not_converged": failures, "cpu_seconds": round(time.process_time() - started, 1)}
+            save(done | summarised({"binomial": rows}, {"binomial": failures}))
 
 
 def speed() -> dict[str, dict[str, float]]:
@@ -217,23 +227,22 @@ def main() -> None:
         print(json.dumps(result["speed_seconds"], indent=2), flush=True)
     path.parent.mkdir(exist_ok=True)
 
-    for name, studies, tables in SCENARIOS:
-
-        def save(found: dict[str, Any], name: str = name) -> None:
-            result["scenarios"][name] = found
+    def saver(part: str, name: str) -> Callable[[dict[str, Any]], None]:
+        def save(found: dict[str, Any]) -> None:
+            result.setdefault(part, {})[name] = found
             write_json(path, result)
-            print(f"{name}: {found['meta_analyses']} of {n}", flush=True)
+            print(f"{part}, {name}: {found['meta_analyses']} meta-analyses", flush=True)
 
-        if given.scenarios is not None and name not in given.scenarios:
-            continue
+        return save
+
+    wanted = [scenario for scenario in SCENARIOS if given.scenarios is None or scenario[0] in given.scenarios]
+    for name, studies, tables in wanted:
         if result["scenarios"].get(name, {}).get("meta_analyses", 0) < n:
-            simulate(n, studies, tables, b, tables + studies, save)
-    for name, studies, tables in SCENARIOS:
-        if given.three_levels and tables > studies and name in (given.scenarios or [name]):
-            found = simulate_three_levels(given.three_levels, studies, tables, 1000 + tables)
-            result.setdefault("three_levels", {})[name] = found
-            write_json(path, result)
-            print(f"three levels, {name}: {found['cpu_seconds']} s", flush=True)
+            simulate(n, studies, tables, b, tables + studies, saver("scenarios", name))
+    for name, studies, tables in wanted:
+        done = result.get("three_levels", {}).get(name, {}).get("meta_analyses", 0)
+        if tables > studies and done < given.three_levels:
+            simulate_three_levels(given.three_levels, studies, tables, 1000 + tables, saver("three_levels", name))
     print(path)
 
 
