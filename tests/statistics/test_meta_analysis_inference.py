@@ -142,6 +142,15 @@ def test_clusters_are_checked(reml: Any) -> None:
     assert reml.clustered(STUDIES).clustered(None).summary().df == reml.summary().df
 
 
+def test_bootstrap_does_not_depend_on_the_order_of_studies(reml: Any) -> None:
+    order = np.random.default_rng(4).permutation(14)
+    shuffled = fit_bivariate(AUDIT_C[order], "reml")
+    for clusters in (None, STUDIES):
+        first = bootstrap(reml.clustered(clusters), 100).means
+        labels = None if clusters is None else [clusters[i] for i in order]
+        assert bootstrap(shuffled.clustered(labels), 100).means == pytest.approx(first, abs=1e-5)
+
+
 def test_clustered_bootstrap_draws_whole_studies(reml: Any) -> None:
     found = bootstrap(reml.clustered([i // 2 for i in range(14)]), 100, seed=1)
     assert found.kind == "studies"
