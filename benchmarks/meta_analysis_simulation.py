@@ -1,6 +1,6 @@
-"""Bias and interval coverage of the bivariate model on simulated meta-analyses, and its speed.
+"""Bias and interval coverage of the bivariate model on simulated meta-analyses.
 
-    python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200] [--skip-speed]
+    python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200]
         [--three-levels 1000]
 
 The true values are near those of the review for osteoporosis: sensitivity 0.88, specificity 0.94, between-study
@@ -20,7 +20,6 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import numpy as np
 import scipy
 from scipy.special import expit, logit
 
-from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, fit_three_levels, leave_one_out
+from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, fit_three_levels
 from osteo_monai.statistics.meta_analysis.estimates import auc_of_curve
 from osteo_monai.utils.files import write_json
 
@@ -182,39 +181,18 @@ def simulate_three_levels(
             save(done | summarised({"binomial": rows}, {"binomial": failures}))
 
 
-def speed() -> dict[str, dict[str, float]]:
-    """Return wall and CPU seconds; the targets are 5 s for a fit of 500 studies and 60 s for a bootstrap of 2,000."""
-    seconds: dict[str, dict[str, float]] = {}
-
-    def timed(name: str, work: Callable[[], Any]) -> Any:
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        seconds[name] = {key: round(value, 3) for key, value in taken.items()}
-        return result
-
-    many, few = (draw(np.random.default_rng(3), k, k)[0] for k in (500, 39))
-    for name, cells in (("500 studies", many), ("39 studies", few)):
-        for method in ("binomial", "reml"):
-            fit = timed(f"fit of {name}, {method}", partial(fit_bivariate, cells, method))
-            timed(f"bootstrap of 2000, {name}, {method}", partial(bootstrap, fit, 2000))
-    timed("leave-one-out of 39 studies, binomial", lambda: leave_one_out(fit_bivariate(few)))
-    return seconds
-
-
 def main() -> None:
     """Run the scenarios, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--meta-analyses", type=int, default=1000)
     parser.add_argument("--bootstrap-meta-analyses", type=int, default=200)
-    parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--three-levels", type=int, default=0, metavar="N", help="meta-analyses of each scenario")
     parser.add_argument("--resume", type=Path, help="result of an earlier run, which is completed in place")
     parser.add_argument("--scenarios", nargs="+", choices=[name for name, *_ in SCENARIOS], help="default: all")
     given = parser.parse_args()
     n, b = given.meta_analyses, given.bootstrap_meta_analyses
     path = given.resume or RESULTS / f"meta_analysis_simulation_{datetime.now(UTC):%Y-%m-%d}.json"
-    result: dict[str, Any] = json.loads(path.read_text()) if given.resume else {"speed_seconds": {}, "scenarios": {}}
+    result: dict[str, Any] = json.loads(path.read_text()) if given.resume else {"scenarios": {}}
     machine = {"cores": os.cpu_count(), "python": platform.python_version()}
     result |= {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -222,9 +200,6 @@ def main() -> None:
         "truth": {"sensitivity": 0.88, "specificity": 0.94, "tau2": TAU2.tolist(), "rho": RHO, "auc": round(AUC, 6)},
         "bootstrap_replicates": REPLICATES,
     }
-    if not given.skip_speed:
-        result["speed_seconds"] = speed()
-        print(json.dumps(result["speed_seconds"], indent=2), flush=True)
     path.parent.mkdir(exist_ok=True)
 
     def saver(part: str, name: str) -> Callable[[dict[str, Any]], None]:
