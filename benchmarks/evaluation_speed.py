@@ -2,8 +2,9 @@
 
     python benchmarks/evaluation_speed.py [--rows 1000000] [--people 2000]
 
-Paired DeLong test on ``--rows`` rows, clustered and not; ROC band, flexible calibration and decision curve with 2,000
-bootstrap samples of ``--people`` rows; fit of 500 studies and of 150 tables on three levels. Writes
+Paired DeLong test on ``--rows`` rows, clustered and not; rates, ROC band, flexible calibration, decision curve and
+difference of net benefit with 2,000 bootstrap samples of ``--people`` rows; fit of 500 studies and of 39, with 2,000
+bootstrap samples of each, and of 150 tables on three levels. Writes
 ``benchmarks/results/evaluation_speed_DATE.json``.
 """
 
@@ -20,8 +21,15 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from osteo_monai.statistics import decision_curve, delong_test, flexible_calibration, roc_band
-from osteo_monai.statistics.meta_analysis import fit_bivariate, fit_three_levels
+from osteo_monai.statistics import (
+    class_performance,
+    decision_curve,
+    delong_test,
+    flexible_calibration,
+    net_benefit_difference,
+    roc_band,
+)
+from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, fit_three_levels
 from osteo_monai.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,6 +58,9 @@ def main() -> None:
     works: dict[str, Callable[[], Any]] = {
         f"DeLong test, {given.rows} rows": lambda: delong_test(truth, first, second),
         f"the same, two rows a subject, {given.rows} rows": lambda: delong_test(truth, first, second, groups=subjects),
+        f"rates, F1 and kappa, {given.people} rows, 2000 samples": lambda: class_performance(
+            truth[few].astype(int), (chance > 0.4).astype(int), [0, 1], resamples=2000
+        ),
         f"ROC band, {given.people} rows, 2000 samples": lambda: roc_band(truth[few], first[few], resamples=2000),
         f"flexible calibration, {given.people} rows, 2000 samples": lambda: flexible_calibration(
             truth[few], chance, resamples=2000
@@ -57,7 +68,12 @@ def main() -> None:
         f"decision curve, {given.people} rows, 2000 samples": lambda: decision_curve(
             truth[few], chance, resamples=2000
         ),
+        f"difference of net benefit, {given.people} rows, 2000 samples": lambda: net_benefit_difference(
+            truth[few], chance, None, [0.1, 0.2, 0.3], resamples=2000
+        ),
         "fit of 500 studies": lambda: fit_bivariate(_tables(500)),
+        "fit of 500 studies and 2000 bootstrap samples": lambda: bootstrap(fit_bivariate(_tables(500)), 2000),
+        "fit of 39 studies and 2000 bootstrap samples": lambda: bootstrap(fit_bivariate(_tables(39)), 2000),
         "three levels, 150 tables of 75 studies": lambda: fit_three_levels(
             _tables(150), (np.arange(150) // 2).tolist()
         ),

@@ -1,13 +1,13 @@
-"""Bias and interval coverage of the bivariate model on simulated meta-analyses, and its speed.
+"""Bias and interval coverage of the bivariate model on simulated meta-analyses.
 
-    python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200] [--skip-speed]
+    python benchmarks/meta_analysis_simulation.py [--meta-analyses 1000] [--bootstrap-meta-analyses 200]
         [--three-levels 1000]
 
 The true values are near those of the review for osteoporosis: sensitivity 0.88, specificity 0.94, between-study
 variances of the logits 0.5 and 0.8, correlation -0.4. Counts are binomial; sizes are log-normal with medians of 40
 diseased and 150 healthy subjects. Scenarios: 3 to 39 studies, and tables of studies that share three quarters of their
 between-study variance, 39 of 20 studies as in the review. ``covered_reported`` is the coverage of the interval that the
-report gives: cluster-robust, or with t quantiles below 20 studies. ``--three-levels`` adds the three-level model in the
+report gives: cluster-robust, or with t quantiles. ``--three-levels`` adds the three-level model in the
 scenarios with several tables a study, beside the clustered intervals of the same meta-analyses. Writes
 ``benchmarks/results/meta_analysis_simulation_DATE.json`` after each step; ``--resume FILE`` skips the scenarios that
 are complete in the file.
@@ -20,7 +20,6 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import numpy as np
 import scipy
 from scipy.special import expit, logit
 
-from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, fit_three_levels, leave_one_out
+from osteo_monai.statistics.meta_analysis import bootstrap, fit_bivariate, fit_three_levels
 from osteo_monai.statistics.meta_analysis.estimates import auc_of_curve
 from osteo_monai.utils.files import write_json
 
@@ -44,6 +43,10 @@ SCENARIOS = (
     ("39 studies", 39, 39),
     ("3 studies", 3, 3),
     ("4 studies", 4, 4),
+    ("5 studies", 5, 5),
+    ("7 studies", 7, 7),
+    ("8 studies", 8, 8),
+    ("9 studies", 9, 9),
     ("10 studies", 10, 10),
     ("14 studies", 14, 14),
     ("12 tables of 6 studies", 6, 12),
@@ -136,14 +139,19 @@ def summarised(rows: dict[str, list[dict[str, float]]], failures: dict[str, int]
     return found
 
 
-def simulate_three_levels(count: int, studies: int, tables: int, seed: int) -> dict[str, Any]:
-    """Return coverage and bias of the exact three-level model, and the coverage of the clustered intervals."""
+def simulate_three_levels(
+    count: int, studies: int, tables: int, seed: int, save: Callable[[dict[str, Any]], None]
+) -> None:
+    """Find coverage and bias of the exact three-level model, and the coverage of the clustered intervals.
+
+    ``save`` is given what was found so far, after every 100 meta-analyses and at the end.
+    """
     rng = np.random.default_rng(seed)
     rows: list[dict[str, float]] = []
     failures = 0
     truth = expit(MEAN)
     started = time.process_time()
-    for _ in range(count):
+    for number in range(count):
         cells, study = draw(rng, studies, tables)
         try:
             fit = fit_three_levels(cells, study)
@@ -167,29 +175,10 @@ def simulate_three_levels(count: int, studies: int, tables: int, seed: int) -> d
                 "boundary": float(any(m.startswith("Boundary") for m in fit.messages)),
             }
         )
-    found: dict[str, Any] = {"meta_analyses": count, "studies": studies, "tables": tables, "seed": seed}
-    found |= {"not_converged": failures, "cpu_seconds": round(time.process_time() - started, 1)}
-    return found | summarised({"binomial": rows}, {"binomial": failures})
-
-
-def speed() -> dict[str, dict[str, float]]:
-    """Return wall and CPU seconds; the targets are 5 s for a fit of 500 studies and 60 s for a bootstrap of 2,000."""
-    seconds: dict[str, dict[str, float]] = {}
-
-    def timed(name: str, work: Callable[[], Any]) -> Any:
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        seconds[name] = {key: round(value, 3) for key, value in taken.items()}
-        return result
-
-    many, few = (draw(np.random.default_rng(3), k, k)[0] for k in (500, 39))
-    for name, cells in (("500 studies", many), ("39 studies", few)):
-        for method in ("binomial", "reml"):
-            fit = timed(f"fit of {name}, {method}", partial(fit_bivariate, cells, method))
-            timed(f"bootstrap of 2000, {name}, {method}", partial(bootstrap, fit, 2000))
-    timed("leave-one-out of 39 studies, binomial", lambda: leave_one_out(fit_bivariate(few)))
-    return seconds
+        if (number + 1) % 100 == 0 or number + 1 == count:
+            done: dict[str, Any] = {"meta_analyses": number + 1, "studies": studies, "tables": tables, "seed": seed}
+            done |= {"not_converged": failures, "cpu_seconds": round(time.process_time() - started, 1)}
+            save(done | summarised({"binomial": rows}, {"binomial": failures}))
 
 
 def main() -> None:
@@ -197,14 +186,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--meta-analyses", type=int, default=1000)
     parser.add_argument("--bootstrap-meta-analyses", type=int, default=200)
-    parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--three-levels", type=int, default=0, metavar="N", help="meta-analyses of each scenario")
     parser.add_argument("--resume", type=Path, help="result of an earlier run, which is completed in place")
     parser.add_argument("--scenarios", nargs="+", choices=[name for name, *_ in SCENARIOS], help="default: all")
     given = parser.parse_args()
     n, b = given.meta_analyses, given.bootstrap_meta_analyses
     path = given.resume or RESULTS / f"meta_analysis_simulation_{datetime.now(UTC):%Y-%m-%d}.json"
-    result: dict[str, Any] = json.loads(path.read_text()) if given.resume else {"speed_seconds": {}, "scenarios": {}}
+    result: dict[str, Any] = json.loads(path.read_text()) if given.resume else {"scenarios": {}}
     machine = {"cores": os.cpu_count(), "python": platform.python_version()}
     result |= {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -212,28 +200,24 @@ def main() -> None:
         "truth": {"sensitivity": 0.88, "specificity": 0.94, "tau2": TAU2.tolist(), "rho": RHO, "auc": round(AUC, 6)},
         "bootstrap_replicates": REPLICATES,
     }
-    if not given.skip_speed:
-        result["speed_seconds"] = speed()
-        print(json.dumps(result["speed_seconds"], indent=2), flush=True)
     path.parent.mkdir(exist_ok=True)
 
-    for name, studies, tables in SCENARIOS:
-
-        def save(found: dict[str, Any], name: str = name) -> None:
-            result["scenarios"][name] = found
+    def saver(part: str, name: str) -> Callable[[dict[str, Any]], None]:
+        def save(found: dict[str, Any]) -> None:
+            result.setdefault(part, {})[name] = found
             write_json(path, result)
-            print(f"{name}: {found['meta_analyses']} of {n}", flush=True)
+            print(f"{part}, {name}: {found['meta_analyses']} meta-analyses", flush=True)
 
-        if given.scenarios is not None and name not in given.scenarios:
-            continue
+        return save
+
+    wanted = [scenario for scenario in SCENARIOS if given.scenarios is None or scenario[0] in given.scenarios]
+    for name, studies, tables in wanted:
         if result["scenarios"].get(name, {}).get("meta_analyses", 0) < n:
-            simulate(n, studies, tables, b, tables + studies, save)
-    for name, studies, tables in SCENARIOS:
-        if given.three_levels and tables > studies and name in (given.scenarios or [name]):
-            found = simulate_three_levels(given.three_levels, studies, tables, 1000 + tables)
-            result.setdefault("three_levels", {})[name] = found
-            write_json(path, result)
-            print(f"three levels, {name}: {found['cpu_seconds']} s", flush=True)
+            simulate(n, studies, tables, b, tables + studies, saver("scenarios", name))
+    for name, studies, tables in wanted:
+        done = result.get("three_levels", {}).get(name, {}).get("meta_analyses", 0)
+        if tables > studies and done < given.three_levels:
+            simulate_three_levels(given.three_levels, studies, tables, 1000 + tables, saver("three_levels", name))
     print(path)
 
 

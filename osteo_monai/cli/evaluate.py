@@ -71,7 +71,7 @@ def evaluate(
     thresholds: Thresholds = DensityThresholds(),  # noqa: B008  # frozen
     checklist: Annotated[
         bool,
-        typer.Option("--checklist", help="Write checklists of TRIPOD+AI and STARD with what the files contain."),
+        typer.Option("--checklist", help="Write checklists of TRIPOD+AI and STARD-AI with what the files contain."),
     ] = False,
     manifest: Annotated[
         Path | None,

@@ -237,19 +237,19 @@ def read_scans(path: Path) -> list[Scan]:
     Raises:
         UnusableInputError: it cannot be read; the message lists every wrong cell.
     """
-    table = read_table(path, _REQUIRED, separators=",;\t")
+    table = read_table(path, _REQUIRED)
     problems, scans = list(table.problems), []
     for line, cells in table.rows:
         try:
-            scans.append(_scan_of_row(cells))
+            scans.append(_scan_of_row(cells, table.separator))
         except ValueError as error:
             problems.append(f"line {line}: {error}")
     refuse(path, problems)
     return scans
 
 
-def _scan_of_row(cells: Mapping[str, str]) -> Scan:
-    numbers = {name: optional_number(name, cells.get(name, "")) for name in _NUMBERS}
+def _scan_of_row(cells: Mapping[str, str], separator: str) -> Scan:
+    numbers = {name: optional_number(name, cells.get(name, ""), separator) for name in _NUMBERS}
     hu, subject = numbers["hu"], cells["subject_id"]
     if hu is None or not subject:
         raise ValueError("subject_id and hu must be given, got an empty cell")

@@ -19,7 +19,7 @@ from osteo_monai.cohort.records import (
     trabecular_region_of,
 )
 from osteo_monai.data import Record, read_manifest, record_columns, write_predictions
-from osteo_monai.data.csv_tables import read_table, refuse, write_table
+from osteo_monai.data.csv_tables import optional_number, read_table, refuse, write_table
 from osteo_monai.domain import SCREENED_LEVELS, BoneStatus, DensityThresholds, VertebraLevel
 from osteo_monai.imaging import CTVolume, read_ct
 from osteo_monai.measurement import (
@@ -171,14 +171,15 @@ def _read_texture(path: Path) -> dict[_Subject, list[LevelTexture]]:
     problems = list(table.problems)
     features: dict[_Subject, dict[tuple[str, str], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for line, row in table.rows:
-        if not row["value"]:
+        try:
+            value = _value(row, table.separator)
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
             continue
-        problem = _row_problem(row)
-        if problem:
-            problems.append(f"line {line}: {problem}")
+        if value is None:
             continue
         body = row["image"], row["level"]
-        features[row["cohort"], row["subject_id"]][body][row["feature"]] = float(row["value"])
+        features[row["cohort"], row["subject_id"]][body][row["feature"]] = value
     refuse(path, problems)
     return {
         subject: [LevelTexture(VertebraLevel(level), values) for (_, level), values in bodies.items()]
@@ -186,16 +187,16 @@ def _read_texture(path: Path) -> dict[_Subject, list[LevelTexture]]:
     }
 
 
-def _row_problem(row: Mapping[str, str]) -> str | None:
+def _value(row: Mapping[str, str], separator: str) -> float | None:
+    """Return the value of a row, ``None`` if it is missing; raise ``ValueError`` if a cell is wrong."""
+    value = optional_number("value", row["value"], separator)
+    if value is None:
+        return None
     if row["feature"] not in UNITS:
-        return f"feature must be one of docs/texture.md, got '{row['feature'][:40]}'"
+        raise ValueError(f"feature must be one of docs/texture.md, got '{row['feature'][:40]}'")
     if row["level"] not in set(VertebraLevel):
-        return f"level must be a vertebral level, got '{row['level'][:40]}'"
-    try:
-        finite = bool(np.isfinite(float(row["value"])))
-    except ValueError:
-        finite = False
-    return None if finite else f"value must be a finite number, got '{row['value'][:40]}'"
+        raise ValueError(f"level must be a vertebral level, got '{row['level'][:40]}'")
+    return value
 
 
 def _status(records: Sequence[Record]) -> BoneStatus | None:

@@ -19,7 +19,7 @@ __all__ = [
     "MISSING_WORDS",
     "CSVTable",
     "optional_number",
-    "plain_number",
+    "plain_cell",
     "read_table",
     "refuse",
     "summary_problem",
@@ -42,7 +42,7 @@ _SUMMARY = re.compile(
     re.IGNORECASE,
 )
 """First cell of a row that summarises other rows, in English, German, French, Spanish and Italian."""
-_SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
+_SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,22 @@ class CSVTable:
     comments: int
 
 
-def optional_number(name: str, text: str) -> float | None:
-    """Return the finite number of a cell, ``None`` if it is empty.
+def optional_number(name: str, text: str, separator: str) -> float | None:
+    """Return the finite number of a cell, ``None`` if it is missing.
+
+    Args:
+        name: of the column, for the message.
+        text: the cell.
+        separator: that of its table, see ``plain_cell``.
 
     Raises:
         ValueError: naming the column.
     """
-    if not text:
+    plain = plain_cell(text, separator)
+    if not plain:
         return None
     try:
-        value = float(text)
+        value = float(plain)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -81,8 +87,13 @@ def optional_number(name: str, text: str) -> float | None:
     return value
 
 
-def plain_number(text: str, separator: str) -> str:
-    """Return a cell with a decimal point for a decimal comma, if commas do not separate the columns of its table."""
+def plain_cell(text: str, separator: str) -> str:
+    """Return a cell with a decimal point for a decimal comma, empty for a word of ``MISSING_WORDS``.
+
+    Commas are decimal only if they do not separate the columns of the table.
+    """
+    if text.lower() in MISSING_WORDS:
+        return ""
     return text.replace(",", ".") if separator != "," and re.fullmatch(r"[+-]?\d*,\d+%?", text) else text
 
 
@@ -95,22 +106,20 @@ def refuse(path: Path, problems: Sequence[str]) -> None:
         raise UnusableInputError("\n  - ".join([head, *lines]))
 
 
-def read_table(
-    path: Path, required: Sequence[str] = (), separators: str = ",", quoted_line_breaks: bool = False
-) -> CSVTable:
+def read_table(path: Path, required: Sequence[str] = (), quoted_line_breaks: bool = False) -> CSVTable:
     """Read a CSV file: UTF-8 with or without byte order mark, header first, lines that begin with ``#`` are comments.
 
-    Lines without any cell are skipped. Column names are compared without regard to case; cells missing at the end of a
-    row are empty.
+    Columns are separated by commas, semicolons or tabs, whichever is most frequent in the header; beside semicolons and
+    tabs numbers may have decimal commas (``plain_cell``). Lines without any cell are skipped. Column names are compared
+    without regard to case; cells missing at the end of a row are empty.
 
     Args:
         path: the file.
         required: columns that must be present.
-        separators: characters that may separate columns; the one most frequent in the header is used.
         quoted_line_breaks: accept line breaks in a quoted cell; they are read as blanks.
 
     Raises:
-        UnusableInputError: no such file, not UTF-8, no header, a column missing or repeated, another separator.
+        UnusableInputError: no such file, not UTF-8, no header, a column missing or repeated.
     """
     try:
         check_file_size(path, input_limits().table_bytes)
@@ -123,13 +132,13 @@ def read_table(
     lines = list(enumerate(_WIDE_BLANKS.sub(" ", re.sub(r"\r\n?", "\n", text)).split("\n"), 1))
     content = [(number, line) for number, line in lines if not line.startswith("#")]
     first = next((line for _, line in content if line.strip(" ,;\t")), "")
-    separator = max(separators, key=first.count)
+    separator = max(_SEPARATORS, key=first.count)
     content = [(number, line) for number, line in content if line.strip(f" {separator}")]
     records, problems = _records(content, separator, quoted_line_breaks)
     if not records:
         wanted = f"; it needs the columns {', '.join(required)}" if required else "; the first line must name columns"
         raise UnusableInputError(f"'{path.name}' is empty{wanted}")
-    header = _header(path, records[0][1], required, separator)
+    header = _header(path, records[0][1], required)
     problems += _hidden_rows(lines, records[0][0], separator, len(header))
     rows = []
     for line_number, cells in records[1:]:
@@ -172,16 +181,14 @@ def summary_problem(cell: str) -> str | None:
     return f"a row must be one subject or study, got a summary ('{cell}')" if _SUMMARY.fullmatch(cell) else None
 
 
-def _header(path: Path, cells: Sequence[str], required: Sequence[str], separator: str) -> tuple[str, ...]:
+def _header(path: Path, cells: Sequence[str], required: Sequence[str]) -> tuple[str, ...]:
     """Return the column names; refuse a header with missing or repeated columns."""
     spelling = {name.lower(): name for name in required}
     names = [cell.strip().lower() for cell in cells]
     header = tuple(spelling.get(name, name) for name in names)
     problems = [f"no column {name}" for name in required if name not in header]
     if problems and len(header) == 1:
-        others = [name for char, name in _SEPARATOR_NAMES.items() if char != separator and char in cells[0]]
-        received = f"{others[0]}s" if others else "one column only"
-        problems.insert(0, f"columns must be separated by {_SEPARATOR_NAMES[separator]}s, got {received}")
+        problems.insert(0, "columns must be separated by commas, semicolons or tabs, got one column only")
     repeated = sorted({name for name in header if header.count(name) > 1})
     refuse(path, problems + [f"column {name or '(no name)'} is repeated" for name in repeated])
     return header

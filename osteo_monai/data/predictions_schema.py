@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from osteo_monai.data.csv_tables import MISSING_WORDS, plain_number
+from osteo_monai.data.csv_tables import MISSING_WORDS, plain_cell
 from osteo_monai.data.record import Record
 from osteo_monai.domain import SPLIT_PATTERN, BoneStatus, DensityThresholds
 
@@ -208,7 +208,7 @@ def plain_cells(row: Mapping[str, str], separator: str) -> dict[str, str]:
         if _KIND_OF.get(name, ColumnKind.TEXT) is not ColumnKind.TEXT and text.lower() in MISSING_WORDS:
             cells[name] = ""
         else:
-            cells[name] = plain_number(text, separator) if _KIND_OF.get(name) in kinds else text
+            cells[name] = plain_cell(text, separator) if _KIND_OF.get(name) in kinds else text
     return cells
 
 

@@ -43,7 +43,9 @@ __all__ = ["Predictions", "common_rows", "read_prediction_rows", "read_predictio
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions of one model in one cohort, one row for each image with a prediction.
+    """Predictions of one model in one cohort, one row for each image with a prediction, ordered by subject and image.
+
+    The order of the file does not matter, so that bootstrap samples of the same rows are the same.
 
     Attributes:
         model, cohort: names.
@@ -177,7 +179,7 @@ def read_prediction_rows(
 
 def _read_cells(path: Path, required: Sequence[str]) -> CSVTable:
     """Read a table with commas, semicolons or tabs; its cells as ``plain_cells`` makes them."""
-    table = read_table(path, required, separators=",;\t")
+    table = read_table(path, required)
     return replace(table, rows=tuple((line, plain_cells(cells, table.separator)) for line, cells in table.rows))
 
 
@@ -343,7 +345,7 @@ def _group_problems(name: str, rows: Sequence[PredictionRow]) -> list[str]:
 
 def _assemble(model: str, cohort: str, rows: Sequence[PredictionRow], limits: DensityThresholds) -> Predictions:
     used, answered = _split_answered(rows)
-    cells = [row.cells for row in answered]
+    cells = sorted((row.cells for row in answered), key=_image_key)
     columns = {column: [row.get(column, "") for row in cells] for column in (*NUMBERS, *FACTS)}
     numbers = {name: _as_numbers(columns[name]) for name in (*used, "bmd_mg_cm3") if name in NUMBERS}
     binary = _is_binary(cells, used)
@@ -386,12 +388,16 @@ def _as_numbers(texts: Sequence[str]) -> Array:
     return np.array([float(text) if text else math.nan for text in texts], dtype=np.float64)
 
 
+def _image_key(row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row.get(column, "") for column in ("subject_id", *_IMAGE_COLUMNS))
+
+
 def _image_names(rows: Sequence[Mapping[str, str]]) -> tuple[list[str], bool]:
     """Return a unique name of each row, and whether some rows are distinguished only by their order."""
     counts: dict[str, int] = defaultdict(int)
     names = []
     for row in rows:
-        name = "\t".join(row.get(column, "") for column in ("subject_id", *_IMAGE_COLUMNS))
+        name = "\t".join(_image_key(row))
         counts[name] += 1
         names.append(f"{name}\t{counts[name]}")
     return names, any(count > 1 for count in counts.values())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path, PurePosixPath
 
-from osteo_monai.data.csv_tables import read_table, refuse
+from osteo_monai.data.csv_tables import plain_cell, read_table, refuse
 from osteo_monai.data.manifest import read_manifest
 from osteo_monai.data.predictions_schema import TRUE_WORDS
 from osteo_monai.data.record import Record
@@ -31,6 +31,8 @@ CONDITION_NAMES = {
 _DENSITY_LIMITS = (-300.0, 1000.0)
 _OF_SUMMARY, _OF_PREDICTIONS = "density_mg_cm3", "predicted_bmd_mg_cm3"
 _SUMMARY_METHOD = "screening"
+_NAMES = ("subject_id", "study", "folder", "image", "model")
+"""Columns whose cells are read as they are: a name may be NA or 1,5."""
 _LUMBAR = tuple(level for level in VertebraLevel if level.startswith("L"))
 
 
@@ -107,7 +109,8 @@ def read_measured_scans(paths: Sequence[Path], manifest: Path | None = None) -> 
         if not table.rows and not problems:
             problems.append("there is no row below the header")
         refuse(path, problems)
-        for line, cells in table.rows:
+        for line, texts in table.rows:
+            cells = {n: t if n in _NAMES else plain_cell(t, table.separator) for n, t in texts.items()}
             try:
                 scan = _scan(cells, path, records, virtual)
             except ValueError as error:

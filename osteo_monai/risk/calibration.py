@@ -145,6 +145,8 @@ def fit_risk(source: Path) -> RiskCalibration:
     """
     table = _table_of(source)
     rows = [row for row in _answered_rows(table) if row["cohort"] == "validation"]
+    # sums then do not depend on the order of the table
+    rows.sort(key=lambda row: (row["subject_id"], row.get("image_id", ""), row["probability_osteoporosis"]))
     if not rows:
         raise UnusableInputError(
             f"{table.name} must have people of the cohort validation with a prediction and the truth in the column "

@@ -99,7 +99,7 @@ def read_summaries(paths: Sequence[Path]) -> tuple[list[Reading], dict[str, int]
         problems = list(table.problems)
         for line, cells in table.rows:
             try:
-                reading = _reading(cells)
+                reading = _reading(cells, table.separator)
             except ValueError as error:
                 problems.append(f"line {line}: {error}")
                 continue
@@ -113,7 +113,7 @@ def read_summaries(paths: Sequence[Path]) -> tuple[list[Reading], dict[str, int]
     return list(readings.values()), {reason: count for reason, count in left_out.items() if count}
 
 
-def _reading(cells: Mapping[str, str]) -> Reading | str:
+def _reading(cells: Mapping[str, str], separator: str) -> Reading | str:
     if cells["modality"] != "ct":
         return "no CT"
     scanner = Scanner(**{name: cells.get(name) or None for name in ("manufacturer", "model", "station")})
@@ -127,13 +127,13 @@ def _reading(cells: Mapping[str, str]) -> Reading | str:
     values = {
         tissue: hu
         for tissue, column in TISSUES.items()
-        if (hu := optional_number(column, cells.get(column, ""))) is not None
+        if (hu := optional_number(column, cells.get(column, ""), separator)) is not None
     }
     if values.get("aorta", 0.0) > ENHANCED_BLOOD_HU:
         del values["aorta"]
     if not values:
         return "no tissue measured"
-    kvp = optional_number("kvp", cells["kvp"])
+    kvp = optional_number("kvp", cells["kvp"], separator)
     return Reading(f"{scanner.name}, {'unknown' if kvp is None else f'{kvp:g}'} kVp", day, values)
 
 

@@ -9,7 +9,7 @@ from osteo_monai.statistics.decision import decision_curve, net_benefit_differen
 from osteo_monai.statistics.flexible_calibration import flexible_calibration
 from osteo_monai.statistics.likelihood_ratios import likelihood_ratios
 from osteo_monai.statistics.ordinal import ordinal_concordance
-from osteo_monai.statistics.paired_rates import compare_rates
+from osteo_monai.statistics.paired_rates import compare_rates, difference_of_groups
 from osteo_monai.statistics.precision_recall import partial_auc, precision_recall
 from osteo_monai.statistics.proportions import Interval, Proportion, clopper_pearson, mcnemar, proportion, wilson
 from osteo_monai.statistics.roc import auc, delong_test, holm, roc_band, roc_curve
@@ -28,6 +28,7 @@ __all__ = [
     "confusion_matrix",
     "decision_curve",
     "delong_test",
+    "difference_of_groups",
     "flexible_calibration",
     "holm",
     "likelihood_ratios",

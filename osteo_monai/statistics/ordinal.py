@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from osteo_monai.statistics.proportions import Interval
-from osteo_monai.statistics.roc import area_influence
+from osteo_monai.statistics.roc import area_influence, normal_bounds
 from osteo_monai.statistics.samples import checked_columns, subject_codes
 
 __all__ = ["ordinal_concordance"]
@@ -21,8 +21,9 @@ def ordinal_concordance(
 
     Ties count half. It is the mean of the areas of all pairs of classes, weighted by their numbers of pairs (Harrell's
     C of an ordinal outcome; Obuchowski 2005 without penalties), and the area under the ROC curve with two classes. The
-    interval is normal, with DeLong's components summed by subject and the numbers of cases of each class fixed; cut to
-    [0, 1].
+    interval is symmetric on the logit scale, with DeLong's components summed by subject and the numbers of cases of
+    each class fixed: on the scale of the concordance it covered in 86 to 93 % of simulated samples, on the logit scale
+    in 94 to 96 % (docs/evaluation_statistics.md).
 
     Args:
         classes: (n,) whole number of each class, in their order.
@@ -45,7 +46,7 @@ def ordinal_concordance(
         rows = np.flatnonzero((codes == low) | (codes == high))
         positive = codes[rows] == high
         pairs = float(positive.sum()) * float((~positive).sum())
-        area, components = area_influence(positive, numbers[rows])
+        area, components = area_influence(positive, numbers[rows], subjects[rows])
         influence[rows] += pairs * components
         total += pairs * area
         weight += pairs
@@ -55,5 +56,4 @@ def ordinal_concordance(
     variance = float((np.bincount(subjects, influence / weight) ** 2).sum())
     if variance < 1e-24:
         return Interval(value, math.nan, math.nan)
-    half = float(norm.ppf(0.5 + level / 2)) * math.sqrt(variance)
-    return Interval(value, max(value - half, 0.0), min(value + half, 1.0))
+    return Interval(value, *normal_bounds(value, variance, float(norm.ppf(0.5 + level / 2)), "logit"))

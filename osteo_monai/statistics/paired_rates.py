@@ -1,4 +1,4 @@
-"""Rates of two classifiers on the same cases: exact tests, and differences with intervals."""
+"""Differences of rates with intervals: of two classifiers on the same cases, with exact tests, and of two groups."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from osteo_monai.statistics.clusters import clustered_proportion, design_effect,
 from osteo_monai.statistics.proportions import Interval, IntervalMethod, McNemar, mcnemar
 from osteo_monai.statistics.samples import Array, Codes, Flags, checked_columns, subject_codes
 
-__all__ = ["PairedRate", "PairedRates", "compare_rates"]
+__all__ = ["PairedRate", "PairedRates", "compare_rates", "difference_of_groups"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,38 @@ def compare_rates(
         difference((positive, positive), (a, b)),
         difference((~positive, ~positive), (~a, ~b)),
     )
+
+
+def difference_of_groups(
+    flags: ArrayLike,
+    first: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    method: IntervalMethod = "wilson",
+) -> Interval:
+    """Return the share of true ``flags`` in the cases of ``first`` minus that in the others, with its interval.
+
+    For different subjects in the two groups this is Newcombe's 1998 method 10 of independent proportions; subjects with
+    cases in both correlate them, as in ``compare_rates``.
+
+    Args:
+        flags: (n,) whether the event occurred.
+        first: (n,) whether the case is in the first group.
+        groups: (n,) subject of each case, if subjects repeat.
+        level: confidence level.
+        method: interval of the single shares.
+
+    Returns:
+        ``nan`` throughout if a group has no case.
+
+    Raises:
+        ValueError: on wrong columns.
+    """
+    marked, (member,) = checked_columns(flags, {"first": first}, groups=groups, probabilities=True)
+    chosen = member.astype(bool)
+    subjects = subject_codes(groups, marked.size)
+    return _difference((marked, marked), (chosen, ~chosen), subjects, level, method)
 
 
 def _tested(first: Flags, second: Flags, among: Flags, subjects: Codes, difference: Interval) -> PairedRate:

@@ -39,6 +39,7 @@ __all__ = [
     "auc",
     "delong_test",
     "holm",
+    "normal_bounds",
     "roc_band",
     "roc_curve",
 ]
@@ -102,21 +103,28 @@ def _placements(positive: Flags, score: Array) -> _Placements:
     return _Placements(float(components[positive].mean()), positive, components)
 
 
-def area_influence(y: ArrayLike, score: ArrayLike) -> tuple[float, Array]:
+def area_influence(y: ArrayLike, score: ArrayLike, subjects: Codes) -> tuple[float, Array]:
     """Return the area under the ROC curve, and the influence of each case on it.
 
-    The sum of squares of the influences, summed by subject, estimates the variance of the area.
+    The sum of squares of the influences, summed by subject, estimates the variance of the area: DeLong's with one case
+    of each subject.
 
     Args:
         y: (n,) truth; both classes must have cases.
         score: (n,) larger = more likely.
+        subjects: (n,) number of the subject of each case.
 
     Returns:
-        The area, and (n,) deviations of DeLong's components from it, over the number of cases of the class.
+        The area, and (n,) deviations of DeLong's components from it, over the number of cases of the class, times
+        sqrt(k / (k - 1)) for the k subjects of the class.
     """
     positive, numbers = np.asarray(y, dtype=bool), np.asarray(score, dtype=np.float64)
     placed = _placements(positive, numbers)
-    return placed.area, (placed.components - placed.area) / np.where(positive, positive.sum(), (~positive).sum())
+    influence = placed.components - placed.area
+    for chosen in (positive, ~positive):
+        people = np.unique(subjects[chosen]).size
+        influence[chosen] *= math.sqrt(people / max(people - 1, 1)) / chosen.sum()
+    return placed.area, influence
 
 
 def _cluster_sums(positive: Flags, deviation: Array, subjects: Codes) -> tuple[Array, Array, Codes, Codes]:
@@ -220,7 +228,7 @@ def auc(
         constant = "the interval has no width: the score does not vary between cases of a class"
         known = reason.get(placed.area)
         message = _warn(f"{known}: the interval is that of Newcombe 2006" if known else constant)
-    low, high = _bounds(placed.area, variance, z, scale)
+    low, high = normal_bounds(placed.area, variance, z, scale)
     if variance == 0 and placed.area in (0.0, 1.0):
         people = [np.unique(subjects[chosen]).size for chosen in (positive, ~positive)]
         bound = _bound_of_separation(people[0], people[1], z)
@@ -228,7 +236,7 @@ def auc(
     return AUC(placed.area, variance, low, high, m, n, level, clustered, message)
 
 
-def _bounds(area: float, variance: float, z: float, scale: AUCScale) -> tuple[float, float]:
+def normal_bounds(area: float, variance: float, z: float, scale: AUCScale) -> tuple[float, float]:
     """Return the bounds of a normal interval on ``scale``."""
     if scale == "area" or not 0 < area < 1:
         half = z * math.sqrt(variance)

@@ -74,7 +74,9 @@ def _numbers(name: str, column: ArrayLike, shape: tuple[int, ...]) -> tuple[Arra
 
 
 def subject_codes(groups: ArrayLike | None, n: int) -> Codes:
-    """Return (n,) numbers 0 to subjects - 1; without ``groups`` each case is one subject."""
+    """Return (n,) numbers 0 to subjects - 1 in the order of their names, so that resampling by subject is the same for
+    any order of the cases; without ``groups`` each case is one subject, and their order counts.
+    """
     if groups is None:
         return np.arange(n)
     names = np.asarray(groups)

@@ -1,11 +1,14 @@
 """Tests whether a rate or an area under the ROC curve differs between subgroups (interaction)."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 
+from osteo_monai.statistics.paired_rates import difference_of_groups
+from osteo_monai.statistics.proportions import Interval, IntervalMethod
 from osteo_monai.statistics.roc import area_influence
 from osteo_monai.statistics.samples import Array, Codes, checked_columns, subject_codes
 
@@ -21,15 +24,24 @@ class Heterogeneity:
         df: degrees of freedom, the number of compared subgroups less one.
         p: its p value.
         compared: names of the compared subgroups.
+        difference: of two subgroups, the first of ``compared`` minus the second; ``None`` with more of them.
     """
 
     chi2: float
     df: int
     p: float
     compared: tuple[str, ...]
+    difference: Interval | None
 
 
-def rates_differ(flags: ArrayLike, subgroups: ArrayLike, groups: ArrayLike | None = None) -> Heterogeneity | None:
+def rates_differ(
+    flags: ArrayLike,
+    subgroups: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    method: IntervalMethod = "wilson",
+) -> Heterogeneity | None:
     """Test whether the share of true ``flags`` is the same in all subgroups.
 
     Score test at the common share, with the variance of subjects (Boos 1992): it exists where a subgroup has a share
@@ -40,6 +52,8 @@ def rates_differ(flags: ArrayLike, subgroups: ArrayLike, groups: ArrayLike | Non
         flags: (n,) whether the event occurred.
         subgroups: (n,) name of the subgroup of each case; empty names are left out.
         groups: (n,) subject of each case, if subjects repeat.
+        level: confidence level of the difference of two subgroups (``difference_of_groups``).
+        method: interval of the single shares.
 
     Returns:
         ``None`` with fewer than two subgroups, or without variation of ``flags``.
@@ -56,11 +70,14 @@ def rates_differ(flags: ArrayLike, subgroups: ArrayLike, groups: ArrayLike | Non
     member = (names[rows][:, None] == np.array(kept)).astype(np.float64)
     residual = marked[rows] - marked[rows].mean()
     scores = (residual[:, None] * (member - member.mean(0)))[:, 1:]
-    return _wald((residual[:, None] * member)[:, 1:].sum(0), _by_subject(scores, subjects[rows]), kept)
+    difference = None
+    if len(kept) == 2:
+        difference = difference_of_groups(marked[rows], member[:, 0], groups=subjects[rows], level=level, method=method)
+    return _wald((residual[:, None] * member)[:, 1:].sum(0), _by_subject(scores, subjects[rows]), kept, difference)
 
 
 def areas_differ(
-    y: ArrayLike, score: ArrayLike, subgroups: ArrayLike, groups: ArrayLike | None = None
+    y: ArrayLike, score: ArrayLike, subgroups: ArrayLike, groups: ArrayLike | None = None, *, level: float = 0.95
 ) -> Heterogeneity | None:
     """Test whether the area under the ROC curve is the same in all subgroups.
 
@@ -72,6 +89,7 @@ def areas_differ(
         score: (n,) larger = more likely.
         subgroups: (n,) name of the subgroup of each case; empty names are left out.
         groups: (n,) subject of each case, if subjects repeat.
+        level: confidence level of the difference of two subgroups, whose interval is normal.
 
     Returns:
         ``None`` with fewer than two subgroups.
@@ -87,7 +105,7 @@ def areas_differ(
         classes = (rows[positive[rows]], rows[~positive[rows]])
         if min(np.unique(subjects[chosen]).size for chosen in classes) < _SMALLEST:
             continue
-        area, influence = area_influence(positive[rows], numbers[rows])
+        area, influence = area_influence(positive[rows], numbers[rows], subjects[rows])
         if not influence.any():
             continue
         column = np.zeros(positive.size)
@@ -98,8 +116,12 @@ def areas_differ(
     if len(kept) < 2:
         return None
     contrast = np.column_stack([-np.ones(len(kept) - 1), np.eye(len(kept) - 1)])
-    influences = np.column_stack(columns) @ contrast.T
-    return _wald(contrast @ np.array(areas), _by_subject(influences, subjects), kept)
+    sums = _by_subject(np.column_stack(columns) @ contrast.T, subjects)
+    difference = None
+    if len(kept) == 2:
+        value, half = areas[0] - areas[1], float(norm.ppf(0.5 + level / 2)) * math.sqrt(float((sums**2).sum()))
+        difference = Interval(value, max(value - half, -1.0), min(value + half, 1.0))
+    return _wald(contrast @ np.array(areas), sums, kept, difference)
 
 
 _SMALLEST = 5
@@ -112,9 +134,10 @@ def _by_subject(columns: Array, subjects: Codes) -> Array:
     return np.stack([np.bincount(codes, column) for column in columns.T], 1).astype(np.float64)
 
 
-def _wald(value: Array, sums: Array, kept: list[str]) -> Heterogeneity | None:
+def _wald(value: Array, sums: Array, kept: list[str], difference: Interval | None) -> Heterogeneity | None:
     covariance = sums.T @ sums
     if np.linalg.matrix_rank(covariance) < value.size:
         return None
     statistic = float(value @ np.linalg.solve(covariance, value))
-    return Heterogeneity(statistic, value.size, float(chi2.sf(statistic, value.size)), tuple(str(k) for k in kept))
+    p = float(chi2.sf(statistic, value.size))
+    return Heterogeneity(statistic, value.size, p, tuple(str(k) for k in kept), difference)

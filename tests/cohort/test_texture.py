@@ -1,5 +1,6 @@
 """Texture of a cohort, and the radiomics baseline, through the command line."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,17 @@ def test_evaluate_takes_the_radiomics_baseline_as_a_model(tmp_path: Path, capsys
     assert "Radiomics" in "".join(p.read_text("utf-8") for p in (tmp_path / "evaluation").rglob("*.csv"))
 
 
+def test_semicolons_and_decimal_commas_give_the_same_predictions(tmp_path: Path) -> None:
+    values = people(8)
+    path = outcomes(tmp_path / "manifest.json", values)
+    table = texture_table(tmp_path / "texture.csv", values)
+    predict_from_texture(table, path, tmp_path / "a.csv", folds=2)
+    text = table.read_text(encoding="utf-8").replace(",", ";")
+    table.write_text(re.sub(r"(?<=;)(-?\d+)\.(\d+)(?=;)", r"\1,\2", text), encoding="utf-8")
+    predict_from_texture(table, path, tmp_path / "b.csv", folds=2)
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+
+
 def test_all_images_of_a_subject_are_in_one_fold(tmp_path: Path) -> None:
     values = people(12)
     table = texture_table(tmp_path / "texture.csv", values, repeats=3)
@@ -205,7 +217,7 @@ def test_problems_of_a_table_are_listed_together(tmp_path: Path, capsys: Capture
     message = capsys.readouterr().err
     assert "line 2: feature must be one of docs/texture.md, got 'colour'" in message
     assert "line 3: level must be a vertebral level, got 'Q1'" in message
-    assert "line 4: value must be a finite number, got 'inf'" in message
+    assert "line 4: value must be a number, got 'inf'" in message
     texture_table(table, values | {"p77": ("test", 60.0)})
     with pytest.raises(UnusableInputError, match="1 subjects are not in 'manifest.json'"):
         predict_from_texture(table, path, tmp_path / "out.csv")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from osteo_monai.data.csv_tables import read_table, write_table
+from osteo_monai.data.csv_tables import optional_number, read_table, write_table
 from osteo_monai.errors import UnusableInputError
 
 
@@ -18,17 +18,31 @@ def written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_one_reader_for_all_separators(tmp_path: Path, separator: str) -> None:
     text = f"\ufeff# made by hand\n{separator}\nName{separator}Age\n a {separator}1\n\nb\n"
-    table = read_table(written(tmp_path, text), ("name",), separators=",;\t")
+    table = read_table(written(tmp_path, text), ("name",))
     assert table.header == ("name", "age")
     assert table.rows == ((4, {"name": "a", "age": "1"}), (6, {"name": "b", "age": ""}))
     assert (table.separator, table.comments, table.problems) == (separator, 1, ())
 
 
-def test_another_separator_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnusableInputError, match="columns must be separated by commas, got semicolons"):
-        read_table(written(tmp_path, "name;age\na;1\n"), ("name",))
-    with pytest.raises(UnusableInputError, match="columns must be separated by commas, got one column only"):
-        read_table(written(tmp_path, "other\na\n"), ("name",))
+def test_a_table_of_one_column_names_the_separators(tmp_path: Path) -> None:
+    message = "columns must be separated by commas, semicolons or tabs, got one column only"
+    with pytest.raises(UnusableInputError, match=message):
+        read_table(written(tmp_path, "name|age\na|1\n"), ("name",))
+    assert read_table(written(tmp_path, "name\na;b\n"), ("name",)).rows == ((2, {"name": "a;b"}),)
+
+
+def test_numbers_have_decimal_commas_unless_commas_separate_columns() -> None:
+    assert [optional_number("age", text, ";") for text in ("1,5", "-,5", "1.5", "NA", "", "<NA>")] == [
+        1.5,
+        -0.5,
+        1.5,
+        None,
+        None,
+        None,
+    ]
+    for text, separator in (("1,5", ","), ("1.095,5", ";"), ("1e999", "\t"), ("x", ";")):
+        with pytest.raises(ValueError, match=f"age must be a number, got '{text}'"):
+            optional_number("age", text, separator)
 
 
 def test_no_line_is_dropped_silently(tmp_path: Path) -> None:

@@ -68,6 +68,17 @@ def test_interval_has_its_coverage(tmp_path: Path) -> None:
     assert 0.82 <= np.mean(covered) <= 0.97  # 90 % of 120, three standard errors
 
 
+def test_the_order_of_the_table_changes_no_risk(tmp_path: Path) -> None:
+    rows = [{**row, "image_id": f"i{n}"} for row in _people(150, 1) for n in range(2)]
+    (tmp_path / "shuffled").mkdir()
+    found = [fit_risk(_write(tmp_path / "a.csv", rows))]
+    for seed in (1, 2):
+        mixed = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+        found.append(fit_risk(_write(tmp_path / "shuffled" / "a.csv", mixed)))
+    facts = [fit.model_dump(exclude={"source_sha256"}) for fit in found]
+    assert facts[0] == facts[1] == facts[2]
+
+
 def test_copies_of_images_change_no_risk(tmp_path: Path) -> None:
     people = _people(150, 1)
     once = fit_risk(_write(tmp_path / "once.csv", people))

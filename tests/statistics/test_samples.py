@@ -1,12 +1,24 @@
 """Resampling by subject: what is kept together, what is kept constant, what is reproducible."""
 
 import math
+from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 import pytest
 
-from osteo_monai.statistics import samples
+from osteo_monai.statistics import (
+    class_performance,
+    decision_curve,
+    flexible_calibration,
+    net_benefit_difference,
+    precision_recall,
+    roc_band,
+    samples,
+)
+from osteo_monai.statistics.agreement import agreement
+from osteo_monai.statistics.flexible_calibration import FlexibleCalibration
 from osteo_monai.statistics.samples import Resampler, checked_columns, percentile_interval, subject_codes
 
 SUBJECTS = subject_codes(["b", "a", "b", "c", "d"], 5)
@@ -40,6 +52,31 @@ def test_seeds_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "_WEIGHTS_AT_ONCE", 35)
     blocks = list(Resampler(SUBJECTS, resamples=16).weights())
     assert [len(block) for block in blocks] == [7, 7, 2]
+
+
+def test_draws_follow_the_names_of_subjects_in_any_order_of_cases() -> None:
+    rng = np.random.default_rng(1)
+    names = np.array([f"p{n}" for n in rng.permutation(80) // 2])
+    x, y = rng.random(80).round(2), rng.random(80) < 0.5
+    kinds, called = np.where(y, "a", "b"), np.where(x > 0.5, "a", "b")
+    measures: dict[str, Callable[[Any], Any]] = {
+        "rates": lambda i: astuple(class_performance(kinds[i], called[i], "ab", groups=names[i]).kappa),
+        "ROC band": lambda i: roc_band(y[i], x[i], names[i], 50).low,
+        "decision curve": lambda i: decision_curve(y[i], x[i], groups=names[i], resamples=50).low,
+        "net benefit": lambda i: astuple(net_benefit_difference(y[i], x[i], None, [0.3], groups=names[i])[0]),
+        "calibration": lambda i: astuple(curve_of(flexible_calibration(y[i], x[i], groups=names[i], resamples=50)).ici),
+        "average precision": lambda i: astuple(precision_recall(y[i], x[i], groups=names[i], resamples=50).average),
+        "agreement": lambda i: astuple(agreement(x[i], (x**2)[i], groups=names[i], resamples=50).ccc),
+    }
+    order = rng.permutation(80)
+    for name, measure in measures.items():
+        first, second = measure(np.arange(80)), measure(order)
+        assert np.asarray(second, dtype=float) == pytest.approx(np.asarray(first, dtype=float), abs=1e-9), name
+
+
+def curve_of(found: FlexibleCalibration | str) -> FlexibleCalibration:
+    assert isinstance(found, FlexibleCalibration)
+    return found
 
 
 def test_percentiles_of_what_is_defined() -> None:

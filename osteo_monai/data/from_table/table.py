@@ -213,7 +213,7 @@ def read_cells(path: Path) -> Cells:
         raise UnusableInputError(f"'{path.name}' must be CSV or XLSX, got {suffix}; save the table as CSV.")
     if suffix in _SPREADSHEETS:
         return _read_spreadsheet(path)
-    table = read_table(path, separators=",;\t", quoted_line_breaks=True)
+    table = read_table(path, quoted_line_breaks=True)
     if table.problems:
         raise ManifestError(path.name, table.problems)
     notes = (f"{table.comments} lines that begin with # are comments and were not read.",) if table.comments else ()

@@ -1,8 +1,8 @@
 """Checklists of reporting guidelines, with what the predictions, the manifest and the evaluation state.
 
-Items of TRIPOD+AI (Collins et al. 2024, doi 10.1136/bmj-2023-078378) and of STARD 2015 (Bossuyt et al. 2015, doi
-10.1136/bmj.h5527), shortened. STARD-AI (Sounderajah et al. 2025) extends STARD 2015; its topics of data, model and
-fairness have the letter A here, since its own numbers were not available.
+Items of TRIPOD+AI (Collins et al. 2024, doi 10.1136/bmj-2023-078378) and of STARD-AI (Sounderajah et al. 2025, doi
+10.1038/s41591-025-03953-8; it contains all items of STARD 2015), shortened, with their published numbers. The numbers
+were compared with transcriptions of both statements, not with the articles themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from datetime import date
 
 import numpy as np
 
+from osteo_monai import __version__
 from osteo_monai.data import Record, read_manifest
 from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, label
@@ -43,7 +44,7 @@ _TRIPOD_AI: _Items = (
     ("11", "Missing data", "missing"),
     ("12a", "Use of the data for development and evaluation", "partition"),
     ("12b", "Form of the predictors in the model", ""),
-    ("12c", "Type of model, steps of development, internal validation", "model"),
+    ("12c", "Type of model, steps of development, internal validation", ""),
     ("12d", "Differences between clusters, such as centres", "heterogeneity"),
     ("12e", "Measures and figures of performance", "measures"),
     ("12f", "Updating of the model", "updating"),
@@ -64,7 +65,7 @@ _TRIPOD_AI: _Items = (
     ("20b", "Characteristics of the participants", "characteristics"),
     ("20c", "Comparison with the data of development", "partition"),
     ("21", "Participants and events in each analysis", "participants"),
-    ("22", "Full specification of the model", "model"),
+    ("22", "Full specification of the model", ""),
     ("23a", "Performance with intervals, also in subgroups", "performance"),
     ("23b", "Heterogeneity of performance between clusters", "heterogeneity"),
     ("24", "Results of updating", "updating"),
@@ -75,45 +76,58 @@ _TRIPOD_AI: _Items = (
     ("27c", "Next steps", ""),
 )
 
-_STARD: _Items = (
-    ("1", "Title: diagnostic accuracy, at least one of its measures", ""),
+_DEVELOPMENT = frozenset({"9a", "12a", "12b", "12c", "15", "22", "27a", "27b"})
+"""Items of TRIPOD+AI for studies that develop a model only."""
+
+_STARD_AI: _Items = (
+    ("1", "Title or abstract: accuracy of an AI test, at least one of its measures", ""),
     ("2", "Abstract", ""),
-    ("3", "Background, intended use and role of the index test", ""),
+    ("3", "Background, intended use, novelty, place in the workflow", ""),
     ("4", "Objectives and hypotheses", "objective"),
     ("5", "Prospective or retrospective collection of data", ""),
-    ("6", "Eligibility criteria", ""),
-    ("7", "Basis on which participants were identified", ""),
-    ("8", "Setting, place and dates", "centres dates"),
-    ("9", "Consecutive, random or convenience series", ""),
-    ("10a", "Index test", "model"),
-    ("10b", "Reference standard", "outcome"),
-    ("11", "Reason for the reference standard", ""),
-    ("12a", "Cut-offs of the index test, stated beforehand or found in the data", "rule"),
-    ("12b", "Cut-offs of the reference standard", "outcome"),
-    ("13a", "Whether readers of the index test knew the reference standard", ""),
-    ("13b", "Whether assessors of the reference standard knew the index test", ""),
-    ("14", "Methods of estimation and comparison", "measures"),
-    ("15", "Indeterminate results", "missing"),
-    ("16", "Missing data", "missing"),
-    ("17", "Variability of accuracy, stated beforehand or found in the data", "fairness"),
-    ("18", "Sample size and its reason", "size"),
-    ("19", "Flow of participants", "participants"),
-    ("20", "Characteristics of the participants", "characteristics"),
-    ("21a", "Severity of disease in those with the condition", "severity"),
-    ("21b", "Other diagnoses in those without the condition", ""),
-    ("22", "Time and treatments between index test and reference standard", ""),
-    ("23", "Cross tabulation of index test and reference standard", "crosstable"),
-    ("24", "Accuracy with intervals", "performance"),
-    ("25", "Adverse events", ""),
-    ("26", "Limitations", ""),
-    ("27", "Implications for practice", ""),
-    ("28", "Registration", ""),
-    ("29", "Protocol", ""),
-    ("30", "Funding", ""),
-    ("A", "Data sets: source, annotation, preparation, licence", "source licence"),
-    ("A", "Data sets: division into training, validation and test", "partition"),
-    ("A", "Model: version, training data, availability", "software"),
-    ("A", "Bias and fairness in groups of people", "fairness"),
+    ("6", "Ethical approval, or why none was required", ""),
+    ("7", "Eligibility criteria of participants and of data, in the order of their use", ""),
+    ("8", "Basis on which participants were identified", ""),
+    ("9", "Setting, place and dates", "centres dates"),
+    ("10", "Consecutive, random or convenience series", ""),
+    ("11", "Source of the data: routine, collected for the study, or public", "source"),
+    ("12", "Annotation: by whom, with which experience, and how", ""),
+    ("13", "Devices that captured the data, software that made the index test", "scanners"),
+    ("14", "Acquisition protocols and preprocessing", ""),
+    ("15a", "Index test", ""),
+    ("15b", "Development of the index test: training, validation and test sets with their sizes", "partition"),
+    ("15c", "Cut-offs of the index test, stated beforehand or found in the data", "rule"),
+    ("15d", "Intended users and their expertise", ""),
+    ("16a", "Reference standard", "outcome"),
+    ("16b", "Reason for the reference standard", ""),
+    ("16c", "Cut-offs of the reference standard, stated beforehand or found in the data", "outcome"),
+    ("17a", "Whether readers of the index test knew clinical facts and the reference standard", ""),
+    ("17b", "Whether assessors of the reference standard knew clinical facts and the index test", ""),
+    ("18", "Methods of estimation and comparison of accuracy", "measures"),
+    ("19", "Indeterminate results", ""),
+    ("20", "Missing data", "missing"),
+    ("21", "Variability of accuracy, stated beforehand or found in the data", "heterogeneity"),
+    ("22", "Sample size and its reason", "size"),
+    ("23", "Analysis of errors, bias and fairness", "fairness"),
+    ("24", "Flow of participants, as a diagram", "participants"),
+    ("25", "Characteristics of training, validation and test sets", "characteristics"),
+    ("26a", "Severity of disease in those with the condition", "severity"),
+    ("26b", "Other diagnoses in those without the condition", ""),
+    ("27", "Time and treatments between index test and reference standard", ""),
+    ("28", "Whether the data represent the intended population", ""),
+    ("29", "Differences of the external data from training, validation and test sets", ""),
+    ("30", "Cross tabulation of index test and reference standard", "crosstable"),
+    ("31", "Accuracy with intervals", "performance"),
+    ("32", "Adverse events", ""),
+    ("33", "Limitations: bias, statistical uncertainty, generalisability", ""),
+    ("34", "Implications for practice, intended use", ""),
+    ("35", "Ethical considerations and fairness", ""),
+    ("36", "Registration", ""),
+    ("37", "Protocol", ""),
+    ("38", "Funding", ""),
+    ("39", "Commercial interests", ""),
+    ("40a", "Availability of data and code", "licence software"),
+    ("40b", "Whether outputs are stored and can be audited", "outputs"),
 )
 
 _COLUMNS = (
@@ -126,7 +140,7 @@ _COLUMNS = (
 def checklist_tables(
     sets: Sequence[Predictions], tables: Mapping[str, ResultTable], options: EvaluationOptions
 ) -> list[ResultTable]:
-    """Return the tables ``tripod_ai`` and ``stard``; items that nothing is known of are for the authors.
+    """Return the tables ``tripod_ai`` and ``stard_ai``; items that nothing is known of are for the authors.
 
     Args:
         sets: predictions by model and cohort.
@@ -137,9 +151,13 @@ def checklist_tables(
         ManifestError: the manifest has problems.
     """
     known = _of_predictions(sets, options) | _of_evaluation(sets, tables, options) | _of_manifest(sets, options)
+    tripod = tuple(
+        (number, f"{topic} (development only)" if number in _DEVELOPMENT else topic, keys)
+        for number, topic, keys in _TRIPOD_AI
+    )
     return [
-        _filled("tripod_ai", "TRIPOD+AI (2024), items shortened", _TRIPOD_AI, known),
-        _filled("stard", "STARD 2015, items shortened, with topics of STARD-AI (A)", _STARD, known),
+        _filled("tripod_ai", "TRIPOD+AI (2024), items shortened", tripod, known),
+        _filled("stard_ai", "STARD-AI (2025), items shortened", _STARD_AI, known),
     ]
 
 
@@ -193,6 +211,8 @@ def _of_evaluation(
         "measures": f"Areas, rates, calibration and net benefit with {100 * options.level:g} % intervals, "
         f"{options.resamples} bootstrap samples, seed {options.seed} (section Methods).",
         "performance": "Tables performance, overall and predictive.",
+        "software": f"Analysis by osteo_monai {__version__} (Apache 2.0).",
+        "outputs": "All numbers of this evaluation are in results.json and tables.",
         "size": f"Margin of non-inferiority {options.margin:g}."
         if options.margin
         else "No margin was stated; intervals show the precision.",
@@ -239,8 +259,6 @@ def _of_manifest(sets: Sequence[Predictions], options: EvaluationOptions) -> dic
     ):
         if values:
             found[key] = f"{len(values)} {key}: {listed(sorted(map(str, values)))}."
-    if "scanners" in found:
-        found["centres"] = " ".join(filter(None, (found.get("centres"), found.pop("scanners"))))
     return found
 
 

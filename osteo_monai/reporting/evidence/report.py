@@ -11,7 +11,6 @@ from osteo_monai.reporting.evidence.own import OwnComparison
 from osteo_monai.reporting.evidence.pictures import draw_evidence
 from osteo_monai.reporting.evidence.tables import summary_quantities, write_tables
 from osteo_monai.statistics.meta_analysis import METHODS
-from osteo_monai.statistics.meta_analysis.estimates import SMALL_SAMPLE
 from osteo_monai.statistics.meta_analysis.influence import INFLUENTIAL
 from osteo_monai.statistics.meta_analysis.reference import (
     WANG_2025,
@@ -72,7 +71,6 @@ def _values(evidence: Evidence, pictures: dict[str, Picture], version: str) -> d
         "review": _review_values() if options.reference is not None else None,
         "pooled": any(target.fit is not None for target in evidence.targets.values()),
         "clustered": any(target.clusters is not None for target in evidence.targets.values()),
-        "small_sample": SMALL_SAMPLE,
         "influential": INFLUENTIAL,
         "version": version,
         "source": options.studies.name if options.studies else "",

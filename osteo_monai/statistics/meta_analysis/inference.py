@@ -115,7 +115,8 @@ def _model_sampler(fit: BivariateFit, rng: np.random.Generator) -> Callable[[], 
     l11, l21, l22 = cholesky_factor(fit.psi)
     factor = np.array([[l11, 0.0], [l21, l22]])
     mean = fit.summary().mean
-    tp, fp, fn, tn = fit.tables.astype(np.int64).T
+    # sorted, so that the draws do not depend on the order of the studies
+    tp, fp, fn, tn = fit.tables[np.lexsort(fit.tables.T)].astype(np.int64).T
     diseased, healthy = tp + fn, fp + tn
 
     def draw() -> Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from osteo_monai.data.csv_tables import MISSING_WORDS, plain_number, read_table, refuse, write_table
+from osteo_monai.data.csv_tables import plain_cell, read_table, refuse, write_table
 from osteo_monai.errors import NotEstimableError
 from osteo_monai.statistics.meta_analysis.studies import COUNT_COLUMNS, REBUILT
 
@@ -160,12 +160,12 @@ def rebuild_studies(path: Path, output: Path) -> list[RebuiltTable]:
     Raises:
         UnusableInputError: lists everything wrong, line by line; nothing is written then.
     """
-    table = read_table(path, ("study", "sensitivity", "specificity", "subjects"), separators=",;\t")
+    table = read_table(path, ("study", "sensitivity", "specificity", "subjects"))
     read = {*PRINTED_COLUMNS, "subjects", "diseased", "derivation"}
     copied = [name for name in table.header if name and name not in read and name not in COUNT_COLUMNS]
     problems, rebuilt, rows = list(table.problems), [], []
     for line, cells in table.rows:
-        row = cells | {name: _printed_text(cells[name], table.separator) for name in read & cells.keys()}
+        row = cells | {name: plain_cell(cells[name], table.separator) for name in read & cells.keys()}
         try:
             found = rebuild_table(
                 {name: row[name] for name in PRINTED_COLUMNS if row.get(name)},
@@ -185,10 +185,6 @@ def rebuild_studies(path: Path, output: Path) -> list[RebuiltTable]:
     refuse(path, problems)
     write_table(output, [*copied, *COUNT_COLUMNS, "derivation"], rows)
     return rebuilt
-
-
-def _printed_text(text: str, separator: str) -> str:
-    return "" if text.lower() in MISSING_WORDS else plain_number(text, separator)
 
 
 def _whole_number(name: str, text: str) -> int:

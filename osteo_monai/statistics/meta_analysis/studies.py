@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.data.csv_tables import MISSING_WORDS, plain_number, read_table, refuse
+from osteo_monai.data.csv_tables import plain_cell, read_table, refuse
 from osteo_monai.data.predictions_table import Predictions, read_predictions
 from osteo_monai.domain import BoneStatus
 from osteo_monai.errors import UnusableInputError
@@ -28,7 +28,6 @@ NOTE_COLUMNS = ("year", "doi", "source", "note", "derivation")
 REBUILT = "rebuilt"
 """First word of ``derivation`` where the counts are not printed but follow from printed proportions."""
 
-_SEPARATORS = ",;\t"
 _TOTALS = ("total", "totals", "sum", "pooled", "overall", "summary", "all studies")
 
 QUADAS_DOMAINS = ("patient_selection", "index_test", "reference_standard", "flow_and_timing")
@@ -132,7 +131,7 @@ def read_studies(path: Path) -> StudyTable:
     Raises:
         UnusableInputError: lists everything wrong, line by line.
     """
-    table = read_table(path, ("study", *COUNT_COLUMNS), separators=_SEPARATORS)
+    table = read_table(path, ("study", *COUNT_COLUMNS))
     header, problems = table.header, list(table.problems)
     rows = [(line, _plain(cells, table.separator)) for line, cells in table.rows]
     first_lines: dict[tuple[str, str, str], int] = {}
@@ -164,11 +163,7 @@ def read_studies(path: Path) -> StudyTable:
 
 def _plain(cells: Mapping[str, str], separator: str) -> dict[str, str]:
     """Return the cells with decimal points, empty where a word means a missing value; names stay."""
-    plain = {}
-    for name, text in cells.items():
-        missing = name not in ("study", "model") and text.lower() in MISSING_WORDS
-        plain[name] = "" if missing else plain_number(text, separator)
-    return plain
+    return {name: text if name in ("study", "model") else plain_cell(text, separator) for name, text in cells.items()}
 
 
 def _total_rows(found: StudyTable, lines: Sequence[int]) -> list[str]:
@@ -316,7 +311,7 @@ def read_quadas(path: Path) -> QuadasTable:
         UnusableInputError: lists everything wrong, line by line.
     """
     concerns = tuple(f"applicability_{name}" for name in QUADAS_CONCERNS)
-    table = read_table(path, ("study", *QUADAS_DOMAINS, *concerns), separators=_SEPARATORS)
+    table = read_table(path, ("study", *QUADAS_DOMAINS, *concerns))
     rows, problems = [(line, _plain(cells, table.separator)) for line, cells in table.rows], list(table.problems)
     for line, row in rows:
         problems += [

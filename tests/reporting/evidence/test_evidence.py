@@ -84,7 +84,10 @@ def test_every_problem_of_a_table_is_in_one_message(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("", "'table.csv' is empty; it needs the columns study, TP, FP, FN, TN"),
-        ("study|TP|FP|FN|TN\nA|1|2|3|4\n", "columns must be separated by commas, got one column only"),
+        (
+            "study|TP|FP|FN|TN\nA|1|2|3|4\n",
+            "columns must be separated by commas, semicolons or tabs, got one column only",
+        ),
         ("study,TP,FP\nA,1,2\n", "no column FN\n  - no column TN"),
         ("study,TP,TP,FP,FN,TN\n", "column TP "),
         (HEAD, "no study after the header"),

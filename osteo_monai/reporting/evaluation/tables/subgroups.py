@@ -142,6 +142,7 @@ def interactions_table(sets: Sequence[Predictions], options: EvaluationOptions) 
             Column("factor", "Factor"),
             Column("measure", "Measure"),
             Column("compared", "Compared"),
+            Column("difference", "Difference"),
             Column("chi2", "Chi-square", 2),
             Column("df", "df"),
             Column("p", "P"),
@@ -150,13 +151,17 @@ def interactions_table(sets: Sequence[Predictions], options: EvaluationOptions) 
     rows: list[Row] = []
     for predictions in sets:
         for factor, values in factors(predictions, np.arange(len(predictions))).items():
-            for measure, found in _interactions(predictions, np.array(values)):
+            for measure, found in _interactions(predictions, np.array(values), options):
                 row: dict[str, Cell] = {**who(predictions), "factor": label(factor), "measure": measure}
                 if found is None:
                     row["p"] = Missing("fewer than two subgroups have enough subjects and vary")
                 else:
+                    two = found.difference is not None
                     row |= {
-                        "compared": ", ".join(sorted(found.compared, key=by_value)),
+                        "compared": " \N{MINUS SIGN} ".join(found.compared)
+                        if two
+                        else ", ".join(sorted(found.compared, key=by_value)),
+                        "difference": found.difference or Missing("more than two subgroups"),
                         "chi2": found.chi2,
                         "df": found.df,
                     }
@@ -164,20 +169,27 @@ def interactions_table(sets: Sequence[Predictions], options: EvaluationOptions) 
                 rows.append(row)
     notes = [
         "Subgroups with fewer than five subjects (for areas: of a class) and unknown values are left out. P values are "
-        "not adjusted for the number of factors; a large P does not show that subgroups are equal."
+        "not adjusted for the number of factors; a large P does not show that subgroups are equal. Differences of two "
+        "subgroups: square-and-add of the intervals of both rates (Newcombe 1998), normal for areas."
     ]
     return table.filled(rows, notes if rows else ())
 
 
-def _interactions(predictions: Predictions, names: NDArray[np.str_]) -> Iterator[tuple[str, Heterogeneity | None]]:
+def _interactions(
+    predictions: Predictions, names: NDArray[np.str_], options: EvaluationOptions
+) -> Iterator[tuple[str, Heterogeneity | None]]:
+    method: IntervalMethod = "wilson" if options.interval == "wilson" else "clopper-pearson"
     positive, called = predictions.is_class(TARGET), predictions.is_predicted(TARGET)
     subjects = predictions.subjects
     if called is not None:
         for measure, correct, among in (("sensitivity", called, positive), ("specificity", ~called, ~positive)):
             if among.any():
-                yield measure, rates_differ(correct[among], names[among], subjects[among])
+                yield (
+                    measure,
+                    rates_differ(correct[among], names[among], subjects[among], level=options.level, method=method),
+                )
     if TARGET in predictions.scores:
-        yield "AUC", areas_differ(positive, predictions.scores[TARGET], names, subjects)
+        yield "AUC", areas_differ(positive, predictions.scores[TARGET], names, subjects, level=options.level)
 
 
 def _area(
