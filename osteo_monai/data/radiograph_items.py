@@ -42,6 +42,18 @@ def radiograph_files(folder: str | os.PathLike[str]) -> list[str]:
     return sorted(str(path) for path in found | {path for path in named if path.parent not in studies})
 
 
+def lowest_t_scores(records: Iterable[Record]) -> dict[str, float]:
+    """Return the lowest T-score of each subject over all records, which is the truth of the subject (Li 2026).
+
+    Subjects without a T-score are left out.
+    """
+    lowest: dict[str, float] = {}
+    for record in records:
+        if record.t_score is not None:
+            lowest[record.subject_id] = min(record.t_score, lowest.get(record.subject_id, math.inf))
+    return lowest
+
+
 @dataclass(frozen=True)
 class FoldPlan:
     """Division of the subjects of ``training`` and ``validation`` together into folds for cross-validation.
@@ -79,13 +91,14 @@ class FoldPlan:
 
         A subject has osteoporosis if the lowest T-score of its records says so.
         """
-        lowest: dict[str, float] = {}
-        for record in records:
-            score = math.inf if record.t_score is None else record.t_score
-            lowest[record.subject_id] = min(score, lowest.get(record.subject_id, math.inf))
+        listed = tuple(records)
+        lowest = lowest_t_scores(listed)
         ordered = sorted(
-            lowest,
-            key=lambda s: (lowest[s] <= OSTEOPOROSIS_T_SCORE, hashlib.sha256(f"{self.seed}/{s}".encode()).digest()),
+            {record.subject_id for record in listed},
+            key=lambda s: (
+                lowest.get(s, math.inf) <= OSTEOPOROSIS_T_SCORE,
+                hashlib.sha256(f"{self.seed}/{s}".encode()).digest(),
+            ),
         )
         return {subject: place % self.folds for place, subject in enumerate(ordered)}
 
@@ -152,7 +165,8 @@ def radiograph_items(
     Each item has ``image`` (path), ``bone`` (path of its mask, if all records have one), ``label`` (1 osteoporosis, 0
     none, -1 unknown), ``target`` (of the loss, see ``soft_target``; -1 if unknown), ``row`` (index in the list),
     ``virtual``, ``place`` (such as ``test[0]``) and ``facts`` (columns for ``PredictionsSaver``). The last two cannot
-    be collated: transforms must drop them.
+    be collated: transforms must drop them. All items of a subject have one truth: the lowest T-score of all records of
+    the subject in the manifest, of any view.
 
     Args:
         data_source: path of a data manifest; its records need ``view`` and ``t_score``.
@@ -161,7 +175,7 @@ def radiograph_items(
         view: such as ``chest_frontal``; records of other views are skipped.
         fold, folds, seed: see ``FoldPlan``.
         target_sd: ``sd`` of ``soft_target``.
-        need_truth: whether a record without a T-score is refused.
+        need_truth: whether a record of a subject without a T-score is refused.
 
     Raises:
         ConfigError: when a setting is missing, of the wrong type or out of range.
@@ -170,12 +184,16 @@ def radiograph_items(
     plan = FoldPlan(fold, folds, seed)
     manifest = read_data_source(data_source, splits)
     plan.check(splits)
+    t_scores = lowest_t_scores(source.record for source in _records(manifest))
     problems: list[str] = []
     chosen: list[tuple[_Source, dict[str, str | int]]] = []
     for split in splits:
         sources = [s for s in _records(manifest) if s.split in plan.sources(split)]
         of_view = [s for s in sources if s.record.view == view]
-        faults = _faults(manifest, split, plan.sources(split), sources, of_view, view, need_truth)
+        faults = _faults(manifest, split, plan.sources(split), sources, of_view, view)
+        if need_truth and (unknown := [s for s in of_view if s.record.subject_id not in t_scores]):
+            first = f"first: {unknown[0].place}"
+            faults.append(f"{len(unknown)} of {len(of_view)} radiographs of {split} have no 't_score' ({first})")
         problems += faults
         if not faults:
             chosen += [(s, plan.columns(split, s.split)) for s in plan.select(split, of_view)]
@@ -188,7 +206,8 @@ def radiograph_items(
         facts = record_columns(source.record, source.split, manifest.header.virtual) | columns
         if images[source.record.subject_id] > 1:
             facts["image_id"] = source.place
-        item = _item(Path(data_source).parent, source, facts, target_sd, has_masks)
+        score = t_scores.get(source.record.subject_id)
+        item = _item(Path(data_source).parent, source, score, facts, target_sd, has_masks)
         items.append(item | {"row": row, "virtual": manifest.header.virtual})
     return items
 
@@ -197,11 +216,13 @@ def _records(manifest: Manifest) -> Iterator[_Source]:
     return (_Source(split, index, record) for split, index, record in manifest.records())
 
 
-def _item(folder: Path, source: _Source, facts: dict[str, Any], target_sd: float, has_masks: bool) -> dict[str, Any]:
+def _item(
+    folder: Path, source: _Source, score: float | None, facts: dict[str, Any], target_sd: float, has_masks: bool
+) -> dict[str, Any]:
+    """Return an item; ``score`` is the T-score of its subject."""
     record = source.record.absolute(folder)
-    score = record.t_score
     if score is not None:
-        facts["osteoporosis"] = int(score <= OSTEOPOROSIS_T_SCORE)
+        facts |= {"t_score": score, "osteoporosis": int(score <= OSTEOPOROSIS_T_SCORE)}
     masks = {"bone": record.bone_mask} if has_masks else {}
     return {
         "image": record.images[0],
@@ -220,9 +241,8 @@ def _faults(
     sources: Sequence[_Source],
     of_view: Sequence[_Source],
     view: str,
-    need_truth: bool,
 ) -> list[str]:
-    """List the problems of a split: no records of the view, several images in a record, no T-score."""
+    """List the problems of a split: no records of the view, several images in a record."""
     faults = []
     if not of_view:
         without_view = sum(s.record.view is None for s in sources)
@@ -233,9 +253,5 @@ def _faults(
     if stacks := [s for s in of_view if len(s.record.images) > 1]:
         faults.append(
             f"{len(stacks)} of {len(of_view)} radiographs of {split} have several images (first: {stacks[0].place})"
-        )
-    if need_truth and (unknown := [s for s in of_view if s.record.t_score is None]):
-        faults.append(
-            f"{len(unknown)} of {len(of_view)} radiographs of {split} have no 't_score' (first: {unknown[0].place})"
         )
     return faults

@@ -1,4 +1,4 @@
-"""Figures of a comparison of networks: outlines side by side, and the Dice coefficients of each person."""
+"""Figures of a comparison of networks: outlines of the same image, and the Dice coefficients of each person."""
 
 from collections.abc import Sequence
 from itertools import combinations

@@ -61,7 +61,7 @@ def compare_networks(
 
     Returns:
         The scores, also in ``networks.csv``, ``pairs.csv``, ``people.csv`` and ``comparison.json``; ``cases.png`` has
-        outlines side by side, ``people.png`` the Dice coefficients of each person.
+        outlines of the same images, ``people.png`` the Dice coefficients of each person.
 
     Raises:
         ConfigError: no other network, or a network or seed twice; see also ``run_bundle``.

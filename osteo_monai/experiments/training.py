@@ -111,7 +111,7 @@ class Training:
         return {**self.settings, **below, **_SAME_ORDER, "output_dir": str(self.output)}
 
     def _merged(self) -> dict[str, Any]:
-        """Return the top level of ``train`` with overlays and those settings that it knows."""
+        """Return the top level of ``train`` with overlays and those settings that it has."""
         config = ConfigParser.load_config_files(config_files(self.bundle, ["train", *self.overlays]))
         given = {name: value for name, value in self.settings.items() if name.partition("#")[0] in config}
         return {**config, **given}

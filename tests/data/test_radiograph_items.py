@@ -59,6 +59,23 @@ def test_several_radiographs_of_a_subject_have_image_ids(tmp_path: Path) -> None
     assert [one.get("image_id") for one in facts] == ["test[0]", "test[1]", None]
 
 
+def test_all_images_of_a_subject_have_its_lowest_t_score(tmp_path: Path) -> None:
+    """A film with a T-score of -1.0 and one with -2.7 of one person were a healthy and an osteoporotic image."""
+    records = [_record(1, -1.0), _record(1, -2.7) | {"image": "b.png"}, _record(1, None) | {"image": "c.png"}]
+    path = _manifest(tmp_path, test=[*records, _record(2, -1.0), _record(2, -3.1, "lumbar_ap")])
+    items = radiograph_items(path, ["test"], "chest_frontal")
+    assert [item["label"] for item in items] == [1, 1, 1, 1]  # the lowest of any view
+    assert [item["target"] for item in items] == [1.0] * 4
+    assert [item["facts"]["t_score"] for item in items] == [-2.7, -2.7, -2.7, -3.1]
+
+
+def test_a_subject_without_a_t_score_is_refused(tmp_path: Path) -> None:
+    path = _manifest(tmp_path, test=[_record(1, -1.0), _record(2, None)])
+    with pytest.raises(ManifestError, match=r"1 of 2 radiographs of test have no 't_score' \(first: test\[1\]\)"):
+        radiograph_items(path, ["test"], "chest_frontal")
+    assert [item["label"] for item in radiograph_items(path, ["test"], "chest_frontal", need_truth=False)] == [0, -1]
+
+
 def test_folds_divide_subjects_equally_in_each_class(tmp_path: Path) -> None:
     records = [_record(n, -3.0 if n % 3 == 0 else -1.0) for n in range(30)]
     second = [_record(n, -3.0) | {"image": f"again_{n}.png"} for n in range(0, 9, 3)]  # a second radiograph of three

@@ -14,7 +14,7 @@ def test_means_tests_and_interval_of_paired_values() -> None:
     result = compare_means(first, second)
     differences = first - second
     assert result.people == 60
-    assert (result.first, result.second) == (pytest.approx(first.mean()), pytest.approx(second.mean()))
+    assert [result.first, result.second] == pytest.approx([first.mean(), second.mean()])
     assert result.wilcoxon_p == pytest.approx(stats.wilcoxon(first, second).pvalue)
     assert result.t_p == pytest.approx(stats.ttest_rel(first, second).pvalue)
     half = 1.96 * differences.std(ddof=1) / math.sqrt(60)
