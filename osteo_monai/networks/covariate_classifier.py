@@ -57,7 +57,7 @@ class CovariateClassifier(nn.Module):
             )
         self.slices, self.covariates, self.omitted = in_channels, covariates, float(omitted)
         self.image = slice_classifier(in_channels, out_channels, depth, widths)
-        width = int(self.image.fc.in_features)  # type: ignore[union-attr, arg-type]
+        width = int(self.image.fc.in_features)  # type: ignore[union-attr]
         self.image.fc = nn.Identity()  # type: ignore[assignment]
         self.person = nn.Sequential(nn.Linear(2 * covariates, hidden), nn.ReLU())
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width + hidden, out_channels))
