@@ -4,7 +4,7 @@ A projection has the paths of the rays through water and mineral. Exposure, fram
 :func:`osteo_monai.virtual.radiograph.clinical_look` are drawn from it again in every epoch.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from monai.transforms import MapTransform, RandomizableTransform
 from rich.progress import track
 
 from osteo_monai import __version__
+from osteo_monai.data.radiograph_items import soft_target
 from osteo_monai.domain import View
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.utils.files import writing
 from osteo_monai.utils.inputs import open_input
 from osteo_monai.virtual.anatomy.thorax import Thorax
 from osteo_monai.virtual.cohort import each, grow, mark
+from osteo_monai.virtual.dxa import t_score_slope
 from osteo_monai.virtual.person import STANDARD
 from osteo_monai.virtual.plan import SubjectPlan, plan_cohort
 from osteo_monai.virtual.radiograph import Projection, clinical_look, project_chest
@@ -86,7 +88,8 @@ def _write_person(plan: SubjectPlan, *, output: Path, rows: int, keep: bool) -> 
             raise ConfigError("dxa must be true for projections, got false")
         made = project_chest(anatomy, Thorax(anatomy), np.random.default_rng([plan.seed, 14]), rows)
         person = anatomy.person
-        facts = [person.height_cm, person.weight_kg, person.mean_density, areal.g_cm2, areal.t_score]
+        facts = [person.height_cm, person.weight_kg, person.mean_density, areal.g_cm2]
+        truth = [areal.t_score, t_score_slope(person, areal)]
         with writing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -96,9 +99,11 @@ def _write_person(plan: SubjectPlan, *, output: Path, rows: int, keep: bool) -> 
                 source_distance=np.float64(made.source_distance),
                 lungs=np.array(made.lungs),
                 facts=np.array(facts),
+                truth=np.array(truth),
             )
     with open_input(path) as file, np.load(file) as stored:
-        height, weight, density, areal_density, t_score = (float(k) for k in stored["facts"])
+        height, weight, density, areal_density = (float(k) for k in stored["facts"])
+        t_score = float(stored["truth"][0])
     return {
         "image": path.name,
         "subject_id": plan.subject_id,
@@ -129,6 +134,8 @@ def load_projection(path: str | Path) -> Projection:
                 float(stored["pixel"]),
                 float(stored["source_distance"]),
                 tuple(stored["lungs"].tolist()),
+                float(stored["truth"][0]),
+                float(stored["truth"][1]),
             )
     except (KeyError, ValueError, EOFError, BadZipFile) as error:
         raise UnusableInputError(f"'{Path(path).name}' must be a projection of `write_projections`") from error
@@ -162,14 +169,32 @@ class ClinicalLookd(MapTransform):
 
 
 class RandClinicalLookd(RandomizableTransform, MapTransform):
-    """Replace a projection by a radiograph (1, R, C) with a look that is drawn again at each call."""
+    """Replace a projection by a radiograph (1, R, C) with a look that is drawn again at each call.
 
-    def __init__(self, keys: KeysCollection = "image") -> None:
+    With ``t_scores`` the person's mineral is multiplied so that the T-score is uniform in this range, and ``target`` is
+    set accordingly: one anatomy has every density, so that size, sex and shape do not predict it.
+
+    Args:
+        keys: projections.
+        t_scores: lowest and highest T-score; ``None`` for the person's own.
+        target_sd: SD of the soft threshold in T-scores, see ``data.radiograph_items.soft_target``.
+    """
+
+    def __init__(
+        self, keys: KeysCollection = "image", t_scores: Sequence[float] | None = None, target_sd: float = 0.0
+    ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
+        if t_scores is not None and not (len(t_scores) == 2 and t_scores[0] < t_scores[1]):
+            raise ValueError(f"t_scores must be a lower and a higher T-score, got {t_scores}")
+        self.t_scores, self.target_sd = t_scores, target_sd
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = clinical_look(result[key], np.random.default_rng(int(self.R.randint(2**31))))[None]
+            projection: Projection = result[key]
+            if self.t_scores is not None:
+                projection = projection.with_t_score(float(self.R.uniform(*self.t_scores)))
+                result["target"] = soft_target(projection.t_score, self.target_sd)
+            result[key] = clinical_look(projection, np.random.default_rng(int(self.R.randint(2**31))))[None]
         return result

@@ -20,6 +20,8 @@ from osteo_monai.data.predictions_table import read_predictions
 from osteo_monai.errors import ConfigError, ManifestError, ModelMissingError, UnusableInputError
 from osteo_monai.experiments import cross_validate, last_checkpoint
 from osteo_monai.transforms import LoadRadiographd
+from osteo_monai.virtual.projections import write_projections
+from osteo_monai.weights import read_weights
 
 CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
 NAMES = (CHEST, LUMBAR)
@@ -358,3 +360,43 @@ def test_two_processes_train_together(manifest: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
+
+
+def test_clinical_look_trains_on_projections_and_starts_from_weights(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {
+        "name": "few",
+        "description": "training, validation and test",
+        "seed": 7,
+        "subjects": 6,
+        "splits": {"training": 0.5, "validation": 0.5},
+        "osteoporosis": {"share": 0.5, "population": {"female_fraction": 1.0, "age_mean": 72, "age_sd": 5}},
+        "acquisitions": [{"modality": "radiograph", "name": "dr", "rows": 96}],
+        "formats": ["png"],
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    source = write_projections(tmp_path / "recipe.json", tmp_path / "store", rows=64)
+    few = {key: value for key, value in TINY_RUN.items() if key != "check_images"}
+    _run(CHEST, tmp_path / "first", source, "clinical_look", **few, track=False)
+    assert "Training begins with random weights" in "".join(capfd.readouterr())
+    start = tmp_path / "first" / "checkpoints" / "model.pt"
+    still = {"learning_rate": 0.0, "average_decay": 0.0, "initial_weights": str(start)}
+    _run(CHEST, tmp_path / "second", source, "clinical_look", **few, **still, track=False)
+    assert "Training begins with random weights" not in "".join(capfd.readouterr())
+    one, two = (read_weights(tmp_path / run / "checkpoints" / "model.pt") for run in ("first", "second"))
+    for name in one:
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(one[name], two[name])
+
+    parser = ConfigParser(
+        ConfigParser.load_config_files([_configs(CHEST) / f"{part}.json" for part in ("train", "clinical_look")])
+    )
+    parser.update({"data_source": str(source), "cache_workers": 1, "amp": False})
+    for part, varies in (("train", True), ("validate", False)):
+        dataset = parser.get_parsed_content(f"{part}#dataset")
+        first, second = dataset[0], dataset[0]
+        assert first["image"].shape == (36, 32, 32)
+        assert torch.equal(torch.as_tensor(first["image"]), torch.as_tensor(second["image"])) is not varies
+        if varies:
+            assert len({round(float(dataset[0]["target"]), 6) for _ in range(4)}) == 4

@@ -134,3 +134,15 @@ def test_unfinished_cohort_of_another_recipe(tmp_path: Path, capsys: Capture) ->
     (tmp_path / "out" / ".unfinished.json").write_text("{}")
     assert run(["virtual", "cohort", _recipe(tmp_path), "-o", str(tmp_path / "out")]) == 2
     assert "'out' must not hold an unfinished cohort of another recipe or version" in capsys.readouterr().err
+
+
+def test_projections_of_the_first_people(tmp_path: Path, capsys: Capture) -> None:
+    recipe = _recipe(tmp_path, subjects=3)
+    command = ["virtual", "projections", recipe, "-o", str(tmp_path / "out"), "--rows", "64", "--subjects", "2"]
+    assert run(command) == 0
+    assert len(list((tmp_path / "out").glob("*.npz"))) == 2
+    assert "manifest.json" in capsys.readouterr().out
+    assert run(command) == 2
+    assert "--output must be a folder without a manifest.json" in capsys.readouterr().err
+    assert run([*command[:-1], "0"]) == 2
+    assert "--subjects" in capsys.readouterr().err

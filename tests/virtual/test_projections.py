@@ -12,6 +12,7 @@ from osteo_monai.data import read_manifest
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.anatomy.thorax import Thorax
+from osteo_monai.virtual.dxa import areal_density, projected_density, t_score_slope
 from osteo_monai.virtual.person import draw_person
 from osteo_monai.virtual.projections import (
     ClinicalLookd,
@@ -172,3 +173,33 @@ def test_transforms_draw_or_repeat_a_look(store: Path) -> None:
     first, second = drawn(item)["image"], drawn(item)["image"]
     assert first.shape != second.shape or not torch.equal(first, second)
     assert torch.equal(first, RandClinicalLookd().set_random_state(7)(item)["image"])
+
+
+def test_one_anatomy_gets_every_t_score(store: Path) -> None:
+    path = next(store.glob("*.npz"))
+    own = load_projection(path)
+    assert np.isfinite([own.t_score, own.slope]).all()
+    other = own.with_t_score(own.t_score - 1.0)
+    assert other.t_score == pytest.approx(own.t_score - 1.0)
+    assert float(other.mineral.sum() / own.mineral.sum()) == pytest.approx(1 - 1 / own.slope, abs=1e-4)
+    assert torch.equal(other.water, own.water)
+    assert own.with_t_score(-50.0).t_score == pytest.approx(own.t_score - 0.65 * own.slope)
+    targets = []
+    draw = RandClinicalLookd(t_scores=(-5.0, 1.0)).set_random_state(2)
+    for _ in range(12):
+        targets.append(draw({"image": own, "target": 0.5})["target"])
+    assert set(targets) == {0.0, 1.0}
+    assert RandClinicalLookd().set_random_state(2)({"image": own, "target": 0.5})["target"] == 0.5
+    with pytest.raises(ValueError, match="t_scores must be a lower and a higher T-score"):
+        RandClinicalLookd(t_scores=(1.0, -5.0))
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_slope_is_that_of_the_simulated_dxa(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten per cent more projected mineral raise the T-score by a tenth of the slope."""
+    anatomy = Anatomy(draw_person(seed, variants=frozenset()))
+    areal = areal_density(anatomy)
+    more = 1.1 * projected_density(anatomy)
+    monkeypatch.setattr("osteo_monai.virtual.dxa.projected_density", lambda _: more)
+    gain = areal_density(anatomy).t_score - areal.t_score
+    assert gain == pytest.approx(0.1 * t_score_slope(anatomy.person, areal), rel=1e-6)

@@ -4,7 +4,8 @@ A projection of a virtual person is drawn as varied as radiographs of many hospi
 against 51 real frontal radiographs of 30 people (project custom; docs/virtual_li2026.md lists the differences).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ class Projection:
         pixel: mm at the detector.
         source_distance: from the source to the detector, mm.
         lungs: first and last column, first and last row of a box about both lungs.
+        t_score: of the person by DXA; NaN if unknown.
+        slope: rise of the T-score if the mineral is doubled.
     """
 
     water: Tensor
@@ -38,6 +41,14 @@ class Projection:
     pixel: float
     source_distance: float
     lungs: tuple[float, float, float, float]
+    t_score: float = math.nan
+    slope: float = math.nan
+
+    def with_t_score(self, t_score: float) -> "Projection":
+        """Return the same anatomy with as much mineral as ``t_score`` needs, 0.35 to 2.5 times its own."""
+        factor = min(max(1.0 + (t_score - self.t_score) / self.slope, 0.35), 2.5)
+        reached = self.t_score + (factor - 1.0) * self.slope
+        return replace(self, mineral=self.mineral * factor, t_score=reached, slope=self.slope * factor)
 
 
 def project_chest(anatomy: Anatomy, thorax: Thorax, rng: np.random.Generator, rows: int = 288) -> Projection:
