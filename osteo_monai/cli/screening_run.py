@@ -14,13 +14,15 @@ from osteo_monai.screening.names import DICOM_FOLDER
 from osteo_monai.utils.text import percent_words, printable
 
 if TYPE_CHECKING:
+    from osteo_monai.batch import Part, State, Workers
     from osteo_monai.dicom_results import Outputs
     from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
     from osteo_monai.screening.inventory import Inputs
+    from osteo_monai.screening.many import ScreenOne
     from osteo_monai.screening.result import ContrastCorrected, RadiographRisk, RiskOpinion, ScreeningResult
     from osteo_monai.screening_files import Further
 
-__all__ = ["Batch", "Screener", "exit_code", "result_lines"]
+__all__ = ["Batch", "Many", "Screener", "exit_code", "result_lines"]
 
 _SHOWN_NAMES = 5
 """Names for each reason that are printed; not_read.csv has all."""
@@ -99,6 +101,28 @@ class Screener:
             further=self._further(study),
         )
 
+    def alone(self) -> "ScreenOne":
+        """Load the models of a worker and return what screens one study."""
+        self.load()
+        return lambda study, folder: self(study, folder, folder.name)
+
+    def check(self) -> None:
+        """Check that the bundles are installed and trusted, without loading them.
+
+        Raises:
+            ModelMissingError: a bundle for CT is not installed.
+            ConfigError: a bundle is not trusted.
+        """
+        from osteo_monai.bundle import check_trusted, find_bundle
+        from osteo_monai.screening.models import CT_BUNDLES, RadiographModels, check_installed
+
+        if self.ct is not None:
+            check_installed()
+            for name in CT_BUNDLES:
+                check_trusted(find_bundle(name), self.trust_bundle)
+        if self.radiographs is not None:
+            RadiographModels(self.device, self.trust_bundle)
+
     def _further(self, study: "Study") -> "Further | None":
         if self.outputs is None:
             return None
@@ -106,6 +130,38 @@ class Screener:
         from osteo_monai.screening.source import study_files
 
         return FurtherFiles(self.outputs, study_files(study))
+
+
+@dataclass(frozen=True)
+class Many:
+    """Settings of a batch.
+
+    Attributes:
+        workers: number, limits and place.
+        part: share of the studies.
+        retry: states of the studies to repeat.
+    """
+
+    workers: "Workers"
+    part: "Part | None" = None
+    retry: "frozenset[State]" = frozenset()
+
+    def folder(self, output: Path) -> Path:
+        """Return the output folder of this part."""
+        return output if self.part is None else output / self.part.folder
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Facts of the run for the ledger."""
+        import osteo_monai
+
+        cluster = self.workers.cluster
+        return {
+            "command": "screen",
+            "version": osteo_monai.__version__,
+            "workers": self.workers.count,
+            "cluster": "" if cluster is None else cluster.address,
+        }
 
 
 @dataclass
@@ -120,6 +176,7 @@ class Batch:
         screener: screens one study.
         resume: keep whole results of an earlier run.
         overwrite: remove all files of earlier runs.
+        many: settings of a batch; ``None`` for one study.
         results: of the studies, when they are screened.
     """
 
@@ -130,12 +187,15 @@ class Batch:
     screener: Screener
     resume: bool
     overwrite: bool
+    many: "Many | None" = None
     results: "Sequence[ScreeningResult]" = ()
 
     def run(self) -> ExitCode:
         """Screen all studies, print and write what was not read, and return the exit code."""
-        self.results = self._many() if len(self.studies) > 1 else [self._one()]
+        self.results = [self._one()] if self.many is None else self._many(self.many)
         self._show_not_read()
+        if not self.results and self.many is not None and self.many.part is not None:
+            return ExitCode.MEASURED  # a part may be empty
         return exit_code(self.results)
 
     def facts(self) -> dict[str, float]:
@@ -182,10 +242,11 @@ class Batch:
         _show_result(result, self.output)
         return result
 
-    def _many(self) -> "list[ScreeningResult]":
+    def _many(self, many: "Many") -> "list[ScreeningResult]":
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from osteo_monai.screening import screen_folder
+        from osteo_monai.screening.many import state_of
 
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -193,7 +254,7 @@ class Batch:
         terminal = console()
         with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
             task = bar.add_task("Loading the models", total=len(self.studies))
-            self.screener.load()
+            load = self._load(many)
             self._prepare()
 
             def on_progress(name: str, result: "ScreeningResult | None") -> None:
@@ -203,32 +264,46 @@ class Batch:
                 bar.advance(task)
                 terminal.print(printable(result_lines(result, name)[0]), markup=False, soft_wrap=True)
 
-            by_path = {study.path: study for study in self.studies}
-            kept: list[Path] = []
-            remade: list[Path] = []
+            kept: list[Study] = []
+            remade: list[Study] = []
 
-            def earlier(path: Path, folder: Path) -> "ScreeningResult | None":
-                result = self._earlier(by_path[path], folder)
+            def earlier(study: "Study", folder: Path) -> "ScreeningResult | None":
+                result = self._earlier(study, folder)
+                if result is not None and state_of(result)[0] in many.retry:
+                    result = None
                 if result is not None:
-                    kept.append(path)
+                    kept.append(study)
                 elif (folder / "result.json").is_file():
-                    remade.append(path)
+                    remade.append(study)
                 return result
 
             results = screen_folder(
-                list(by_path),
+                self.studies,
                 self.path,
                 self.output,
-                lambda path, folder: self.screener(by_path[path], folder, folder.name),
+                load,
                 on_progress,
-                lambda path: by_path[path].kind,
                 archives=() if self.inputs is None else self.inputs.roots[::-1],
                 earlier=earlier,
+                key=self.screener.key,
+                workers=many.workers,
+                part=many.part,
+                facts=many.facts,
             )
         if self.resume:
             show(_resumed(len(kept), len(remade)))
+        if failed := sum(state_of(result)[0] == "failed" for result in results):
+            show(f"Failed: {failed}; --retry failed repeats them.")
         show(f"Summary: {self.output / 'summary.csv'}")
         return results
+
+    def _load(self, many: "Many") -> "Callable[[], ScreenOne]":
+        """Return what loads the models of a worker; a missing model is reported before earlier results are removed."""
+        if many.workers.inside:
+            screen_one = self.screener.alone()
+            return lambda: screen_one
+        self.screener.check()
+        return self.screener.alone
 
     def _show_not_read(self) -> None:
         from osteo_monai.screening.summary import write_not_read
@@ -247,7 +322,7 @@ class Batch:
 def _resumed(kept: int, remade: int) -> str:
     text = f"Resumed: {kept} complete results were kept."
     if remade:
-        text += f" {remade} were made again: they are damaged, failed, or made by another version, options or files."
+        text += f" {remade} were made again: they are damaged, requested, or made by another version, options or files."
     return text
 
 
