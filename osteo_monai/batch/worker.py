@@ -185,7 +185,7 @@ class WorkerProcess:
         waiting = select.poll()
         waiting.register(pipe, select.POLLIN)
         while (content := self._whole_frame()) is None:
-            if waiting.poll(1000 * _POLL_SECONDS):
+            if waiting.poll(1000 * min(_POLL_SECONDS, max(until - time.monotonic(), 0))):
                 part = os.read(pipe, 1 << 16)
                 if not part:
                     raise self._ended(f"its process ended ({self._exit_kind()})", "died")

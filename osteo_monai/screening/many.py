@@ -58,7 +58,7 @@ def screen_folder(
     workers: Workers = THIS_PROCESS,
     part: Part | None = None,
     facts: Mapping[str, object] | None = None,
-) -> list[ScreeningResult]:
+) -> list[Row]:
     """Screen many studies, each into a folder of its own below ``output``, and write ledger and summary table.
 
     A row is appended to ``summary.csv`` after each study, in the order of completion; at the end ``summary.csv`` and
@@ -72,7 +72,7 @@ def screen_folder(
         output: folder for the results; made if missing.
         load: loads the models of a worker and returns what screens one study; can be pickled where workers are
             processes.
-        on_progress: called with the name before a study (result ``None``) and after it.
+        on_progress: called with the name before a study (result ``None``) and after it; no result is kept in memory.
         archives: further folders that names are relative to.
         earlier: returns the result of an earlier run that is kept (study, folder of its output).
         key: of the result of a study that failed, see :func:`osteo_monai.screening.earlier.run_key`.
@@ -81,7 +81,7 @@ def screen_folder(
         facts: of the run, for the ledger.
 
     Returns:
-        Results in the order of ``studies``.
+        Rows of the summary in the order of ``studies``.
 
     Raises:
         OSError: if the summary cannot be written, at the start or at the end.
@@ -91,18 +91,20 @@ def screen_folder(
     names = output_names([study.path for study in studies], root, *archives)
     chosen = [_Job(s, output / n) for s, n in zip(studies, names, strict=True) if part is None or part.holds(n)]
     write_batch(output, [job.name for job in chosen])
-    results: dict[str, ScreeningResult] = {}
+    rows: dict[str, Row] = {}
+    entries = []
     for job in chosen:
-        if (kept := earlier(job.study, job.folder)) is not None:
-            results[job.name] = kept
-    todo = [job for job in chosen if job.name not in results]
-    summary = SummaryWriter(output, _rows(chosen, results))
+        kept = earlier(job.study, job.folder)
+        entries.append(_entry(job, kept))
+        if kept is not None:
+            rows[job.name] = summary_row(kept, job.name)
+            _report(on_progress, job.name, kept)
+    todo = [job for job in chosen if job.name not in rows]
+    summary = SummaryWriter(output, _in_order(chosen, rows))
     with Ledger(output) as ledger:
-        interrupted = ledger.begin([_entry(job, results.get(job.name)) for job in chosen], facts or {})
+        interrupted = ledger.begin(entries, facts or {})
         if {job.name for job in todo} & set(interrupted):
             workers = replace(workers, apart=True)
-        for name, result in results.items():
-            _report(on_progress, name, result)
 
         def on_start(index: int) -> None:
             ledger.start(todo[index].name)
@@ -112,14 +114,14 @@ def screen_folder(
             for index, outcome in process(_LoadSafely(load, key), todo, workers, on_start):
                 job = todo[index]
                 result = _ended(job, outcome, key) if isinstance(outcome, Failure) else outcome
-                results[job.name] = result
+                rows[job.name] = summary_row(result, job.name)
                 ledger.finish(job.name, *state_of(result))
-                summary.add(summary_row(result, job.name))
+                summary.add(rows[job.name])
                 _report(on_progress, job.name, result)
         finally:
             ledger.end()
-            summary.finish(_rows(chosen, results))
-    return [results[job.name] for job in chosen]
+            summary.finish(_in_order(chosen, rows))
+    return _in_order(chosen, rows)
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,8 @@ def _entry(job: _Job, kept: ScreeningResult | None) -> Entry:
     return Entry(job.name, job.study.kind, *state_of(kept), seconds=sum(kept.seconds.values()))
 
 
-def _rows(jobs: Sequence[_Job], results: Mapping[str, ScreeningResult]) -> list[Row]:
-    return [summary_row(results[job.name], job.name) for job in jobs if job.name in results]
+def _in_order(jobs: Sequence[_Job], rows: Mapping[str, Row]) -> list[Row]:
+    return [rows[job.name] for job in jobs if job.name in rows]
 
 
 def _screen_safely(job: _Job, screen_one: ScreenOne, key: Key) -> ScreeningResult:

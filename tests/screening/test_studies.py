@@ -125,7 +125,7 @@ def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path: Path) 
     results = screen_folder(
         studies, tmp_path / "in", output, lambda: screen_one, lambda name, r: reported.append((name, r and r.verdict))
     )
-    assert [r.verdict for r in results] == ["accepted", "unusable", "refused"]
+    assert [row["verdict"] for row in results] == ["accepted", "unusable", "refused"]
     with (output / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["study"], r["verdict"]) for r in rows] == [
@@ -196,7 +196,7 @@ def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_pa
     )
     with (tmp_path / "out" / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [r.study for r in results] == ["flat__a1", "flat__b1", "own"]
+    assert [row["study"] for row in results] == ["flat__a1", "flat__b1", "own"]
     assert len({row["folder"] for row in rows}) == 3
 
 

@@ -43,7 +43,7 @@ def test_a_folder_of_mixed_studies_gives_a_row_each(bundles: Path, tmp_path: Pat
         return screen_to_folder(study, folder, name=folder.name, radiograph_models=models)
 
     results = screen_folder(find_screenable(root), root, tmp_path / "out", lambda: screen_one)
-    assert {r.verdict for r in results} == {"accepted", "accepted_with_warnings", "refused"}
+    assert {row["verdict"] for row in results} == {"accepted", "accepted_with_warnings", "refused"}
     with (tmp_path / "out" / "summary.csv").open() as file:
         rows = {row["study"]: row for row in csv.DictReader(file)}
     assert {name: (row["modality"], row["view"]) for name, row in rows.items()} == {
