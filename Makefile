@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[excel,jpeg,onnx,pacs,texture]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cluster,excel,jpeg,onnx,pacs,texture]' --group dev
 	@touch $@
 
 demo: $(STAMP) ## make a virtual chest CT, screen it, and train for a minute

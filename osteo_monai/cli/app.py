@@ -14,6 +14,7 @@ from typer.main import get_command
 
 import osteo_monai
 from osteo_monai.cli import (
+    batch,
     bundle,
     calibrate,
     cohort,
@@ -147,6 +148,7 @@ def _application() -> typer.Typer:
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "sample-size": _group("Compute numbers of subjects of a diagnostic study."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
+        "batch": _group("Show the state of a run over many studies."),
         "node": _group("Receive studies from a PACS by DICOM, screen them and send the results back (extra 'pacs')."),
         "bundle": _group("Write, check, pack and install MONAI bundles; measure the effect of training size."),
     }
@@ -182,6 +184,7 @@ def _application() -> typer.Typer:
             sample_size.calibration,
         ),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
+        "batch": (batch.status,),
         "node": (node.run, node.check, node.list_, node.retry, node.example, node.mercure),
         "bundle": (
             bundle.merge,

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from osteo_monai.cli.batch import WorkersOfMany, chosen_workers
 from osteo_monai.cli.errors import ArgumentError, ExitCode
-from osteo_monai.cli.options import OutputFolder, Overwrite, Workers, choice, existing_file
+from osteo_monai.cli.options import OutputFolder, Overwrite, choice, existing_file
 from osteo_monai.cli.output import check_folder, check_products, show
 from osteo_monai.domain import ContrastPhase
 
@@ -71,7 +72,7 @@ def fit(
         int, typer.Option(min=1, metavar="DAYS", help="Age from which screening warns that the calibration is old.")
     ] = 365,
     source: _Source = "label",
-    workers: Workers = 1,
+    workers: WorkersOfMany = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a calibration to 20 to 60 scans of one scanner with known density (docs/site_calibration.md).
@@ -83,7 +84,7 @@ def fit(
     from osteo_monai.site_calibration import calibrate_site
 
     _, summary = calibrate_site(
-        path, output, method, tissues=tissues, source=source, valid_days=valid_days, workers=workers
+        path, output, method, tissues=tissues, source=source, valid_days=valid_days, workers=chosen_workers(workers)
     )
     show(summary.rstrip())
     show(f"Calibration: {output}")
@@ -97,7 +98,7 @@ def contrast(
         typer.Option(parser=choice(*_PHASES), metavar="PHASE", help="Use only enhanced scans of this phase."),
     ] = None,
     source: _Source = "label",
-    workers: Workers = 1,
+    workers: WorkersOfMany = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit a contrast correction to native and enhanced scans of the same subjects, by the HU of the aorta.
@@ -108,7 +109,7 @@ def contrast(
     check_products(_products(path, output), overwrite)
     from osteo_monai.site_calibration import calibrate_contrast
 
-    _, summary = calibrate_contrast(path, output, phase, source=source, workers=workers)
+    _, summary = calibrate_contrast(path, output, phase, source=source, workers=chosen_workers(workers))
     show(summary.rstrip())
     show(f"Correction: {output}")
 

@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from osteo_monai.cli.batch import (
+    ClusterAddress,
+    ClusterGpus,
+    MemoryLimit,
+    TimeLimit,
+    WorkersOfMany,
+    chosen_workers,
+)
 from osteo_monai.cli.errors import ArgumentError, OptionChecks
 from osteo_monai.cli.options import (
     Device,
@@ -15,7 +23,6 @@ from osteo_monai.cli.options import (
     OutputManifest,
     Overwrite,
     TrustBundle,
-    Workers,
     choice,
     parse_calibration,
     parse_levels,
@@ -49,7 +56,11 @@ def segment(
         ),
     ] = SCREENED_LEVELS,
     device: Device = "auto",
-    workers: Workers = 1,
+    workers: WorkersOfMany = 1,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    cluster: ClusterAddress = None,
+    cluster_gpus: ClusterGpus = None,
     tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
     trust_bundle: TrustBundle = False,
@@ -63,6 +74,7 @@ def segment(
     if output.resolve() == path.resolve():
         raise ArgumentError([f"--output must be another file than MANIFEST, got '{output}'"])
     check_products([output], overwrite)
+    places = chosen_workers(workers, time_limit, memory_limit, cluster, cluster_gpus)
     from osteo_monai.cohort import segment_cohort
 
     parameters = {"manifest_sha256": file_sha256(path), "levels": ", ".join(levels), "device": device}
@@ -73,7 +85,7 @@ def segment(
             folder=folder,
             device=device,
             levels=tuple(levels),
-            workers=workers,
+            workers=places,
             overwrite=overwrite,
             trust=trust_bundle,
         )
@@ -122,7 +134,11 @@ def measure(
         bool,
         typer.Option("--texture", help="Also write texture.csv, texture of the trabecular regions (extra 'texture')."),
     ] = False,
-    workers: Workers = 1,
+    workers: WorkersOfMany = 1,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    cluster: ClusterAddress = None,
+    cluster_gpus: ClusterGpus = None,
     tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -139,12 +155,14 @@ def measure(
         check_folder(output, (*MEASURE_FILES, TEXTURE_FILE) if texture else MEASURE_FILES, overwrite)
     with checks.collect():
         used = _calibration(calibration)
+    with checks.collect(gpus="--cluster-gpus", cluster="--cluster"):
+        places = chosen_workers(workers, time_limit, memory_limit, cluster, cluster_gpus)
     checks.finish()
     if texture:
         check_texture_installed()
     parameters = {"manifest_sha256": file_sha256(path), "source": source, "calibration": calibration.partition(":")[0]}
     with command_run("cohort", "measure", tracking_uri, parameters) as run:
-        done = measure_cohort(path, output, source=source, calibration=used, workers=workers)
+        done = measure_cohort(path, output, source=source, calibration=used, workers=places)
         counts: dict[str, float] = {Path(table).stem: count for table, count in done.rows.items()}
         run.log({**counts, "excluded": len(done.excluded)}, manifest=path)
     for table, count in done.rows.items():
@@ -154,4 +172,4 @@ def measure(
     if done.excluded:
         show(f"{len(done.excluded)} excluded, reasons: {output / 'excluded.csv'}")
     if texture:
-        show(f"Texture: {measure_texture(path, output, source=source, workers=workers)}")
+        show(f"Texture: {measure_texture(path, output, source=source, workers=places)}")

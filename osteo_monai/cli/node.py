@@ -91,7 +91,8 @@ def run(config: _Config) -> None:
     from osteo_monai.cli.node_screening import PROCESSOR, screening_options
 
     settings = _read(config)
-    from osteo_monai.node import Node, StartError
+    from osteo_monai.batch import StartError
+    from osteo_monai.node import Node
     from osteo_monai.node.logs import log_to
 
     screening_options(settings.screening.options, settings.screening.device)
@@ -102,7 +103,7 @@ def run(config: _Config) -> None:
     try:
         node.run()
     except StartError as error:
-        if error.kind == ModelMissingError.__name__:
+        if error.error == ModelMissingError.__name__:
             raise ModelMissingError(str(error)) from None
         raise
 

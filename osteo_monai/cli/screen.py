@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from osteo_monai.cli.batch import (
+    MANY,
+    ClusterAddress,
+    ClusterGpus,
+    MemoryLimit,
+    PartOfMany,
+    Retry,
+    TimeLimit,
+    WorkersOfMany,
+    chosen_workers,
+    parse_part,
+    parse_retry,
+)
 from osteo_monai.cli.errors import OptionChecks
 from osteo_monai.cli.options import (
     Device,
@@ -23,13 +36,14 @@ from osteo_monai.cli.options import (
     parse_thresholds,
 )
 from osteo_monai.cli.output import check_folder, command_run, locked_folder, progress
-from osteo_monai.cli.screening_run import Batch, Screener
+from osteo_monai.cli.screening_run import Batch, Many, Screener
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.screening.names import OUTPUT_FILES, SUMMARY_FILES
 from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
+    from osteo_monai.batch import Workers
     from osteo_monai.dicom_results import Outputs
     from osteo_monai.screening import RadiographOptions, ScreeningOptions, Study
 
@@ -208,6 +222,13 @@ def screen(
     fhir: _Fhir = None,
     slicer: _Slicer = False,
     resume: Resume = False,
+    retry: Retry = None,
+    workers: WorkersOfMany = 1,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    part: PartOfMany = None,
+    cluster: ClusterAddress = None,
+    cluster_gpus: ClusterGpus = None,
     tracking_uri: OptionalTracking = None,
     overwrite: Overwrite = False,
     trust_bundle: TrustBundle = False,
@@ -220,7 +241,8 @@ def screen(
     and weight if all four are known.
 
     Many studies: one folder each below the output, and summary.csv with one row each. Links are followed, zip archives
-    are read. Files of the input that no study contains are counted by reason and named in not_read.csv.
+    are read. Files of the input that no study contains are counted by reason and named in not_read.csv. 'osteo-monai
+    batch status' shows how far a run is. With an option for many studies, one study is written in the same way.
 
     Exit codes: 0 all measured, 1 unexpected error, 2 unusable input or wrong argument, 3 refused with a reason (of many
     studies: at least one), 4 model not installed.
@@ -229,14 +251,18 @@ def screen(
     from osteo_monai.screening.studies import Study, at_one_path
 
     def check_output() -> None:
-        check_folder(output, () if resume else (*OUTPUT_FILES, *SUMMARY_FILES), overwrite)
+        check_folder(target, () if resume else (*OUTPUT_FILES, *SUMMARY_FILES), overwrite)
 
     checks = OptionChecks()
+    many, target = None, output
+    with checks.collect(part="--part", gpus="--cluster-gpus", cluster="--cluster"):
+        many = _many(chosen_workers(workers, time_limit, memory_limit, cluster, cluster_gpus), part, retry)
+        target = many.folder(output)
+        resume = resume or bool(many.retry)
     with checks.collect():
         check_output()
     with checks.collect():
-        if resume and overwrite:
-            raise ValueError("--resume and --overwrite must not be given together")
+        _check_resume(resume, overwrite)
     if remote := _remote(path, checks):
         checks.finish()
         path = context.with_resource(remote)
@@ -279,14 +305,25 @@ def screen(
             from osteo_monai.measurement import check_texture_installed
 
             check_texture_installed()
-        stack.enter_context(locked_folder(output))
+        stack.enter_context(locked_folder(target))
         check_output()  # another run may have ended since
         screener = Screener(device, ct, radiographs, [output], trust_bundle, outputs)
+        if len(studies) == 1 and not given(context, MANY):
+            many = None
         with command_run("screening", "screen", tracking_uri, screener.parameters()) as run:
-            batch = Batch(path, output, studies, inputs, screener, resume, overwrite)
+            batch = Batch(path, target, studies, inputs, screener, resume, overwrite, many)
             code = batch.run()
             run.log(batch.facts(), parameters=batch.models())
     raise typer.Exit(code)
+
+
+def _check_resume(resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ValueError("--overwrite must not be given with --resume or --retry")
+
+
+def _many(workers: "Workers", part: str | None, retry: str | None) -> Many:
+    return Many(workers, parse_part(part), parse_retry(retry))
 
 
 def _remote(path: Path, checks: OptionChecks) -> AbstractContextManager[Path] | None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 from osteo_monai.cli.errors import ExitCode
 from osteo_monai.cli.output import console, progress, show
 from osteo_monai.domain import Severity
+from osteo_monai.errors import ConfigError
 from osteo_monai.screening.names import DICOM_FOLDER
 from osteo_monai.utils.text import percent_words, printable
 
 if TYPE_CHECKING:
+    from osteo_monai.batch import Part, State, Workers
     from osteo_monai.dicom_results import Outputs
     from osteo_monai.screening import RadiographModels, RadiographOptions, ScreeningModels, ScreeningOptions, Study
     from osteo_monai.screening.inventory import Inputs
-    from osteo_monai.screening.result import ContrastCorrected, RadiographRisk, RiskOpinion, ScreeningResult
+    from osteo_monai.screening.many import ScreenOne
+    from osteo_monai.screening.result import ContrastCorrected, ModelUsed, RadiographRisk, RiskOpinion, ScreeningResult
     from osteo_monai.screening_files import Further
 
-__all__ = ["Batch", "Screener", "exit_code", "result_lines"]
+__all__ = ["Batch", "Many", "Screener", "result_lines"]
 
 _SHOWN_NAMES = 5
 """Names for each reason that are printed; not_read.csv has all."""
@@ -40,15 +43,19 @@ class Screener:
     radiograph_models: "RadiographModels | None" = None
 
     def load(self) -> None:
-        """Load the CT models; those of radiographs are loaded when a view first needs them."""
-        if self.ct is not None:
+        """Load the CT models once; those of radiographs are loaded when a view first needs them."""
+        if self.ct is not None and self.models is None:
             from osteo_monai.screening import load_models
 
             self.models = load_models(self.device, trust=self.trust_bundle)
-        if self.radiographs is not None:
+        if self.radiographs is not None and self.radiograph_models is None:
             from osteo_monai.screening import RadiographModels
 
             self.radiograph_models = RadiographModels(self.device, self.trust_bundle)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the settings: a worker loads its own models, and has the keys of the command's weights."""
+        return self.__dict__ | {"models": None, "radiograph_models": None, "_weights": self._weights}
 
     def parameters(self) -> dict[str, object]:
         """Return the options that a log records: no facts of a person, and no files."""
@@ -99,6 +106,31 @@ class Screener:
             further=self._further(study),
         )
 
+    def alone(self) -> "ScreenOne":
+        """Load the models of a worker and return what screens one study."""
+        import osteo_monai.reporting
+        import osteo_monai.screening_files  # noqa: F401  # their import is no part of the time of the first study
+
+        self.load()
+        return lambda study, folder: self(study, folder, folder.name)
+
+    def check(self) -> None:
+        """Check that the bundles are installed and trusted, without loading them.
+
+        Raises:
+            ModelMissingError: a bundle for CT is not installed.
+            ConfigError: a bundle is not trusted.
+        """
+        from osteo_monai.bundle import check_trusted, find_bundle
+        from osteo_monai.screening.models import CT_BUNDLES, RadiographModels, check_installed
+
+        if self.ct is not None:
+            check_installed()
+            for name in CT_BUNDLES:
+                check_trusted(find_bundle(name), self.trust_bundle)
+        if self.radiographs is not None:
+            RadiographModels(self.device, self.trust_bundle)
+
     def _further(self, study: "Study") -> "Further | None":
         if self.outputs is None:
             return None
@@ -106,6 +138,38 @@ class Screener:
         from osteo_monai.screening.source import study_files
 
         return FurtherFiles(self.outputs, study_files(study))
+
+
+@dataclass(frozen=True)
+class Many:
+    """Settings of a batch.
+
+    Attributes:
+        workers: number, limits and place.
+        part: share of the studies.
+        retry: states of the studies to repeat.
+    """
+
+    workers: "Workers"
+    part: "Part | None" = None
+    retry: "frozenset[State]" = frozenset()
+
+    def folder(self, output: Path) -> Path:
+        """Return the output folder of this part."""
+        return output if self.part is None else output / self.part.folder
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Facts of the run for the ledger."""
+        import osteo_monai
+
+        cluster = self.workers.cluster
+        return {
+            "command": "screen",
+            "version": osteo_monai.__version__,
+            "workers": self.workers.count,
+            "cluster": "" if cluster is None else cluster.address,
+        }
 
 
 @dataclass
@@ -120,7 +184,8 @@ class Batch:
         screener: screens one study.
         resume: keep whole results of an earlier run.
         overwrite: remove all files of earlier runs.
-        results: of the studies, when they are screened.
+        many: settings of a batch; ``None`` for one study.
+        tally: of the studies that were screened.
     """
 
     path: Path
@@ -130,27 +195,27 @@ class Batch:
     screener: Screener
     resume: bool
     overwrite: bool
-    results: "Sequence[ScreeningResult]" = ()
+    many: "Many | None" = None
+    tally: "Tally" = field(default_factory=lambda: Tally())
 
     def run(self) -> ExitCode:
         """Screen all studies, print and write what was not read, and return the exit code."""
-        self.results = self._many() if len(self.studies) > 1 else [self._one()]
+        if self.many is None:
+            self.tally.add(self._one())
+        else:
+            self._many(self.many)
         self._show_not_read()
-        return exit_code(self.results)
+        if not self.tally.studies and self.many is not None and self.many.part is not None:
+            return ExitCode.MEASURED  # a part may be empty
+        return self.tally.exit_code
 
     def facts(self) -> dict[str, float]:
         """Return counts of studies, verdicts and reasons, and the mean time of a study, for a log."""
-        facts = Counter(f"verdict_{result.verdict}" for result in self.results)
-        for result in self.results:
-            facts.update({f"code_{f.code}" for f in result.findings if f.severity is Severity.REFUSAL})
-        not_read = 0 if self.inputs is None else len(self.inputs.not_read)
-        seconds = [sum(result.seconds.values()) for result in self.results]
-        times = {"seconds_a_study": sum(seconds) / len(seconds)} if seconds else {}
-        return {"studies": len(self.results), "not_read": not_read, **facts, **times}
+        return self.tally.facts | {"not_read": 0 if self.inputs is None else len(self.inputs.not_read)}
 
     def models(self) -> dict[str, str]:
         """Return version and checksum of the weights of each bundle that was used, for a log."""
-        used = {model for result in self.results for model in result.models}
+        used = self.tally.models
         bundles = sorted({model.bundle for model in used})
         facts = {name: [f"{m.version} {m.weights_sha256}" for m in used if m.bundle == name] for name in bundles}
         return {f"model.{name}": ", ".join(sorted(texts)) for name, texts in facts.items()}
@@ -182,10 +247,11 @@ class Batch:
         _show_result(result, self.output)
         return result
 
-    def _many(self) -> "list[ScreeningResult]":
+    def _many(self, many: "Many") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from osteo_monai.screening import screen_folder
+        from osteo_monai.screening.many import state_of
 
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -193,42 +259,61 @@ class Batch:
         terminal = console()
         with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
             task = bar.add_task("Loading the models", total=len(self.studies))
-            self.screener.load()
+            load = self._load(many)
             self._prepare()
 
             def on_progress(name: str, result: "ScreeningResult | None") -> None:
                 if result is None:
                     bar.update(task, description=name)
                     return
+                self.tally.add(result)
                 bar.advance(task)
                 terminal.print(printable(result_lines(result, name)[0]), markup=False, soft_wrap=True)
 
-            by_path = {study.path: study for study in self.studies}
-            kept: list[Path] = []
-            remade: list[Path] = []
+            kept: list[Study] = []
+            remade: list[Study] = []
 
-            def earlier(path: Path, folder: Path) -> "ScreeningResult | None":
-                result = self._earlier(by_path[path], folder)
+            def earlier(study: "Study", folder: Path) -> "ScreeningResult | None":
+                result = self._earlier(study, folder)
+                if result is not None and state_of(result)[0] in many.retry:
+                    result = None
                 if result is not None:
-                    kept.append(path)
+                    kept.append(study)
                 elif (folder / "result.json").is_file():
-                    remade.append(path)
+                    remade.append(study)
                 return result
 
-            results = screen_folder(
-                list(by_path),
+            screen_folder(
+                self.studies,
                 self.path,
                 self.output,
-                lambda path, folder: self.screener(by_path[path], folder, folder.name),
+                load,
                 on_progress,
-                lambda path: by_path[path].kind,
                 archives=() if self.inputs is None else self.inputs.roots[::-1],
                 earlier=earlier,
+                key=self.screener.key,
+                workers=many.workers,
+                part=many.part,
+                facts=many.facts,
             )
         if self.resume:
             show(_resumed(len(kept), len(remade)))
+        if self.tally.failed:
+            show(f"Failed: {self.tally.failed}; --retry failed repeats them.")
         show(f"Summary: {self.output / 'summary.csv'}")
-        return results
+
+    def _load(self, many: "Many") -> "Callable[[], ScreenOne]":
+        """Return what loads the models of a worker; a missing model is reported before earlier results are removed."""
+        cluster = many.workers.cluster
+        if cluster is not None and cluster.address != "local" and self.inputs is not None:
+            unpacked = sum(study.path.is_relative_to(self.inputs.roots[-1]) for study in self.studies)
+            if unpacked and self.path != self.inputs.roots[-1]:
+                raise ConfigError(f"--cluster must be local for studies in zip archives, got {unpacked} of them")
+        if many.workers.inside:
+            self.screener.load()
+        else:
+            self.screener.check()
+        return self.screener.alone
 
     def _show_not_read(self) -> None:
         from osteo_monai.screening.summary import write_not_read
@@ -247,22 +332,57 @@ class Batch:
 def _resumed(kept: int, remade: int) -> str:
     text = f"Resumed: {kept} complete results were kept."
     if remade:
-        text += f" {remade} were made again: they are damaged, failed, or made by another version, options or files."
+        text += f" {remade} were made again: they are damaged, requested, or made by another version, options or files."
     return text
 
 
-def exit_code(results: "Sequence[ScreeningResult]") -> ExitCode:
-    """Return the exit code of a screening; a refusal outweighs an unusable entry of a folder.
+class Tally:
+    """Counts of the results of a batch, which are not kept in memory.
 
-    Without any result the input was unusable. A model that is not installed outweighs all others.
+    Attributes:
+        studies: number of results.
+        failed: number of those that ``--retry failed`` repeats.
+        models: bundles that were used.
     """
-    refusals = {f.code for result in results for f in result.findings if f.severity is Severity.REFUSAL}
-    if "model_not_installed" in refusals:
-        return ExitCode.MODEL_MISSING
-    verdicts = {result.verdict for result in results}
-    if "refused" in verdicts:
-        return ExitCode.REFUSED
-    return ExitCode.UNUSABLE if "unusable" in verdicts or not verdicts else ExitCode.MEASURED
+
+    def __init__(self) -> None:
+        self.studies = 0
+        self.failed = 0
+        self.models: set[ModelUsed] = set()
+        self._verdicts: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._seconds = 0.0
+
+    def add(self, result: "ScreeningResult") -> None:
+        """Count one result."""
+        from osteo_monai.screening.many import state_of
+
+        self.studies += 1
+        self.failed += state_of(result)[0] == "failed"
+        self.models |= set(result.models)
+        self._verdicts[result.verdict] += 1
+        self._codes.update({f.code for f in result.findings if f.severity is Severity.REFUSAL})
+        self._seconds += sum(result.seconds.values())
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Counts of studies, verdicts and reasons, and the mean time of a study."""
+        counts = {f"verdict_{name}": n for name, n in self._verdicts.items()}
+        counts |= {f"code_{name}": n for name, n in self._codes.items()}
+        times = {"seconds_a_study": self._seconds / self.studies} if self.studies else {}
+        return {"studies": self.studies, **counts, **times}
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Exit code of the screening; a refusal outweighs an unusable entry of a folder.
+
+        Without any result the input was unusable. A model that is not installed outweighs all others.
+        """
+        if "model_not_installed" in self._codes:
+            return ExitCode.MODEL_MISSING
+        if "refused" in self._verdicts:
+            return ExitCode.REFUSED
+        return ExitCode.UNUSABLE if "unusable" in self._verdicts or not self.studies else ExitCode.MEASURED
 
 
 # --- what is printed ----------------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from osteo_monai.batch import THIS_PROCESS, Workers
 from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
     ExcludedRecordError,
+    Ready,
     check_bodies,
     check_grid,
     exclusion_reason,
@@ -77,7 +79,7 @@ def measure_cohort(
     source: LabelSource = "segmentation",
     cutoffs: HUCutoffs = PICKHARDT_2013,
     calibration: PhysicsCalibration | SiteCalibration = PHYSICS,
-    workers: int = 1,
+    workers: Workers = THIS_PROCESS,
 ) -> CohortMeasured:
     """Measure every record as a radiologist would, and write two predictions tables.
 
@@ -93,12 +95,12 @@ def measure_cohort(
         source: label map of the bodies: predicted, or ground truth.
         cutoffs: of the HU of L1.
         calibration: of the density; a record that a site calibration does not hold for is excluded from that table.
-        workers: processes.
+        workers: number, limits and place.
 
     Raises:
         ManifestError: the manifest has problems.
         UnusableInputError: records lack the label map, or a density is not in mg/cm3 K2HPO4; all problems are listed.
-        ConfigError: ``workers`` is less than 1, or the site calibration is wrong or not in mg/cm3 K2HPO4.
+        ConfigError: the site calibration is wrong or not in mg/cm3 K2HPO4.
     """
     manifest_path, output_dir = Path(manifest_path), Path(output_dir)
     manifest = read_manifest(manifest_path)
@@ -108,8 +110,8 @@ def measure_cohort(
     site = None if isinstance(calibration, PhysicsCalibration) else _site_file(calibration.path)
     model = LINE_MODEL if site is None else SITE_MODELS[site.method]
     measuring = _Measuring(manifest_path.parent, source, cutoffs, site, virtual)
-    work = partial(_measure_record, measuring=measuring)
-    outcomes = run_jobs(work, jobs, workers, "Measuring")
+    work = Ready(partial(_measure_record, measuring=measuring))
+    outcomes = run_jobs(work, jobs, workers, "Measuring", _not_measured)
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}
     by_table = (
@@ -170,6 +172,10 @@ def _check_measurable(manifest: Manifest, name: str, source: LabelSource) -> Non
         raise UnusableInputError(f"'{name}' cannot be measured: " + "; ".join(problems))
 
 
+def _not_measured(reason: str) -> tuple[Row | str, Row | str, Sequence[Finding]]:
+    return reason, reason, ()
+
+
 def _measure_record(job: tuple[str, Record], measuring: _Measuring) -> tuple[Row | str, Row | str, Sequence[Finding]]:
     """Return the rows by HU and by line, and warnings; a reason in place of a row that cannot be computed."""
     split, record = job
@@ -181,8 +187,7 @@ def _measure_record(job: tuple[str, Record], measuring: _Measuring) -> tuple[Row
         check_grid(labels, volume.hu.shape, volume.affine, source)
         regions = {level: _region_hu(volume, labels[0], level) for level in SCREENED_LEVELS}
     except Exception as error:  # noqa: BLE001  # any error excludes one record, with a reason, and not the others
-        reason = exclusion_reason(record, error)
-        return reason, reason, ()
+        return _not_measured(exclusion_reason(record, error))
     measured = {level: hu for level, hu in regions.items() if not isinstance(hu, str)}
     kvp = volume.acquisition.kvp if volume.acquisition.kvp is not None else record.kvp
     facts: Row = {**record_columns(record, split, measuring.virtual), "image": image_name(record), "kvp": kvp}

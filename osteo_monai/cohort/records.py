@@ -2,20 +2,20 @@
 
 import hashlib
 import logging
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
+from rich.progress import Progress
 from scipy import ndimage
 
+from osteo_monai.batch import Failure, Workers, process_all
 from osteo_monai.data import Record
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.errors import ConfigError, OsteoError, ScanRefusedError, UnusableInputError
+from osteo_monai.errors import OsteoError, ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_label_map
 from osteo_monai.imaging.orientation import GRID_TOLERANCE, grid_distance
 from osteo_monai.measurement import trabecular_region
@@ -118,28 +118,35 @@ def image_name(record: Record) -> str:
 
 
 def run_jobs(
-    work: Callable[[Job], Outcome],
+    load: Callable[[], Callable[[Job], Outcome]],
     jobs: Sequence[Job],
-    workers: int,
+    workers: Workers,
     title: str,
-    prepare: Callable[[], None] | None = None,
+    failed: Callable[[str], Outcome],
 ) -> list[Outcome]:
-    """Run ``work`` on each job in order, in this process for one worker.
+    """Process each job and return the outcomes in the order of the jobs.
 
     Args:
-        workers: processes; at least 1.
+        load: loads the models of a worker and returns what processes one job; can be pickled where workers are
+            processes.
+        workers: number, limits and place.
         title: of the progress bar.
-        prepare: called once in each new process.
+        failed: makes the outcome of a job that was not processed from the reason, one sentence.
 
     Raises:
-        ConfigError: if ``workers`` is less than 1.
+        OsteoError: the models cannot be loaded.
     """
-    if workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}")
-    if workers == 1 or not jobs:
-        return list(track(map(work, jobs), title, len(jobs)))
-    # children forked from a process that has used torch can hang in its thread pools
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, prepare) as pool:
-        outcomes: Iterator[Outcome] = pool.map(work, jobs, chunksize=4)
-        return list(track(outcomes, title, len(jobs)))
+    with Progress(*Progress.get_default_columns()) as bar:
+        task = bar.add_task(title, total=len(jobs))
+        outcomes = process_all(load, jobs, workers, lambda index: bar.advance(task))
+    return [failed(f"Not processed: {o.reason}.") if isinstance(o, Failure) else o for o in outcomes]
+
+
+@dataclass(frozen=True)
+class Ready(Generic[Job, Outcome]):
+    """Loads nothing: work that needs no models, such as a function of a module."""
+
+    work: Callable[[Job], Outcome]
+
+    def __call__(self) -> Callable[[Job], Outcome]:
+        return self.work

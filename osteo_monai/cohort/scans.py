@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from osteo_monai.batch import THIS_PROCESS, Workers
 from osteo_monai.cohort.records import (
+    Ready,
     check_grid,
     exclusion_reason,
     image_name,
@@ -107,7 +109,7 @@ def surrounded(volume: CTVolume, labels: NDArray[np.uint8], levels: Sequence[Ver
 
 
 def measure_scans(
-    manifest: Manifest, folder: Path, *, source: LabelSource = "segmentation", workers: int = 1
+    manifest: Manifest, folder: Path, *, source: LabelSource = "segmentation", workers: Workers = THIS_PROCESS
 ) -> tuple[list[Scan], list[tuple[str, str]]]:
     """Measure every record of a manifest that has a label map.
 
@@ -115,16 +117,14 @@ def measure_scans(
         manifest: the cohort.
         folder: of the manifest.
         source: label map of the bodies.
-        workers: processes.
+        workers: number, limits and place.
 
     Returns:
         The scans, and (image, reason) of each record that could not be measured.
-
-    Raises:
-        ConfigError: ``workers`` is less than 1.
     """
     records = [record for _, _, record in manifest.records()]
-    outcomes = run_jobs(partial(_scan_of, base=folder, source=source), records, workers, "Measuring")
+    work: Ready[Record, Scan | str] = Ready(partial(_scan_of, base=folder, source=source))
+    outcomes = run_jobs(work, records, workers, "Measuring", lambda reason: reason)
     scans = [outcome for outcome in outcomes if isinstance(outcome, Scan)]
     reasons = [(image_name(r), o) for r, o in zip(records, outcomes, strict=True) if isinstance(o, str)]
     return scans, reasons

@@ -7,7 +7,7 @@ exclude a record, and each excluded record has a row with its reason.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from osteo_monai.batch import THIS_PROCESS, Workers
 from osteo_monai.cohort.levels import locate_labelled
 from osteo_monai.cohort.overlap import (
     OutlineOverlap,
@@ -97,7 +98,7 @@ def segment_cohort(
     device: str = "auto",
     levels: Sequence[VertebraLevel] = SCREENED_LEVELS,
     overwrite: bool = False,
-    workers: int = 1,
+    workers: Workers = THIS_PROCESS,
     models: ScreeningModels | None = None,
     trust: bool = False,
 ) -> CohortSegmented:
@@ -118,8 +119,8 @@ def segment_cohort(
         device: see :func:`osteo_monai.screening.load_models`; used if ``models`` is ``None``.
         levels: levels to segment; a record without one of them is excluded.
         overwrite: replace existing manifest and label maps.
-        workers: processes; each loads the bundles.
-        models: the bundles, loaded already; for one process.
+        workers: number, limits and place; processes load the bundles themselves.
+        models: the bundles, loaded already; then this process does the work.
         trust: see :func:`osteo_monai.screening.load_models`; used if ``models`` is ``None``.
 
     Raises:
@@ -129,7 +130,7 @@ def segment_cohort(
         ModelMissingError: a bundle or its weights are missing.
     """
     manifest_path, output_path = Path(manifest_path), Path(output_path)
-    _check_arguments(manifest_path, output_path, levels, overwrite, workers)
+    _check_arguments(manifest_path, output_path, levels, overwrite)
     manifest = read_manifest(manifest_path)
     folder = output_path.parent / "segmentations" if folder is None else Path(folder)
     # loaded before the first record, so that missing weights are one error and not one for each record
@@ -140,27 +141,20 @@ def segment_cohort(
             target.unlink(missing_ok=True)
     _check_provenance(folder, used, levels, overwrite)
     jobs = [_Job(split, record, target) for (split, _, record), target in zip(manifest.records(), targets, strict=True)]
-    base = manifest_path.parent
-    if models is not None or workers == 1:
-        work = partial(_segment_record, base=base, levels=tuple(levels), models=used)
-        outcomes = run_jobs(work, jobs, 1, "Segmenting")
-    else:
-        in_worker = partial(_segment_in_worker, base=base, levels=tuple(levels))
-        outcomes = run_jobs(in_worker, jobs, workers, "Segmenting", partial(_load_in_worker, device, trust))
+    if models is not None:
+        workers = THIS_PROCESS
+    load = _Load(manifest_path.parent, tuple(levels), device, trust, used if workers.inside else None)
+    outcomes = run_jobs(load, jobs, workers, "Segmenting", _Outcome)
     return _write_outputs(manifest, manifest_path, output_path, folder, used, jobs, outcomes)
 
 
-def _check_arguments(
-    manifest_path: Path, output_path: Path, levels: Sequence[VertebraLevel], overwrite: bool, workers: int
-) -> None:
+def _check_arguments(manifest_path: Path, output_path: Path, levels: Sequence[VertebraLevel], overwrite: bool) -> None:
     if not levels or len(set(levels)) != len(levels):
         raise ConfigError(f"levels must contain at least one level and no duplicates, got {[str(v) for v in levels]}")
     if output_path.resolve() == manifest_path.resolve():
         raise ConfigError(f"output_path must be another file than the manifest, got '{output_path.name}'")
     if output_path.exists() and not overwrite:
         raise ConfigError(f"output_path must be a new file unless overwriting is allowed, got '{output_path.name}'")
-    if workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}")
 
 
 def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[VertebraLevel], overwrite: bool) -> None:
@@ -204,16 +198,20 @@ def _target_paths(manifest: Manifest, folder: Path) -> list[Path]:
 
 # --- one record ---------------------------------------------------------------------------------------------------
 
-_worker_models: list[ScreeningModels] = []
-"""The bundles of a worker process, which ends with its pool; empty in the main process."""
 
+@dataclass(frozen=True)
+class _Load:
+    """Loads the bundles of a worker, unless ``models`` has them."""
 
-def _load_in_worker(device: str, trust: bool) -> None:
-    _worker_models.append(load_models(device, opinions=False, trust=trust))
+    base: Path
+    levels: tuple[VertebraLevel, ...]
+    device: str
+    trust: bool
+    models: ScreeningModels | None
 
-
-def _segment_in_worker(job: _Job, base: Path, levels: tuple[VertebraLevel, ...]) -> _Outcome:
-    return _segment_record(job, base, levels, _worker_models[0])
+    def __call__(self) -> Callable[[_Job], _Outcome]:
+        models = self.models or load_models(self.device, opinions=False, trust=self.trust)
+        return partial(_segment_record, base=self.base, levels=self.levels, models=models)
 
 
 def _segment_record(job: _Job, base: Path, levels: tuple[VertebraLevel, ...], models: ScreeningModels) -> _Outcome:

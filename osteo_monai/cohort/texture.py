@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from osteo_monai.batch import THIS_PROCESS, Workers
 from osteo_monai.cohort.records import (
+    Ready,
     check_bodies,
     check_grid,
     exclusion_reason,
@@ -45,7 +47,9 @@ _Subject = tuple[str, str]
 # --- measurement --------------------------------------------------------------------------------------------------
 
 
-def measure_texture(manifest_path: Path, output_dir: Path, *, source: str = "segmentation", workers: int = 1) -> Path:
+def measure_texture(
+    manifest_path: Path, output_dir: Path, *, source: str = "segmentation", workers: Workers = THIS_PROCESS
+) -> Path:
     """Write ``texture.csv``: the texture of the trabecular regions of L1 and L2 of every record.
 
     The table has one row per record, level and feature. A group of features that was not computed, since voxels are too
@@ -55,7 +59,7 @@ def measure_texture(manifest_path: Path, output_dir: Path, *, source: str = "seg
         manifest_path: the cohort.
         output_dir: folder for the table; a file of the same name is replaced.
         source: field of the records with the label map of the bodies, ``segmentation`` or ``label``.
-        workers: processes.
+        workers: number, limits and place.
 
     Returns:
         Path of the table.
@@ -67,9 +71,10 @@ def measure_texture(manifest_path: Path, output_dir: Path, *, source: str = "seg
     check_texture_installed()
     manifest_path = Path(manifest_path)
     jobs = [(split, record) for split, _, record in read_manifest(manifest_path).records()]
-    work = partial(_measure_record, base=manifest_path.parent, source=source)
+    work = Ready(partial(_measure_record, base=manifest_path.parent, source=source))
     table: list[tuple[object, ...]] = []
-    for (split, record), levels in zip(jobs, run_jobs(work, jobs, workers, "Texture"), strict=True):
+    outcomes = run_jobs(work, jobs, workers, "Texture", _none_computed)
+    for (split, record), levels in zip(jobs, outcomes, strict=True):
         for row in texture_rows(levels):
             value = row["value"]
             cells = row | {"value": float(f"{value:.6g}") if isinstance(value, float) else value}
@@ -89,8 +94,11 @@ def _measure_record(job: tuple[str, Record], base: Path, source: str) -> tuple[L
         check_grid(labels, volume.hu.shape, volume.affine, source)
         return tuple(_measure_level(volume, labels[0], level) for level in SCREENED_LEVELS)
     except Exception as error:  # noqa: BLE001  # any error leaves one record without values, and not the others
-        reason = exclusion_reason(record, error)
-        return tuple(_not_computed(level, reason) for level in SCREENED_LEVELS)
+        return _none_computed(exclusion_reason(record, error))
+
+
+def _none_computed(reason: str) -> tuple[LevelTexture, ...]:
+    return tuple(_not_computed(level, reason) for level in SCREENED_LEVELS)
 
 
 def _measure_level(volume: CTVolume, labels: NDArray[np.uint8], level: VertebraLevel) -> LevelTexture:

@@ -1,8 +1,8 @@
 """DICOM node: receives studies, screens them, sends the results to a PACS (extra ``pacs``; docs/pacs.md).
 
-``queue`` is the durable state and ``spool`` its files; ``receiver`` (on ``transport``), ``worker`` (``child`` is its
-process), ``delivery`` and ``follow`` each change one part of it; ``service`` runs them. What screens a study is given
-by name, see ``processing``.
+``queue`` is the durable state and ``spool`` its files; ``receiver`` (on ``transport``), ``delivery`` and ``follow``
+each change one part of it; ``service`` runs them and the workers (``osteo_monai.batch``) that screen. What screens a
+study is given by name, see ``processing``.
 """
 
 from osteo_monai.node.config import NodeConfig, read_config
@@ -11,7 +11,6 @@ from osteo_monai.node.mercure import folders, run_module
 from osteo_monai.node.processing import Processed
 from osteo_monai.node.queue import Queue
 from osteo_monai.node.service import QUEUE_FILE, Node, check_connections
-from osteo_monai.node.worker import StartError
 
 __all__ = [
     "QUEUE_FILE",
@@ -19,7 +18,6 @@ __all__ = [
     "NodeConfig",
     "Processed",
     "Queue",
-    "StartError",
     "check_connections",
     "downloaded",
     "folders",

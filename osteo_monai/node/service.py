@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pydicom
 
+from osteo_monai.batch import Limits, StartError, StoppedError, WorkerError, WorkerProcess
 from osteo_monai.errors import ConfigError
 from osteo_monai.node.config import CStoreDestination, Destination, NodeConfig, credentials, secret_variables
 from osteo_monai.node.delivery import CStoreSender, DeliveryError, StowSender, make_sender, written_by
 from osteo_monai.node.follow import Follower
 from osteo_monai.node.metrics import Metrics
-from osteo_monai.node.processing import FAILED, Processed
+from osteo_monai.node.processing import FAILED, LoadByName, Processed
 from osteo_monai.node.queue import Delivery, Job, Product, Queue
 from osteo_monai.node.receiver import DicomReceiver, server_context
 from osteo_monai.node.spool import Spool, SpoolLimits
 from osteo_monai.node.status import StatusServer
 from osteo_monai.node.uids import hashed, shown
-from osteo_monai.node.worker import ScreeningError, ScreeningProcess, StartError, StoppedError
 from osteo_monai.utils.locks import LockedError, folder_lock
 
 __all__ = ["QUEUE_FILE", "Node", "check_connections"]
@@ -102,10 +102,7 @@ class Node:
         config = self._config
         ae_title = config.receiver.ae_title if config.receiver else "OSTEO"
         senders = self._senders = [(d, make_sender(d, ae_title, self._committed)) for d in config.destinations]
-        workers = [
-            ScreeningProcess(config.screening, self._processor, self.stopping, secret_variables(config))
-            for _ in range(config.screening.processes)
-        ]
+        workers = [screening_process(config, self._processor, self.stopping) for _ in range(config.screening.processes)]
         for worker in workers:
             stack.callback(worker.end)
         if config.status is not None:
@@ -192,7 +189,7 @@ class Node:
 
     # --- screenings -------------------------------------------------------------------------------------------------
 
-    def _work(self, worker: ScreeningProcess) -> None:
+    def _work(self, worker: WorkerProcess) -> None:
         while not self.stopping.is_set():
             job = self._queue.take_job(time.time())
             if job is None:
@@ -208,8 +205,8 @@ class Node:
                 self._unready = str(error)
                 logger.error("screening process does not start", extra={"reason": str(error)})
                 self.stopping.wait(_START_AGAIN_SECONDS)
-            except (ScreeningError, OSError) as error:
-                reason = str(error) if isinstance(error, ScreeningError) else f"{error.strerror}"
+            except (WorkerError, OSError) as error:
+                reason = str(error) if isinstance(error, WorkerError) else f"{error.strerror}"
                 again = self._queue.fail_job(job, reason, self._config.screening.retry, time.time())
                 self.metrics.count_failure("screening", again)
                 logger.warning(
@@ -219,12 +216,12 @@ class Node:
             finally:
                 self._spool.discard(job)
 
-    def _screen(self, job: Job, worker: ScreeningProcess) -> None:
+    def _screen(self, job: Job, worker: WorkerProcess) -> None:
         begin = time.monotonic()
         images, output = self._spool.prepare(job)
-        processed = worker.screen(images, output)
+        processed = Processed.of(worker.process((images, output)))
         if processed.outcome == FAILED:
-            raise ScreeningError(processed.summary or "the screening failed")
+            raise WorkerError(processed.summary or "the screening failed")
         products = _products(output, processed)
         self._spool.keep_result(job, output)
         seconds = time.monotonic() - begin
@@ -318,18 +315,31 @@ class Node:
         logger.info("commitment received", extra={"destination": destination, "count": confirmed})
 
 
+def screening_process(config: NodeConfig, processor: str, stop: threading.Event) -> WorkerProcess:
+    """Return a process that screens; its answers are JSON, since it reads files of others and has no credentials."""
+    settings = config.screening
+    return WorkerProcess(
+        LoadByName(processor, settings.model_dump(mode="json", exclude={"retry"})),
+        Limits(settings.seconds, settings.memory_mib, settings.start_seconds),
+        stop,
+        name="screening process",
+        hidden=secret_variables(config),
+        pickled_answers=False,
+    )
+
+
 def _products(output: Path, processed: Processed) -> list[Product]:
     """Return the objects of a screening with their hashed SOPInstanceUIDs."""
     products = []
     for file in processed.files:
         path = output / file
         if not path.resolve().is_relative_to(output.resolve()):
-            raise ScreeningError("the screening named a file outside its folder")
+            raise WorkerError("the screening named a file outside its folder")
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
             products.append(Product(file, hashed(str(header.SOPInstanceUID))))
         except (OSError, AttributeError, pydicom.errors.InvalidDicomError):
-            raise ScreeningError("the screening wrote an object that cannot be read") from None
+            raise WorkerError("the screening wrote an object that cannot be read") from None
     return products
 
 

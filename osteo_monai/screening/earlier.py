@@ -17,7 +17,15 @@ from osteo_monai.screening.summary import folders_of_summary
 from osteo_monai.utils.files import file_sha256, write_json
 from osteo_monai.utils.inputs import open_input, read_input, walk_tree
 
-__all__ = ["earlier_folders", "earlier_result", "remove_earlier", "remove_temporary", "run_key", "write_batch"]
+__all__ = [
+    "earlier_folders",
+    "earlier_result",
+    "remove_earlier",
+    "remove_temporary",
+    "remove_temporary_in",
+    "run_key",
+    "write_batch",
+]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\..+")
 """Names of the files and folders that ``osteo_monai.utils.files`` and ``screening_files`` move when they are whole."""
@@ -126,11 +134,11 @@ def remove_earlier(output: Path) -> None:
             continue
         for file in OUTPUT_FILES:
             (folder / file).unlink(missing_ok=True)
-        _remove_temporary_in(folder)
+        remove_temporary_in(folder)
         for left in (folder / DICOM_FOLDER, folder):
             with suppress(OSError):
                 left.rmdir()
-    _remove_temporary_in(output)
+    remove_temporary_in(output)
     for file in reversed(SUMMARY_FILES):  # the list of folders last, so that a stopped removal can be repeated
         if not (output / file).is_dir():
             (output / file).unlink(missing_ok=True)
@@ -140,10 +148,11 @@ def remove_temporary(output: Path) -> None:
     """Remove what stopped runs left unfinished; whole results stay."""
     for folder in (output, *(output / name for name in earlier_folders(output))):
         if folder.is_dir() and not folder.is_symlink():
-            _remove_temporary_in(folder)
+            remove_temporary_in(folder)
 
 
-def _remove_temporary_in(folder: Path) -> None:
+def remove_temporary_in(folder: Path) -> None:
+    """Remove what a worker that was ended left unfinished in a folder."""
     for path in list(folder.iterdir()):
         if not _TEMPORARY.fullmatch(path.name):
             continue

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from osteo_monai.batch import LEDGER
+
 __all__ = [
     "BATCH",
     "DICOM_FILES",
@@ -36,7 +38,7 @@ OUTPUT_FILES = (
 )
 """Names of all files that a screening may write; those of an earlier run are removed when new ones are ready."""
 BATCH, NOT_READ = "batch.json", "not_read.csv"
-SUMMARY_FILES = ("summary.csv", "summary.json", NOT_READ, BATCH)
+SUMMARY_FILES = ("summary.csv", "summary.json", NOT_READ, f"{LEDGER}-journal", LEDGER, BATCH)
 """Names of all files that a batch writes beside the folders of its studies."""
 
 LONGEST_NAME = 200

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from osteo_monai.batch import THIS_PROCESS, Workers
 from osteo_monai.cohort.scans import LabelSource, Scan, measure_scans, read_scans, write_scans
 from osteo_monai.data import read_manifest
 from osteo_monai.data.csv_tables import write_table
@@ -56,7 +57,7 @@ def calibrate_site(
     tissues: Sequence[str] = DEFAULT_TISSUES,
     source: LabelSource = "label",
     valid_days: int = VALID_DAYS,
-    workers: int = 1,
+    workers: Workers = THIS_PROCESS,
 ) -> tuple[SiteFit, str]:
     """Fit a site calibration and write it as JSON, with scans (CSV), figures (PNG, SVG) and summary (text).
 
@@ -65,7 +66,7 @@ def calibrate_site(
         output: calibration file; the other files have its stem.
         method, tissues, valid_days: as :func:`fit_site` has them.
         source: label map of the bodies.
-        workers: processes.
+        workers: number, limits and place.
 
     Returns:
         The fit and the summary.
@@ -109,7 +110,12 @@ def calibrate_site(
 
 
 def calibrate_contrast(
-    path: Path, output: Path, phase: ContrastPhase | None = None, *, source: LabelSource = "label", workers: int = 1
+    path: Path,
+    output: Path,
+    phase: ContrastPhase | None = None,
+    *,
+    source: LabelSource = "label",
+    workers: Workers = THIS_PROCESS,
 ) -> tuple[ContrastFit, str]:
     """Fit a contrast correction to paired scans and write it as :func:`calibrate_site` does.
 
@@ -118,7 +124,7 @@ def calibrate_contrast(
         output: correction file.
         phase: use only enhanced scans of this phase.
         source: label map of the bodies.
-        workers: processes.
+        workers: number, limits and place.
 
     Raises:
         ManifestError, UnusableInputError: the input is wrong, or no correction can be fitted to it.
@@ -151,7 +157,7 @@ def calibrate_contrast(
 
 
 def _scans(
-    path: Path, source: LabelSource, workers: int, needs_density: bool
+    path: Path, source: LabelSource, workers: Workers, needs_density: bool
 ) -> tuple[list[Scan], list[tuple[str, str]]]:
     if path.suffix.lower() != ".json":
         return read_scans(path), []

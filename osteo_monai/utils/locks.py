@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LockedError", "folder_lock"]
+__all__ = ["LOCK_NAME", "LockedError", "folder_lock"]
 
 LOCK_NAME = ".osteo_monai.lock"
 

@@ -65,6 +65,7 @@ def test_overwrite_leaves_nothing_of_an_earlier_run(words: list[str], tmp_path: 
         "b.nii",
         "batch.json",
         "c.nii",
+        "ledger.sqlite",
         "summary.csv",
         "summary.json",
     ]

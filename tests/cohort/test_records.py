@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from osteo_monai.cohort.records import ExcludedRecordError, check_grid, exclusion_reason, only_file, run_jobs
+from osteo_monai.batch import Workers
+from osteo_monai.cohort.records import ExcludedRecordError, Ready, check_grid, exclusion_reason, only_file, run_jobs
 from osteo_monai.data import Record
 from osteo_monai.errors import UnusableInputError
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_jobs_run_in_order_in_any_number_of_processes(workers: int) -> None:
-    assert run_jobs(abs, [-1, 2, -3], workers, "Counting") == [1, 2, 3]
-    assert run_jobs(abs, [], workers, "Counting") == []
+    assert run_jobs(Ready(abs), [-1, 2, -3], Workers(workers), "Counting", int) == [1, 2, 3]
+    assert run_jobs(Ready(abs), [], Workers(workers), "Counting", int) == []
 
 
 @pytest.mark.parametrize(("names", "count"), [((), 0), (None, 0), (("a", "b"), 2)])

@@ -265,7 +265,6 @@ def test_models_are_not_kept_after_a_run(
     for name in ("a", "b"):
         segment_cohort(path, tmp_path / f"{name}.json", folder=tmp_path / name, device="cpu")
     assert loaded == ["cpu", "cpu"]
-    assert segment._worker_models == []
 
 
 def test_an_unexpected_error_is_logged_without_subject_and_text(
@@ -306,11 +305,3 @@ def test_a_label_map_that_fails_leaves_no_file(
     with pytest.raises(UnusableInputError, match="none of the 1 records"):
         segment_cohort(make_cohort(), tmp_path / "prepared.json", models=make_models())
     assert sorted(path.suffix for path in (tmp_path / "segmentations").iterdir()) == [".csv", ".csv", ".csv", ".json"]
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_workers_are_checked_before_anything_is_loaded(
-    tmp_path: Path, make_cohort: Callable[..., Path], workers: Any
-) -> None:
-    with pytest.raises(ConfigError, match="workers must be at least 1, got"):
-        segment_cohort(make_cohort(), tmp_path / "prepared.json", workers=workers)

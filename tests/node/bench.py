@@ -307,7 +307,7 @@ class NodeProcess:
 POINTS = (
     "Spool._write before", "Spool._write after", "Queue.add_image before", "Queue.add_image after",
     "Queue._complete before", "Queue.complete after", "Queue.take_job after", "Spool.prepare after",
-    "ScreeningProcess._send after", "ScreeningProcess.screen after", "Spool.keep_result before",
+    "WorkerProcess._send after", "WorkerProcess.process after", "Spool.keep_result before",
     "Spool.keep_result after", "Queue.finish_job before", "Queue.finish_job after", "CStoreSender._store before",
     "CStoreSender._store after", "Queue.delivered before", "Queue.delivered after",
     "CStoreSender.request_commitment before", "CStoreSender.request_commitment after", "Queue.confirm before",
@@ -417,7 +417,8 @@ def free_port() -> int:
 
 def arm(point: str, number: int) -> None:
     """Kill this process at a call of a point."""
-    from osteo_monai.node import delivery, queue, spool, worker
+    from osteo_monai.batch import worker
+    from osteo_monai.node import delivery, queue, spool
 
     place, _, when = point.partition(" ")
     owner, _, method = place.partition(".")

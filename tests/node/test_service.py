@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from osteo_monai.batch import StartError
 from osteo_monai.errors import ConfigError
-from osteo_monai.node import Node, Queue, StartError, read_config
+from osteo_monai.node import Node, Queue, read_config
 from osteo_monai.node.logs import JsonFormatter
 from osteo_monai.node.uids import hashed
 

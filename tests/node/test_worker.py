@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from osteo_monai.node import StartError
-from osteo_monai.node.config import NodeConfig, Screening, secret_variables
-from osteo_monai.node.worker import ScreeningError, ScreeningProcess, StoppedError
+from osteo_monai.batch import StartError, StoppedError, WorkerError, WorkerProcess
+from osteo_monai.node.config import NodeConfig
+from osteo_monai.node.service import screening_process
 
 from .bench import ct_images
 
@@ -29,10 +29,11 @@ def _processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make() -> Iterator[Any]:
-    made: list[ScreeningProcess] = []
+    made: list[WorkerProcess] = []
 
-    def _make(processor: str = "bench:load", stop: threading.Event | None = None, **settings: Any) -> ScreeningProcess:
-        made.append(ScreeningProcess(Screening(**settings), processor, stop or threading.Event()))
+    def _make(processor: str = "bench:load", stop: threading.Event | None = None, **settings: Any) -> WorkerProcess:
+        config = NodeConfig.model_validate({"folder": "a", "screening": settings})
+        made.append(screening_process(config, processor, stop or threading.Event()))
         return made[-1]
 
     yield _make
@@ -55,7 +56,7 @@ def test_models_are_loaded_once(make: Any, tmp_path: Path) -> None:
     comments = []
     for order in ("", "a", "b"):
         images, output = study(tmp_path, order)
-        assert worker.screen(images, output).files == ("dicom/sc.dcm",)
+        assert worker.process((images, output))["files"] == ["dicom/sc.dcm"]
         import pydicom
 
         comments.append(pydicom.dcmread(output / "dicom" / "sc.dcm").ImageComments)
@@ -68,31 +69,31 @@ def test_models_are_loaded_once(make: Any, tmp_path: Path) -> None:
         ("die", {}, r"its process ended \(signal 9\)"),
         ("sleep", {"seconds": 1}, "it took longer than 1 s"),
         ("memory", {"memory_mib": 900}, "it needed more memory than 900 MiB"),
-        ("error", {}, "the screening stopped with ValueError$"),
+        ("error", {}, "it stopped with ValueError$"),
     ],
 )
 def test_failures_of_one_study_do_not_end_the_node(
     make: Any, tmp_path: Path, order: str, settings: dict[str, Any], reason: str
 ) -> None:
     worker = make(**settings)
-    with pytest.raises(ScreeningError, match=reason):
-        worker.screen(*study(tmp_path, order))
-    assert worker.screen(*study(tmp_path, "")).outcome == "measured"
+    with pytest.raises(WorkerError, match=reason):
+        worker.process(study(tmp_path, order))
+    assert worker.process(study(tmp_path, ""))["outcome"] == "measured"
 
 
 def test_missing_models_are_reported_at_the_start(make: Any) -> None:
     with pytest.raises(StartError, match="did not start: Models are not installed: vertebra_localization_ct") as caught:
         make("bench:load_nothing").start()
-    assert caught.value.kind == "ModelMissingError"
+    assert caught.value.error == "ModelMissingError"
 
 
 def test_process_has_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_SECRET", "x")
     web = {"kind": "stow", "name": "a", "url": "https://x", "user_variable": "U", "password_variable": "BENCH_SECRET"}
-    hidden = secret_variables(NodeConfig.model_validate({"folder": "a", "destinations": [web]}))
-    worker = ScreeningProcess(Screening(), "bench:load", threading.Event(), hidden)
-    with pytest.raises(ScreeningError, match="KeyError"):
-        worker.screen(*study(tmp_path, "secret"))
+    config = NodeConfig.model_validate({"folder": "a", "destinations": [web]})
+    worker = screening_process(config, "bench:load", threading.Event())
+    with pytest.raises(WorkerError, match="KeyError"):
+        worker.process(study(tmp_path, "secret"))
     worker.end()
 
 
@@ -108,7 +109,7 @@ def test_stop_ends_a_running_screening(make: Any, tmp_path: Path) -> None:
     threading.Timer(0.5, stop.set).start()
     begin = time.monotonic()
     with pytest.raises(StoppedError):
-        worker.screen(*study(tmp_path, "sleep"))
+        worker.process(study(tmp_path, "sleep"))
     assert time.monotonic() - begin < 5
     assert not worker.running
 
@@ -116,12 +117,12 @@ def test_stop_ends_a_running_screening(make: Any, tmp_path: Path) -> None:
 PARENT = """
 import sys, threading
 from pathlib import Path
-from osteo_monai.node.config import Screening
-from osteo_monai.node.worker import ScreeningProcess
-worker = ScreeningProcess(Screening(), "bench:load", threading.Event())
+from osteo_monai.node.config import NodeConfig
+from osteo_monai.node.service import screening_process
+worker = screening_process(NodeConfig(folder=Path("a")), "bench:load", threading.Event())
 worker.start()
-print(worker._process.pid, flush=True)
-worker.screen(Path(sys.argv[1]), Path(sys.argv[2]))
+print(worker.pid, flush=True)
+worker.process((Path(sys.argv[1]), Path(sys.argv[2])))
 """
 
 

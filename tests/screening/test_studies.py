@@ -36,6 +36,10 @@ def result(verdict: str, study: str = "a") -> ScreeningResult:
     return ScreeningResult(study=study, verdict=verdict, findings=findings, seconds={"reading": 1.0, "measuring": 0.5})
 
 
+def cts(root: Path, *names: str) -> list[Study]:
+    return [Study("ct", root / name) for name in names]
+
+
 def test_output_names_are_unique_and_follow_the_path(tmp_path: Path) -> None:
     studies = [tmp_path / "a" / "ct", tmp_path / "b" / "ct", tmp_path / "b__ct", tmp_path / "x.nii.gz", tmp_path]
     assert output_names(studies, tmp_path) == ["a__ct", "b__ct", "b__ct_2", "x.nii.gz", tmp_path.name]
@@ -94,13 +98,11 @@ def test_row_of_a_refused_study_has_no_measurements() -> None:
 
 
 def test_a_radiograph_that_breaks_stays_one(tmp_path: Path) -> None:
-    def screen_one(study: Path, folder: Path) -> ScreeningResult:
+    def screen_one(study: Study, folder: Path) -> ScreeningResult:
         raise RuntimeError("broken")
 
-    studies = [tmp_path / "ct", tmp_path / "chest.png"]
-    screen_folder(
-        studies, tmp_path, tmp_path / "out", screen_one, kind=lambda path: "radiograph" if path.suffix else "ct"
-    )
+    studies = [Study("ct", tmp_path / "ct"), Study("radiograph", tmp_path / "chest.png")]
+    screen_folder(studies, tmp_path, tmp_path / "out", lambda: screen_one)
     rows = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [(row["study"], row["modality"], row["verdict"]) for row in rows] == [
         ("ct", "ct", "unusable"),
@@ -109,21 +111,21 @@ def test_a_radiograph_that_breaks_stays_one(tmp_path: Path) -> None:
 
 
 def test_a_failing_study_keeps_its_row_and_never_stops_the_rest(tmp_path: Path) -> None:
-    studies = [tmp_path / "in" / name for name in ("good", "bad", "refused")]
+    studies = cts(tmp_path / "in", "good", "bad", "refused")
     output = tmp_path / "out"
     reported = []
 
-    def screen_one(study: Path, folder: Path) -> ScreeningResult:
+    def screen_one(study: Study, folder: Path) -> ScreeningResult:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "labels.nii.gz").write_bytes(b"x")
-        if study.name == "bad":
+        if study.path.name == "bad":
             raise RuntimeError("DOE^JOHN broke it")
-        return result("refused" if study.name == "refused" else "accepted", folder.name)
+        return result("refused" if study.path.name == "refused" else "accepted", folder.name)
 
     results = screen_folder(
-        studies, tmp_path / "in", output, screen_one, lambda name, r: reported.append((name, r and r.verdict))
+        studies, tmp_path / "in", output, lambda: screen_one, lambda name, r: reported.append((name, r and r.verdict))
     )
-    assert [r.verdict for r in results] == ["accepted", "unusable", "refused"]
+    assert [row["verdict"] for row in results] == ["accepted", "unusable", "refused"]
     with (output / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["study"], r["verdict"]) for r in rows] == [
@@ -148,13 +150,13 @@ def test_message_of_a_foreign_error_is_not_quoted(tmp_path: Path) -> None:
 
 
 def test_run_that_is_cut_short_leaves_its_rows(tmp_path: Path) -> None:
-    def screen_one(study: Path, folder: Path) -> ScreeningResult:
-        if study.name == "second":
+    def screen_one(study: Study, folder: Path) -> ScreeningResult:
+        if study.path.name == "second":
             raise KeyboardInterrupt
         return result("accepted", folder.name)
 
     with pytest.raises(KeyboardInterrupt):
-        screen_folder([tmp_path / "first", tmp_path / "second"], tmp_path, tmp_path / "out", screen_one)
+        screen_folder(cts(tmp_path, "first", "second"), tmp_path, tmp_path / "out", lambda: screen_one)
     with (tmp_path / "out" / "summary.csv").open() as file:
         assert [r["study"] for r in csv.DictReader(file)] == ["first"]
 
@@ -188,11 +190,13 @@ def test_flat_folder_of_two_studies_gives_two_rows_and_two_output_folders(tmp_pa
     _slices(root / "own", "1.2.6", ["c1", "c2"])
     assert _found(root) == [("ct", "flat/a1", 0), ("ct", "flat/b1", 0), ("ct", "own", 0)]
     assert _found(root / "flat") == [("ct", "a1", 0), ("ct", "b1", 0)]
-    studies = [s.path for s in find_screenable(root)]
-    results = screen_folder(studies, root, tmp_path / "out", lambda study, folder: result("accepted", folder.name))
+    studies = find_screenable(root)
+    results = screen_folder(
+        studies, root, tmp_path / "out", lambda: lambda study, folder: result("accepted", folder.name)
+    )
     with (tmp_path / "out" / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [r.study for r in results] == ["flat__a1", "flat__b1", "own"]
+    assert [row["study"] for row in results] == ["flat__a1", "flat__b1", "own"]
     assert len({row["folder"] for row in rows}) == 3
 
 
@@ -237,11 +241,11 @@ def test_rows_are_appended_and_the_table_is_written_once_at_the_end(
     monkeypatch.setattr(summary, "write_json", counted(write_json))
     lines: list[int] = []
 
-    def screen_one(study: Path, folder: Path) -> ScreeningResult:
+    def screen_one(study: Study, folder: Path) -> ScreeningResult:
         lines.append(len((tmp_path / "out" / "summary.csv").read_text().splitlines()))
         return result("accepted", folder.name)
 
-    screen_folder([tmp_path / f"{n}" for n in range(5)], tmp_path, tmp_path / "out", screen_one)
+    screen_folder(cts(tmp_path, *"01234"), tmp_path, tmp_path / "out", lambda: screen_one)
     assert lines == [1, 2, 3, 4, 5]  # header, and one more row before each study
     assert written == ["summary.csv", "summary.csv", "summary.json"]
     with (tmp_path / "out" / "summary.csv").open() as file:
@@ -252,7 +256,7 @@ def test_rows_are_appended_and_the_table_is_written_once_at_the_end(
 
 
 def test_no_studies_give_an_empty_table(tmp_path: Path) -> None:
-    assert screen_folder([], tmp_path, tmp_path / "out", lambda study, folder: result("accepted")) == []
+    assert screen_folder([], tmp_path, tmp_path / "out", lambda: lambda study, folder: result("accepted")) == []
     assert (tmp_path / "out" / "summary.csv").read_text().splitlines() == [",".join(SUMMARY_COLUMNS)]
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == []
 
@@ -260,11 +264,11 @@ def test_no_studies_give_an_empty_table(tmp_path: Path) -> None:
 def test_an_unexpected_error_is_logged_without_name_and_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """B23: without a log at warning level it stays unknown; name and text may contain identifiers."""
 
-    def screen_one(study: Path, folder: Path) -> ScreeningResult:
+    def screen_one(study: Study, folder: Path) -> ScreeningResult:
         raise RuntimeError("PatientName DOE^JOHN")
 
     with caplog.at_level("WARNING"):
-        screen_folder([tmp_path / "DOE_JOHN"], tmp_path, tmp_path / "out", screen_one)
+        screen_folder(cts(tmp_path, "DOE_JOHN"), tmp_path, tmp_path / "out", lambda: screen_one)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "RuntimeError" in record.getMessage()

@@ -35,16 +35,15 @@ def test_a_folder_of_mixed_studies_gives_a_row_each(bundles: Path, tmp_path: Pat
     lumbar_pair(root / "lumbar")
     png(root / "x.png")
     dicom(root / "ct" / "1.dcm", modality="CT")
-    studies = {study.path: study for study in find_screenable(root)}
     models = RadiographModels("cpu", trust=True)
 
-    def screen_one(path: Any, folder: Any) -> Any:
-        if studies[path].kind == "ct":
+    def screen_one(study: Any, folder: Any) -> Any:
+        if study.kind == "ct":
             return ScreeningResult(study=folder.name, verdict="accepted", findings=())
-        return screen_to_folder(studies[path], folder, name=folder.name, radiograph_models=models)
+        return screen_to_folder(study, folder, name=folder.name, radiograph_models=models)
 
-    results = screen_folder(list(studies), root, tmp_path / "out", screen_one, kind=lambda path: studies[path].kind)
-    assert {r.verdict for r in results} == {"accepted", "accepted_with_warnings", "refused"}
+    results = screen_folder(find_screenable(root), root, tmp_path / "out", lambda: screen_one)
+    assert {row["verdict"] for row in results} == {"accepted", "accepted_with_warnings", "refused"}
     with (tmp_path / "out" / "summary.csv").open() as file:
         rows = {row["study"]: row for row in csv.DictReader(file)}
     assert {name: (row["modality"], row["view"]) for name, row in rows.items()} == {

@@ -1,0 +1,32 @@
+"""Process many studies: workers with limits, on this machine or a cluster, and the ledger of what became of each.
+
+``engine`` gives studies to workers; ``worker`` is one process (``child`` runs in it), ``cluster`` places workers on
+Ray. ``ledger`` is the state of a batch, ``settings`` its options.
+"""
+
+from osteo_monai.batch.engine import Failure, process, process_all
+from osteo_monai.batch.ledger import LEDGER, Entry, Ledger, LedgerContent, State, ledgers_below, read_ledger
+from osteo_monai.batch.settings import THIS_PROCESS, Cluster, Limits, Part, Workers
+from osteo_monai.batch.worker import StartError, StoppedError, WorkerError, WorkerProcess
+
+__all__ = [
+    "LEDGER",
+    "THIS_PROCESS",
+    "Cluster",
+    "Entry",
+    "Failure",
+    "Ledger",
+    "LedgerContent",
+    "Limits",
+    "Part",
+    "StartError",
+    "State",
+    "StoppedError",
+    "WorkerError",
+    "WorkerProcess",
+    "Workers",
+    "ledgers_below",
+    "process",
+    "process_all",
+    "read_ledger",
+]

@@ -1,0 +1,238 @@
+"""Ledger of a batch: one SQLite file that says for every study what became of it.
+
+Only the driver writes it, so that workers need no access. It uses a rollback journal: WAL needs shared memory, which
+network disks do not have. Each change is on the disk before the call returns.
+"""
+
+import errno
+import logging
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from osteo_monai.errors import UnusableInputError
+
+__all__ = ["LEDGER", "Entry", "Ledger", "LedgerContent", "State", "ledgers_below", "read_ledger"]
+
+LEDGER = "ledger.sqlite"
+
+State: TypeAlias = Literal["pending", "running", "measured", "refused", "failed"]
+"""``pending``: not begun; ``running``: begun and not ended, also where the driver was killed; ``measured``: with a
+result; ``refused``: a property of the input, with reasons; ``failed``: an error, a limit or a dead worker."""
+
+logger = logging.getLogger(__name__)
+
+_STATES = get_args(State)
+_VERSION = 1
+_PART = re.compile(r"part_(\d+)_of_(\d+)")
+_SCHEMA = f"""
+CREATE TABLE batch (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE studies (
+    position INTEGER NOT NULL, study TEXT PRIMARY KEY, kind TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN {_STATES}), codes TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+    seconds REAL, attempts INTEGER NOT NULL DEFAULT 0, started REAL, ended REAL
+) STRICT;
+CREATE INDEX studies_by_state ON studies (state);
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study in the ledger.
+
+    Attributes:
+        study: its key, unique in the batch: the name of its output folder.
+        kind: ``ct``, ``radiograph`` or ``record``.
+        state: of the study.
+        codes: of refusals or of the failure.
+        reason: sentences without identifiers.
+        seconds: wall time of the last attempt.
+        attempts: how often it was begun.
+        started: Unix time of the last begin.
+        ended: Unix time of the last end.
+    """
+
+    study: str
+    kind: str
+    state: State = "pending"
+    codes: str = ""
+    reason: str = ""
+    seconds: float | None = None
+    attempts: int = 0
+    started: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True)
+class LedgerContent:
+    """What a ledger holds: facts of the last run, and the studies in the order of the input."""
+
+    facts: Mapping[str, str]
+    entries: tuple[Entry, ...]
+
+
+class Ledger:
+    """The ledger of a running batch; one process writes it.
+
+    Args:
+        folder: output of the batch; must exist.
+
+    Raises:
+        UnusableInputError: the file is no ledger, or one of another version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LEDGER
+        self._late: list[tuple[str, tuple[object, ...]]] = []
+        try:
+            self._db = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = DELETE")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            raise _no_ledger(self._path, error) from None
+
+    def _prepare(self) -> None:
+        with self._change():
+            if _version(self._db, self._path) == 0:
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def begin(self, entries: Sequence[Entry], facts: Mapping[str, object]) -> list[str]:
+        """Replace the studies by those of this run.
+
+        Args:
+            entries: in the order of the input; those of an earlier run that are kept have their final state.
+            facts: of this run.
+
+        Returns:
+            Keys of the studies that were running when an earlier run was killed.
+        """
+        before = self._db.execute("SELECT study, state, attempts, started, ended FROM studies")
+        earlier = {study: values for study, *values in before}
+        rows = []
+        for position, entry in enumerate(entries):
+            _, attempts, started, ended = earlier.get(entry.study, ("", 0, None, None))
+            times = (None, None) if entry.state == "pending" else (started, ended)
+            values = (entry.study, entry.kind, entry.state, entry.codes, entry.reason, entry.seconds, attempts)
+            rows.append((position, *values, *times))
+        texts = {"started": repr(time.time()), "ended": ""} | {name: str(value) for name, value in facts.items()}
+        with self._change():
+            self._db.execute("DELETE FROM studies")
+            self._db.executemany("INSERT INTO studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.execute("DELETE FROM batch")
+            self._db.executemany("INSERT INTO batch VALUES (?, ?)", texts.items())
+        return [study for study, (state, *_) in earlier.items() if state == "running"]
+
+    def start(self, study: str) -> None:
+        """Record that a study is given to a worker."""
+        self._write(
+            "UPDATE studies SET state = 'running', codes = '', reason = '', seconds = NULL, started = ?, ended = NULL, "
+            "attempts = attempts + 1 WHERE study = ?",
+            (time.time(), study),
+        )
+
+    def finish(self, study: str, state: State, codes: str = "", reason: str = "") -> None:
+        """Record what became of a study, with its time since ``start``."""
+        now = time.time()
+        self._write(
+            "UPDATE studies SET state = ?, codes = ?, reason = ?, ended = ?, seconds = max(? - started, 0) "
+            "WHERE study = ?",
+            (state, codes, reason, now, now, study),
+        )
+
+    def end(self) -> None:
+        """Record the end of the run; studies that were given to a worker and have no outcome wait again."""
+        self._write("UPDATE studies SET state = 'pending', started = NULL WHERE state = 'running'", ())
+        self._write("UPDATE batch SET value = ? WHERE name = 'ended'", (repr(time.time()),))
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        """Change the ledger; what cannot be written now, for example on a full disk, is written with the next change.
+
+        The ledger reports the batch, and the results are in files of their own: it must not end the batch.
+        """
+        self._late.append((statement, values))
+        try:
+            with self._change():
+                for late in self._late:
+                    self._db.execute(*late)
+        except (OSError, sqlite3.OperationalError) as error:
+            logger.warning("%s cannot be written yet (%s)", LEDGER, type(error).__name__)
+        else:
+            self._late.clear()
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Hold one transaction; it is on the disk at the end of the block, or undone."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path)) from None
+            raise
+
+
+def read_ledger(path: Path) -> LedgerContent:
+    """Read a ledger, also while a batch writes it.
+
+    Raises:
+        UnusableInputError: there is no ledger of this version.
+    """
+    if not path.is_file():
+        raise UnusableInputError(f"There is no ledger '{path}'.")
+    try:
+        try:
+            facts, rows = _read(path, "ro")
+        except sqlite3.OperationalError:
+            facts, rows = _read(path, "rw")  # a killed driver has left a journal: its transaction is undone first
+    except sqlite3.DatabaseError as error:
+        raise _no_ledger(path, error) from None
+    return LedgerContent(facts, tuple(Entry(*row) for row in rows))
+
+
+def _read(path: Path, mode: str) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=60)) as db:
+        if _version(db, path) == 0:  # killed before its tables were made
+            return {}, []
+        facts = dict(db.execute("SELECT name, value FROM batch"))
+        rows = db.execute(
+            "SELECT study, kind, state, codes, reason, seconds, attempts, started, ended FROM studies ORDER BY position"
+        )
+        return facts, rows.fetchall()
+
+
+def ledgers_below(folder: Path) -> dict[str, Path]:
+    """Return the ledger of a batch, or those of its parts in the order of their numbers, by the name of the part."""
+    parts = [(found, path) for path in folder.iterdir() if (found := _PART.fullmatch(path.name)) and path.is_dir()]
+    ordered = sorted(parts, key=lambda part: (int(part[0][2]), int(part[0][1])))
+    paths = {"": folder / LEDGER} | {path.name: path / LEDGER for _, path in ordered}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version not in (0, _VERSION):
+        raise UnusableInputError(f"'{path}' must be a ledger of version {_VERSION}, got {version}.")
+    return int(version)
+
+
+def _no_ledger(path: Path, error: sqlite3.DatabaseError) -> UnusableInputError:
+    return UnusableInputError(f"'{path}' must be the ledger of a batch, got a file that cannot be read "
+                              f"({type(error).__name__}).")  # fmt: skip

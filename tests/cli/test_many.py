@@ -1,0 +1,192 @@
+"""Options of ``screen`` for many studies, and ``batch status``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from osteo_monai.batch import LEDGER, Entry, Ledger, read_ledger
+from osteo_monai.cli import run
+from osteo_monai.screening import ScreeningResult
+from osteo_monai.utils.locks import folder_lock
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Return the command for five radiographs that are refused without a network: no worker loads one."""
+    (tmp_path / "in").mkdir()
+    for name in "abcde":
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "in" / f"{name}.png")
+    return ["screen", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+
+
+def rows(output: Path) -> list[tuple[Any, ...]]:
+    return [(row["study"], row["refusals"]) for row in json.loads((output / "summary.json").read_text())]
+
+
+def entries(output: Path) -> list[tuple[str, str, str]]:
+    return [(entry.study, entry.state, entry.codes) for entry in read_ledger(output / LEDGER).entries]
+
+
+def times(output: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in output.rglob("result.json")}
+
+
+def test_results_do_not_depend_on_the_number_of_workers(pictures: list[str], tmp_path: Path) -> None:
+    assert run(pictures) == 3
+    two = [*pictures[:-1], str(tmp_path / "two"), "--workers", "2"]
+    assert run(two) == 3
+    assert rows(tmp_path / "out") == rows(tmp_path / "two")
+    assert [name for name, _ in rows(tmp_path / "two")] == [f"{name}.png" for name in "abcde"]
+    for name, codes in rows(tmp_path / "two"):
+        results = [
+            ScreeningResult.model_validate_json((tmp_path / folder / name / "result.json").read_bytes())
+            for folder in ("out", "two")
+        ]
+        first, second = (result.model_copy(update={"seconds": {}}) for result in results)
+        assert first == second
+        assert (name, "refused", codes) in entries(tmp_path / "two")
+    assert {entry.kind for entry in read_ledger(tmp_path / "two" / LEDGER).entries} == {"radiograph"}
+
+
+def test_a_study_that_takes_too_long_has_a_row_and_is_repeated_on_request(
+    pictures: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    output = tmp_path / "out"
+    assert run([*pictures, "--time-limit", "0.000001"]) == 2
+    assert rows(output) == [(f"{name}.png", "time_limit") for name in "abcde"]
+    assert entries(output) == [(f"{name}.png", "failed", "time_limit") for name in "abcde"]
+    assert "a.png: unusable. Screening was stopped: it took longer than 1e-06 s." in capsys.readouterr().out
+    before = times(output)
+    assert run([*pictures, "--resume"]) == 2
+    assert times(output) == before
+    assert "Failed: 5; --retry failed repeats them." in capsys.readouterr().out
+    assert run([*pictures, "--retry", "failed"]) == 3
+    assert {state for _, state, _ in entries(output)} == {"refused"}
+    before = times(output)
+    assert run([*pictures, "--retry", "failed"]) == 3
+    assert times(output) == before
+    assert run([*pictures, "--retry", "refused"]) == 3
+    assert all(times(output)[name] > at for name, at in before.items())
+
+
+def test_parts_together_are_everything_once(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    output = tmp_path / "out"
+    assert {run([*pictures, "--part", f"{number}/3"]) for number in (1, 3)} <= {0, 3}
+    assert run(["batch", "status", str(output)]) == 0
+    assert "Parts not begun (1): part_2_of_3" in capsys.readouterr().out
+    assert run([*pictures, "--part", "2/3"]) in (0, 3)
+    names = [name for number in (1, 2, 3) for name, _ in rows(output / f"part_{number}_of_3")]
+    assert sorted(names) == [f"{name}.png" for name in "abcde"]
+    assert len(times(output)) == 5
+    capsys.readouterr()
+    assert run(["batch", "status", str(output)]) == 0
+    text = capsys.readouterr().out
+    assert "5 of 5 studies (100 %)" in text
+    assert "All studies are finished." in text
+
+
+def test_one_study_with_an_option_for_many_is_a_batch(pictures: list[str], tmp_path: Path) -> None:
+    for name in "bcde":
+        (tmp_path / "in" / f"{name}.png").unlink()
+    assert run([*pictures, "--time-limit", "500"]) == 3
+    assert [name for name, _ in rows(tmp_path / "out")] == ["in"]
+    assert (tmp_path / "out" / "in" / "report.html").is_file()
+
+
+def test_a_batch_that_was_killed_is_continued_apart(pictures: list[str], tmp_path: Path) -> None:
+    """A study that ends its process must not end the run again."""
+    output = tmp_path / "out"
+    output.mkdir()
+    with Ledger(output) as ledger:
+        ledger.begin([Entry("a.png", "radiograph")], {})
+        ledger.start("a.png")
+    assert run([*pictures, "--resume"]) == 3
+    assert [(e.study, e.attempts) for e in read_ledger(output / LEDGER).entries][:2] == [("a.png", 2), ("b.png", 1)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--part", "4/3"], "--part must be a number and a count such as 3/20, got 4/3"),
+        (["--part", "x"], "--part must be a number and a count such as 3/20, got 'x'"),
+        (["--retry", "measured"], "--retry must be failed, refused or failed,refused, got 'measured'"),
+        (["--time-limit", "0"], "--time-limit must be above 0, got 0"),
+        (["--memory-limit", "-1"], "--memory-limit must be above 0, got -1"),
+        (["--memory-limit", "nan"], "--memory-limit must be above 0, got nan"),
+        (["--cluster-gpus", "1"], "--cluster-gpus must be given with --cluster"),
+        (["--resume", "--overwrite"], "--overwrite must not be given with --resume or --retry"),
+        (["--retry", "failed", "--overwrite"], "--overwrite must not be given with --resume or --retry"),
+    ],
+)
+def test_wrong_options(pictures: list[str], capsys: Capture, words: list[str], message: str) -> None:
+    assert run([*pictures, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_missing_ray_is_one_sentence(pictures: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run([*pictures, "--cluster", "local"]) == 2
+    assert "--cluster needs ray: pip install 'osteo-monai[cluster]'" in capsys.readouterr().err
+
+
+# --- batch status -------------------------------------------------------------------------------------------------
+
+
+def status(folder: Path, capsys: Capture) -> str:
+    assert run(["batch", "status", str(folder)]) == 0
+    return capsys.readouterr().out
+
+
+def test_status_of_a_run(tmp_path: Path, capsys: Capture) -> None:
+    with folder_lock(tmp_path), Ledger(tmp_path) as ledger:
+        ledger.begin([Entry(f"s{n}", "ct") for n in range(8)], {})
+        ledger.start("s0")
+        text = status(tmp_path, capsys)
+        assert "0 of 8 studies (0 %)" in text
+        assert "Rate: not known before two studies have ended (last change 0 s ago)." in text
+        ledger.finish("s0", "measured")
+        for number, state in enumerate(("refused", "refused", "failed"), 1):
+            ledger.start(f"s{number}")
+            ledger.finish(f"s{number}", state, "a; b" if number == 1 else "b", "Why.")  # type: ignore[arg-type]
+        ledger.start("s4")
+        text = status(tmp_path, capsys)
+    assert "4 of 8 studies (50 %)" in text
+    for line in (
+        "pending: 3",
+        "running: 1",
+        "measured: 1",
+        "refused: 2",
+        "failed: 1",
+        "refused: 2 x b",
+        "failed: 1 x b",
+    ):
+        assert f"  {line}\n" in text
+    assert "studies per hour; expected end: 20" in text
+    assert "No run writes to this folder; 4 studies are left, and --resume continues." in status(tmp_path, capsys)
+
+
+def test_rate_counts_the_studies_of_this_run_only(tmp_path: Path, capsys: Capture) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.begin([Entry(f"s{n}", "ct") for n in range(4)], {})
+        for name in ("s0", "s1"):
+            ledger.start(name)
+            ledger.finish(name, "measured")
+    with folder_lock(tmp_path), Ledger(tmp_path) as ledger:
+        ledger.begin([Entry(f"s{n}", "ct", "measured" if n < 2 else "pending") for n in range(4)], {})
+        ledger.start("s2")
+        assert "Rate: not known before two studies have ended" in status(tmp_path, capsys)
+
+
+def test_status_of_another_folder(tmp_path: Path, capsys: Capture) -> None:
+    assert run(["batch", "status", str(tmp_path)]) == 2
+    assert "must be the output folder of a batch, got one without a ledger" in capsys.readouterr().err
+    assert run(["batch", "status", str(tmp_path / "absent")]) == 2
+    assert "DIR must be an existing folder, got" in capsys.readouterr().err
