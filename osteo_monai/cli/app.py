@@ -66,6 +66,7 @@ _Version = Annotated[
 ]
 
 
+@cache
 def _debug_parameter() -> Any:
     """Return the option ``--debug`` as a parameter that can be added to any command."""
     probe = typer.Typer(add_completion=False)
@@ -212,13 +213,14 @@ def _command() -> Any:
     return get_command(_application())
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, own_process: bool = False) -> int:
     """Run the command and return its exit code; an error becomes one sentence on stderr.
 
     Logging and warning filters are changed while the command runs only.
 
     Args:
         arguments: words after the command's name; those of the process if ``None``.
+        own_process: the process ends with the command, which may leave out what it does not need.
 
     Example:
         >>> run(["--version"])  # doctest: +ELLIPSIS
@@ -226,7 +228,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         0
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with LogScope() as scope:
+    with LogScope(own_process) as scope:
         try:
             # not standalone: typer would end the process and print its own form of an error
             return int(_command().main(words, prog_name=PROGRAM, standalone_mode=False, obj=scope) or ExitCode.MEASURED)
@@ -240,4 +242,4 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command ``osteo-monai`` and exit."""
-    sys.exit(run())
+    sys.exit(run(own_process=True))

@@ -38,11 +38,15 @@ def logger_level(name: str, level: int) -> Iterator[None]:
 class LogScope:
     """Show warnings of this package only while a command runs, and restore all settings at its end.
 
+    Args:
+        own_process: the process ends with the command.
+
     Attributes:
         debug: whether ``show_all`` was called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own_process: bool = False) -> None:
+        self.own_process = own_process
         self.debug = False
         self._stack = ExitStack()
         self._levels: dict[str, int] = {}

@@ -1,5 +1,6 @@
 """``osteo-monai screen``: one study or a folder of many, CT and radiographs."""
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from osteo_monai.cli.batch import (
     parse_retry,
 )
 from osteo_monai.cli.errors import OptionChecks
+from osteo_monai.cli.logs import LogScope
 from osteo_monai.cli.options import (
     Device,
     OptionalTracking,
@@ -40,6 +42,7 @@ from osteo_monai.cli.screening_run import Batch, Many, Screener
 from osteo_monai.domain import DensityThresholds, Sex, VertebraLevel, View
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.screening.names import OUTPUT_FILES, SUMMARY_FILES
+from osteo_monai.utils.monai_import import import_monai_for_inference
 from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
@@ -307,6 +310,8 @@ def screen(
             check_texture_installed()
         stack.enter_context(locked_folder(target))
         check_output()  # another run may have ended since
+        if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trust_bundle):
+            _import_monai(context)  # a log, and bundles of others, may use all of MONAI
         screener = Screener(device, ct, radiographs, [output], trust_bundle, outputs)
         if len(studies) == 1 and not given(context, MANY):
             many = None
@@ -324,6 +329,13 @@ def _check_resume(resume: bool, overwrite: bool) -> None:
 
 def _many(workers: "Workers", part: str | None, retry: str | None) -> Many:
     return Many(workers, parse_part(part), parse_retry(retry))
+
+
+def _import_monai(context: typer.Context) -> None:
+    """Import MONAI without what inference does not use, if the process ends with the command."""
+    if isinstance(context.obj, LogScope) and context.obj.own_process:
+        with progress("Importing"):
+            import_monai_for_inference()
 
 
 def _remote(path: Path, checks: OptionChecks) -> AbstractContextManager[Path] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
 RADIUS_MM = 12.0
 """Section over which a profile is averaged; bodies of adults are at least 28 mm wide and deep. Project custom."""
@@ -145,6 +145,8 @@ def _sharpness(profile: NDArray[np.float64], w: NDArray[np.float64]) -> float:
 
 def _peaks(profile: NDArray[np.float64], w: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
     """Return the places of the plates below and above the disc, the disc's HU, and the weaker contrast."""
+    from scipy.signal import find_peaks  # late: it imports scipy.stats, which radiographs do not need
+
     smooth = ndimage.gaussian_filter1d(profile, 0.7 / STEP_MM)
     near = np.abs(w) <= 4.0
     middle = float(w[near][smooth[near].argmin()])
@@ -153,7 +155,7 @@ def _peaks(profile: NDArray[np.float64], w: NDArray[np.float64]) -> tuple[float,
     for side in (-1.0, 1.0):
         distance = side * (w - middle)
         inside = (distance >= PEAK_RANGE_MM[0]) & (distance <= PEAK_RANGE_MM[1])
-        tops, _ = signal.find_peaks(np.where(inside | (distance > 0), smooth, floor))
+        tops, _ = find_peaks(np.where(inside | (distance > 0), smooth, floor))
         tops = [t for t in tops if inside[t] and smooth[t] - floor >= LEAST_CONTRAST_HU]
         if not tops:
             return None

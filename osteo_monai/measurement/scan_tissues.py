@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from osteo_monai.measurement.calibration import TissueSample
 from osteo_monai.measurement.scan_blocks import MIN_BLOCKS, person_in, sampled_slices, scan_blocks, split_air
@@ -121,6 +121,13 @@ def _roughness(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(square, 0.0)))
 
 
+def _peaks(counts: NDArray[np.float64], height: float | None = None, prominence: float | None = None) -> NDArray[np.intp]:
+    """Return the indices of the local maxima."""
+    from scipy.signal import find_peaks  # late: it imports scipy.stats, which radiographs do not need
+
+    return np.asarray(find_peaks(counts, height=height, prominence=prominence)[0])
+
+
 def _modes(values: NDArray[np.float32], contrast: float) -> tuple[float | None, float | None]:
     """Return the modes of fat and lean tissue; a single mode is lean tissue."""
     if values.size < MIN_BLOCKS:
@@ -129,7 +136,7 @@ def _modes(values: NDArray[np.float32], contrast: float) -> tuple[float | None, 
     low, high = np.percentile(values, [0.5, 99.5])
     edges = np.arange(low - 20 * step, high + 21 * step, step)
     counts = ndimage.gaussian_filter1d(np.histogram(values, bins=edges)[0].astype(np.float64), 3.0)
-    peaks, _ = signal.find_peaks(counts, prominence=0.04 * counts.max())
+    peaks = _peaks(counts, prominence=0.04 * counts.max())
     at, height = edges[peaks] + 0.5 * step, counts[peaks]
     pairs = [
         (min(height[i], height[j]), float(at[i]), float(at[j]))
@@ -172,7 +179,7 @@ def _lean(
     counts, edges = np.histogram(values, bins=np.arange(values.min() - 15 * step, values.max() + 16 * step, step))
     smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 4.0)
     # liver, spleen and kidney with contrast agent are denser than muscle
-    peaks, _ = signal.find_peaks(smooth, height=0.25 * smooth.max(), prominence=0.05 * smooth.max())
+    peaks = _peaks(smooth, height=0.25 * smooth.max(), prominence=0.05 * smooth.max())
     top = float(edges[peaks[0] if peaks.size else smooth.argmax()]) + 0.5 * step
     return _sample(values[np.abs(values - top) <= REACH * contrast], area_mm2)
 
@@ -184,7 +191,7 @@ def _air(values: NDArray[np.float32], contrast: float, area_mm2: float) -> Tissu
     step = 0.004 * contrast
     counts, edges = np.histogram(values, bins=np.arange(values.min() - 5 * step, values.max() + 6 * step, step))
     smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0)
-    peaks, _ = signal.find_peaks(smooth, height=AIR_PEAK * smooth.max())
+    peaks = _peaks(smooth, height=AIR_PEAK * smooth.max())
     top = float(edges[peaks[0] if peaks.size else smooth.argmax()]) + 0.5 * step
     near = values[np.abs(values - top) <= 0.04 * contrast]
     even = 1.0 < float(near.std()) < AIR_SD * contrast

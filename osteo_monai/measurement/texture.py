@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import stats
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.imaging.volume import CTVolume
@@ -199,6 +197,8 @@ def _cubes(volume: CTVolume, region: NDArray[np.bool_], edge: float) -> _Cubes |
         int(np.floor((s.stop - s.start - 1) * step / edge + 1e-6)) + 1 for s, step in zip(part, spacing, strict=True)
     ]
 
+    import SimpleITK as sitk  # late: slow to import, and needed here only
+
     def resampled(array: NDArray[Any], interpolator: int) -> NDArray[Any]:
         image = sitk.GetImageFromArray(np.ascontiguousarray(array[part].transpose(2, 1, 0)))
         image.SetSpacing(spacing.tolist())
@@ -215,6 +215,8 @@ def _cubes(volume: CTVolume, region: NDArray[np.bool_], edge: float) -> _Cubes |
 
 def first_order(cubes: _Cubes) -> dict[str, float]:
     """Return statistics of the HU in the region; entropy in bits over 16 bins from -100 to 400 HU."""
+    from scipy import stats  # late: slow to import, and needed here only
+
     values = cubes.hu[cubes.mask].astype(np.float64)
     counts, _ = np.histogram(values.clip(*RANGE_HU), BINS, RANGE_HU)
     p10, p90 = np.percentile(values, [10, 90])

@@ -11,13 +11,10 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.special import expit, ndtri
 
 from osteo_monai.data import read_prediction_rows, write_predictions
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.statistics.calibration import calibration
-from osteo_monai.statistics.thresholds import choose_threshold
 from osteo_monai.utils.files import file_sha256, write_json
 from osteo_monai.utils.frozen import FrozenDict
 from osteo_monai.utils.inputs import open_input
@@ -121,7 +118,7 @@ class RiskCalibration(BaseModel):
         (a, b), (_, d) = self.covariance
         network_sd = (self.network_sd or 0.0) if spread is None else spread
         sd = math.sqrt(max(a + 2 * b * x + d * x * x, 0.0) + (self.slope * network_sd) ** 2)
-        middle, half = self.intercept + self.slope * x, float(norm.ppf(0.5 + LEVEL / 2)) * sd
+        middle, half = self.intercept + self.slope * x, float(ndtri(0.5 + LEVEL / 2)) * sd
         return RiskEstimate(*(float(expit(middle + step)) for step in (0.0, -half, half)))
 
     def summary(self) -> str:
@@ -143,6 +140,10 @@ def fit_risk(source: Path) -> RiskCalibration:
         UnusableInputError: the table is missing or invalid, has no people of the cohort ``validation``, or its
             probabilities do not increase with the risk.
     """
+    # late: a screening reads calibrations and fits none
+    from osteo_monai.statistics.calibration import calibration
+    from osteo_monai.statistics.thresholds import choose_threshold
+
     table = _table_of(source)
     rows = [row for row in _answered_rows(table) if row["cohort"] == "validation"]
     # sums then do not depend on the order of the table

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 from scipy.special import expit, log_softmax
 
 CENTRE, DISC, BODY, ROLE, OFFSET = 0, 1, 2, slice(3, 7), slice(7, 9)
@@ -101,8 +101,10 @@ class _Column:
 
     def centres(self) -> list[float]:
         """Return the slices of the centres, with fractions, ascending."""
+        from scipy.signal import find_peaks  # late: it imports scipy.stats, which radiographs do not need
+
         padded = np.concatenate([[0.0], self.centre, [0.0]])  # a maximum in the outermost slice counts
-        peaks, _ = signal.find_peaks(padded, height=PEAK_MINIMUM, distance=max(1, round(CLOSEST_MM / self.step)))
+        peaks, _ = find_peaks(padded, height=PEAK_MINIMUM, distance=max(1, round(CLOSEST_MM / self.step)))
         return [self._refined(self.centre, int(p) - 1) for p in peaks]
 
     def found(self, i: int, centres: Sequence[float]) -> FoundBody:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import chdtrc
 
 from osteo_monai.domain import MineralStandard
 from osteo_monai.imaging import effective_energy as energy
@@ -326,7 +326,7 @@ def _agreement(model: _Model) -> tuple[float, dict[str, float]]:
     precision = np.linalg.inv(covariance)
     residual = model.hu - model.expected[at]
     weighted = precision @ residual
-    p_value = float(stats.chi2.sf(residual @ weighted, len(model.names)))
+    p_value = float(chdtrc(len(model.names), residual @ weighted))
     residuals = weighted / np.sqrt(np.diagonal(precision))
     return p_value, dict(zip(model.names, residuals.tolist(), strict=True))
 

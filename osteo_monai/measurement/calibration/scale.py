@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import chdtrc
 
 from osteo_monai.domain import MineralStandard
 from osteo_monai.imaging import effective_energy as energy
@@ -82,7 +82,7 @@ def fit_scale(tissues: Mapping[str, TissueSample], kvp: float | None) -> ScaleFi
     chosen = fits[best]
     residuals = dict(zip(names, (hu - readings[best][0]).tolist(), strict=True))
     freedom = len(names) - chosen.parameters
-    free = float(stats.chi2.sf(chosen.rest, freedom)) if freedom > 0 else 1.0
+    free = float(chdtrc(freedom, chosen.rest)) if freedom > 0 else 1.0
     return ScaleFit(chosen.offset, chosen.gain, chosen.effect, chosen.effect_sd, chosen.p_value, free, residuals)
 
 
@@ -111,7 +111,7 @@ class _Fit:
     @property
     def p_value(self) -> float:
         """Of the likelihood ratio."""
-        return float(stats.chi2.sf(max(self.deviance - self.rest, 0.0), self.parameters))
+        return float(chdtrc(self.parameters, max(self.deviance - self.rest, 0.0)))
 
 
 def _fit(hu: NDArray[np.float64], expected: NDArray[np.float64], sd: NDArray[np.float64], kev: float) -> _Fit:

@@ -1,13 +1,13 @@
 """Landmarks of a vertebral body: the bone at each side, the sacrum below, and their likelihood under each role."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
-from scipy.stats import norm
+from scipy.special import logit, ndtr
 
 Side = Literal["right", "left"]
 Role = Literal["ribbed", "last_ribbed", "lumbar", "last_lumbar"]
@@ -151,11 +151,16 @@ def _density(bone: LateralBone, shapes: Sequence[_Shape], scale: float) -> float
     """
     length, descent = bone.length_mm / scale, bone.descent_mm / scale
     if bone.open_end:
-        return 1e-6 + sum(s.share * float(norm.sf(length, s.length, s.length_sd)) for s in shapes)
+        return 1e-6 + sum(s.share * float(ndtr((s.length - length) / s.length_sd)) for s in shapes)
     return 1e-9 + sum(
-        s.share * float(norm.pdf(length, s.length, s.length_sd) * norm.pdf(descent, s.descent, s.descent_sd))
-        for s in shapes
+        s.share * _normal(length, s.length, s.length_sd) * _normal(descent, s.descent, s.descent_sd) for s in shapes
     )
+
+
+def _normal(value: float, mean: float, sd: float) -> float:
+    """Return the density of a normal distribution."""
+    z = (value - mean) / sd
+    return math.exp(-z * z / 2.0) / math.sqrt(2.0 * math.pi) / sd
 
 
 def describe_last_rib(landmarks: BodyLandmarks, level: str) -> str:

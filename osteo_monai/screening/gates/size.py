@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr
 
 from osteo_monai.domain import Finding, VertebraLevel
 from osteo_monai.screening.gates.gate import Gate, refusal, warning
@@ -79,7 +79,7 @@ def body_size(facts: SizeFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | No
         return None
     changes = _changes(facts.pitch, across)
     worst = max(changes, key=lambda change: abs(change.z))
-    p_value = min(1.0, len(changes) * 2.0 * float(stats.norm.sf(abs(worst.z))))
+    p_value = min(1.0, len(changes) * 2.0 * float(ndtr(-abs(worst.z))))
     if p_value >= limits[SIZE_P_WARNED]:
         return None
     shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in {"pitch": facts.pitch, **across}.items())
