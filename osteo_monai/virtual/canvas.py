@@ -5,6 +5,7 @@ converts the distance to the fraction of a voxel that the shape covers, so that 
 the bounding box of the shape only. A smooth warp of the positions bends all shapes and labels in the same way.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +18,24 @@ Box = tuple[slice, slice, slice]
 
 _LONG_VOXEL = 1.25
 """Ratio of length along z to width of voxels above which ramps depend on direction (project custom)."""
+_STACKED_VOXELS = 12_000
+"""Voxels up to which the rods of a chain are computed in one pass: above, the intermediate values leave the cache."""
+_WHOLE: Box = (slice(None), slice(None), slice(None))
+
+
+class Places(tuple[Tensor, Tensor, Tensor]):
+    """The x, y, z in mm of the voxels of a box of a canvas, as ``Canvas.positions`` returns them."""
+
+    canvas: "Canvas"
+    box: Box
+
+
+def shared(p: tuple[Tensor, Tensor, Tensor], compute: Callable[[tuple[Tensor, Tensor, Tensor]], Tensor]) -> Tensor:
+    """Return ``compute(p)``, which is evaluated once for all voxels of a canvas; several shapes may depend on it.
+
+    ``compute`` must be the same object in each call, and a function of the position only. It may add axes in front.
+    """
+    return p.canvas.shared(compute)[(..., *p.box)] if isinstance(p, Places) else compute(p)
 
 
 class Canvas:
@@ -66,6 +85,7 @@ class Canvas:
         self.value = torch.full(self.shape, background, dtype=torch.float32, device=self.device)
         self.label = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self._warp = warp
+        self._shared: dict[Callable[[tuple[Tensor, Tensor, Tensor]], Tensor], Tensor] = {}
         self._positions: Tensor | None = None
         self._inverse_pose = None if pose is None else np.linalg.inv(pose)
         if pose is not None or warp is not None:
@@ -97,10 +117,19 @@ class Canvas:
     def positions(self, box: Box) -> tuple[Tensor, Tensor, Tensor]:
         """Return the (warped) x, y, z in mm of the voxels of ``box``, broadcastable to its shape."""
         if self._positions is not None:
-            x, y, z = self._positions[(slice(None), *box)]
-            return x, y, z
-        x, y, z = (axis[part] for axis, part in zip(self.axes, box, strict=True))
-        return x[:, None, None], y[None, :, None], z[None, None, :]
+            places = Places(self._positions[(slice(None), *box)].unbind())
+        else:
+            x, y, z = (axis[part] for axis, part in zip(self.axes, box, strict=True))
+            places = Places((x[:, None, None], y[None, :, None], z[None, None, :]))
+        places.canvas, places.box = self, box
+        return places
+
+    def shared(self, compute: Callable[[tuple[Tensor, Tensor, Tensor]], Tensor]) -> Tensor:
+        """Return ``compute`` of all positions, (..., X, Y, Z), which is evaluated once; see ``canvas.shared``."""
+        if compute not in self._shared:
+            value = compute(self.positions(_WHOLE))
+            self._shared[compute] = value.expand(*value.shape[:-3], *self.shape)
+        return self._shared[compute]
 
     def width(self, distance: Tensor) -> Tensor | float:
         """Return the width in mm of the ramp at each voxel; for long voxels that along the gradient of ``distance``."""
@@ -115,14 +144,15 @@ class Canvas:
 
     def coverage(self, distance: Tensor) -> Tensor:
         """Return the fraction of a voxel inside a surface at signed ``distance`` (mm)."""
-        return (0.5 - distance / self.width(distance)).clamp_(0.0, 1.0)
+        return (distance / self.width(distance)).sub_(0.5).neg_().clamp_(0.0, 1.0)
 
     def paint(self, box: Box | None, distance: Tensor, value: float | Tensor, label: int | None = None) -> None:
         """Blend in ``value`` where ``distance`` is negative; set ``label`` (0 erases) at voxel centres inside."""
         if box is None:
             return
         target = self.value[box]
-        target += self.coverage(distance) * (value - target)
+        change = value - target
+        target += change.mul_(self.coverage(distance))
         if label is not None:
             self._mark(box, distance, label)
 
@@ -143,11 +173,11 @@ class Canvas:
         if box is None:
             return
         width = self.width(distance)
-        outer = (0.5 - distance / width).clamp_(0.0, 1.0)
-        inner = (0.5 - (distance + thickness) / width).clamp_(0.0, 1.0)
+        outer = (distance / width).sub_(0.5).neg_().clamp_(0.0, 1.0)
+        inner = (distance + thickness).div_(width).sub_(0.5).neg_().clamp_(0.0, 1.0)
         target = self.value[box]
         target *= 1.0 - outer
-        target += (outer - inner) * shell + inner * core
+        target += outer.sub_(inner).mul_(shell).add_(inner.mul_(core))
         if label is not None:
             self._mark(box, distance, label)
 
@@ -191,6 +221,37 @@ def capsule(
     dx, dy, dz = (o - d * t for o, d in zip(offset, along, strict=True))
     r = radius if end_radius is None else radius + (end_radius - radius) * t
     return (dx * dx + dy * dy + dz * dz).sqrt() - r
+
+
+def chain(
+    p: tuple[Tensor, Tensor, Tensor],
+    points: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    stretch: Vector = (1.0, 1.0, 1.0),
+) -> Tensor:
+    """Return the distance to the union of the rods between consecutive ``points`` (n, 3) with ``radius`` (n,).
+
+    The result is that of ``capsule`` for each rod. A few voxels are computed for all rods in one pass.
+    """
+    if max(x.numel() for x in p) > _STACKED_VOXELS:
+        rods = zip(points[:-1].tolist(), points[1:].tolist(), radius[:-1].tolist(), radius[1:].tolist(), strict=True)
+        return functools.reduce(torch.minimum, (capsule(p, a, b, ra, rb, stretch) for a, b, ra, rb in rods))
+    device, lines = p[0].device, (len(points) - 1, *[1] * p[0].ndim)
+    scale = [1.0 / float(s) for s in stretch]
+    along = (points[1:] - points[:-1]) * scale
+    length2 = (along**2).sum(1)
+    # all numbers of the rods in one tensor: start x, y, z, direction x, y, z, square of the length, radius, its change
+    numbers = np.column_stack([points[:-1], along, np.where(length2 > 0, length2, 1.0), radius[:-1], np.diff(radius)])
+    columns = torch.as_tensor(numbers.T, dtype=torch.float32, device=device).reshape(9, *lines)
+    offset = [(x - columns[i]).mul_(scale[i]) for i, x in enumerate(p)]
+    t = offset[0] * columns[3] + offset[1] * columns[4] + offset[2] * columns[5]
+    t = t.div_(columns[6]).clamp_(0.0, 1.0)
+    squares = None
+    for i in range(3):
+        d = offset[i] - columns[3 + i] * t
+        squares = d * d if squares is None else squares + d * d
+    assert squares is not None
+    return (squares.sqrt_() - (columns[7] + columns[8] * t)).amin(0)
 
 
 def ellipsoid(p: tuple[Tensor, Tensor, Tensor], centre: Vector, radii: Vector) -> Tensor:

@@ -135,7 +135,7 @@ def body_mask(anatomy: Anatomy, canvas: Canvas, boundary: Boundary) -> Tensor:
     return (inside.mean(-1) >= 0.5).float()
 
 
-class VirtualSliceDataset(Dataset[dict[str, Any]]):
+class VirtualSliceDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
     """Axial slices with the vertebral bodies in them.
 
     Args:
@@ -144,6 +144,9 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
         size: pixels along both sides; the window contains the spine at a random place.
         spacing_mm: pixel size.
         boundary: ``periosteal`` labels the whole body, ``endosteal`` the part inside the cortex, as in Pan 2024.
+        views: scans of the same painted slice, which differ in matrix, blur, noise, gain and padding; they cost little
+            beside the painting, and a batch has fewer people. The first is that of ``views=1``. With more than one, an
+            item is a list, which the loader of MONAI flattens.
 
     Items:
         ``image`` float32 (1, size, size) in HU; ``label`` float32 (1, size, size), 1 in the body.
@@ -156,18 +159,22 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
         size: int = 256,
         spacing_mm: float = 1.5,
         boundary: Boundary | str = Boundary.PERIOSTEAL,
+        views: int = 1,
     ) -> None:
         if boundary not in tuple(Boundary):
             raise ValueError(f"boundary must be 'periosteal' or 'endosteal', got {boundary!r}")
-        if length < 1 or size < 8 or spacing_mm <= 0:
-            raise ValueError(f"length, size and spacing_mm must be positive, got {length}, {size}, {spacing_mm}")
+        if length < 1 or size < 8 or spacing_mm <= 0 or views < 1:
+            raise ValueError(
+                f"length, size, spacing_mm and views must be positive, got {length}, {size}, {spacing_mm}, {views}"
+            )
         self.length, self.seed, self.size, self.spacing_mm = length, seed, size, spacing_mm
         self.boundary = Boundary(boundary)
+        self.views = views
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any] | list[dict[str, Any]]:
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index, 11])
@@ -204,13 +211,18 @@ class VirtualSliceDataset(Dataset[dict[str, Any]]):
             paint_table(canvas, float(middle[1] - anatomy.half_depth))
         anatomy.paint(canvas, palette)
         hu = canvas.value.clamp(max=4500).mean(-1, keepdim=True)
-        label = body_mask(anatomy, canvas, self.boundary)
-        hu = _degrade(hu, rng, step, generator)
+        label = body_mask(anatomy, canvas, self.boundary)[None]
+        views = [{"image": self._scan(hu, rng, generator), "label": label.clone()} for _ in range(self.views)]
+        return views[0] if self.views == 1 else views
+
+    def _scan(self, hu: Tensor, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        """Return one degraded scan (1, size, size) of a painted slice."""
+        hu = _degrade(hu, rng, self.spacing_mm, generator)
         if rng.random() < 0.15:  # padding outside the reconstructed circle
-            axis = torch.arange(size) - size / 2
-            far = axis[:, None] ** 2 + axis[None] ** 2 > (float(rng.uniform(0.5, 0.75)) * size) ** 2
+            axis = torch.arange(self.size) - self.size / 2
+            far = axis[:, None] ** 2 + axis[None] ** 2 > (float(rng.uniform(0.5, 0.75)) * self.size) ** 2
             hu[far] = -1024.0
-        return {"image": hu[..., 0].clamp(-1024, 3071)[None].contiguous(), "label": label[None]}
+        return hu[..., 0].clamp(-1024, 3071)[None].contiguous()
 
 
 class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):

@@ -15,6 +15,11 @@ from osteo_monai.virtual.anatomy import (
     FEMALE_SCALE,
     Anatomy,
     Noise,
+    Palette,
+    Positions,
+    Shape,
+    Texture,
+    Value,
     Vertebra,
     paint_shapes,
     reached,
@@ -433,3 +438,55 @@ def test_bodies_stay_what_they_were(seed: int, variants: tuple[str, ...], areal:
     anatomy = Anatomy(draw_person(seed, variants=frozenset(Variant(v) for v in variants)))
     assert len(anatomy.shapes) == shapes
     assert projected_density(anatomy) == pytest.approx(areal, abs=2e-6)
+
+
+def textured_ball(value: Value, **keywords: object) -> Shape:
+    """A ball of radius 6 about the origin with ``value``."""
+    return Shape(
+        (-6.0,) * 3,
+        (6.0,) * 3,
+        lambda p: (p[0] ** 2 + p[1] ** 2 + p[2] ** 2).sqrt() - 6.0,
+        value,
+        7,
+        **keywords,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("posed", [False, True])
+@pytest.mark.parametrize("shell", [False, True])
+def test_a_texture_is_painted_like_any_value_but_computed_where_visible_only(posed: bool, shell: bool) -> None:
+    counts: list[int] = []
+
+    def value(palette: Palette, p: Positions, d: Tensor) -> Tensor:
+        counts.append(d.numel())
+        return 10 * p[0] + p[1] * p[2] + d
+
+    painted = []
+    keywords = {"shell": (1.0, lambda palette, p, d: 900.0)} if shell else {}
+    for made in (value, Texture(value)):
+        canvas = Canvas((-9, -9, -9), (1, 1, 1), (19, 19, 19), pose=np.eye(4) if posed else None, softness=1.0)
+        paint_shapes(canvas, CTPalette(120.0), [textured_ball(made, **keywords)])
+        painted.append(canvas)
+    assert torch.equal(painted[0].value, painted[1].value)
+    assert torch.equal(painted[0].label, painted[1].label)
+    assert counts[1] < 0.75 * counts[0]
+
+
+def test_a_hidden_part_of_a_texture_is_not_computed() -> None:
+    counts: list[int] = []
+
+    def value(palette: Palette, p: Positions, d: Tensor) -> Tensor:
+        counts.append(d.numel())
+        return 10 * p[0] + d
+
+    def later(p: Positions) -> Tensor:
+        return (p[0] + 0 * p[1] + 0 * p[2]) - 2.0
+
+    cover = Shape((-6.0,) * 3, (6.0,) * 3, later, lambda palette, p, d: 55.0)
+    painted = []
+    for hidden in (None, later):
+        canvas = Canvas((-9, -9, -9), (1, 1, 1), (19, 19, 19), softness=1.0)
+        paint_shapes(canvas, CTPalette(120.0), [textured_ball(Texture(value), hidden=hidden), cover])
+        painted.append(canvas.value)
+    torch.testing.assert_close(painted[0], painted[1], atol=1e-3, rtol=0)
+    assert counts[1] < 0.6 * counts[0]

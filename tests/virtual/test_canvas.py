@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from osteo_monai.virtual.canvas import Canvas, capsule, ellipsoid, smooth_max, smooth_min
+from osteo_monai.virtual.canvas import Canvas, capsule, chain, ellipsoid, shared, smooth_max, smooth_min
 
 ALL = (slice(None),) * 3
 
@@ -201,3 +201,58 @@ def test_smooth_union_and_intersection() -> None:
     x = torch.linspace(-6, 6, 50)
     assert torch.allclose(smooth_max(x, -x, 1e-4), x.abs(), atol=1e-4)
     assert torch.equal(smooth_min(x, -x, 2.0), -smooth_max(-x, x, 2.0))
+
+
+@pytest.mark.parametrize("voxels", [(5, 4, 3), (60, 40, 30)])
+def test_a_chain_is_the_union_of_its_rods(voxels: tuple[int, int, int]) -> None:
+    """The small grid is computed in one pass, the large one rod by rod."""
+    rng = np.random.default_rng(3)
+    points, radius = rng.uniform(-20, 20, (6, 3)), rng.uniform(1, 6, 6)
+    points[3] = points[2]  # a rod without length is a ball
+    canvas = Canvas((-25, -25, -25), (50 / voxels[0], 50 / voxels[1], 50 / voxels[2]), voxels, pose=np.eye(4))
+    p = canvas.positions(ALL)
+    stretch = (1.25, 1.0, 0.8)
+    rods = [
+        capsule(p, points[i].tolist(), points[i + 1].tolist(), float(radius[i]), float(radius[i + 1]), stretch)
+        for i in (0, 1, 3, 4)
+    ]
+    ball_distance = capsule(p, points[2].tolist(), points[3].tolist(), float(radius[2]), float(radius[3]), stretch)
+    expected = torch.stack([*rods, ball_distance]).amin(0)
+    assert torch.equal(chain(p, points, radius, stretch), expected)
+
+
+def test_a_chain_on_a_plain_grid() -> None:
+    canvas = Canvas((-10, -10, -10), (2, 2, 2), (11, 11, 11))
+    p = canvas.positions(ALL)
+    got = chain(p, np.array([[-6.0, 0, 0], [6, 0, 0], [6, 6, 0]]), np.array([2.0, 2, 2]))
+    assert got.shape == canvas.shape
+    x, y, z = torch.meshgrid(*canvas.axes, indexing="ij")
+    along_x = ((x - x.clamp(-6, 6)) ** 2 + y**2 + z**2).sqrt() - 2
+    along_y = ((x - 6) ** 2 + (y - y.clamp(0, 6)) ** 2 + z**2).sqrt() - 2
+    torch.testing.assert_close(got, torch.minimum(along_x, along_y), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("posed", [False, True])
+def test_a_shared_result_is_computed_once_and_cut_to_each_box(posed: bool) -> None:
+    canvas = Canvas((0, 0, 0), (1, 1, 1), (6, 5, 4), pose=np.eye(4) if posed else None)
+    calls = []
+
+    def radius(p: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        calls.append(1)
+        return (p[0] ** 2 + p[1] ** 2 + p[2] ** 2).sqrt()
+
+    for box in ((slice(1, 3), slice(0, 5), slice(2, 4)), (slice(0, 6), slice(1, 2), slice(0, 1))):
+        p = canvas.positions(box)
+        expected = (p[0] ** 2 + p[1] ** 2 + p[2] ** 2).sqrt()
+        assert torch.equal(shared(p, radius), expected)
+    assert len(calls) == 1
+    assert shared(point(3, 4, 0), radius).item() == 5.0  # positions of no canvas
+
+
+def test_a_shared_result_belongs_to_one_canvas() -> None:
+    def first(p: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return p[0] + 0 * p[1] + 0 * p[2]
+
+    near, far = (Canvas((x, 0, 0), (1, 1, 1), (2, 2, 2)) for x in (0, 100))
+    assert shared(near.positions(ALL), first)[0, 0, 0] == 0
+    assert shared(far.positions(ALL), first)[0, 0, 0] == 100

@@ -18,7 +18,7 @@ SLICES, VOLUMES = 16, 6
 @pytest.fixture(scope="module")
 def slices() -> list[dict[str, Tensor]]:
     data = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4)
-    return [data[i] for i in range(SLICES)]
+    return [data[i] for i in range(SLICES)]  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +55,11 @@ def test_the_body_is_no_air(slices: list[dict[str, Tensor]]) -> None:
 
 
 def test_a_slice_follows_from_seed_and_index(slices: list[dict[str, Tensor]]) -> None:
-    same = VirtualSliceDataset(5, seed=3, size=96, spacing_mm=2.4)
+    same: Any = VirtualSliceDataset(5, seed=3, size=96, spacing_mm=2.4)
     assert torch.equal(same[4]["image"], slices[4]["image"])
     assert torch.equal(same[4]["label"], slices[4]["label"])
     assert not torch.equal(slices[4]["image"], slices[5]["image"])
-    other = VirtualSliceDataset(5, seed=4, size=96, spacing_mm=2.4)
+    other: Any = VirtualSliceDataset(5, seed=4, size=96, spacing_mm=2.4)
     assert not torch.equal(other[4]["image"], slices[4]["image"])
     # the global generators play no part
     torch.manual_seed(0)
@@ -70,7 +70,7 @@ def test_a_slice_follows_from_seed_and_index(slices: list[dict[str, Tensor]]) ->
 
 
 def test_the_endosteal_label_lies_within_the_periosteal(slices: list[dict[str, Tensor]]) -> None:
-    inner = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4, boundary="endosteal")
+    inner: Any = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4, boundary="endosteal")
     checked = 0
     for i in range(6):
         item = inner[i]
@@ -81,6 +81,19 @@ def test_the_endosteal_label_lies_within_the_periosteal(slices: list[dict[str, T
             checked += 1
             assert 0.6 * outer.sum() < item["label"].sum() < outer.sum()
     assert checked
+
+
+def test_views_of_a_slice_share_the_label_and_differ_in_the_scan(slices: list[dict[str, Tensor]]) -> None:
+    views = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4, views=3)[2]
+    assert isinstance(views, list)
+    assert len(views) == 3
+    assert torch.equal(views[0]["image"], slices[2]["image"])
+    for view in views:
+        assert torch.equal(view["label"], slices[2]["label"])
+    assert not torch.equal(views[0]["image"], views[1]["image"])
+    assert not torch.equal(views[1]["image"], views[2]["image"])
+    views[0]["label"].zero_()  # a transform may change a view in place
+    assert torch.equal(views[1]["label"], slices[2]["label"])
 
 
 # --- volumes --------------------------------------------------------------------------------------------------------
@@ -164,11 +177,12 @@ def test_indices_end_where_the_set_does(index: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"length": 0}, {"length": 3, "size": 4}, {"length": 3, "spacing_mm": 0.0}, {"length": -1}]
+    "arguments",
+    [{"length": 0}, {"length": 3, "size": 4}, {"length": 3, "spacing_mm": 0.0}, {"length": -1}, {"views": 0}],
 )
 def test_wrong_arguments_of_slices(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="length, size and spacing_mm must be positive, got"):
-        VirtualSliceDataset(**{"seed": 1, **arguments})
+    with pytest.raises(ValueError, match="length, size, spacing_mm and views must be positive, got"):
+        VirtualSliceDataset(**{"length": 3, "seed": 1, **arguments})
 
 
 def test_an_unknown_boundary() -> None:

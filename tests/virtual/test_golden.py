@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from osteo_monai.domain import View
 from osteo_monai.virtual.anatomy import Anatomy
 from osteo_monai.virtual.anatomy.thorax import Thorax
 from osteo_monai.virtual.cohort import scan
+from osteo_monai.virtual.column_dataset import paint_column
+from osteo_monai.virtual.datasets import VirtualSliceDataset, VirtualVolumeDataset
 from osteo_monai.virtual.person import Variant, draw_person
 from osteo_monai.virtual.plan import ScanPlan, SubjectPlan, plan_cohort
 from osteo_monai.virtual.radiograph import draw_protocol, project, usual_protocol
@@ -108,3 +112,40 @@ def test_values_of_a_radiograph(view: View, expected: tuple[float, float, float]
     made = project(Anatomy(draw_person(4)), protocol, 4)
     values = (float(made.pixels.mean()), float(made.pixels.std()), float(made.mineral.mean()))
     assert values == pytest.approx(expected, abs=2e-4)
+
+
+def bytes_digest(values: Tensor) -> str:
+    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+SLICES = {0: ("f4d6ebdb021de318", -162.5059, 410.8971), 5: ("e5589cfb1fd28820", -366.6620, 504.3253)}
+VOLUMES = {0: ("82c4ba90edfc8a99", -320.2781, 452.7820), 3: ("c8c39d02bdfc51cf", -276.7462, 435.3208)}
+COLUMNS = {0: ("35b9c62aac064d06", -512.7437, 465.9195), 2: ("ea51942bc4804be0", -184.1550, 426.1807)}
+"""Digest of the labels, mean and SD of the image in HU, by index of the item."""
+
+
+@pytest.mark.parametrize("index", sorted(SLICES))
+def test_values_of_a_training_slice(index: int) -> None:
+    item = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4)[index]
+    assert isinstance(item, dict)
+    digest_of_labels, mean, sd = SLICES[index]
+    assert bytes_digest(item["label"].to(torch.uint8)) == digest_of_labels
+    assert [float(item["image"].mean()), float(item["image"].std())] == pytest.approx([mean, sd], abs=1e-3)
+
+
+@pytest.mark.parametrize("index", sorted(VOLUMES))
+def test_values_of_a_training_volume(index: int) -> None:
+    item = VirtualVolumeDataset(1000, seed=3, size=(56, 48, 64), spacing_mm=5.0)[index]
+    assert isinstance(item, dict)
+    digest_of_labels, mean, sd = VOLUMES[index]
+    assert bytes_digest(item["label"][0].to(torch.uint8)) == digest_of_labels
+    assert [float(item["image"].mean()), float(item["image"].std())] == pytest.approx([mean, sd], abs=1e-3)
+
+
+@pytest.mark.parametrize("index", sorted(COLUMNS))
+def test_values_of_a_training_column(index: int) -> None:
+    column = paint_column(3, index)
+    digest_of_labels, mean, sd = COLUMNS[index]
+    assert bytes_digest(column["bodies"]) == digest_of_labels
+    image = column["image"].float()
+    assert [float(image.mean()), float(image.std())] == pytest.approx([mean, sd], abs=1e-3)

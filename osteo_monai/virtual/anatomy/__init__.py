@@ -1,7 +1,7 @@
 """The body of a virtual person."""
 
 from osteo_monai.virtual.anatomy.body import Anatomy
-from osteo_monai.virtual.anatomy.shapes import Noise, Palette, Positions, Shape, Value, Vec, paint_shapes
+from osteo_monai.virtual.anatomy.shapes import Noise, Palette, Positions, Shape, Texture, Value, Vec, paint_shapes
 from osteo_monai.virtual.anatomy.vertebra import BODY_SIZE_MM, FEMALE_SCALE, Vertebra, reached, sequence
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Palette",
     "Positions",
     "Shape",
+    "Texture",
     "Value",
     "Vec",
     "Vertebra",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.virtual.anatomy.arch import arch_distance, compactness, draw_arch
-from osteo_monai.virtual.anatomy.shapes import Builder, Palette, Positions, Value, Vec, fixed, spline
+from osteo_monai.virtual.anatomy.shapes import Builder, Palette, Positions, Texture, Value, Vec, fixed, spline
 from osteo_monai.virtual.anatomy.vertebra import BODY_SIZE_MM, TILT_DEGREES, Vertebra, rotation, sequence
 from osteo_monai.virtual.canvas import capsule, smooth_max
 from osteo_monai.virtual.person import Person, Variant
@@ -211,14 +211,16 @@ class ColumnBuilder(Builder):
             end = (5.0 * inward).clamp(0.0, 1.0) * (w.abs() > 0.45 * half)
             return palette.bone(wall + (plate - wall) * end)
 
-        pattern, central, density = self._make_pattern(v), self._central_points(v), v.trabecular_density
+        pattern, density = self._make_pattern(v), v.trabecular_density
 
         def trabecular(palette: Palette, p: Positions, d: Tensor) -> float | Tensor:
             # the pattern is scaled to a mean of one over the central region: there the density is exact
-            return palette.bone(density * pattern(v.local(p)) / pattern(central).mean())
+            return palette.bone(density * pattern(v.local(p)) / pattern(self._central_points(v)).mean())
 
         reach = float(np.linalg.norm([v.half_width, v.front, half])) + 6
-        self._add([v.centre], reach, lambda p: body(v.local(p)), trabecular, v.level.label, (thickness, cortical))
+        self._add(
+            [v.centre], reach, lambda p: body(v.local(p)), Texture(trabecular), v.level.label, (thickness, cortical)
+        )
         self._build_vein(v, 0.5 * wall)
         s = v.half_width / 21.5
         if self._rng.random() < 0.06:

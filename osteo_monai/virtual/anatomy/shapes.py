@@ -1,6 +1,5 @@
 """Shapes with a distance function and a value, painted in order."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from osteo_monai.domain import MineralStandard
-from osteo_monai.virtual.canvas import Box, Canvas, capsule, ellipsoid
+from osteo_monai.virtual.canvas import Box, Canvas, capsule, chain, ellipsoid
 
 Positions = tuple[Tensor, Tensor, Tensor]
 Vec = NDArray[np.float64]
@@ -35,6 +34,19 @@ class Palette(Protocol):
 
 Value = Callable[[Palette, Positions, Tensor], "float | Tensor"]
 
+_DENSE = 0.8
+"""Share of visible voxels from which a texture is computed in the whole box."""
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A value that costs more than a distance: ``paint_shapes`` computes it at painted voxels only."""
+
+    value: Value
+
+    def __call__(self, palette: Palette, p: Positions, distance: Tensor) -> "float | Tensor":
+        return self.value(palette, p, distance)
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -49,6 +61,8 @@ class Shape:
     """Thickness in mm and value of a shell on the inside of the surface (cortex)."""
     mineral: bool = False
     """Whether it is a calcification in soft tissue."""
+    hidden: Callable[[Positions], Tensor] | None = None
+    """Distance of a later shape with a box as large, which covers a part of this one."""
 
 
 class Noise:
@@ -65,12 +79,15 @@ class Noise:
     def __call__(self, p: Positions, scale: float | Sequence[float], shift: float = 0.0) -> Tensor:
         """Sample the field, of unit variance at its nodes, which lie ``scale`` mm apart, at positions ``p``."""
         scales = (scale,) * 3 if isinstance(scale, int | float) else scale
-        q = torch.broadcast_tensors(*(x / s + shift for x, s in zip(p, scales, strict=True)))
         n = self._size
-        cells = torch.stack([c.remainder(n - 1) for c in q], -1) * (2.0 / (n - 1)) - 1.0
+        shape = p[0].shape if p[0].shape == p[1].shape == p[2].shape else torch.broadcast_shapes(*(x.shape for x in p))
+        cells = torch.empty((*shape, 3), device=p[0].device)
+        for axis, (x, s) in enumerate(zip(p, scales, strict=True)):
+            cells[..., axis] = (x / s).add_(shift).remainder_(n - 1)
+        cells.mul_(2.0 / (n - 1)).sub_(1.0)
         cube = self._cube.to(cells.device)
         flat = cells.reshape(1, 1, 1, -1, 3)
-        return torch.nn.functional.grid_sample(cube, flat, align_corners=True).reshape(q[0].shape)
+        return torch.nn.functional.grid_sample(cube, flat, align_corners=True).reshape(shape)
 
 
 def fixed(name: str) -> Value:
@@ -82,11 +99,9 @@ def spline(points: Sequence[Sequence[float] | Vec], per_piece: int = 4) -> NDArr
     """Return points (n, 3) of a Catmull-Rom curve through ``points``."""
     p = np.array([points[0], *points, points[-1]], float)
     t = np.linspace(0, 1, per_piece, endpoint=False)[:, None]
-    curve = [
-        0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-        for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True)
-    ]
-    return np.concatenate([*curve, p[-2:-1]])
+    a, b, c, d = (part[:, None] for part in (p[:-3], p[1:-2], p[2:-1], p[3:]))
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    return np.concatenate([curve.reshape(-1, p.shape[1]), p[-2:-1]])
 
 
 class Builder:
@@ -101,17 +116,18 @@ class Builder:
 
     def _add(
         self,
-        points: Sequence[Sequence[float] | Vec],
+        points: Sequence[Sequence[float] | Vec] | Vec,
         reach: float,
         distance: Callable[[Positions], Tensor],
         value: Value,
         label: int | None = None,
         shell: tuple[float, Value] | None = None,
         mineral: bool = False,
+        hidden: Callable[[Positions], Tensor] | None = None,
     ) -> None:
-        low = tuple(float(min(axis)) - reach for axis in zip(*points, strict=True))
-        high = tuple(float(max(axis)) + reach for axis in zip(*points, strict=True))
-        self.shapes.append(Shape(low, high, distance, value, label, shell, mineral))
+        corners = np.array(points, float)
+        low, high = (corners.min(0) - reach).tolist(), (corners.max(0) + reach).tolist()
+        self.shapes.append(Shape(tuple(low), tuple(high), distance, value, label, shell, mineral, hidden))
 
     def _rod(
         self,
@@ -151,15 +167,12 @@ class Builder:
             end = min(first + pieces, last)
             pieces_points = points[first : end + 1]
             reach = float(radius[first : end + 1].max()) * max(stretch)
-            included = range(max(first - 1, 0), min(end + 1, last))
-            parts = [
-                (points[i].tolist(), points[i + 1].tolist(), float(radius[i]), float(radius[i + 1])) for i in included
-            ]
+            included = slice(max(first - 1, 0), min(end + 1, last) + 1)
 
-            def distance(p: Positions, parts: Sequence[tuple[Vec, Vec, float, float]] = tuple(parts)) -> Tensor:
-                return functools.reduce(torch.minimum, (capsule(p, a, b, ra, rb, stretch) for a, b, ra, rb in parts))
+            def distance(p: Positions, at: Vec = points[included], r: Vec = radius[included]) -> Tensor:
+                return chain(p, at, r, stretch)
 
-            self._add(list(pieces_points), reach, distance, value, label, shell)
+            self._add(pieces_points, reach, distance, value, label, shell)
 
     def _tube(self, points: Sequence[Vec], radius: Sequence[float], value: Value, **keywords: object) -> None:
         for a, b, ra, rb in zip(points[:-1], points[1:], radius[:-1], radius[1:], strict=True):
@@ -173,7 +186,7 @@ class Builder:
                 return palette.tissue(name)
             return palette.tissue(name) + contrast * self._noise(p, scale, shift)
 
-        return value
+        return Texture(value)
 
 
 def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> None:
@@ -185,12 +198,28 @@ def paint_shapes(canvas: Canvas, palette: Palette, shapes: Sequence[Shape]) -> N
         box, p, distance = _painted(canvas, box, shape.distance(canvas.positions(box)))
         if box is None:
             continue
+        value = _value(canvas, palette, shape, p, distance)
         if shape.shell is None:
-            canvas.paint(box, distance, shape.value(palette, p, distance), shape.label)
+            canvas.paint(box, distance, value, shape.label)
             continue
         thickness, cortex = shape.shell
-        hard, core = cortex(palette, p, distance), shape.value(palette, p, distance)
-        canvas.paint_shell(box, distance, thickness, hard, core, shape.label)
+        canvas.paint_shell(box, distance, thickness, cortex(palette, p, distance), value, shape.label)
+
+
+def _value(canvas: Canvas, palette: Palette, shape: Shape, p: Positions, distance: Tensor) -> "float | Tensor":
+    """Return the value of a shape; 0 where none of a texture is visible."""
+    if not isinstance(shape.value, Texture) or distance.device.type != "cpu":
+        return shape.value(palette, p, distance)
+    visible = distance < 0.5 * canvas.widest
+    if shape.hidden is not None:
+        visible &= shape.hidden(p) > -0.5 * canvas.widest
+    if np.count_nonzero(visible.numpy()) > _DENSE * visible.numel():
+        return shape.value(palette, p, distance)
+    x, y, z = (axis.masked_select(visible) for axis in p)
+    part = shape.value(palette, (x, y, z), distance.masked_select(visible))
+    if not isinstance(part, Tensor):
+        return part
+    return torch.zeros(visible.shape).masked_scatter_(visible, part)
 
 
 def _painted(canvas: Canvas, box: Box, distance: Tensor) -> tuple[Box | None, Positions, Tensor]:
@@ -206,11 +235,11 @@ def _painted(canvas: Canvas, box: Box, distance: Tensor) -> tuple[Box | None, Po
     front = reduce_any(near, axis=0)
     inner = []
     for hit in (reduce_any(near.reshape(size[0], -1), axis=1), reduce_any(front, axis=1), reduce_any(front, axis=0)):
-        indices = np.flatnonzero(hit)
-        if not len(indices):
+        first = int(hit.argmax())
+        if not hit[first]:
             return None, canvas.positions(box), distance
         # one more voxel for the gradients at the last painted voxels
-        inner.append(slice(max(int(indices[0]) - 1, 0), int(indices[-1]) + 2))
+        inner.append(slice(max(first - 1, 0), len(hit) - int(hit[::-1].argmax()) + 1))
     x, y, z = (
         slice(part.start + painted.start, min(part.start + painted.stop, part.stop))
         for part, painted in zip(box, inner, strict=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from osteo_monai.domain import Sex, VertebraLevel
 from osteo_monai.virtual.anatomy.column import ColumnBuilder
-from osteo_monai.virtual.anatomy.shapes import Palette, Positions, Vec, fixed, spline
-from osteo_monai.virtual.canvas import ellipsoid, smooth_max
+from osteo_monai.virtual.anatomy.shapes import Palette, Positions, Texture, Vec, fixed, spline
+from osteo_monai.virtual.canvas import ellipsoid, shared, smooth_max
 
 L = VertebraLevel
 
@@ -78,20 +78,27 @@ class TrunkBuilder(ColumnBuilder):
         top = self.vertebrae[-1].centre[2] + 20
         self._top, self._bottom = top, -220.0
 
+        def section(p: Positions) -> Tensor:
+            """Return what all insets have in common: powers of the relative x and y, and the radius."""
+            x, y, z = p[0] - float(self._middle[0]), p[1] - float(self._middle[1]), p[2]
+            y = y - self._forward(z)
+            scale = 1.0 - taper * torch.exp(-(((z - waist_z) / 70) ** 2))
+            shoulder = ((z - (top - 110)) / 110).clamp(0.0, 1.3)
+            scale = scale * (1.0 - 0.35 * shoulder * shoulder)
+            width, depth = self.half_width * scale, self.half_depth * scale
+            powers = (x.abs() / width) ** power, (y.abs() / depth) ** power
+            return torch.stack(torch.broadcast_tensors(*powers, (x * x + y * y).sqrt()))
+
         def trunk(inset: float) -> Callable[[Positions], Tensor]:
-            a, b = self.half_width - inset, self.half_depth - inset
+            a, b = ((half / (half - inset)) ** power for half in (self.half_width, self.half_depth))
 
-            def distance(p: Positions) -> Tensor:
-                x, y, z = p[0] - float(self._middle[0]), p[1] - float(self._middle[1]), p[2]
-                y = y - self._forward(z)
-                scale = 1.0 - taper * torch.exp(-(((z - waist_z) / 70) ** 2))
-                shoulder = ((z - (top - 110)) / 110).clamp(0.0, 1.3)
-                scale = scale * (1.0 - 0.35 * shoulder * shoulder)
-                reach = ((x.abs() / (a * scale)) ** power + (y.abs() / (b * scale)) ** power).clamp(min=1e-6)
-                radius: Tensor = (x * x + y * y).sqrt() * (1.0 - reach ** (-1 / power))
-                return radius
+            def surface(p: Positions) -> Tensor:
+                x, y, radius = shared(p, section)
+                reach = (a * x).add_(b * y).clamp_(min=1e-6)
+                share: Tensor = reach.pow_(-1 / power).neg_().add_(1.0)
+                return share.mul_(radius)
 
-            return distance
+            return lambda p: shared(p, surface)
 
         self._trunk = trunk
         box = [
@@ -100,9 +107,10 @@ class TrunkBuilder(ColumnBuilder):
         ]
         self._box = box
         self._add(box, 2, trunk(0), fixed("skin"))
-        self._add(box, 0, trunk(self._uniform(1.2, 2.2)), self._textured("adipose", 6, 9))
-        self._add(box, 0, trunk(fat), self._textured("muscle", 10, 6))
-        self._add(box, 0, trunk(fat + wall), self._textured("visceral_fat", 14, 7))
+        flesh, cavity = trunk(fat), trunk(fat + wall)
+        self._add(box, 0, trunk(self._uniform(1.2, 2.2)), self._textured("adipose", 6, 9), hidden=flesh)
+        self._add(box, 0, flesh, self._textured("muscle", 10, 6), hidden=cavity)
+        self._add(box, 0, cavity, self._textured("visceral_fat", 14, 7))
         arms_from = len(self.shapes)
         if rng.random() < 0.30:
             self._build_arms()
@@ -224,7 +232,7 @@ class TrunkBuilder(ColumnBuilder):
             grain = self._noise(p, 3.5, shift)
             return palette.tissue("lung") + 40 * grain + 650 * (grain > 2.3)
 
-        self._add(self._chest_box(c), 0, lung, air)
+        self._add(self._chest_box(c), 0, lung, Texture(air))
 
     def _add_heart(self, c: _Cavity) -> None:
         """Add the heart, which may touch the column, but for the oesophagus and the aorta between them."""
