@@ -170,6 +170,7 @@ def _application() -> typer.Typer:
             manifest.describe,
             cohort.segment,
             slices.slices,
+            slices.outlines,
         ),
         "radiograph": (radiograph.export, radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),

@@ -12,6 +12,7 @@ from osteo_monai.data.manifest import (
     write_manifest,
 )
 from osteo_monai.data.outline_items import outline_items, shows_slices
+from osteo_monai.data.outlines import OutlineImport, OutlineOptions, import_outlines
 from osteo_monai.data.predictions_schema import BINARY_CLASSES, FACTS, HEAT_COLUMNS, STATUS_CLASSES, record_columns
 from osteo_monai.data.predictions_table import (
     Predictions,
@@ -34,6 +35,8 @@ __all__ = [
     "CentreSlices",
     "Header",
     "Manifest",
+    "OutlineImport",
+    "OutlineOptions",
     "Predictions",
     "Record",
     "SplitPlan",
@@ -41,6 +44,7 @@ __all__ = [
     "build_products",
     "common_rows",
     "datalist",
+    "import_outlines",
     "join_manifests",
     "manifest_json_schema",
     "outline_items",

@@ -100,7 +100,7 @@ def write_centre_slices(
         for level in wanted:
             try:
                 one = _write(volume, labels, level, record, folder / names[record.subject_id], boundary)
-            except _LeftOutError as error:
+            except (UnusableInputError, _LeftOutError) as error:
                 reasons[record.subject_id, level] = (place, str(error))
                 continue
             done[record.subject_id, level] = one.moved(folder / names[record.subject_id], folder)

@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from osteo_monai.errors import UnusableInputError
+
 __all__ = ["CORTEX_MM", "inside_cortex"]
 
 CORTEX_MM = 0.9
@@ -24,7 +26,15 @@ def inside_cortex(labels: NDArray[np.integer], pixel_mm: tuple[float, float]) ->
 
     Returns:
         A new array of the same type.
+
+    Raises:
+        UnusableInputError: pixels are too large: the centres of the outermost ones are inside the cortex's inner edge.
     """
+    if max(pixel_mm) >= 2 * CORTEX_MM:
+        raise UnusableInputError(
+            f"Pixels must be smaller than {2 * CORTEX_MM:g} mm for an endosteal mask of a periosteal one, got "
+            f"{max(pixel_mm):.3g} mm."
+        )
     result = np.zeros_like(labels)
     half = 0.5 * (pixel_mm[0] + pixel_mm[1]) / 2  # from the centre of the nearest pixel outside to the outline
     for k in range(labels.shape[2]):

@@ -163,6 +163,19 @@ def test_an_endosteal_mask_ends_at_the_inner_edge(tmp_path: Path) -> None:
         outline_items(out, "test")
 
 
+def test_pixels_that_do_not_resolve_the_cortex_give_no_endosteal_mask(tmp_path: Path) -> None:
+    """The mask would equal the periosteal one."""
+    record = {"subject_id": "a", **save(tmp_path, "scan", bodies())}
+    for file in record["image"], record["label"]:
+        image: Any = nib.load(tmp_path / file)
+        data = np.asarray(image.dataobj)
+        nib.save(nib.Nifti1Image(data, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / file)
+    source = manifest(tmp_path, test=[record])
+    with pytest.raises(UnusableInputError, match=r"Pixels must be smaller than 1.8 mm for an endosteal mask"):
+        write_centre_slices(source, tmp_path / "out", Boundary.ENDOSTEAL)
+    assert write_centre_slices(source, tmp_path / "out").left_out == ()
+
+
 def test_volumes_with_endosteal_labels_keep_them(tmp_path: Path) -> None:
     record = {"subject_id": "a", "boundary": "endosteal", **save(tmp_path, "scan", bodies())}
     source = manifest(tmp_path, test=[record])
