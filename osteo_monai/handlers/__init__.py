@@ -8,6 +8,7 @@ from osteo_monai.handlers.gradient_clipping import GradientClipping
 from osteo_monai.handlers.heat_map_figures import HeatMapFigures
 from osteo_monai.handlers.level_report import LevelReport
 from osteo_monai.handlers.mlflow_tracker import RunTracker
+from osteo_monai.handlers.outline_scores import OutlineScores
 from osteo_monai.handlers.overlays import OverlayFigures
 from osteo_monai.handlers.predictions import (
     CalibratedRiskColumns,
@@ -28,6 +29,7 @@ __all__ = [
     "GradientClipping",
     "HeatMapFigures",
     "LevelReport",
+    "OutlineScores",
     "OverlayFigures",
     "PredictionsSaver",
     "Progress",
