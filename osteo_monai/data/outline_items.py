@@ -23,7 +23,8 @@ def outline_items(
             one.
 
     Returns:
-        ``image`` and ``label``, absolute paths; ``boundary``, the edge that the label follows; ``subject_id``.
+        ``image`` and ``label``, absolute paths; ``boundary``, the edge that the label follows; ``subject_id``;
+        ``level`` of a single slice, empty for a volume.
 
     Raises:
         ManifestError, ConfigError: see ``datalist``.
@@ -36,6 +37,7 @@ def outline_items(
     records = read_manifest(path, check_files=False).splits[split]
     for position, (item, record) in enumerate(zip(items, records, strict=True)):
         item["boundary"] = str(record.boundary or Boundary.PERIOSTEAL)
+        item["level"] = str(record.level or "")
         if item["boundary"] == Boundary.ENDOSTEAL and boundary == Boundary.PERIOSTEAL:
             raise ConfigError(
                 f"boundary must be endosteal for endosteal labels, got periosteal ({path.name}: {split}[{position}]); "

@@ -9,6 +9,7 @@ from osteo_monai.handlers.heat_map_figures import HeatMapFigures
 from osteo_monai.handlers.image_scores import ImageScores
 from osteo_monai.handlers.level_report import LevelReport
 from osteo_monai.handlers.mlflow_tracker import RunTracker
+from osteo_monai.handlers.outline_scores import OutlineScores
 from osteo_monai.handlers.overlays import OverlayFigures
 from osteo_monai.handlers.predictions import (
     CalibratedRiskColumns,
@@ -30,6 +31,7 @@ __all__ = [
     "HeatMapFigures",
     "ImageScores",
     "LevelReport",
+    "OutlineScores",
     "OverlayFigures",
     "PredictionsSaver",
     "Progress",
