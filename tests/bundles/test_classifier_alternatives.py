@@ -162,12 +162,9 @@ def test_covariates_are_standardised_by_the_training_split_only(manifest: Path, 
     run_bundle(find_bundle(CLASSIFICATION), ["train", "with_covariates"], own)
     state = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
     index = [(50 + 2 * n) / 1.6**2 for n in range(12) if n != 3]  # the weight of one person is unknown
-    expected = [
-        [np.mean(range(40, 52)), np.std(range(40, 52), ddof=1)],
-        [0.5, np.std([0, 1] * 6, ddof=1)],
-        [np.mean(index), np.std(index, ddof=1)],
-    ]
-    np.testing.assert_allclose(state["reference"].numpy(), expected, rtol=1e-5)
+    known = (list(range(40, 52)), [1.0, 0.0] * 6, index)
+    expected = torch.tensor([[float(np.mean(values)), float(np.std(values, ddof=1))] for values in known])
+    torch.testing.assert_close(state["reference"], expected)
 
 
 def test_covariates_that_nobody_has_stop_the_training(cohorts: Mapping[str, Path], tmp_path: Path) -> None:
