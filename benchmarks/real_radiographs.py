@@ -13,6 +13,7 @@ import argparse
 import os
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,17 @@ BUNDLE = "osteoporosis_classification_chest_xray"
 RESAMPLES = 2000
 
 
-def interval(values: list[float]) -> list[float]:
+def rounded(value: float) -> float | None:
+    """Return three decimals for JSON; ``None`` for what cannot be computed."""
+    return round(value, 3) if np.isfinite(value) else None
+
+
+def interval(values: list[float]) -> list[float] | None:
     """95 % interval of bootstrap values; those that could not be computed are left out."""
-    low, high = np.nanquantile(values, [0.025, 0.975])
+    usable = [value for value in values if np.isfinite(value)]
+    if not usable:
+        return None
+    low, high = np.quantile(usable, [0.025, 0.975])
     return [round(float(low), 3), round(float(high), 3)]
 
 
@@ -69,7 +78,7 @@ def associations(people: list[tuple[float, str, float]]) -> dict[str, Any]:
     female = np.array([one[1] == "F" for one in people])
     rng = np.random.default_rng(0)
     draws = [rng.integers(0, len(people), len(people)) for _ in range(RESAMPLES)]
-    measures = {
+    measures: dict[str, Callable[[np.ndarray], float]] = {
         "spearman_risk_age": lambda d: correlation(age[d], risk[d]),
         "spearman_women": lambda d: correlation(age[d][female[d]], risk[d][female[d]]),
         "spearman_men": lambda d: correlation(age[d][~female[d]], risk[d][~female[d]]),
@@ -78,13 +87,13 @@ def associations(people: list[tuple[float, str, float]]) -> dict[str, Any]:
     everyone = np.arange(len(people))
     numbers: dict[str, Any] = {}
     for name, measure in measures.items():
-        numbers[name] = round(measure(everyone), 3)
+        numbers[name] = rounded(measure(everyone))
         numbers[f"{name}_95"] = interval([measure(d) for d in draws])
     return {
         "subjects": len(people),
         "women": int(female.sum()),
         **numbers,
-        "woman_above_man": round(higher(risk[female], risk[~female]), 3),
+        "woman_above_man": rounded(higher(risk[female], risk[~female])),
         "woman_above_man_95": interval([higher(risk[d][female[d]], risk[d][~female[d]]) for d in draws]),
     }
 
@@ -101,7 +110,9 @@ def agreement(logits: dict[str, list[float]]) -> dict[str, Any]:
         return {"repeated_subjects": len(repeated)}
 
     def icc(chosen: list[list[float]]) -> float:
-        return repeatability(np.concatenate(chosen), np.repeat(np.arange(len(chosen)), [len(v) for v in chosen])).icc.value
+        return repeatability(
+            np.concatenate(chosen), np.repeat(np.arange(len(chosen)), [len(v) for v in chosen])
+        ).icc.value
 
     rng = np.random.default_rng(1)
     draws = [[repeated[i] for i in rng.integers(0, len(repeated), len(repeated))] for _ in range(RESAMPLES)]
@@ -110,7 +121,7 @@ def agreement(logits: dict[str, list[float]]) -> dict[str, Any]:
     return {
         "repeated_subjects": len(repeated),
         "repeated_radiographs": sum(len(values) for values in repeated),
-        "icc": round(icc(repeated), 3),
+        "icc": rounded(icc(repeated)),
         "icc_95": interval([icc(draw) for draw in draws]),
         "sd_within": round(float(np.sqrt(sum((w**2).sum() for w in within) / df)), 3),
         "sd_between": round(float(np.std([np.mean(values) for values in repeated], ddof=1)), 3),
