@@ -60,3 +60,16 @@ def test_agreement_compares_spread_within_and_between_people(benchmark: ModuleTy
     same = {name: [rng.normal() for _ in range(2)] for name in persons}
     assert abs(benchmark.agreement(same)["icc"]) < 0.4
     assert benchmark.agreement({"a": [0.0, 1.0], "b": [0.5]}) == {"repeated_subjects": 1}
+
+
+def test_differences_of_two_bundles_are_paired(benchmark: ModuleType) -> None:
+    rng = np.random.default_rng(6)
+    ages = rng.uniform(30, 80, 30)
+    noise = rng.normal(0, 8, 30)
+    people = [(age, "FM"[i % 2], age + noise[i]) for i, age in enumerate(ages)]
+    none = [(age, sex, float(rng.normal())) for age, sex, _ in people]
+    found = benchmark.differences(people, none)
+    assert found["spearman_within_sexes"] > 0.5
+    assert found["spearman_within_sexes_95"][0] > 0
+    same = benchmark.differences(people, people)
+    assert (same["spearman_risk_age"], same["spearman_risk_age_95"]) == (0.0, [0.0, 0.0])
