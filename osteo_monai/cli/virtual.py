@@ -167,7 +167,8 @@ def projections(
     output: OutputFolder,
     rows: Annotated[int, typer.Option(min=64, max=2048, metavar="N", help="Rows and columns of a projection.")] = 288,
     subjects: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Number of people, the first of the recipe.", show_default="all")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of people, the first of the recipe.", show_default="all"),
     ] = None,
     workers: Workers = 1,
 ) -> None:

@@ -90,9 +90,9 @@ def _write_person(plan: SubjectPlan, *, output: Path, rows: int, keep: bool) -> 
         person = anatomy.person
         facts = [person.height_cm, person.weight_kg, person.mean_density, areal.g_cm2]
         truth = [areal.t_score, t_score_slope(person, areal)]
-        with writing(path) as temporary, temporary.open("wb") as file:
+        with writing(path) as temporary, temporary.open("wb") as target:
             np.savez(
-                file,
+                target,
                 water=np.rint(made.water.numpy() / _WATER_STEP_CM).clip(0, 65535).astype(np.uint16),
                 mineral=np.rint(made.mineral.numpy() / _MINERAL_STEP_G_CM2).clip(0, 65535).astype(np.uint16),
                 pixel=np.float64(made.pixel),
@@ -178,23 +178,35 @@ class RandClinicalLookd(RandomizableTransform, MapTransform):
         keys: projections.
         t_scores: lowest and highest T-score; ``None`` for the person's own.
         target_sd: SD of the soft threshold in T-scores, see ``data.radiograph_items.soft_target``.
+        versions: radiographs of one look, each with its own T-score, so that nothing else differs between them; with
+            more than one, an item is a list, which the loader of MONAI flattens.
     """
 
     def __init__(
-        self, keys: KeysCollection = "image", t_scores: Sequence[float] | None = None, target_sd: float = 0.0
+        self,
+        keys: KeysCollection = "image",
+        t_scores: Sequence[float] | None = None,
+        target_sd: float = 0.0,
+        versions: int = 1,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
         if t_scores is not None and not (len(t_scores) == 2 and t_scores[0] < t_scores[1]):
             raise ValueError(f"t_scores must be a lower and a higher T-score, got {t_scores}")
-        self.t_scores, self.target_sd = t_scores, target_sd
+        if versions < 1 or (versions > 1 and t_scores is None):
+            raise ValueError(f"versions must be 1 or more, and 1 without t_scores, got {versions}")
+        self.t_scores, self.target_sd, self.versions = t_scores, target_sd, versions
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any] | list[dict[Hashable, Any]]:
+        seed = int(self.R.randint(2**31))
+        made = [self._version(dict(data), seed) for _ in range(self.versions)]
+        return made[0] if self.versions == 1 else made
+
+    def _version(self, result: dict[Hashable, Any], seed: int) -> dict[Hashable, Any]:
         for key in self.key_iterator(result):
             projection: Projection = result[key]
             if self.t_scores is not None:
-                projection = projection.with_t_score(float(self.R.uniform(*self.t_scores)))
+                projection = projection.with_t_score(float(self.R.uniform(self.t_scores[0], self.t_scores[1])))
                 result["target"] = soft_target(projection.t_score, self.target_sd)
-            result[key] = clinical_look(projection, np.random.default_rng(int(self.R.randint(2**31))))[None]
+            result[key] = clinical_look(projection, np.random.default_rng(seed))[None]
         return result

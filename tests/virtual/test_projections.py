@@ -1,8 +1,10 @@
 """Stored projections of virtual people, and their look as clinical radiographs."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +48,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     (folder / "recipe.json").write_text(json.dumps(RECIPE))
     return write_projections(folder / "recipe.json", folder / "out", rows=96).parent
+
+
+def _drawing(seed: int, **arguments: Any) -> Callable[[Any], Any]:
+    """Return the transform with a fixed state; MONAI types the state's owner as ``Randomizable``."""
+    transform = RandClinicalLookd(**arguments)
+    transform.set_random_state(seed)
+    return transform
 
 
 def test_projections_carry_the_truth_of_the_recipe(store: Path) -> None:
@@ -169,10 +178,10 @@ def test_transforms_draw_or_repeat_a_look(store: Path) -> None:
     assert len(fixed[0]) == 1
     assert torch.equal(*fixed)
     assert not torch.equal(fixed[0][0, :20, :20], ClinicalLookd(seed=1)(item | {"row": 4})["image"][0, :20, :20])
-    drawn = RandClinicalLookd().set_random_state(7)
+    drawn = _drawing(7)
     first, second = drawn(item)["image"], drawn(item)["image"]
     assert first.shape != second.shape or not torch.equal(first, second)
-    assert torch.equal(first, RandClinicalLookd().set_random_state(7)(item)["image"])
+    assert torch.equal(first, _drawing(7)(item)["image"])
 
 
 def test_one_anatomy_gets_every_t_score(store: Path) -> None:
@@ -185,13 +194,30 @@ def test_one_anatomy_gets_every_t_score(store: Path) -> None:
     assert torch.equal(other.water, own.water)
     assert own.with_t_score(-50.0).t_score == pytest.approx(own.t_score - 0.65 * own.slope)
     targets = []
-    draw = RandClinicalLookd(t_scores=(-5.0, 1.0)).set_random_state(2)
+    draw = _drawing(2, t_scores=(-5.0, 1.0))
     for _ in range(12):
         targets.append(draw({"image": own, "target": 0.5})["target"])
     assert set(targets) == {0.0, 1.0}
-    assert RandClinicalLookd().set_random_state(2)({"image": own, "target": 0.5})["target"] == 0.5
+    assert _drawing(2)({"image": own, "target": 0.5})["target"] == 0.5
     with pytest.raises(ValueError, match="t_scores must be a lower and a higher T-score"):
         RandClinicalLookd(t_scores=(1.0, -5.0))
+    with pytest.raises(ValueError, match="versions must be 1 or more, and 1 without t_scores, got 2"):
+        RandClinicalLookd(versions=2)
+
+
+def test_versions_of_a_look_differ_in_bone_only(projection: Projection) -> None:
+    """Frame, letters and disease are the same: away from bone only the scatter of bone differs."""
+    own = replace(projection, t_score=-2.0, slope=4.5)
+    for seed in range(4):
+        pair = _drawing(seed, t_scores=(-5.0, 1.0), target_sd=1.5, versions=2)({"image": own})
+        assert isinstance(pair, list)
+        (first, one), (second, two) = ((item["image"], item["target"]) for item in pair)
+        assert first.shape == second.shape
+        denser, lighter = (first, second) if one < two else (second, first)
+        difference = (denser - lighter)[0]
+        assert float(torch.quantile(difference, 0.98)) > 0.02
+        assert float(torch.quantile(difference.abs(), 0.3)) < 0.03
+        assert np.corrcoef(first.flatten(), second.flatten())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("seed", [3, 8])

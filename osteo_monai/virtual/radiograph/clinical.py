@@ -76,7 +76,8 @@ def project_chest(anatomy: Anatomy, thorax: Thorax, rng: np.random.Generator, ro
 def clinical_look(projection: Projection, rng: np.random.Generator) -> Tensor:
     """Draw one radiograph of a projection: (rows, columns), 0 to 1, bone bright.
 
-    In order: frame and smooth deformation, disease and gas, tubes and wires, exposure with scatter, processing, letters.
+    In order: frame and smooth deformation, disease and gas, tubes and wires, exposure with scatter, processing,
+    letters.
     Nothing depends on the person's density but the mineral itself.
     """
     seed = int(rng.integers(2**31))
@@ -175,7 +176,9 @@ class _Scene:
             for _ in range(int(rng.integers(1, 6))):
                 size = rng.uniform(0.05, 0.2, 2)
                 blob = self._blob(*rng.uniform((0.02, 0.15), (0.98, 1.0)), *size)
-                added += float(rng.exponential(1.5)) * blob * (1 + 0.35 * self._noise(float(rng.uniform(8, 30)))).clamp(0)
+                added += (
+                    float(rng.exponential(1.5)) * blob * (1 + 0.35 * self._noise(float(rng.uniform(8, 30)))).clamp(0)
+                )
         if rng.random() < 0.7:
             grain = self._noise(float(rng.uniform(2.5, 10)))
             added += float(rng.exponential(0.18)) * grain * lung
@@ -225,7 +228,7 @@ class _Scene:
     def show(self, dense: Tensor) -> Tensor:
         """Return the processed image, 0 to 1, of the logarithm of the signal.
 
-        Lungs and mediastinum get a drawn grey level each, whatever the frame shows: the range of all pixels would
+        Lungs and mediastinum get a drawn grey level each, in every frame: the range of all pixels would
         depend on how much air and abdomen are in the field.
         """
         rng, pixel = self._rng, self._frame.pixel
@@ -239,7 +242,9 @@ class _Scene:
         scaled = float(dark) + float(light - dark) * (picture - lung) / max(middle - lung, 1e-3)
         # shoulder and toe of the display: values beyond the range approach it
         soft = float(rng.uniform(0.02, 0.2))
-        scaled = soft * (torch.nn.functional.softplus(scaled / soft) - torch.nn.functional.softplus((scaled - 1) / soft))
+        scaled = soft * (
+            torch.nn.functional.softplus(scaled / soft) - torch.nn.functional.softplus((scaled - 1) / soft)
+        )
         scaled = scaled.clamp(0.0, 1.0) ** float(np.exp(rng.normal(0, 0.2)))
         return (scaled + float(rng.uniform(0, 0.03)) * self._noise(float(rng.uniform(60, 200)))).clamp(0.0, 1.0)
 
