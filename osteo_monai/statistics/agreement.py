@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
-from osteo_monai.statistics.proportions import Interval, Proportion, proportion
+from osteo_monai.statistics.clusters import clustered_proportion
+from osteo_monai.statistics.proportions import Interval, Proportion
 from osteo_monai.statistics.samples import (
     RESAMPLES,
     Array,
-    Flags,
     Resampler,
     checked_columns,
     percentile_interval,
@@ -49,7 +49,7 @@ class Agreement:
         nominal: intended value of that share.
         interval_width: mean width of the predicted interval, mg/cm3; ``None`` without intervals.
         level: confidence level.
-        clustered: whether subjects had several cases; every interval is then a percentile interval by subject.
+        clustered: whether subjects had several cases.
     """
 
     n: int
@@ -72,6 +72,9 @@ class Agreement:
     clustered: bool
 
 
+_FEWEST = 5
+"""Subjects of a bootstrap where subjects have several cases; project custom, as in ``subgroups``: three subjects have
+only ten different samples."""
 _LIMIT = float(norm.ppf(0.975))
 """Limits of agreement contain 95 % of the differences (Bland and Altman 1999) at every confidence level."""
 
@@ -91,8 +94,9 @@ def agreement(
     """Compare predicted with reference densities.
 
     Intervals of independent cases: t for the bias and the regression, Bland and Altman 1999 for the limits, Fisher's z
-    for r, Lin 1989 as corrected in 2000 for the concordance, Wilson for the coverage; MAE and RMSE, and all
-    intervals if subjects have several cases, by bootstrap of subjects.
+    for r, Lin 1989 as corrected in 2000 for the concordance, Wilson for the coverage; MAE and RMSE by bootstrap. If
+    subjects have several cases, all by bootstrap of subjects, of which there must be five, except the coverage: Wilson
+    at the effective sample size (``clusters.clustered_proportion``).
 
     Args:
         reference: (n,) mg/cm3, at least one case.
@@ -130,19 +134,20 @@ def agreement(
     subjects = subject_codes(groups, n)
     count = int(subjects.max()) + 1
     within = (numbers[2] <= x) & (x <= numbers[3]) if len(numbers) == 4 else None
-    value = {name: float(column[0]) for name, column in _measures(np.ones((1, n)), x, y, within).items()}
-    blocks = [_measures(block, x, y, within) for block in Resampler(subjects, resamples=resamples, seed=seed).weights()]
+    value = {name: float(column[0]) for name, column in _measures(np.ones((1, n)), x, y).items()}
+    blocks = [_measures(block, x, y) for block in Resampler(subjects, resamples=resamples, seed=seed).weights()]
     draws = {name: np.concatenate([block[name] for block in blocks]) for name in value}
-    bands = {name: percentile_interval(value[name], draws[name] if count > 1 else [], level) for name in value}
+    sufficient = count > 1 if count == n else count >= _FEWEST
+    bands = {name: percentile_interval(value[name], draws[name] if sufficient else [], level) for name in value}
     slope_p = math.nan
     if count == n:
         formulas, slope_p = _by_formula(value, x, y, level)
         bands |= formulas
     coverage = None
     if within is not None:
-        share = proportion(int(within.sum()), n, level)
-        band = share if count == n else bands["coverage"]
-        coverage = Proportion(share.value, band.low, band.high, share.events, share.total)
+        coverage = clustered_proportion(within, subjects, level)
+        if count == 1 < n:
+            coverage = Proportion(coverage.value, math.nan, math.nan, coverage.events, coverage.total)
     return Agreement(
         n=n,
         subjects=count,
@@ -153,11 +158,11 @@ def agreement(
         interval_width=float((numbers[3] - numbers[2]).mean()) if within is not None else None,
         level=level,
         clustered=count < n,
-        **{name: band for name, band in bands.items() if name not in ("sd", "coverage")},
+        **{name: band for name, band in bands.items() if name != "sd"},
     )
 
 
-def _measures(weights: Array, x: Array, y: Array, within: Flags | None) -> dict[str, Array]:
+def _measures(weights: Array, x: Array, y: Array) -> dict[str, Array]:
     """Return measures, (samples,) each, of cases with multiplicities ``weights`` (samples, n)."""
     n = weights.sum(1)
     # moments about the mean of the whole sample, against rounding errors
@@ -190,8 +195,6 @@ def _measures(weights: Array, x: Array, y: Array, within: Flags | None) -> dict[
             "slope": slope,
             "intercept": bias - slope * middle,
         }
-    if within is not None:
-        results["coverage"] = weights @ within.astype(np.float64) / n
     return results
 
 

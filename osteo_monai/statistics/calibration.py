@@ -234,7 +234,7 @@ def calibration(
     observed = clustered_proportion(positive, subjects, level)
     x, clipped = _logits(chance)
     warnings = (
-        [f"{clipped} of {x.size} probabilities were clipped to [{PROBABILITY_LIMIT:g}, 1 - {PROBABILITY_LIMIT:g}]"]
+        [f"{clipped} of {x.size} probabilities were moved to at least {PROBABILITY_LIMIT:f} from 0 and 1"]
         if clipped
         else []
     )

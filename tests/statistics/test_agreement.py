@@ -102,6 +102,22 @@ def test_levels_of_one_subject_add_no_certainty() -> None:
         assert c.high - c.low < 0.85 * (a.high - a.low)
 
 
+def test_clustered_coverage_keeps_a_width_and_few_subjects_have_no_bootstrap() -> None:
+    truth, predicted = cohort(12)
+    rows = np.repeat(np.arange(12), 3)
+    bounds: Any = (predicted[rows] - 60, predicted[rows] + 60)
+    found = agreement(truth[rows], predicted[rows], *bounds, groups=rows)
+    assert found.coverage is not None
+    assert found.coverage.value == 1  # an interval of (1, 1) says more than 12 people can
+    assert (found.coverage.low, found.coverage.high) == pytest.approx((wilson(12, 12).low, 1))
+    few = rows < 4
+    of_four = agreement(truth[rows][few], predicted[rows][few], *(b[few] for b in bounds), groups=rows[few])
+    assert math.isnan(of_four.pearson.low)
+    assert math.isnan(of_four.mae.low)
+    assert of_four.coverage is not None
+    assert of_four.coverage.low == pytest.approx(wilson(4, 4).low)
+
+
 def test_perfect_agreement() -> None:
     found = agreement(REFERENCE, REFERENCE)
     assert (found.bias.value, found.sd, found.rmse.value) == (0, 0, 0)

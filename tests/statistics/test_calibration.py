@@ -109,7 +109,7 @@ def test_one_class_has_no_calibration_in_the_large() -> None:
 
 def test_certain_predictions_are_clipped_and_counted() -> None:
     found = calibration([0, 1, 1, 0, 1, 0], [0.0, 1.0, 0.3, 0.6, 0.8, 0.2])
-    assert found.warnings[0].startswith("2 of 6 probabilities were clipped")
+    assert found.warnings[0].startswith("2 of 6 probabilities were moved to at least 0.000001 from 0 and 1")
     assert math.isfinite(found.slope.value)
     wrong = hosmer_lemeshow([1, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], groups=2, estimated=0)
     assert (wrong.chi2, wrong.p) == (math.inf, 0)

@@ -1,12 +1,13 @@
 """The table of people that cohort tables and figures are made of, and its age bands."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from osteo_monai.domain import Sex
 
-__all__ = ["AGE_BANDS", "SEXES", "age_bands", "checked"]
+__all__ = ["AGE_BANDS", "SEXES", "age_bands", "checked", "ordered_splits"]
 
 AGE_BANDS: tuple[tuple[str, float, float], ...] = (
     ("< 30", -math.inf, 30),
@@ -20,16 +21,23 @@ SEXES = ((Sex.MALE, "Male"), (Sex.FEMALE, "Female"))
 _COLUMNS = ("subject_id", "split", "age", "sex", "bmd_mg_cm3", "bone_status")
 
 
-def checked(people: pd.DataFrame) -> pd.DataFrame:
-    """Return the table, or raise ``ValueError`` on missing columns and repeated subjects."""
-    missing = [c for c in _COLUMNS if c not in people.columns]
+def checked(people: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the table, or raise ``ValueError`` on missing columns (also those of ``more``) and repeated subjects."""
+    columns = (*_COLUMNS, *more)
+    missing = [c for c in columns if c not in people.columns]
     if missing:
         raise ValueError(
-            f"the table of people must have the columns {', '.join(_COLUMNS)}, missing: {', '.join(missing)}"
+            f"the table of people must have the columns {', '.join(columns)}, missing: {', '.join(missing)}"
         )
     if people["subject_id"].duplicated().any():
         raise ValueError("the table of people must have one row per subject, got several of one subject")
     return people
+
+
+def ordered_splits(splits: Iterable[str]) -> list[str]:
+    """Return the names of the splits: training, validation and test first, in any order of the people."""
+    first = ("internal", "training", "validation", "test")
+    return sorted(set(map(str, splits)), key=lambda name: (first.index(name) if name in first else len(first), name))
 
 
 def age_bands(people: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, BoneStatus
-from osteo_monai.reporting.cohort.people import SEXES, age_bands, checked
+from osteo_monai.reporting.cohort.people import SEXES, age_bands, checked, ordered_splits
 from osteo_monai.reporting.numbers import printed_p
 from osteo_monai.reporting.tables import write_table
 from osteo_monai.statistics import wilson
@@ -57,7 +57,7 @@ def baseline_table(people: pd.DataFrame) -> CohortTable:
         ValueError: on missing columns or repeated subjects.
     """
     people = checked(people)
-    splits = list(dict.fromkeys(people["split"]))
+    splits = ordered_splits(people["split"])
     internal = [s for s in splits if not str(s).startswith("external_")]
     columns = {s: people[people["split"] == s] for s in splits}
     if len(splits) > 1:
@@ -234,11 +234,14 @@ def osteoporosis_table(people: pd.DataFrame, kind: TTestKind = "welch") -> Cohor
 
     Returns:
         ``None`` when no subject has a T-score.
+
+    Raises:
+        ValueError: on missing columns or repeated subjects.
     """
     people = checked(people)
     if "t_score" not in people.columns or people["t_score"].isna().all():
         return None
-    scored = people.dropna(subset=["t_score"])
+    scored = checked(people, ("t_score", "areal_bmd_g_cm2", "height_cm", "weight_kg")).dropna(subset=["t_score"])
     index = scored["weight_kg"] / (scored["height_cm"] / 100) ** 2
     scored = scored.assign(with_osteoporosis=scored["t_score"] <= OSTEOPOROSIS_T_SCORE, body_mass_index=index)
     splits = scored["split"].astype(str)
@@ -248,7 +251,7 @@ def osteoporosis_table(people: pd.DataFrame, kind: TTestKind = "welch") -> Cohor
         f"Mean {_PM} SD. t: {kind.capitalize()}'s t-test, with osteoporosis (T-score of -2.5 or less) minus without. "
         "\N{DAGGER} Chi-square test of the sexes."
     ]
-    for name in dict.fromkeys(sets):
+    for name in ordered_splits(sets):
         part = scored[sets == name]
         groups = [part[part["with_osteoporosis"]], part[~part["with_osteoporosis"]]]
         sexes = [[int((g["sex"] == sex.value).sum()) for sex, _ in SEXES] for g in groups]

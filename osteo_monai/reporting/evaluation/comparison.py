@@ -194,7 +194,7 @@ def comparison_table(comparisons: Sequence[Comparison], options: EvaluationOptio
             if options.holm:
                 row["p_holm"] = reason if math.isnan(c.p) else PValue(c.p)
         if c.second == options.baseline:
-            row["verdict"] = c.sentence(options.level).split(": ", 1)[1].split(" (")[0]
+            row["verdict"] = c.sentence(options.level).split(": ", 1)[1].split(" (")[0].removesuffix(" than it")
         rows.append(row)
     partial = dict.fromkeys(
         f"{c.first} and {c.second} ({label(c.cohort)}, n = {c.images})" for c in comparisons if not c.covered

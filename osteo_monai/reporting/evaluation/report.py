@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from osteo_monai.data.predictions_table import Predictions, read_predictions
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.reporting.drawing import Picture
@@ -199,6 +201,11 @@ def write_evaluation(
             "options": options,
             "version": version,
             "clustered": any(predictions.repeats for predictions in evaluation.sets),
+            "ordinal": any(len(predictions.classes) > 2 for predictions in evaluation.sets),
+            "by_density": any(
+                predictions.predicted_density is not None or np.isfinite(predictions.density).any()
+                for predictions in evaluation.sets
+            ),
             "virtual": VIRTUAL if evaluation.virtual else "",
             "virtual_note": _VIRTUAL_NOTE,
             "tables": evaluation.tables,

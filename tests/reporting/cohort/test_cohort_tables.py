@@ -45,6 +45,7 @@ def people() -> pd.DataFrame:
 
 def test_baseline_table(people: pd.DataFrame) -> None:
     table = baseline_table(people)
+    assert baseline_table(people.iloc[::-1]).frame.equals(table.frame)
     frame = table.frame.set_index("Characteristic")
     assert list(frame.columns[:4]) == ["overall (n = 7)", "training (n = 3)", "test (n = 3)", "external_riga (n = 1)"]
     assert frame.loc["Sex: female", "training (n = 3)"] == "2 (66.67 %)"
@@ -148,6 +149,11 @@ def test_lis_baseline_has_his_chi_squares_and_one_internal_set() -> None:
     assert frame["Age (years)"][2] == f"{expected:.3f}"
     assert frame["BMI (kg/m²)"][0].startswith("20.")
     assert "external_2: the chi-square test is approximate, an expected count is 2.6." in table.notes
+
+
+def test_a_table_with_t_scores_must_have_the_other_columns(people: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="missing: areal_bmd_g_cm2, height_cm, weight_kg"):
+        osteoporosis_table(people.assign(t_score=-1.0))
 
 
 def test_without_t_scores_there_is_no_such_table(people: pd.DataFrame) -> None:

@@ -114,7 +114,7 @@ def test_areas_and_paired_tests_are_those_of_proc(tmp_path: Path) -> None:
     assert row["class"] == "osteoporosis"
     (pair,) = rows_of(found, "comparison", first="wfns", second="s100b")
     assert (pair["z"], pair["p"]) == pytest.approx((2.208983591, 0.02717578), abs=1e-8)
-    assert pair["verdict"] == "better than it"
+    assert pair["verdict"] == "better"
     (pair,) = rows_of(found, "comparison", first="ndka", second="s100b")
     assert (pair["z"], pair["p"]) == pytest.approx((-1.390770026, 0.16429518), abs=1e-8)
     assert pair["verdict"] == "no difference shown"
@@ -229,6 +229,14 @@ def test_density_by_subgroup(tmp_path: Path) -> None:
     assert whole["coverage"].value == pytest.approx(3 / 5)  # c and e lie outside
     assert (low["bias"].value, high["bias"].value) == pytest.approx((-10, 10))
     assert evaluation_facts(found)["line/test/coverage"] == pytest.approx(0.6)
+
+
+def test_densities_are_in_the_order_of_the_subgroups(tmp_path: Path) -> None:
+    rows = [f"p{n},{60 + n},{62 + n},{age}" for n, age in enumerate((85, 45, 72, 48, 83, 55, 77, 58))]
+    path = tmp_path / "line.csv"
+    path.write_text("\n".join(["subject_id,bmd_mg_cm3,predicted_bmd_mg_cm3,age", *rows]) + "\n", encoding="utf-8")
+    names = [row["subgroup"] for row in rows_of(evaluate(options(path)), "density")]
+    assert names == ["all", "age below 50", "age 50 to 59", "age 70 to 79", "age 80 or more"]
 
 
 def test_cut_off_is_chosen_on_validation_and_frozen(tmp_path: Path) -> None:

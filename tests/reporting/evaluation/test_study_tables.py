@@ -179,6 +179,9 @@ def test_the_report_has_every_table_and_true_methods(tmp_path: Path) -> None:
             assert shown.caption.replace("'", "&#39;") in report, shown.name
         assert ("effective sample size of subjects" in report) == (name == "twice")
         assert ("by signs of the sums of subjects" in report) == (name == "twice")
+        assert "Hosmer-Lemeshow test in 10 groups" in report
+        for absent in ("Agreement of density", "Classes of density", "Ordinal concordance"):
+            assert absent not in report
 
 
 def test_subgroups_are_in_the_order_of_their_values(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, groups_of, label
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, PValue, ResultTable, Row
 from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, who
+from osteo_monai.reporting.numbers import printed_number
 from osteo_monai.statistics.calibration import Calibration, calibration, recalibrate
 from osteo_monai.statistics.flexible_calibration import FlexibleCalibration, flexible_calibration
 from osteo_monai.statistics.proportions import Interval
@@ -82,13 +83,14 @@ def calibration_table(results: Sequence[tuple[Predictions, str, Calibration]]) -
             row[key] = Missing(warning) if undefined else value
         row["hosmer_lemeshow_p"] = _no_test(c) if c.hosmer_lemeshow is None else PValue(c.hosmer_lemeshow.p)
         rows.append(row)
-    cut = dict.fromkeys(
-        f"{predictions.model}, {label(predictions.cohort)}, {label(name)}: {warning}."
-        for predictions, name, c in results
-        for warning in c.warnings
-        if not warning.startswith("no ")
-    )
-    notes += cut
+    remarks: dict[str, list[str]] = {}
+    for predictions, name, c in results:
+        for warning in c.warnings:
+            if not warning.startswith("no "):
+                remarks.setdefault(warning, []).append(
+                    f"{predictions.model}, {label(predictions.cohort)}, {label(name)}"
+                )
+    notes += [f"{'; '.join(places)}: {warning}." for warning, places in remarks.items()]
     return table.filled(rows, notes)
 
 
@@ -198,7 +200,7 @@ def recalibration_table(sets: Sequence[Predictions], options: EvaluationOptions)
         for half in (0, 1):
             fitted = recalibrate(positive[halves != half], p[halves != half], predictions.cohort)
             corrected[halves == half] = fitted.apply(p[halves == half])
-            fits.append(f"{fitted.intercept:.2f}, {fitted.slope:.2f}")
+            fits.append(f"{printed_number(fitted.intercept, 2)}, {printed_number(fitted.slope, 2)}")
             if fitted.warning:
                 notes.append(f"{predictions.model}, {label(predictions.cohort)}: {fitted.warning}.")
         for name, values, fit in (("as predicted", p, ""), ("recalibrated", corrected, "; ".join(fits))):

@@ -9,7 +9,7 @@ import numpy as np
 from osteo_monai.data.predictions_table import Predictions
 from osteo_monai.reporting.evaluation.options import EvaluationOptions, label
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, ResultTable, Row
-from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, factors, who
+from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, by_value, factors, who
 from osteo_monai.statistics.agreement import Agreement, agreement, agreement_by
 from osteo_monai.statistics.proportions import Interval
 
@@ -38,7 +38,9 @@ def agreements(predictions: Predictions, options: EvaluationOptions) -> dict[tup
     settings: dict[str, Any] = {"level": options.level, "resamples": options.resamples, "seed": options.seed}
     results = {("all", ""): agreement(reference, predicted, *columns, groups=repeated, **settings)}
     by_factor = agreement_by(factors(predictions, rows), reference, predicted, *columns, groups=repeated, **settings)
-    return results | {(name, value): a for name, values in by_factor.items() for value, a in values.items()}
+    return results | {
+        (name, value): values[value] for name, values in by_factor.items() for value in sorted(values, key=by_value)
+    }
 
 
 def density_table(sets: Sequence[Predictions], options: EvaluationOptions) -> ResultTable:
