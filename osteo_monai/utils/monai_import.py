@@ -1,5 +1,6 @@
 """Import of MONAI in a process that runs inference only."""
 
+import gc
 import sys
 
 __all__ = ["UNUSED_PACKAGES", "import_monai_for_inference"]
@@ -17,21 +18,29 @@ UNUSED_PACKAGES = (
     "torchvision",
 )
 """Packages that MONAI imports if they are installed, for training, readers and plots, and that inference by the bundles
-does not use. They take 2.9 of the 3.8 s of CPU of ``import monai`` (docs/speed.md)."""
+does not use. They take most of the time of ``import monai`` (docs/speed.md)."""
 
 
 def import_monai_for_inference() -> None:
-    """Import MONAI as it is where ``UNUSED_PACKAGES`` are not installed; nothing is done if it is imported already.
+    """Import torch, and MONAI as it is where ``UNUSED_PACKAGES`` are not installed; if MONAI is imported, do nothing.
 
     They can be imported afterwards, but the parts of MONAI that need them raise its ``OptionalImportError`` until the
     process ends: call this only in a process of its own that does not train. No other thread may import meanwhile.
+
+    No garbage is collected meanwhile, and the objects of the imported modules are left out of later collections.
     """
     if "monai" in sys.modules:
         return
     hidden = [name for name in UNUSED_PACKAGES if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # documented: None stops the import of a name
+    collecting = gc.isenabled()
+    gc.disable()
     try:
-        import monai  # noqa: F401
+        import monai.bundle
+        import monai.visualize  # noqa: F401
     finally:
         for name in hidden:
             sys.modules.pop(name, None)
+        gc.freeze()
+        if collecting:
+            gc.enable()

@@ -160,7 +160,7 @@ def _density(bone: LateralBone, shapes: Sequence[_Shape], scale: float) -> float
 def _normal(value: float, mean: float, sd: float) -> float:
     """Return the density of a normal distribution."""
     z = (value - mean) / sd
-    return math.exp(-z * z / 2.0) / math.sqrt(2.0 * math.pi) / sd
+    return float(np.exp(-z * z / 2.0)) / math.sqrt(2.0 * math.pi) / sd
 
 
 def describe_last_rib(landmarks: BodyLandmarks, level: str) -> str:
