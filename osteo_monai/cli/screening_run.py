@@ -185,6 +185,7 @@ class Batch:
     def _many(self) -> "list[ScreeningResult]":
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from osteo_monai.reporting.batch import write_batch_page
         from osteo_monai.screening import screen_folder
 
         columns = (
@@ -228,6 +229,7 @@ class Batch:
         if self.resume:
             show(_resumed(len(kept), len(remade)))
         show(f"Summary: {self.output / 'summary.csv'}")
+        show(f"Page: {write_batch_page(self.output)}")
         return results
 
     def _show_not_read(self) -> None:
