@@ -112,3 +112,24 @@ def test_dice_counts_slices_with_a_body(windows: Any) -> None:
     mask[2] = True
     assert windows.truth_dice(mask, truth) == pytest.approx((2 * 4 / 12 + 1) / 2)
     assert windows.dice(truth[2], truth[2]) == 1.0
+
+
+def test_the_parts_of_a_training_step_are_measured(tmp_path: Path) -> None:
+    training = _module("training_speed")
+    output = tmp_path / "speed.json"
+    names = ["osteoporosis_classification_chest_xray", "bone_density_regression_ct", "vertebral_body_segmentation_ct"]
+    words = ["--bundles", *names, "--steps", "1", "--items", "1", "--tiny", "--float32", "--output", str(output)]
+    assert training.main(words) == 0
+    record = json.loads(output.read_text(encoding="utf-8"))
+    assert list(record["bundles"]) == names
+    for bundle in record["bundles"].values():
+        assert bundle["input"][0] == 2
+        assert not bundle["bfloat16"]
+        assert set(bundle["median_ms"]) == {"data", "augmentation", "forward", "backward"}
+        assert min(bundle["median_ms"][part]["cpu"] for part in ("data", "forward", "backward")) > 0
+        total = sum(part["cpu"] for part in bundle["median_ms"].values())
+        assert bundle["items_per_cpu_second"] == pytest.approx(2000 / total, rel=0.01)
+        assert sum(bundle["share_of_cpu"].values()) == pytest.approx(1, abs=0.003)
+    assert record["bundles"]["vertebral_body_segmentation_ct"]["input"] == [2, 1, 64, 64]
+    assert len(record["generator_cpu_seconds_per_item"]) == 8
+    assert min(record["generator_cpu_seconds_per_item"].values()) > 0

@@ -250,6 +250,7 @@ class Batch:
     def _many(self, many: "Many") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from osteo_monai.reporting.batch import write_batch_page
         from osteo_monai.screening import screen_folder
         from osteo_monai.screening.many import state_of
 
@@ -301,6 +302,7 @@ class Batch:
         if self.tally.failed:
             show(f"Failed: {self.tally.failed}; --retry failed repeats them.")
         show(f"Summary: {self.output / 'summary.csv'}")
+        show(f"Page: {write_batch_page(self.output)}")
 
     def _load(self, many: "Many") -> "Callable[[], ScreenOne]":
         """Return what loads the models of a worker; a missing model is reported before earlier results are removed."""

@@ -5,10 +5,7 @@ One process, so that MONAI is imported once; only distributed runs start others.
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,8 @@ from osteo_monai.experiments import training_size_curve
 from osteo_monai.transforms.level_naming import NAMED_LEVELS
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
 from osteo_monai.utils.files import file_sha256
+
+from .processes import train_in_processes
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
@@ -444,28 +443,10 @@ def test_pan_s_recipe_and_the_classical_unet_train(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_train_together(name: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {
-        **SMALL[name],
-        **TINY_RUN,
-        "batch_size": 1,
-        "output_dir": str(tmp_path),
-        "bundle_root": str(BUNDLES / name),
-    }
-    configs = str([*_files(name, "multi_gpu_train")])
-    arguments = [f"--{key}={value}" for key, value in settings.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
-        + ["monai.bundle", "run", f"--meta_file={_meta(name)}", f"--config_file={configs}"]
-        + [f"--logging_file={BUNDLES / name / 'configs' / 'logging.conf'}", *arguments],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(BUNDLES.parent)},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    settings: dict[str, Any] = {**SMALL[name], **TINY_RUN, "batch_size": 1, "output_dir": tmp_path}
+    text = train_in_processes(BUNDLES / name, settings)
     # only rank 0 writes and tracks
-    assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
+    assert text.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])) == 1
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()

@@ -6,9 +6,6 @@ One process, so that MONAI is imported once; only the distributed run starts oth
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,8 @@ from osteo_monai.imaging import read_ct
 from osteo_monai.imaging.straightening import IN_FRONT_MM, STEP_MM, WINDOW
 from osteo_monai.networks import COLUMN_CHANNELS
 from osteo_monai.virtual.column_dataset import paint_column
+
+from .processes import train_in_processes
 
 NAME, LOCALIZATION = "vertebral_column_ct", "vertebra_localization_ct"
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -325,20 +324,9 @@ def test_torchscript_export(trained: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path, "bundle_root": BUNDLE}
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
-        + ["monai.bundle", "run", f"--meta_file={META}", f"--config_file={files('multi_gpu_train')}"]
-        + [f"--logging_file={LOG}", *(f"--{key}={value}" for key, value in settings.items())],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(BUNDLE.parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    text = train_in_processes(BUNDLE, {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path})
     # only rank 0 writes and tracks
-    assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
+    assert text.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
     assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2  # 4 people, one a process and step

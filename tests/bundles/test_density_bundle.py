@@ -5,9 +5,6 @@ One process, so that MONAI is imported once; only the distributed run starts oth
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,8 @@ from monai.transforms import LoadImage
 
 from osteo_monai.bundle import export_weights, load_bundle, run_bundle
 from osteo_monai.errors import ManifestError
+
+from .processes import train_in_processes
 
 NAME = "bone_density_regression_ct"
 BUNDLE = Path(__file__).parents[2] / "bundles" / NAME
@@ -270,26 +269,9 @@ def test_unusable_records_are_refused(change: Any, message: Any, cohort: Any, tm
 
 @pytest.mark.slow
 def test_two_processes_train_and_calibrate_together(cohort: Any, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {
-        **SMALL_RUN,
-        "batch_size": 1,
-        "output_dir": tmp_path,
-        "bundle_root": BUNDLE,
-        "track": False,
-    }
-    settings["data_source"] = cohort / "manifest.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
-        + ["monai.bundle", "run", f"--meta_file={META}", f"--config_file={files('multi_gpu_train')}"]
-        + [f"--logging_file={LOG}", *(f"--{key}={value}" for key, value in settings.items())],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(BUNDLE.parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    settings: dict[str, Any] = {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path, "track": False}
+    text = train_in_processes(BUNDLE, {**settings, "data_source": cohort / "manifest.json"})
     # each process has seen 4 or 5 of the 9 people, too few for itself
-    assert "not calibrated" not in done.stdout
+    assert "not calibrated" not in text
     state = torch.load(tmp_path / "checkpoints" / "model.pt", weights_only=True)
     assert state["study_interval_factor"] != pytest.approx(1.6449, abs=1e-4)

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,8 @@ from osteo_monai.experiments import cross_validate, last_checkpoint
 from osteo_monai.transforms import LoadRadiographd
 from osteo_monai.virtual.projections import write_projections
 from osteo_monai.weights import read_weights
+
+from .processes import train_in_processes
 
 CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
 NAMES = (CHEST, LUMBAR)
@@ -343,22 +342,9 @@ def test_monai_finds_every_property(name: str, kind: Any, manifest: Any, tmp_pat
 
 @pytest.mark.slow
 def test_two_processes_train_together(manifest: Any, tmp_path: Path) -> None:
-    configs = _configs(CHEST)
-    settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": str(manifest), "track": False}
-    settings |= {"output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
-    files = str([str(configs / f"{part}.json") for part in ("train", "multi_gpu_train")])
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m"]
-        + ["monai.bundle", "run", f"--meta_file={configs / 'metadata.json'}", f"--config_file={files}"]
-        + [f"--logging_file={configs / 'logging.conf'}", *(f"--{key}={value}" for key, value in settings.items())],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(configs.parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
+    settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": manifest, "track": False}
+    text = train_in_processes(_configs(CHEST).parent, {**settings, "output_dir": tmp_path})
+    assert text.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
     assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
 
 

@@ -26,4 +26,4 @@ def test_there_is_one_environment_and_one_style_sheet() -> None:
     assert [p.name for p, text in sources.items() if "<figure" in text] == ["macros.html.j2"]
     assert [p.name for p in sources if p.suffix == ".css"] == ["style.css"]
     pages = {p.name for p, text in sources.items() if '{% extends "base.html.j2" %}' in text}
-    assert pages == {"screening.html.j2", "evaluation.html.j2", "evidence.html.j2", "tables.html.j2"}
+    assert pages == {"screening.html.j2", "batch.html.j2", "evaluation.html.j2", "evidence.html.j2", "tables.html.j2"}

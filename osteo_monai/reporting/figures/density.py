@@ -1,4 +1,4 @@
-"""Plot of density against age, with class bands and norms."""
+"""Plots of density against age, with class bands and norms: of one study, and of many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from osteo_monai.reporting.wording import density_words
 from osteo_monai.screening.result import Density
 from osteo_monai.utils.text import listed
 
-__all__ = ["density_picture"]
+__all__ = ["DensityPoint", "densities_picture", "density_picture"]
 
 _REGRESSION = "#b3431e"
 _SEX_COLOUR = {Sex.FEMALE: "#6b3fa0", Sex.MALE: "#1f5fa8"}
@@ -97,6 +97,65 @@ def density_picture(
     alt = _alternative(density, regression, thresholds, age_years, sexes if comparable else [])
     caption = _caption(both, regression is not None) if comparable else _NOT_COMPARABLE.format(NORM_STANDARD)
     return Picture(svg(FULL_WIDTH, axes.height, parts), alt, caption)
+
+
+@dataclass(frozen=True)
+class DensityPoint:
+    """Age in years, sex if known, and density in mg/cm3 of one study."""
+
+    age_years: float
+    sex: Sex | None
+    mg_cm3: float
+
+
+def densities_picture(
+    points: Sequence[DensityPoint], standard: MineralStandard, thresholds: DensityThresholds | None
+) -> Picture:
+    """Draw the densities of many studies over the class bands and the norms of both sexes.
+
+    Args:
+        points: at least one.
+        standard: of all densities.
+        thresholds: of the classes; without them, or in another standard, no bands are drawn.
+    """
+    ages, densities = [p.age_years for p in points], [p.mg_cm3 for p in points]
+    low, high = min(18.0, min(ages) - 4), max(90.0, max(ages) + 4)
+    axes = _Axes(low, high, float(np.ceil(max(240.0, 1.05 * max(densities)) / 40) * 40), bottom=316.0, height=360.0)
+    parts = [f'<rect width="{FULL_WIDTH}" height="{axes.height:.0f}" fill="#ffffff"/>']
+    if thresholds is not None and thresholds.standard is standard:
+        parts += _class_bands(axes, thresholds)
+    parts += _scales(axes, standard)
+    comparable = standard is NORM_STANDARD
+    if comparable:
+        for sex in Sex:
+            parts += _norm_blocks(axes, sex, True, None)
+        parts += _norm_legend(list(Sex), True, axes.right)
+    parts.append(rect(axes.left, axes.top, axes.right - axes.left, axes.bottom - axes.top, "none", "#555555"))
+    parts += [_small_mark(axes, point) for point in points]
+    beyond = sum(density < 0 for density in densities)
+    caption = "Circles: women; squares: men; diamonds: sex unknown."
+    caption += f" {beyond} below 0 mg/cm³ are drawn at 0." if beyond else ""
+    norms = (
+        f" Norms by decade, {NORM_NAME}: mean (line), one SD (dark), two SD (light)."
+        if comparable
+        else f" {_NOT_COMPARABLE.format(NORM_STANDARD)}"
+    )
+    alt = (
+        f"Plot of {len(points)} densities from {min(densities):.0f} to {max(densities):.0f} mg/cm³ {standard} at ages "
+        f"from {int(min(ages))} to {int(max(ages))} years."
+    )
+    return Picture(svg(FULL_WIDTH, axes.height, parts), alt, caption + norms)
+
+
+def _small_mark(axes: _Axes, point: DensityPoint) -> str:
+    x, y = axes.x(point.age_years), axes.y(point.mg_cm3)
+    edge = 'stroke="#ffffff" stroke-width="0.7"'
+    if point.sex is None:
+        return f'<path d="M{x:.1f} {y - 4:.1f}l4 4l-4 4l-4 -4Z" fill="{_INK}" {edge}/>'
+    colour = _SEX_COLOUR[point.sex]
+    if point.sex is Sex.FEMALE:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}" {edge}/>'
+    return f'<rect x="{x - 2.8:.1f}" y="{y - 2.8:.1f}" width="5.6" height="5.6" fill="{colour}" {edge}/>'
 
 
 _NOT_COMPARABLE = "The norms are in mg/cm³ {} and this density is not: no comparison is drawn."
