@@ -39,7 +39,14 @@ OUTPUT_FILES = (
 """Names of all files that a screening may write; those of an earlier run are removed when new ones are ready."""
 BATCH, NOT_READ = "batch.json", "not_read.csv"
 SUMMARY_FILES = (
-    "summary.csv", "summary.json", NOT_READ, f"{LEDGER}-journal", LEDGER, BATCH, "index.html", "results.parquet",
+    "summary.csv",
+    "summary.json",
+    NOT_READ,
+    f"{LEDGER}-journal",
+    LEDGER,
+    BATCH,
+    "index.html",
+    "results.parquet",
 )
 """Names of all files that a batch writes beside the folders of its studies."""
 
