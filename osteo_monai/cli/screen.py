@@ -310,8 +310,7 @@ def screen(
             check_texture_installed()
         stack.enter_context(locked_folder(target))
         check_output()  # another run may have ended since
-        if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trust_bundle):
-            _import_monai(context)  # a log, and bundles of others, may use all of MONAI
+        _import_monai(context, whole=bool(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trust_bundle))
         screener = Screener(device, ct, radiographs, [output], trust_bundle, outputs)
         if len(studies) == 1 and not given(context, MANY):
             many = None
@@ -331,9 +330,12 @@ def _many(workers: "Workers", part: str | None, retry: str | None) -> Many:
     return Many(workers, parse_part(part), parse_retry(retry))
 
 
-def _import_monai(context: typer.Context) -> None:
-    """Import MONAI without what inference does not use, if the process ends with the command."""
-    if isinstance(context.obj, LogScope) and context.obj.own_process:
+def _import_monai(context: typer.Context, whole: bool) -> None:
+    """Import MONAI without what inference does not use, if the process ends with the command.
+
+    A log, and bundles of others, may use the ``whole``.
+    """
+    if not whole and isinstance(context.obj, LogScope) and context.obj.own_process:
         with progress("Importing"):
             import_monai_for_inference()
 
