@@ -28,6 +28,7 @@ from osteo_monai.cli import (
     risk,
     sample_size,
     screen,
+    slices,
     virtual,
 )
 from osteo_monai.cli.errors import ArgumentError, ExitCode, report, sentence
@@ -168,6 +169,8 @@ def _application() -> typer.Typer:
             manifest.validate,
             manifest.describe,
             cohort.segment,
+            slices.slices,
+            slices.outlines,
         ),
         "radiograph": (radiograph.export, radiograph.cross_validate, radiograph.fuse, radiograph.heat),
         "risk": (risk.calibrate, risk.train, risk.radiomics),

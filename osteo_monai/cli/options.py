@@ -134,15 +134,15 @@ def parse_device(text: str) -> str:
     return text
 
 
-def parse_pairs(text: str, option: str) -> dict[str, str]:
-    """Return ``a=b,c=d``, the value of an option, as a dictionary.
+def parse_pairs(text: str, option: str, form: str = "NAME=COLUMN") -> dict[str, str]:
+    """Return ``a=b,c=d``, the value of an option of this ``form``, as a dictionary.
 
     Raises:
         ValueError: naming the option.
     """
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(sign and name.strip() and value.strip() for name, sign, value in pairs):
-        raise ValueError(f"{option} must be NAME=COLUMN, several separated by commas, got '{text}'")
+        raise ValueError(f"{option} must be {form}, several separated by commas, got '{text}'")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

@@ -119,7 +119,7 @@ def _record(record: Record, changes: Mapping[str, str | None], keep_days: bool) 
         facts["acquired"] = None
     if facts.get("age") is not None:
         facts["age"] = min(facts["age"], OLDEST_AGE)
-    for name in ("label", "label_kind", "segmentation", "centroids", "truth"):
+    for name in ("label", "label_kind", "boundary", "segmentation", "centroids", "truth"):
         facts[name] = None
     return Record.model_validate({**facts, **changes})
 

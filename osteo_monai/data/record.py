@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from osteo_monai.domain import BoneStatus, ContrastPhase, MineralStandard, Sex, VertebraLevel, View
+from osteo_monai.domain import BoneStatus, Boundary, ContrastPhase, MineralStandard, Sex, VertebraLevel, View
 from osteo_monai.utils.frozen import FrozenDict
 
 PATH_FIELDS: tuple[str, ...] = ("image", "label", "segmentation", "centroids", "bone_mask", "truth")
@@ -35,6 +35,8 @@ class Record(BaseModel):
     """Label map on the grid of the image, with the integers of ``VertebraLevel.label`` for the bodies: the truth."""
     label_kind: Literal["vertebra", "body"] | None = None
     """Whether ``label`` has whole vertebrae or vertebral bodies; bodies if it is absent."""
+    boundary: Boundary | None = None
+    """Edge of the cortex that ``label`` follows; periosteal if it is absent."""
     centroids: str | None = Field(default=None, min_length=1)
     """JSON file with the centre of each body in RAS+ mm: ``{"L1": [x, y, z], ...}``."""
     segmentation: str | tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -87,8 +89,9 @@ class Record(BaseModel):
 
     @model_validator(mode="after")
     def _label_is_there(self) -> Self:
-        if self.label_kind is not None and self.label is None:
-            raise ValueError("label_kind must be given with a label, got none")
+        for name in ("label_kind", "boundary"):
+            if getattr(self, name) is not None and self.label is None:
+                raise ValueError(f"{name} must be given with a label, got none")
         return self
 
     @model_validator(mode="after")

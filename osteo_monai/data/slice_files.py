@@ -1,5 +1,6 @@
 """Files of single axial slices: an image in HU and the mask of one body, as NIfTI with one slice along z."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -8,7 +9,27 @@ from numpy.typing import NDArray
 
 from osteo_monai.utils.files import writing
 
-__all__ = ["read_slice", "write_slice"]
+__all__ = ["read_slice", "slice_names", "write_slice"]
+
+
+def slice_names(subjects: Iterable[str]) -> Mapping[str, str]:
+    """Return a different folder name for each subject: its id with other characters than letters and digits replaced.
+
+    Example:
+        >>> slice_names(["a/1", "a-1", "b"])
+        {'a/1': 'a-1', 'a-1': 'a-1_2', 'b': 'b'}
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for subject in dict.fromkeys(subjects):
+        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in subject).lstrip(".") or "subject"
+        name, number = plain, 1
+        while name.casefold() in taken:  # some file systems do not distinguish cases
+            number += 1
+            name = f"{plain}_{number}"
+        taken.add(name.casefold())
+        names[subject] = name
+    return names
 
 
 def write_slice(

@@ -6,9 +6,9 @@ from osteo_monai.handlers.column_report import ColumnReport
 from osteo_monai.handlers.density_report import DensityReport
 from osteo_monai.handlers.gradient_clipping import GradientClipping
 from osteo_monai.handlers.heat_map_figures import HeatMapFigures
-from osteo_monai.handlers.image_scores import ImageScores
 from osteo_monai.handlers.level_report import LevelReport
 from osteo_monai.handlers.mlflow_tracker import RunTracker
+from osteo_monai.handlers.outline_scores import OutlineScores
 from osteo_monai.handlers.overlays import OverlayFigures
 from osteo_monai.handlers.predictions import (
     CalibratedRiskColumns,
@@ -28,8 +28,8 @@ __all__ = [
     "DensityReport",
     "GradientClipping",
     "HeatMapFigures",
-    "ImageScores",
     "LevelReport",
+    "OutlineScores",
     "OverlayFigures",
     "PredictionsSaver",
     "Progress",

@@ -7,6 +7,7 @@ from osteo_monai.transforms.column_decoding import DecodeColumnd, FoundBody
 from osteo_monai.transforms.density import DensityInputd, EstimateDensityd, RandAcquisitiond
 from osteo_monai.transforms.heat_maps import HeatMapsd
 from osteo_monai.transforms.hounsfield import CheckHounsfieldd
+from osteo_monai.transforms.inside_cortex import InsideCortexd
 from osteo_monai.transforms.load_radiograph import LoadRadiographd
 from osteo_monai.transforms.radiograph import PatchGridd, RandomisedRadiographs
 from osteo_monai.transforms.saving import SaveVertebraed
@@ -28,6 +29,7 @@ __all__ = [
     "EstimateDensityd",
     "FoundBody",
     "HeatMapsd",
+    "InsideCortexd",
     "LoadRadiographd",
     "LocalizationClassesd",
     "LocatedVertebra",

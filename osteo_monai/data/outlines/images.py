@@ -1,0 +1,172 @@
+"""Single axial slices as DICOM, NIfTI, PNG or TIFF, and 2D label images; arrays have the axes (columns, rows)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from osteo_monai.errors import UnusableInputError
+from osteo_monai.imaging.decoding import PixelFile, decode_file
+from osteo_monai.imaging.dicom_frames import rescaled
+from osteo_monai.imaging.dicom_headers import Frame, looks_like_dicom, read_instance, unusable_if_damaged
+from osteo_monai.imaging.nifti import is_nifti
+from osteo_monai.utils.inputs import check_regular
+
+__all__ = ["PICTURE_SUFFIXES", "Plane", "is_plane", "read_labels", "read_plane"]
+
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff")
+_LARGEST = 4096
+"""Rows and columns of a slice."""
+_AXIAL_COSINE = 0.9
+"""Least cosine between the slice normal and the body axis: an axial slice."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice.
+
+    Attributes:
+        hu: (columns, rows), float32.
+        affine: (4, 4), from (column, row, 0) to RAS+ mm.
+        patient: PatientID and PatientName of the header, for comparison only.
+    """
+
+    hu: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    patient: tuple[str, ...] = ()
+
+
+def is_plane(path: Path) -> bool:
+    """Whether a file may be a slice, by its name or its first bytes."""
+    return is_nifti(path) or path.suffix.lower() in PICTURE_SUFFIXES or looks_like_dicom(path)
+
+
+def read_plane(path: Path, window: tuple[float, float] | None, pixel_mm: float | None) -> Plane:
+    """Read one slice in HU.
+
+    Args:
+        path: DICOM with one frame, NIfTI with one slice along its third axis, PNG or TIFF. A picture is taken as
+            displayed: columns to the left of the patient, rows to the back. Values of a floating-point TIFF are HU.
+        window: HU of black and white of a picture of 8 or 16 bits.
+        pixel_mm: pixel size of a picture.
+
+    Raises:
+        UnusableInputError: with the reason.
+    """
+    if is_nifti(path):
+        return _nifti(path)
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return _picture(path, window, pixel_mm)
+    return _dicom(path)
+
+
+def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Read a 2D label image (columns, rows) of whole numbers.
+
+    Raises:
+        UnusableInputError: it has another size than its image, or holds other values.
+    """
+    with unusable_if_damaged(f"{path.name} is damaged or no image"):
+        check_regular(path)
+        if is_nifti(path):
+            values = _single(np.asarray(nib.load(path).dataobj), path)  # type: ignore[attr-defined]
+        else:
+            with Image.open(path) as picture:
+                # the index of a palette is the label, not its colour
+                values = _grey(np.asarray(picture), path).T
+    if values.shape != size:
+        raise UnusableInputError(
+            f"{path.name} must have the size of its image, {size[0]} x {size[1]} pixels, "
+            f"got {values.shape[0]} x {values.shape[1]}."
+        )
+    whole = values.astype(np.int64)
+    if not np.array_equal(whole, values) or whole.min() < 0:
+        raise UnusableInputError(f"{path.name} must hold whole numbers from 0, got other values.")
+    return whole
+
+
+def _nifti(path: Path) -> Plane:
+    with unusable_if_damaged(f"{path.name} is damaged or not NIfTI"):
+        check_regular(path)
+        image: Any = nib.load(path)
+        values = _single(np.asarray(image.dataobj, np.float32), path)
+        affine = np.asarray(image.affine, np.float64)
+    if not image.get_qform(coded=True)[1] and not image.get_sform(coded=True)[1]:
+        raise UnusableInputError(f"{path.name} must state its orientation, got neither sform nor qform.")
+    return Plane(values, _axial(affine, path))
+
+
+def _dicom(path: Path) -> Plane:
+    instance = read_instance(path)
+    if not instance.is_ct or instance.frames != 1:
+        raise UnusableInputError(f"{path.name} must be one slice of a CT, got {instance.kind}.")
+    frame = Frame(instance, 0)
+    cosines, place = frame.numbers("ImageOrientationPatient", 6), frame.numbers("ImagePositionPatient", 3)
+    spacing = frame.numbers("PixelSpacing", 2)
+    if cosines is None or place is None or spacing is None or frame.number("RescaleIntercept") is None:
+        raise UnusableInputError(f"{path.name} must state orientation, position, pixel size and rescale to HU.")
+    along_columns, along_rows = np.array(cosines[:3]), np.array(cosines[3:])
+    lps = np.eye(4)
+    lps[:3, 0], lps[:3, 1] = along_columns * spacing[1], along_rows * spacing[0]
+    lps[:3, 2] = np.cross(along_columns, along_rows) * (frame.number("SliceThickness") or 1.0)
+    lps[:3, 3] = place
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
+    hu = rescaled(decode_file(PixelFile.of(instance)), frame).T
+    patient = tuple(frame.text(name).casefold() for name in ("PatientID", "PatientName"))
+    return Plane(hu, _axial(affine, path), tuple(value for value in patient if value))
+
+
+def _picture(path: Path, window: tuple[float, float] | None, pixel_mm: float | None) -> Plane:
+    with unusable_if_damaged(f"{path.name} is damaged or no image"):
+        check_regular(path)
+        with Image.open(path) as picture:
+            if max(picture.size) > _LARGEST:
+                raise UnusableInputError(f"{path.name} must have at most {_LARGEST} rows and columns.")
+            values = _grey(np.asarray(picture.convert("RGB") if picture.mode == "P" else picture), path).T
+    if pixel_mm is None:
+        raise UnusableInputError(f"--pixel-mm must be given for {path.suffix} files, which have no pixel size.")
+    if values.dtype.kind == "f":
+        hu = values.astype(np.float32)
+    elif window is None or values.dtype.kind != "u":
+        raise UnusableInputError(f"--window must be given for {path.name}, whose grey values are no HU.")
+    else:
+        low, high = window
+        hu = (low + values.astype(np.float64) / np.iinfo(values.dtype).max * (high - low)).astype(np.float32)
+    return Plane(hu, np.diag([-pixel_mm, -pixel_mm, 1.0, 1.0]))
+
+
+def _grey(values: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return the rows and columns of a grey picture, also of one stored with equal colours."""
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        values = values[..., :-1]  # transparency
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]
+    if values.ndim != 2:
+        raise UnusableInputError(f"{path.name} must be grey, got a picture in colour.")
+    return values.astype(np.uint16) if values.dtype == np.int32 and _fits(values) else values
+
+
+def _fits(values: NDArray[Any]) -> bool:
+    """Whether 32-bit grey values are those of 16 bits, as some readers return them."""
+    return bool(values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max)
+
+
+def _single(values: NDArray[Any], path: Path) -> NDArray[Any]:
+    if values.ndim < 2 or values.size != values.shape[0] * values.shape[1]:
+        raise UnusableInputError(f"{path.name} must have one slice along its third axis, got shape {values.shape}.")
+    return values.reshape(values.shape[:2])
+
+
+def _axial(affine: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+    """Return the affine of an axial slice; refuse others."""
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    length = float(np.linalg.norm(normal))
+    if not np.isfinite(affine).all() or not length > 0 or abs(normal[2]) / length < _AXIAL_COSINE:
+        raise UnusableInputError(f"{path.name} must be an axial slice, got another plane.")
+    return affine
