@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from osteo_monai.data.csv_tables import read_table, write_table
 from osteo_monai.errors import UnusableInputError
-from osteo_monai.handlers.image_scores import SCORE_COLUMNS
+from osteo_monai.handlers.outline_scores import SCORE_COLUMNS
 from osteo_monai.statistics.paired_means import PairedMeans, compare_means
 from osteo_monai.utils.files import write_json
 
@@ -82,16 +82,16 @@ class Comparison:
 
 
 def read_scores(file: Path) -> ImageTable:
-    """Read ``images.csv``, see ``handlers.ImageScores``.
+    """Read ``slices.csv``, see ``handlers.OutlineScores``.
 
     Raises:
         UnusableInputError: the table is invalid or has no images.
     """
-    rows = [row for _, row in read_table(file, ("item", "slice", "subject_id", *SCORE_COLUMNS)).rows]
+    rows = [row for _, row in read_table(file, ("image", "slice", "subject_id", *SCORE_COLUMNS)).rows]
     if not rows:
         raise UnusableInputError(f"'{file.name}' must have at least one image with a body in its label, got none")
     scores = [[float(row[name]) if row[name] else math.nan for name in SCORE_COLUMNS] for row in rows]
-    images = tuple((int(row["item"]), int(row["slice"])) for row in rows)
+    images = tuple((int(row["image"]), int(row["slice"])) for row in rows)
     return ImageTable(images, tuple(row["subject_id"] for row in rows), np.array(scores, dtype=np.float64))
 
 

@@ -72,17 +72,17 @@ class Training:
         return last_checkpoint(checkpoints)
 
     def evaluate(self, parent: ParentRun) -> Path:
-        """Evaluate the last weights; return ``images.csv``, see ``handlers.ImageScores``."""
+        """Evaluate the last weights; return ``slices.csv``, see ``handlers.OutlineScores``."""
         checkpoint = {"checkpoint": str(last_checkpoint(self.output / "checkpoints"))}
         name = parent.name(f"{self.output.name}_evaluate")
         run_bundle(self.bundle, ["evaluate", *self.overlays], self.all_settings(parent) | checkpoint | name, self.trust)
-        return self.output / "images.csv"
+        return self.output / "slices.csv"
 
     def segment(self, places: Sequence[tuple[int, int]]) -> list[tuple[Plane, Plane, Plane]]:
         """Segment test images with the last weights.
 
         Args:
-            places: item of the test set and slice of each image, as in ``images.csv``.
+            places: item of the test set and slice of each image, as in ``slices.csv``.
 
         Returns:
             Network input, label and predicted mask (X, Y) of each.

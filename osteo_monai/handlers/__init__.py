@@ -6,7 +6,6 @@ from osteo_monai.handlers.column_report import ColumnReport
 from osteo_monai.handlers.density_report import DensityReport
 from osteo_monai.handlers.gradient_clipping import GradientClipping
 from osteo_monai.handlers.heat_map_figures import HeatMapFigures
-from osteo_monai.handlers.image_scores import ImageScores
 from osteo_monai.handlers.level_report import LevelReport
 from osteo_monai.handlers.mlflow_tracker import RunTracker
 from osteo_monai.handlers.outline_scores import OutlineScores
@@ -29,7 +28,6 @@ __all__ = [
     "DensityReport",
     "GradientClipping",
     "HeatMapFigures",
-    "ImageScores",
     "LevelReport",
     "OutlineScores",
     "OverlayFigures",

@@ -134,7 +134,7 @@ def test_two_networks_from_training_to_tables(slices: Path, tmp_path: Path) -> N
     for name in names:
         dice: dict[str, list[float]] = {}
         for seed in (1, 2):
-            with (output / f"{name}_seed_{seed}" / "images.csv").open() as file:
+            with (output / f"{name}_seed_{seed}" / "slices.csv").open() as file:
                 for row in csv.DictReader(file):
                     dice.setdefault(row["subject_id"], []).append(float(row["dice"]))
         for subject, values in dice.items():
