@@ -438,34 +438,20 @@ def delong_test(
     # the variance of the difference from differences: identical curves give exactly 0
     gap = _Placements(difference, positive, first_placed.components - second_placed.components)
     variance = _covariance(gap, gap, subjects)
+    message: str | None = None
+    z = p = se = low = high = None
     if variance is None:
         message = _warn(_few(positive, subjects, clustered))
-        return PairedTest(
-            first_placed.area,
-            second_placed.area,
-            difference,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            m,
-            n,
-            level,
-            clustered,
-            message,
-        )
-    message, z, p = None, None, None
-    se = math.sqrt(max(variance, 0.0))
-    if se > 0:
-        z = difference / se
-        p = 2 * float(norm.sf(abs(z)))
-    elif difference == 0:
-        z, p = 0.0, 1.0
     else:
-        message = _warn("no test: the two areas differ, but neither varies in this sample")
-    low, high = difference - z_level * se, difference + z_level * se
+        se = math.sqrt(max(variance, 0.0))
+        low, high = difference - z_level * se, difference + z_level * se
+        if se > 0:
+            z = difference / se
+            p = 2 * float(norm.sf(abs(z)))
+        elif difference == 0:
+            z, p = 0.0, 1.0
+        else:
+            message = _warn("no test: the two areas differ, but neither varies in this sample")
     return PairedTest(
         first_placed.area,
         second_placed.area,
@@ -473,7 +459,7 @@ def delong_test(
         se,
         low,
         high,
-        covariance,
+        None if variance is None else covariance,
         z,
         p,
         m,

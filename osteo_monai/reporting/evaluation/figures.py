@@ -31,7 +31,8 @@ from osteo_monai.statistics.flexible_calibration import FlexibleCalibration
 from osteo_monai.statistics.precision_recall import PrecisionRecall
 
 Array = NDArray[np.float64]
-Reliability = tuple[str, Calibration, FlexibleCalibration | None]
+Reliability = tuple[str, Calibration, FlexibleCalibration | None, NDArray[np.float64]]
+"""Model, its calibration, its flexible curve, and the predicted probabilities."""
 """Name of a model, its calibration, and its flexible curve, if there is one."""
 
 # lightness, hue and dashes differ, for grey print and colour-blind readers
@@ -191,22 +192,28 @@ def confusion_figure(matrices: Mapping[str, tuple[Sequence[str], NDArray[np.int6
 # --- calibration --------------------------------------------------------------------------------------------------
 
 
+_FLOOR = -0.18
+"""Ordinate of the base of the distributions below a reliability diagram."""
+
+
 @mpl.rc_context(STYLE)
 def reliability_figure(
     by_class: Mapping[str, Sequence[Reliability]], models: Sequence[str], notice: str = ""
 ) -> Figure:
-    """Return one reliability diagram per class: bins with intervals, and the flexible curve with its band.
+    """Return one reliability diagram per class: bins with intervals, the flexible curve with its band, and below
+    the zero line the distribution of the predicted probabilities of each model.
 
     Args:
-        by_class: class to the models, their calibrations and curves.
+        by_class: class to the models, their calibrations, curves and probabilities.
         models: all models, which fixes their colours.
         notice: printed above.
     """
-    figure = new_figure(3.25 * len(by_class) + 0.4, 3.6)
+    figure = new_figure(3.25 * len(by_class) + 0.4, 3.9)
     axes = figure.subplots(1, len(by_class), squeeze=False)[0]
     for axis, (name, results) in zip(axes, by_class.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=RULE, lw=1, zorder=0)
-        for model, c, smooth in results:
+        axis.axhline(0, color=RULE, lw=0.8, zorder=0)
+        for model, c, smooth, probabilities in results:
             index = models.index(model)
             look = line_of(index)
             shares = c.curve.observed
@@ -222,11 +229,14 @@ def reliability_figure(
             if smooth is not None:
                 axis.fill_between(smooth.predicted, smooth.low, smooth.high, color=look["color"], alpha=0.13, lw=0)
                 axis.plot(smooth.predicted, smooth.observed, lw=1.4, **look)
-        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="Predicted probability")
+            counts, edges = np.histogram(probabilities, 50, (0.0, 1.0))
+            heights = _FLOOR + (-0.03 - _FLOOR) * counts / counts.max()
+            axis.stairs(heights, edges, baseline=_FLOOR, color=look["color"], lw=0.9)
+        axis.set(xlim=(-0.02, 1.02), ylim=(_FLOOR - 0.01, 1.02), xlabel="Predicted probability")
         axis.set_title(_name(name).capitalize(), fontsize=9, fontweight="bold", loc="left")
         axis.set_aspect("equal")
         axis.xaxis.set_major_locator(MultipleLocator(0.25))
-        axis.yaxis.set_major_locator(MultipleLocator(0.25))
+        axis.set_yticks(np.linspace(0, 1, 5))
         _legend_below(axis)
     axes[0].set_ylabel("Observed share")
     figure.subplots_adjust(wspace=0.28, left=0.08, right=0.98)

@@ -13,7 +13,7 @@ from osteo_monai.domain import DensityThresholds
 from osteo_monai.statistics.roc import AUCScale, DegenerateWarning
 from osteo_monai.statistics.samples import RESAMPLES
 
-__all__ = ["TARGET", "EvaluationOptions", "groups_of", "label", "quietly"]
+__all__ = ["TARGET", "EvaluationOptions", "band_samples", "groups_of", "label", "quietly"]
 
 TARGET = "osteoporosis"
 """The class that screening detects: cut-offs and net benefit refer to it."""
@@ -113,6 +113,11 @@ def quietly(function: Callable[[], Result]) -> Result:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateWarning)
         return function()
+
+
+def band_samples(options: EvaluationOptions, n: int) -> int:
+    """Return the bootstrap samples of the band of a curve of ``n`` images: fewer above 50,000 images."""
+    return min(options.resamples, max(200, 100_000_000 // n))
 
 
 def groups_of(predictions: Predictions) -> np.ndarray | None:

@@ -121,8 +121,10 @@ def _draw_reliability(
     by_class: dict[str, list[figures.Reliability]] = {}
     for predictions, name, calibration in calibrations:
         curve = curves[predictions.model, predictions.cohort, name]
+        assert predictions.probabilities is not None  # the calibration is theirs
+        chance = predictions.probabilities[:, predictions.classes.index(name)]
         by_class.setdefault(name, []).append(
-            (predictions.model, calibration, None if isinstance(curve, str) else curve)
+            (predictions.model, calibration, None if isinstance(curve, str) else curve, chance)
         )
     if by_class:
         cohort = label(calibrations[0][0].cohort)
@@ -132,7 +134,7 @@ def _draw_reliability(
             f"Reliability diagrams, cohort {cohort}",
             f"Reliability, {cohort}: mean predicted probability against the observed share in bins between quantiles, "
             f"with {100 * options.level:g} % intervals, and flexible calibration curve with its band; the diagonal is "
-            "ideal.",
+            "ideal. Below: distribution of the probabilities.",
             360 * len(by_class),
         )
 

@@ -46,7 +46,7 @@ from osteo_monai.statistics.meta_analysis.studies import (
 from osteo_monai.statistics.meta_analysis.three_level import ThreeLevelFit, fit_three_levels
 from osteo_monai.statistics.proportions import Interval
 
-__all__ = ["Evidence", "TargetEvidence", "build_evidence"]
+__all__ = ["FEW_STUDIES", "Evidence", "TargetEvidence", "build_evidence"]
 
 _LEAVE_OUT_LIMIT = 150
 """Leave-one-out and the three-level model are skipped above this number of tables, since they take minutes."""

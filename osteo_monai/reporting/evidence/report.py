@@ -5,7 +5,7 @@ from pathlib import Path
 
 from osteo_monai.reporting.drawing import Picture
 from osteo_monai.reporting.environment import render
-from osteo_monai.reporting.evidence.analysis import Evidence, build_evidence
+from osteo_monai.reporting.evidence.analysis import FEW_STUDIES, Evidence, build_evidence
 from osteo_monai.reporting.evidence.options import EvidenceOptions
 from osteo_monai.reporting.evidence.own import OwnComparison
 from osteo_monai.reporting.evidence.pictures import draw_evidence
@@ -71,6 +71,7 @@ def _values(evidence: Evidence, pictures: dict[str, Picture], version: str) -> d
         "review": _review_values() if options.reference is not None else None,
         "pooled": any(target.fit is not None for target in evidence.targets.values()),
         "clustered": any(target.clusters is not None for target in evidence.targets.values()),
+        "few_studies": FEW_STUDIES,
         "influential": INFLUENTIAL,
         "version": version,
         "source": options.studies.name if options.studies else "",

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.patches import StepPatch
 from scipy.special import expit
 
 from osteo_monai.data import write_predictions
 from osteo_monai.reporting.evaluation import EvaluationOptions, Missing, evaluate, write_evaluation
-from osteo_monai.reporting.evaluation.figures import decision_figure
+from osteo_monai.reporting.evaluation.figures import decision_figure, reliability_figure
+from osteo_monai.reporting.evaluation.options import band_samples
 from osteo_monai.statistics import (
     areas_differ,
     decision_curve,
@@ -219,6 +221,26 @@ def test_the_precision_figure_has_the_average_precision_of_the_table(tmp_path: P
     assert f"AP {value:.3f} (" in shown
     assert "Precision (PPV)" in shown
     assert "Precision (PPV) against recall" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_reliability_diagram_has_the_distribution_of_the_probabilities(tmp_path: Path) -> None:
+    found = evaluated(tmp_path, people())
+    predictions, name, calibration = found.calibrations[0]
+    assert predictions.probabilities is not None
+    chance = predictions.probabilities[:, predictions.classes.index(name)]
+    figure = reliability_figure({name: [("m", calibration, None, chance)]}, ["m"])
+    (steps,) = (patch for patch in figure.axes[0].patches if isinstance(patch, StepPatch))
+    heights, edges, base = steps.get_data()
+    counts = np.histogram(chance, 50, (0, 1))[0]
+    assert edges[[0, -1]].tolist() == [0, 1]
+    assert heights - base == pytest.approx(counts / counts.max() * (heights.max() - base))
+    assert heights.max() < 0  # below the diagram
+
+
+def test_bands_of_many_images_have_fewer_samples(tmp_path: Path) -> None:
+    many = EvaluationOptions((tmp_path / "a.csv",))
+    assert [band_samples(many, n) for n in (100, 50_000, 200_000, 1_000_000)] == [2000, 2000, 500, 200]
+    assert band_samples(EvaluationOptions((tmp_path / "a.csv",), resamples=100), 10**6) == 100
 
 
 @pytest.mark.parametrize(("share", "last"), [(0.2, 0.5), (0.7, 0.8)])

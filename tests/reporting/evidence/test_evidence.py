@@ -446,6 +446,14 @@ def test_methods_tell_only_what_was_done(tmp_path: Path) -> None:
     for absent in ("replicates", "Bivariate random-effects", "Deeks"):
         assert absent not in html
     assert "Wilson" in html
+    studies = tmp_path / "five.csv"
+    rows = [f"S{n},{40 + n},{5 + 3 * n},{4 + n % 3},{150 - 4 * n}" for n in range(5)]
+    studies.write_text("\n".join(["study,TP,FP,FN,TN", *rows]) + "\n", encoding="utf-8")
+    write_evidence(EvidenceOptions(studies=studies, replicates=0), tmp_path / "five")
+    html = (tmp_path / "five" / "report.html").read_text(encoding="utf-8")
+    assert "t with 4 df" in html
+    assert "5 studies estimate variances and correlation between studies poorly" in html
+    assert "fewer than 3 are not pooled; below 10 the intervals" in html
 
 
 def test_doubled_tables_change_no_reported_interval(tmp_path: Path) -> None:

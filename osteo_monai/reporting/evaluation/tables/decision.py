@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.data.predictions_table import Predictions, common_rows
-from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, groups_of, label
+from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, band_samples, groups_of, label
 from osteo_monai.reporting.evaluation.results import Cell, Column, ResultTable, Row
 from osteo_monai.reporting.evaluation.tables.shared import WHO_COLUMNS, who
 from osteo_monai.statistics.decision import DecisionCurve, decision_curve, net_benefit_difference
@@ -29,7 +29,7 @@ def decision_curves(
             predictions.probabilities[:, predictions.classes.index(TARGET)],
             thresholds,
             groups=groups_of(predictions),
-            resamples=options.resamples,
+            resamples=band_samples(options, len(predictions)),
             seed=options.seed,
             level=options.level,
         )

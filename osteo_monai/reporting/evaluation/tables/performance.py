@@ -9,7 +9,7 @@ import numpy as np
 
 from osteo_monai.data.predictions_schema import STATUS_CLASSES
 from osteo_monai.data.predictions_table import Predictions
-from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, groups_of, label, quietly
+from osteo_monai.reporting.evaluation.options import TARGET, EvaluationOptions, band_samples, groups_of, label, quietly
 from osteo_monai.reporting.evaluation.results import Cell, Column, Missing, ResultTable, Row
 from osteo_monai.reporting.evaluation.tables.shared import RATES, WHO_COLUMNS, as_interval, who
 from osteo_monai.statistics.classification import ClassPerformance, class_performance
@@ -279,9 +279,8 @@ def roc_lines(sets: Sequence[Predictions], options: EvaluationOptions) -> dict[s
             truth, score = predictions.is_class(name), predictions.scores[name]
             band = None
             if size.variance is not None:
-                band = roc_band(
-                    truth, score, groups_of(predictions), options.resamples, options.seed, level=options.level
-                )
+                samples = band_samples(options, len(predictions))
+                band = roc_band(truth, score, groups_of(predictions), samples, options.seed, level=options.level)
             line = RocLine(predictions.model, roc_curve(truth, score), as_interval(size), band)
             by_class.setdefault(name, []).append(line)
     return {name: by_class[name] for name in STATUS_CLASSES if name in by_class}
