@@ -69,7 +69,7 @@ class _Pickled:
 
 
 class RayWorker:
-    """A worker on a cluster; its actor is placed again, where there is room, after it has ended.
+    """A worker on a cluster; its actor is placed again after it has ended.
 
     Args:
         ray: the module.
@@ -97,7 +97,7 @@ class RayWorker:
             answer = self._ray.get(self._actor.start.remote(), timeout=self._limits.start_seconds + _PLACE_SECONDS)
         except self._ray.exceptions.GetTimeoutError:
             self._kill()
-            raise StartError("The cluster has no room for a worker: too few cores or GPUs are free.") from None
+            raise StartError("The cluster must have free cores and GPUs for a worker, got none in time.") from None
         except self._ray.exceptions.RayError as error:
             self._kill()
             raise self._stopped_or(

@@ -18,7 +18,7 @@ from osteo_monai.batch.settings import Workers
 from osteo_monai.batch.worker import FailureKind, Load, StartError, StoppedError, WorkerError, WorkerProcess
 from osteo_monai.errors import ConfigError, OsteoError
 
-__all__ = ["Failure", "process", "process_all"]
+__all__ = ["Failure", "process"]
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
@@ -32,6 +32,11 @@ _MOST_DEATHS = 2
 logger = logging.getLogger(__name__)
 
 
+_CODES: dict[FailureKind, str] = {
+    "error": "internal_error", "died": "worker_died", "time": "time_limit", "memory": "memory_limit",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Failure:
     """A study that was not processed.
@@ -43,6 +48,11 @@ class Failure:
 
     kind: FailureKind
     reason: str
+
+    @property
+    def code(self) -> str:
+        """Code of the failure: ``internal_error``, ``worker_died``, ``time_limit`` or ``memory_limit``."""
+        return _CODES[self.kind]
 
 
 def process(
@@ -62,6 +72,10 @@ def process(
     Raises:
         OsteoError: the models cannot be loaded, for example because they are missing.
         MissingExtraError: a cluster is requested and Ray is not installed.
+
+    Example:
+        >>> dict(process(lambda: abs, [-1, 2, -3], Workers()))
+        {0: 1, 1: 2, 2: 3}
     """
     if not jobs:
         return
@@ -74,31 +88,6 @@ def process(
     crew: _Crew[Job, Outcome] = _Crew(load, workers, len(jobs))
     with crew:
         yield from crew.process(jobs, on_start)
-
-
-def process_all(
-    load: LoadFor[Job, Outcome],
-    jobs: Sequence[Job],
-    workers: Workers,
-    on_done: Callable[[int], None] = lambda index: None,
-) -> list[Outcome | Failure]:
-    """Process each job and return the outcomes in the order of the jobs; see :func:`process`.
-
-    Args:
-        load: called once in each worker.
-        jobs: anything that can be pickled where workers are processes.
-        workers: number, limits and place.
-        on_done: called with the index of a job that was processed.
-
-    Example:
-        >>> process_all(lambda: abs, [-1, 2, -3], Workers())
-        [1, 2, 3]
-    """
-    outcomes: dict[int, Outcome | Failure] = {}
-    for index, outcome in process(load, jobs, workers):
-        outcomes[index] = outcome
-        on_done(index)
-    return [outcomes[index] for index in range(len(jobs))]
 
 
 def _inside(work: Callable[[Job], Outcome], job: Job) -> Outcome | Failure:

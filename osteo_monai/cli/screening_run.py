@@ -106,7 +106,7 @@ class Screener:
             further=self._further(study),
         )
 
-    def alone(self) -> "ScreenOne":
+    def load_screening(self) -> "ScreenOne":
         """Load the models of a worker and return what screens one study."""
         import osteo_monai.reporting
         import osteo_monai.screening_files  # noqa: F401  # their import is no part of the time of the first study
@@ -315,7 +315,7 @@ class Batch:
             self.screener.load()
         else:
             self.screener.check()
-        return self.screener.alone
+        return self.screener.load_screening
 
     def _show_not_read(self) -> None:
         from osteo_monai.screening.summary import write_not_read

@@ -16,12 +16,14 @@ from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
     ExcludedRecordError,
     Ready,
+    Recorded,
     check_bodies,
     check_grid,
     exclusion_reason,
     image_name,
     only_file,
     read_labels,
+    record_keys,
     run_jobs,
     trabecular_region_of,
 )
@@ -111,7 +113,9 @@ def measure_cohort(
     model = LINE_MODEL if site is None else SITE_MODELS[site.method]
     measuring = _Measuring(manifest_path.parent, source, cutoffs, site, virtual)
     work = Ready(partial(_measure_record, measuring=measuring))
-    outcomes = run_jobs(work, jobs, workers, "Measuring", _not_measured)
+    keys = record_keys(record for _, record in jobs)
+    recorded = Recorded(output_dir, "measure", keys, _excluded)
+    outcomes = run_jobs(work, jobs, workers, "Measuring", _not_measured, recorded)
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}
     by_table = (
@@ -170,6 +174,12 @@ def _check_measurable(manifest: Manifest, name: str, source: LabelSource) -> Non
         problems.append(f"{other} records have densities that are not in mg/cm3 {standard}; convert them")
     if problems:
         raise UnusableInputError(f"'{name}' cannot be measured: " + "; ".join(problems))
+
+
+def _excluded(outcome: tuple[Row | str, Row | str, Sequence[Finding]]) -> str:
+    """Return why a record is in no table; empty if it is in one."""
+    by_hu, by_line, _ = outcome
+    return by_hu if isinstance(by_hu, str) and isinstance(by_line, str) else ""
 
 
 def _not_measured(reason: str) -> tuple[Row | str, Row | str, Sequence[Finding]]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
@@ -12,13 +14,14 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from scipy import ndimage
 
-from osteo_monai.batch import Failure, Workers, process_all
+from osteo_monai.batch import Entry, Failure, Ledger, State, Workers, process
 from osteo_monai.data import Record
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.errors import OsteoError, ScanRefusedError, UnusableInputError
+from osteo_monai.errors import ConfigError, OsteoError, ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import CTVolume, read_label_map
 from osteo_monai.imaging.orientation import GRID_TOLERANCE, grid_distance
 from osteo_monai.measurement import trabecular_region
+from osteo_monai.utils.locks import LockedError, folder_lock
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,8 @@ LabelMap: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float64]]
 """Labels (X, Y, Z) and their affine (4, 4) to RAS+ mm."""
 
 EXCLUDED_FILE = "excluded.csv"
+
+_UNEXPECTED = "Unexpected error"
 
 
 class ExcludedRecordError(OsteoError):
@@ -42,7 +47,7 @@ def exclusion_reason(record: Record, error: Exception) -> str:
     digest = hashlib.sha256(record.subject_id.encode()).hexdigest()[:8]
     logger.warning("record of subject %s (hash): unexpected %s", digest, type(error).__name__)
     logger.debug("traceback of subject %s", digest, exc_info=error)
-    return f"Unexpected error ({type(error).__name__})."
+    return f"{_UNEXPECTED} ({type(error).__name__})."
 
 
 def only_file(names: str | Sequence[str] | None, base: Path, kind: str) -> Path:
@@ -117,12 +122,52 @@ def image_name(record: Record) -> str:
     return ";".join(record.images)
 
 
+@dataclass(frozen=True)
+class Recorded(Generic[Outcome]):
+    """How the ledger of a folder records the records of a cohort.
+
+    Attributes:
+        folder: of the ledger.
+        command: for its facts.
+        keys: one for each job, unique.
+        reason: returns why a record is excluded; empty if it is not.
+    """
+
+    folder: Path
+    command: str
+    keys: Sequence[str]
+    reason: Callable[[Outcome], str]
+
+    def state(self, outcome: Outcome | Failure) -> tuple[State, str, str]:
+        """Return state, code and reason of a record."""
+        if isinstance(outcome, Failure):
+            return "failed", outcome.code, _sentence(outcome)
+        reason = self.reason(outcome)
+        if not reason:
+            return "measured", "", ""
+        if reason.startswith(_UNEXPECTED):
+            return "failed", "internal_error", reason
+        return "refused", "excluded", reason
+
+
+def record_keys(records: Iterable[Record]) -> list[str]:
+    """Return a key for each record: its images, with a number where they are repeated."""
+    taken: Counter[str] = Counter()
+    keys = []
+    for record in records:
+        name = image_name(record)
+        taken[name] += 1
+        keys.append(name if taken[name] == 1 else f"{name} ({taken[name]})")
+    return keys
+
+
 def run_jobs(
     load: Callable[[], Callable[[Job], Outcome]],
     jobs: Sequence[Job],
     workers: Workers,
     title: str,
     failed: Callable[[str], Outcome],
+    recorded: Recorded[Outcome] | None = None,
 ) -> list[Outcome]:
     """Process each job and return the outcomes in the order of the jobs.
 
@@ -132,14 +177,49 @@ def run_jobs(
         workers: number, limits and place.
         title: of the progress bar.
         failed: makes the outcome of a job that was not processed from the reason, one sentence.
+        recorded: also write a ledger.
 
     Raises:
         OsteoError: the models cannot be loaded.
+        ConfigError: another run writes to the folder of the ledger.
     """
-    with Progress(*Progress.get_default_columns()) as bar:
+    outcomes: dict[int, Outcome] = {}
+    with ExitStack() as stack:
+        ledger = None if recorded is None else stack.enter_context(_ledger(recorded, workers))
+        bar = stack.enter_context(Progress(*Progress.get_default_columns()))
         task = bar.add_task(title, total=len(jobs))
-        outcomes = process_all(load, jobs, workers, lambda index: bar.advance(task))
-    return [failed(f"Not processed: {o.reason}.") if isinstance(o, Failure) else o for o in outcomes]
+
+        def on_start(index: int) -> None:
+            if ledger is not None and recorded is not None:
+                ledger.start(recorded.keys[index])
+
+        for index, outcome in process(load, jobs, workers, on_start):
+            outcomes[index] = failed(_sentence(outcome)) if isinstance(outcome, Failure) else outcome
+            if ledger is not None and recorded is not None:
+                ledger.finish(recorded.keys[index], *recorded.state(outcome))
+            bar.advance(task)
+    return [outcomes[index] for index in range(len(jobs))]
+
+
+@contextmanager
+def _ledger(recorded: Recorded[Outcome], workers: Workers) -> Iterator[Ledger]:
+    recorded.folder.mkdir(parents=True, exist_ok=True)
+    facts = {"command": recorded.command, "workers": workers.count}
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(recorded.folder))
+        except LockedError:
+            raise ConfigError(
+                f"the output folder must be one that no other run writes to, got '{recorded.folder}'"
+            ) from None
+        ledger = stack.enter_context(Ledger(recorded.folder))
+        ledger.begin([Entry(key, "record") for key in recorded.keys], facts)
+        stack.callback(ledger.end)
+        yield ledger
+
+
+def _sentence(failure: Failure) -> str:
+    return f"Not processed: {failure.reason}."
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,13 @@ from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
     ExcludedRecordError,
     LabelMap,
+    Recorded,
     check_grid,
     exclusion_reason,
     image_name,
     only_file,
     read_labels,
+    record_keys,
     run_jobs,
 )
 from osteo_monai.data import Header, Manifest, Record, read_manifest, write_manifest
@@ -144,7 +146,9 @@ def segment_cohort(
     if models is not None:
         workers = THIS_PROCESS
     load = _Load(manifest_path.parent, tuple(levels), device, trust, used if workers.inside else None)
-    outcomes = run_jobs(load, jobs, workers, "Segmenting", _Outcome)
+    keys = record_keys(job.record for job in jobs)
+    recorded = Recorded[_Outcome](folder, "manifest segment", keys, lambda outcome: outcome.reason or "")
+    outcomes = run_jobs(load, jobs, workers, "Segmenting", _Outcome, recorded)
     return _write_outputs(manifest, manifest_path, output_path, folder, used, jobs, outcomes)
 
 

@@ -30,8 +30,9 @@ OnProgress: TypeAlias = Callable[[str, ScreeningResult | None], None]
 _OUTPUT_ERRORS = frozenset(
     getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENAMETOOLONG")
 )
-_CODES = {"error": "internal_error", "died": "worker_died", "time": "time_limit", "memory": "memory_limit"}
-_FAILED = frozenset({*_CODES.values(), "output_failed", "model_not_installed"})
+_FAILED = frozenset(
+    {"internal_error", "worker_died", "time_limit", "memory_limit", "output_failed", "model_not_installed"}
+)
 """Codes of refusals that are no property of the study."""
 
 logger = logging.getLogger(__name__)
@@ -180,9 +181,7 @@ def _ended(job: _Job, failure: Failure, key: Key) -> ScreeningResult:
     """Return the result of a study whose worker was ended, and remove what it has left unfinished."""
     if job.folder.is_dir():
         remove_temporary_in(job.folder)
-    finding = Finding(
-        code=_CODES[failure.kind], severity=Severity.REFUSAL, message=f"Screening was stopped: {failure.reason}."
-    )
+    finding = Finding(code=failure.code, severity=Severity.REFUSAL, message=f"Screening was stopped: {failure.reason}.")
     return _stored(job, _unusable(job.name, job.study.kind, finding), key)
 
 

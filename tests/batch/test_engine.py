@@ -7,12 +7,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from osteo_monai.batch import THIS_PROCESS, Failure, Limits, Part, StartError, Workers, process, process_all
+from osteo_monai.batch import THIS_PROCESS, Failure, Limits, Part, StartError, Workers, process
 from osteo_monai.errors import ConfigError, ModelMissingError
 
 from .fake import Load
 
 APART = Workers(apart=True)
+
+
+def process_all(load: Load, jobs: list[str], workers: Workers) -> list[str | Failure]:
+    """Return the outcomes in the order of the jobs."""
+    outcomes = dict(process(load, jobs, workers))
+    return [outcomes[index] for index in range(len(jobs))]
 
 
 def words(outcomes: list[str | Failure]) -> list[str | Failure]:

@@ -304,4 +304,6 @@ def test_a_label_map_that_fails_leaves_no_file(
     monkeypatch.setattr(segment, "write_label_map", half)
     with pytest.raises(UnusableInputError, match="none of the 1 records"):
         segment_cohort(make_cohort(), tmp_path / "prepared.json", models=make_models())
-    assert sorted(path.suffix for path in (tmp_path / "segmentations").iterdir()) == [".csv", ".csv", ".csv", ".json"]
+    assert sorted(path.suffix for path in (tmp_path / "segmentations").iterdir()) == [
+        ".csv", ".csv", ".csv", ".json", ".sqlite",
+    ]  # fmt: skip

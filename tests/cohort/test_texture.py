@@ -55,7 +55,7 @@ def test_measure_writes_the_texture_beside_the_other_tables(tmp_path: Path, caps
     words = ["measure", str(path), "--source", "label", "--output", str(output)]
     assert run([*words, "--texture"]) == 0
     assert f"Texture: {output / 'texture.csv'}" in capsys.readouterr().out
-    names = {"hu_l1_pickhardt.csv", "hu_line_bmd.csv", "excluded.csv", "texture.csv"}
+    names = {"hu_l1_pickhardt.csv", "hu_line_bmd.csv", "excluded.csv", "ledger.sqlite", "texture.csv"}
     assert {file.name for file in output.iterdir()} == names
     rows = read_csv(output / "texture.csv")
     assert tuple(rows[0]) == COLUMNS

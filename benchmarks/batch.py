@@ -1,0 +1,201 @@
+"""Speed, memory and safety of a batch: 1, 10 and 100 studies on 1 and 2 workers and on local Ray.
+
+Usage:
+    python benchmarks/batch.py [--studies 1 10 100] [--workers 1 2] [--cluster] [--price 0.05] [--small] [--output FILE]
+
+Each study is a virtual CT of 128 x 128 pixels that passes the whole pipeline; with ``--small`` it is a series with a
+missing slice, refused while reading, which shows the cost of the engine itself. Each batch is one run of
+``osteo-monai screen`` in a process of its own, as a user starts it; its wall time includes the start and the loading
+of the models. Other work on the machine is in the wall time and not in the CPU time.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.kill_batch import write_measured_study, write_study
+from osteo_monai.utils.files import write_json
+
+_SAMPLE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class BatchRun:
+    """One batch.
+
+    Attributes:
+        place: ``processes`` or ``ray``.
+        studies: number of studies.
+        workers: number of workers.
+        wall_s: from the start of the command to its end.
+        cpu_s: user and system time of the command and all its processes.
+        studies_per_hour: by wall time, start included.
+        cpu_s_a_study: CPU time of a study, start included.
+        peak_mib: largest sum of the resident memory of the command and all its processes.
+        first_mib: largest sum while the second tenth of the studies was screened.
+        last_mib: largest sum while the last tenth of the studies was screened.
+        cost_per_1000: price of the CPU time of 1,000 studies.
+        rows: studies in the summary.
+    """
+
+    place: str
+    studies: int
+    workers: int
+    wall_s: float
+    cpu_s: float
+    studies_per_hour: float
+    cpu_s_a_study: float
+    peak_mib: float
+    first_mib: float
+    last_mib: float
+    cost_per_1000: float
+    rows: int
+
+
+def make_studies(folder: Path, count: int, small: bool) -> Path:
+    """Write studies; those that are measured are links to five virtual CTs, which are slow to make.
+
+    Args:
+        folder: to write below.
+        count: number of studies.
+        small: series that are refused while reading.
+    """
+    root = folder / f"in{count}"
+    if small:
+        for number in range(count):
+            write_study(root / f"s{number:04}", number)
+        return root
+    root.mkdir(parents=True)
+    for number in range(count):
+        made = folder / "made" / f"s{number % 5}"
+        if not made.exists():
+            write_measured_study(made, number % 5)
+        (root / f"s{number:04}").mkdir()
+        for file in made.iterdir():
+            os.link(file, root / f"s{number:04}" / file.name)
+    return root
+
+
+def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str = "") -> BatchRun:
+    """Screen a folder by the command and measure it.
+
+    Args:
+        root: folder of the studies.
+        output: new folder for the results.
+        workers: number of workers.
+        price: of one hour of one core.
+        cluster: address for ``--cluster``; processes if empty.
+
+    Raises:
+        RuntimeError: the command ended with an error.
+    """
+    count = len(list(root.iterdir()))
+    words = [sys.executable, "-m", "osteo_monai", "screen", str(root), "-o", str(output), "--workers", str(workers)]
+    words += ["--cluster", cluster] if cluster else []
+    begin = time.monotonic()
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        samples, cpu = _watch(psutil.Process(process.pid), output)
+    wall = time.monotonic() - begin
+    if process.returncode not in (0, 3):
+        raise RuntimeError(f"the batch ended with exit code {process.returncode}")
+    early = [mib for done, mib in samples if 0.1 * count <= done < 0.2 * count]
+    late = [mib for done, mib in samples if done >= 0.9 * count]
+    return BatchRun(
+        place="ray" if cluster else "processes",
+        studies=count,
+        workers=workers,
+        wall_s=round(wall, 1),
+        cpu_s=round(cpu, 1),
+        studies_per_hour=round(3600 * count / wall, 1),
+        cpu_s_a_study=round(cpu / count, 3),
+        peak_mib=round(max((mib for _, mib in samples), default=0.0)),
+        first_mib=round(max(early, default=0.0)),
+        last_mib=round(max(late, default=0.0)),
+        cost_per_1000=round(price * cpu / count * 1000 / 3600, 3),
+        rows=len(json.loads((output / "summary.json").read_text())),
+    )
+
+
+def _watch(command: psutil.Process, output: Path) -> tuple[list[tuple[int, float]], float]:
+    """Return pairs of finished studies and MiB, and the CPU seconds of all processes, until the command ends."""
+    samples = []
+    seconds: dict[tuple[int, float], float] = {}
+    while True:
+        resident = 0
+        try:
+            family = [command, *command.children(recursive=True)]
+            ended = command.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            break
+        for process in family:
+            try:
+                times = process.cpu_times()
+                seconds[(process.pid, process.create_time())] = times.user + times.system
+                resident += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        if ended:
+            break
+        done = sum(1 for _ in output.glob("*/result.json")) if output.exists() else 0
+        samples.append((done, resident / 2**20))
+        time.sleep(_SAMPLE_SECONDS)
+    return samples, sum(seconds.values())
+
+
+def compare(
+    folder: Path, studies: list[int], workers: list[int], cluster: bool, price: float, small: bool
+) -> list[BatchRun]:
+    """Run batches of each size on each number of workers, by processes and, if requested, on local Ray.
+
+    Args:
+        folder: for input and output.
+        studies: numbers of studies.
+        workers: numbers of workers.
+        cluster: also run on local Ray.
+        price: of one hour of one core.
+        small: series that are refused while reading, in place of measured ones.
+    """
+    runs = []
+    for count in studies:
+        root = make_studies(folder, count, small)
+        for place in ("", "local") if cluster else ("",):
+            for number in workers:
+                run = run_batch(root, folder / f"out{count}_{number}{place}", number, price, place)
+                print(json.dumps(asdict(run)), flush=True)
+                runs.append(run)
+    return runs
+
+
+def main() -> None:
+    """Run the benchmark and print one line for each batch."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
+    parser.add_argument("--studies", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--cluster", action="store_true", help="also on local Ray")
+    parser.add_argument(
+        "--price", type=float, default=0.05, help="of one hour of one core, in the currency of the user"
+    )
+    parser.add_argument("--small", action="store_true", help="studies that are refused while reading")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        runs = compare(Path(folder), options.studies, options.workers, options.cluster, options.price, options.small)
+    if options.output is not None:
+        facts: dict[str, Any] = {
+            "cores": psutil.cpu_count(), "load_average": os.getloadavg(), "small": options.small,
+            "price_of_a_core_hour": options.price,
+        }  # fmt: skip
+        write_json(options.output, facts | {"runs": [asdict(run) for run in runs]})
+
+
+if __name__ == "__main__":
+    main()
