@@ -90,7 +90,8 @@ def read_config(
     config.read_meta(configs / "metadata.json")
     own: dict[str, Any] = {"output_dir": str(work / name), "track": False, "num_workers": 0, **VIRTUAL.get(name, {})}
     if name not in VIRTUAL:
-        own |= {"data_source": str(manifests["xray" if name.endswith("xray") else "ct"]), "check_images": False}
+        kind = "xray" if name.endswith("xray") else "ct"
+        own |= {"data_source": str(manifests[kind]), "check_images": False}
     for key, value in (own | dict(changes)).items():
         if key.split("#")[0] in config.get() or key in own:
             config[key] = value

@@ -5,11 +5,13 @@ people. Domain randomisation beyond the range of scanners and people makes netwo
 scans.
 """
 
+import gc
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from monai.data.utils import worker_init_fn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -36,6 +38,16 @@ TRAINING_VARIANTS: Mapping[Variant, float] = {
 _L = VertebraLevel
 UPPER_LABEL = _L.T8.label
 """Bodies from T1 to T8 share this label in targets of the localisation: 'T8 or above'."""
+
+
+def start_worker(worker_id: int) -> None:
+    """Start a process of a data loader, with the seeds of MONAI; a ``worker_init_fn``.
+
+    A virtual person is tens of thousands of small objects, which start the garbage collection often. It then skips the
+    objects that exist now, most of them of imported modules.
+    """
+    gc.freeze()
+    worker_init_fn(worker_id)
 
 
 def _random_person(rng: np.random.Generator) -> Anatomy:
@@ -330,4 +342,4 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
         return heat
 
 
-__all__ = ["TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset", "body_mask"]
+__all__ = ["TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset", "body_mask", "start_worker"]

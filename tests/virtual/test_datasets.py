@@ -1,14 +1,17 @@
 """Endless training data: the same item for the same index, and labels that fit the image."""
 
+import gc
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from monai.data import DataLoader
+from monai.transforms import Randomizable
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
-from osteo_monai.virtual.datasets import SmoothWarp, VirtualSliceDataset, VirtualVolumeDataset
+from osteo_monai.virtual.datasets import SmoothWarp, VirtualSliceDataset, VirtualVolumeDataset, start_worker
 
 L = VertebraLevel
 BODIES = {level.label for level in L if level is not L.SACRUM} - {level.label for level in list(L)[:7]}
@@ -208,3 +211,27 @@ def test_a_warp_stays_within_its_reach_and_is_smooth() -> None:
     # waves of at least 45 mm bend by at most 2 pi / 45 of their height a mm
     assert (shift[:, 1:] - shift[:, :-1]).abs().max() <= 4 * 6 * 2 * np.pi / 45
     assert torch.equal(SmoothWarp(np.random.default_rng(1), 0.0)(p), p)
+
+
+class Drawn(torch.utils.data.Dataset[dict[str, Any]], Randomizable):
+    """Items with a random number of MONAI and the number of objects that the garbage collection skips."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"drawn": float(self.R.uniform()), "skipped": gc.get_freeze_count()}
+
+
+def test_a_worker_has_the_seeds_of_monai_and_skips_old_objects_in_garbage_collection() -> None:
+    items = []
+    for arguments in ({}, {"worker_init_fn": start_worker}):
+        torch.manual_seed(8)
+        loader = DataLoader(Drawn(), batch_size=1, num_workers=2, **arguments)
+        items.append([(float(batch["drawn"]), int(batch["skipped"])) for batch in loader])
+    plain, started = items
+    assert [drawn for drawn, _ in plain] == [drawn for drawn, _ in started]
+    assert len({drawn for drawn, _ in plain}) == 6
+    assert all(skipped == 0 for _, skipped in plain)
+    assert all(skipped > 10_000 for _, skipped in started)
+    assert gc.get_freeze_count() == 0  # of this process
