@@ -342,4 +342,11 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
         return heat
 
 
-__all__ = ["TRAINING_VARIANTS", "SmoothWarp", "VirtualSliceDataset", "VirtualVolumeDataset", "body_mask", "start_worker"]
+__all__ = [
+    "TRAINING_VARIANTS",
+    "SmoothWarp",
+    "VirtualSliceDataset",
+    "VirtualVolumeDataset",
+    "body_mask",
+    "start_worker",
+]
