@@ -1,7 +1,8 @@
 """``osteo-monai manifest slices`` and ``outlines``: centre slices of volumes, and slices outlined in QuPath."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,10 @@ from osteo_monai.cli.options import (
 )
 from osteo_monai.cli.output import check_folder, check_products, progress, show
 from osteo_monai.domain import Boundary
+from osteo_monai.utils.text import counted
+
+if TYPE_CHECKING:
+    from osteo_monai.data import Record
 
 __all__ = ["outlines", "slices"]
 
@@ -55,9 +60,9 @@ def slices(
             path, output, boundary, name, lambda number, count: on_stage(f"volume {number} of {count}")
         )
     for split, records in done.manifest.splits.items():
-        show(f"{split}: {len({record.subject_id for record in records})} subjects, {len(records)} slices")
+        _show_split(split, records)
     if done.left_out:
-        show(f"{len(done.left_out)} slices left out, reasons: {output / EXCLUSIONS_FILE}")
+        show(f"{counted(len(done.left_out), 'slice')} left out, reasons: {output / EXCLUSIONS_FILE}")
     show(f"Manifest: {output / MANIFEST_FILE}, sha256 {done.sha256}")
 
 
@@ -117,8 +122,12 @@ def outlines(
             levels |= parse_pairs(text, "--classes", "NAME=LEVEL")
     checks.finish()
     done = import_outlines(OutlineOptions(folder, output, boundary, levels, window, pixel_mm, split, name, virtual))
-    records = done.manifest.splits[split]
-    show(f"{split}: {len({record.subject_id for record in records})} subjects, {len(records)} slices")
+    _show_split(split, done.manifest.splits[split])
     if done.left_out:
-        show(f"{len(done.left_out)} files left out, reasons: {products.exclusions}")
+        show(f"{counted(len(done.left_out), 'file')} left out, reasons: {products.exclusions}")
     show(f"Manifest: {output}, sha256 {done.sha256}")
+
+
+def _show_split(split: str, records: "Sequence[Record]") -> None:
+    subjects = counted(len({record.subject_id for record in records}), "subject")
+    show(f"{split}: {subjects}, {counted(len(records), 'slice')}")

@@ -14,6 +14,7 @@ from PIL import Image
 from osteo_monai.data.csv_tables import write_table
 from osteo_monai.data.manifest import Header, Manifest, read_manifest
 from osteo_monai.data.record import Record
+from osteo_monai.data.slice_files import file_word
 from osteo_monai.errors import ConfigError, ManifestError, ScanRefusedError, UnusableInputError
 from osteo_monai.imaging.dicom_headers import looks_like_dicom
 from osteo_monai.imaging.radiograph import Radiograph, read_mask, read_radiograph
@@ -83,7 +84,7 @@ def export_radiographs(
         except (UnusableInputError, ScanRefusedError) as error:
             refused[f"{split}[{position}]"] = str(error)
             continue
-        stem = f"{_plain(subject)}_{radiograph.view}"
+        stem = f"{file_word(subject)}_{radiograph.view}"
         numbers[stem] += 1
         name = f"{stem}_{numbers[stem]}"
         _write_png(folder / "images" / f"{name}.png", np.round(radiograph.pixels * 65535).astype(np.uint16))
@@ -142,11 +143,6 @@ def _check_pseudonym(record: Record) -> None:
     stated = str(header.get("PatientID") or "").strip().casefold()
     if stated and stated == record.subject_id.strip().casefold():
         raise ConfigError("subject_id must be a pseudonym, got the patient id of a DICOM header; use --key FILE")
-
-
-def _plain(subject: str) -> str:
-    """Return a subject id as part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in subject).lstrip(".") or "subject"
 
 
 def _write_png(path: Path, values: NDArray[np.uint16] | NDArray[np.uint8]) -> None:

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from osteo_monai.utils.files import writing
 
-__all__ = ["read_slice", "slice_names", "write_slice"]
+__all__ = ["file_word", "read_slice", "slice_names", "write_slice"]
+
+
+def file_word(subject: str) -> str:
+    """Return a subject id as part of a file name: other characters than letters, digits, ``-_.`` become ``-``."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in subject).lstrip(".") or "subject"
 
 
 def slice_names(subjects: Iterable[str]) -> Mapping[str, str]:
@@ -22,7 +27,7 @@ def slice_names(subjects: Iterable[str]) -> Mapping[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for subject in dict.fromkeys(subjects):
-        plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in subject).lstrip(".") or "subject"
+        plain = file_word(subject)
         name, number = plain, 1
         while name.casefold() in taken:  # some file systems do not distinguish cases
             number += 1

@@ -43,7 +43,8 @@ class VirtualCentreSlices(Dataset[dict[str, Any]]):
     """Centre axial slices of L1 and L2 of virtual people: two items a person, drawn when first used and then read.
 
     Slices follow from the recipe and the arguments only. Different arguments have different folders below ``folder``;
-    several processes may use one.
+    several processes may use one. MONAI's ``PersistentDataset`` is not used: a process that is killed while it moves a
+    file between disks leaves a part of it, which ends all later runs.
 
     Args:
         length: number of items: 2k and 2k + 1 are L1 and L2 of person ``people[0]`` + k. A smaller set is the beginning

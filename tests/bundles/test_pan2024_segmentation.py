@@ -94,6 +94,9 @@ def test_an_epoch_reads_each_image_once_and_the_second_draws_none(
     run_bundle(BUNDLE, ["evaluate", "pan2024"], evaluation)
     with (tmp_path / "eval" / "val_mean_dice_raw.csv").open() as file:
         assert len(list(csv.reader(file))) == 5  # header and four slices
+    with (tmp_path / "eval" / "subjects.csv").open() as file:
+        subjects = {row["subject_id"]: row["centre_slices"] for row in csv.DictReader(file)}
+    assert subjects == {"virtual_pan2024_0649": "2", "virtual_pan2024_0650": "2"}
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def masks_of_geojson(path: Path, size: tuple[int, int], level_of: LevelOf) -> Ma
         for rings in _polygons(feature):
             inside |= _filled(rings, size)
     if not masks:
-        raise UnusableInputError(f"{path.name} must have at least one polygon, got none.")
+        raise UnusableInputError("The GeoJSON file must have at least one polygon, got none.")
     return masks
 
 
@@ -61,13 +61,13 @@ def _features(path: Path) -> list[Mapping[str, Any]]:
     try:
         content = json.loads(read_input(path))
     except (OSError, ValueError, RecursionError):
-        raise UnusableInputError(f"{path.name} cannot be read as GeoJSON.") from None
+        raise UnusableInputError("The outlines cannot be read as GeoJSON.") from None
     if isinstance(content, dict):
         features = content.get("features") if content.get("type") == "FeatureCollection" else [content]
     else:
         features = content
     if not isinstance(features, list) or not all(isinstance(f, dict) and f.get("type") == "Feature" for f in features):
-        raise UnusableInputError(f"{path.name} must be a GeoJSON FeatureCollection, got other JSON.")
+        raise UnusableInputError("The outlines must be a GeoJSON FeatureCollection, got other JSON.")
     return features
 
 

@@ -70,45 +70,45 @@ def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
     Raises:
         UnusableInputError: it has another size than its image, or holds other values.
     """
-    with unusable_if_damaged(f"{path.name} is damaged or no image"):
+    with unusable_if_damaged("The label image is damaged or no image"):
         check_regular(path)
         if is_nifti(path):
-            values = _single(np.asarray(nib.load(path).dataobj), path)  # type: ignore[attr-defined]
+            values = _single(np.asarray(nib.load(path).dataobj))  # type: ignore[attr-defined]
         else:
             with Image.open(path) as picture:
                 # the index of a palette is the label, not its colour
-                values = _grey(np.asarray(picture), path).T
+                values = _grey(np.asarray(picture)).T
     if values.shape != size:
         raise UnusableInputError(
-            f"{path.name} must have the size of its image, {size[0]} x {size[1]} pixels, "
+            f"The label image must have the size of its image, {size[0]} x {size[1]} pixels, "
             f"got {values.shape[0]} x {values.shape[1]}."
         )
     whole = values.astype(np.int64)
     if not np.array_equal(whole, values) or whole.min() < 0:
-        raise UnusableInputError(f"{path.name} must hold whole numbers from 0, got other values.")
+        raise UnusableInputError("The label image must hold whole numbers from 0, got other values.")
     return whole
 
 
 def _nifti(path: Path) -> Plane:
-    with unusable_if_damaged(f"{path.name} is damaged or not NIfTI"):
+    with unusable_if_damaged("The image is damaged or not NIfTI"):
         check_regular(path)
         image: Any = nib.load(path)
-        values = _single(np.asarray(image.dataobj, np.float32), path)
+        values = _single(np.asarray(image.dataobj, np.float32))
         affine = np.asarray(image.affine, np.float64)
     if not image.get_qform(coded=True)[1] and not image.get_sform(coded=True)[1]:
-        raise UnusableInputError(f"{path.name} must state its orientation, got neither sform nor qform.")
-    return Plane(values, _axial(affine, path))
+        raise UnusableInputError("The image must state its orientation, got neither sform nor qform.")
+    return Plane(values, _axial(affine))
 
 
 def _dicom(path: Path) -> Plane:
     instance = read_instance(path)
     if not instance.is_ct or instance.frames != 1:
-        raise UnusableInputError(f"{path.name} must be one slice of a CT, got {instance.kind}.")
+        raise UnusableInputError(f"The image must be one slice of a CT, got {instance.kind}.")
     frame = Frame(instance, 0)
     cosines, place = frame.numbers("ImageOrientationPatient", 6), frame.numbers("ImagePositionPatient", 3)
     spacing = frame.numbers("PixelSpacing", 2)
     if cosines is None or place is None or spacing is None or frame.number("RescaleIntercept") is None:
-        raise UnusableInputError(f"{path.name} must state orientation, position, pixel size and rescale to HU.")
+        raise UnusableInputError("The image must state orientation, position, pixel size and rescale to HU.")
     along_columns, along_rows = np.array(cosines[:3]), np.array(cosines[3:])
     lps = np.eye(4)
     lps[:3, 0], lps[:3, 1] = along_columns * spacing[1], along_rows * spacing[0]
@@ -117,29 +117,29 @@ def _dicom(path: Path) -> Plane:
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
     hu = rescaled(decode_file(PixelFile.of(instance)), frame).T
     patient = tuple(frame.text(name).casefold() for name in ("PatientID", "PatientName"))
-    return Plane(hu, _axial(affine, path), tuple(value for value in patient if value))
+    return Plane(hu, _axial(affine), tuple(value for value in patient if value))
 
 
 def _picture(path: Path, window: tuple[float, float] | None, pixel_mm: float | None) -> Plane:
-    with unusable_if_damaged(f"{path.name} is damaged or no image"):
+    with unusable_if_damaged("The image is damaged or no image"):
         check_regular(path)
         with Image.open(path) as picture:
             if max(picture.size) > _LARGEST:
-                raise UnusableInputError(f"{path.name} must have at most {_LARGEST} rows and columns.")
-            values = _grey(np.asarray(picture.convert("RGB") if picture.mode == "P" else picture), path).T
+                raise UnusableInputError(f"The image must have at most {_LARGEST} rows and columns.")
+            values = _grey(np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)).T
     if pixel_mm is None:
         raise UnusableInputError(f"--pixel-mm must be given for {path.suffix} files, which have no pixel size.")
     if values.dtype.kind == "f":
         hu = values.astype(np.float32)
     elif window is None or values.dtype.kind != "u":
-        raise UnusableInputError(f"--window must be given for {path.name}, whose grey values are no HU.")
+        raise UnusableInputError(f"--window must be given for {path.suffix} files, whose grey values are no HU.")
     else:
         low, high = window
         hu = (low + values.astype(np.float64) / np.iinfo(values.dtype).max * (high - low)).astype(np.float32)
     return Plane(hu, np.diag([-pixel_mm, -pixel_mm, 1.0, 1.0]))
 
 
-def _grey(values: NDArray[Any], path: Path) -> NDArray[Any]:
+def _grey(values: NDArray[Any]) -> NDArray[Any]:
     """Return the rows and columns of a grey picture, also of one stored with equal colours."""
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
@@ -148,7 +148,7 @@ def _grey(values: NDArray[Any], path: Path) -> NDArray[Any]:
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     if values.ndim != 2:
-        raise UnusableInputError(f"{path.name} must be grey, got a picture in colour.")
+        raise UnusableInputError("The image must be grey, got a picture in colour.")
     return values.astype(np.uint16) if values.dtype == np.int32 and _fits(values) else values
 
 
@@ -157,16 +157,16 @@ def _fits(values: NDArray[Any]) -> bool:
     return bool(values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max)
 
 
-def _single(values: NDArray[Any], path: Path) -> NDArray[Any]:
+def _single(values: NDArray[Any]) -> NDArray[Any]:
     if values.ndim < 2 or values.size != values.shape[0] * values.shape[1]:
-        raise UnusableInputError(f"{path.name} must have one slice along its third axis, got shape {values.shape}.")
+        raise UnusableInputError(f"The image must have one slice along its third axis, got shape {values.shape}.")
     return values.reshape(values.shape[:2])
 
 
-def _axial(affine: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+def _axial(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the affine of an axial slice; refuse others."""
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     length = float(np.linalg.norm(normal))
     if not np.isfinite(affine).all() or not length > 0 or abs(normal[2]) / length < _AXIAL_COSINE:
-        raise UnusableInputError(f"{path.name} must be an axial slice, got another plane.")
+        raise UnusableInputError("The image must be an axial slice, got another plane.")
     return affine

@@ -21,6 +21,7 @@ from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging.nifti import NIFTI_SUFFIXES, stem
 from osteo_monai.imaging.orientation import canonical_affine, to_canonical
 from osteo_monai.utils.inputs import walk_tree
+from osteo_monai.utils.text import safe_name
 
 __all__ = ["OutlineImport", "OutlineOptions", "OutlineProducts", "import_outlines", "outline_products"]
 
@@ -130,17 +131,17 @@ def import_outlines(options: OutlineOptions) -> OutlineImport:
             continue
         target = products.slices / names[pair.subject]
         records[pair.subject, level] = _write(plane, mask, level, target, pair.subject, options)
+    write_table(products.exclusions, ("file", "reason"), sorted(left_out))
     if not records:
-        first = f", such as '{left_out[0][0]}': {left_out[0][1]}" if left_out else ""
+        first = f", such as {safe_name(options.folder / left_out[0][0])}: {left_out[0][1]}" if left_out else ""
         raise UnusableInputError(f"'{options.folder.name}' has no image with outlines that can be used{first}")
     header = Header(
         name=options.name or options.manifest.stem,
-        description=f"Single slices with {options.boundary} outlines: {len(records)} of {options.folder.name}.",
+        description=f"Single slices with {options.boundary} outlines: {len(records)}.",
         virtual=options.virtual,
     )
     manifest = Manifest(header=header, splits={options.split: tuple(records.values())})
     checksum = write_manifest(manifest, options.manifest)
-    write_table(products.exclusions, ("file", "reason"), sorted(left_out))
     return OutlineImport(manifest, checksum, tuple(sorted(left_out)))
 
 
