@@ -12,7 +12,7 @@ from osteo_monai.experiments.comparison_scores import Comparison, ImageTable
 from osteo_monai.experiments.training import Training
 from osteo_monai.handlers.figures import new_figure, save_figure
 
-__all__ = ["chosen_cases", "draw_cases", "draw_people"]
+__all__ = ["chosen_cases", "draw_cases", "draw_people", "shown_window"]
 
 Plane = NDArray[np.float32]
 
@@ -45,21 +45,23 @@ def draw_cases(file: Path, trainings: Sequence[tuple[str, Training]], tables: Se
         trainings: name and training of each network.
         tables: scores of the test images by these trainings, in the same order.
     """
-    cases = chosen_cases(tables)
-    places = [tables[0].images[position] for position in cases.values()]
+    cases: dict[int, list[str]] = {}
+    for kind, position in chosen_cases(tables).items():
+        cases.setdefault(position, []).append(kind)
+    places = [tables[0].images[position] for position in cases]
     segmented = [training.segment(places) for _, training in trainings]
     names = ["CT", "reference", *(name for name, _ in trainings)]
     figure = new_figure(2.5 * len(names), 2.6 * len(cases))
     axes = figure.subplots(len(cases), len(names), squeeze=False)
-    for row, (kind, position) in enumerate(cases.items()):
+    for row, (position, kinds) in enumerate(cases.items()):
         image, label, _ = segmented[0][row]
-        window = _window(label)
+        window = shown_window(np.stack([label, *(planes[row][2] for planes in segmented)]))
         outlines = [None, (label, _TRUTH), *((planes[row][2], _PREDICTED) for planes in segmented)]
         for column, (axis, outline) in enumerate(zip(axes[row], outlines, strict=True)):
             _draw(axis, image[window], None if outline is None else (outline[0][window], outline[1]))
             if row == 0:
                 axis.set_title(names[column], fontsize=8)
-        axes[row][0].set_title(f"{names[0]}: {kind}" if row == 0 else kind, fontsize=8)
+        axes[row][0].set_title("; ".join(kinds), fontsize=8)
         for axis, table, name in zip(axes[row][2:], tables, names[2:], strict=True):
             dice = f"Dice {table.scores[position, 0]:.3f}"
             axis.set_title(f"{name}\n{dice}" if row == 0 else dice, fontsize=8)
@@ -86,9 +88,12 @@ def _draw(axis: Any, image: Plane, outline: tuple[Plane, str] | None) -> None:
         axis.contour(outline[0].T > 0.5, [0.5], colors=[outline[1]], linewidths=1)
 
 
-def _window(label: Plane) -> tuple[slice, slice]:
-    """Return a square about the reference, three times its larger side, within the image."""
-    places = np.argwhere(label > 0.5)
-    centre, side = places.mean(0), int(1.5 * np.ptp(places, axis=0).max()) + 1
-    starts = [max(0, int(middle) - side) for middle in centre]
-    return slice(starts[0], int(centre[0]) + side), slice(starts[1], int(centre[1]) + side)
+def shown_window(masks: Plane) -> tuple[slice, slice]:
+    """Return a window about the first of masks (masks, X, Y), three times its larger side, that contains all masks."""
+    reference = np.argwhere(masks[0] > 0.5)
+    half = 1.5 * np.ptp(reference, axis=0).max() + 1
+    every = np.argwhere((masks > 0.5).any(0))
+    low = np.minimum(reference.mean(0) - half, every.min(0) - 4)
+    high = np.maximum(reference.mean(0) + half, every.max(0) + 4)
+    first, last = np.maximum(low, 0).astype(int), high.astype(int)
+    return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1)

@@ -108,9 +108,9 @@ class OutlineScores(EpochHandler):
         dice = _dice(pred, label)
         if not pred.any():
             return dice, math.nan, math.nan
-        pair = [torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None] for mask in (pred, label)]
-        surface = compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=self.spacing)
-        hausdorff = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=self.spacing)
+        x, y = (torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None] for mask in (pred, label))
+        surface = compute_average_surface_distance(x, y, include_background=True, symmetric=True, spacing=self.spacing)
+        hausdorff = compute_hausdorff_distance(x, y, include_background=True, percentile=95, spacing=self.spacing)
         return dice, float(surface), float(hausdorff)
 
     def _subjects(self) -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from monai.networks.nets import BasicUNet
 
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.experiments import ComparedNetwork, compare_networks
-from osteo_monai.experiments.comparison_figures import chosen_cases
+from osteo_monai.experiments.comparison_figures import chosen_cases, shown_window
 from osteo_monai.experiments.comparison_scores import ImageTable, compare_scores
 from osteo_monai.experiments.training import Training
 
@@ -86,6 +86,19 @@ def test_cases_are_the_extremes_of_the_scores() -> None:
     cases = chosen_cases([new, old])
     assert (cases["worst"], cases["best"]) == (1, 3)
     assert (cases["first network better"], cases["first network worse"]) == (2, 3)
+
+
+def test_the_window_of_a_case_contains_what_is_falsely_segmented() -> None:
+    """A low Dice coefficient beside a correct outline was not explained by the figure."""
+    masks = np.zeros((2, 100, 100), np.float32)
+    masks[:, 40:60, 40:60] = 1
+    first, second = shown_window(masks)
+    assert (first.start, first.stop) == (second.start, second.stop)
+    assert 50 < first.stop - first.start < 70  # three times the body
+    masks[1, 90:95, 5:10] = 1
+    first, second = shown_window(masks)
+    assert first.stop > 95
+    assert second.start < 5
 
 
 @pytest.mark.parametrize(
