@@ -8,7 +8,7 @@ from osteo_monai.networks.density_regressor import DensityRegressor
 from osteo_monai.networks.patch_transformer import PatchTransformer, load_imagenet_resnet18
 from osteo_monai.networks.placement import on_device
 from osteo_monai.networks.radiograph_classification import radiograph_classifier
-from osteo_monai.networks.slice_classification import slice_classifier, volume_classifier
+from osteo_monai.networks.slice_classification import VolumeClassifier, slice_classifier
 
 __all__ = [
     "COLUMN_CHANNELS",
@@ -19,9 +19,9 @@ __all__ = [
     "DarkNet19",
     "DensityRegressor",
     "PatchTransformer",
+    "VolumeClassifier",
     "load_imagenet_resnet18",
     "on_device",
     "radiograph_classifier",
     "slice_classifier",
-    "volume_classifier",
 ]

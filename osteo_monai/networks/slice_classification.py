@@ -15,7 +15,7 @@ from monai.networks.nets import ResNet
 from monai.networks.nets.resnet import ResNetBottleneck
 from torch import nn
 
-__all__ = ["DEPTHS", "UNITS", "slice_classifier", "volume_classifier"]
+__all__ = ["DEPTHS", "UNITS", "VolumeClassifier", "slice_classifier"]
 
 DEPTHS: dict[str, tuple[str, tuple[int, int, int, int]]] = {
     "resnet10": ("basic", (1, 1, 1, 1)),
@@ -100,25 +100,28 @@ def slice_classifier(
     return network
 
 
-def volume_classifier(
-    levels: int = 2,
-    slices: int = 17,
-    out_channels: int = 3,
-    depth: str = "resnet18",
-    widths: Sequence[int] = (32, 64, 128, 256),
-    dropout: float = 0.0,
-) -> nn.Sequential:
-    """Return a 3D ``slice_classifier`` of the stacks that ``VertebralSlicesd`` cuts, with one channel a level.
+class VolumeClassifier(nn.Sequential):
+    """3D ``slice_classifier`` of the stacks that ``VertebralSlicesd`` cuts, with one channel a level.
 
     Input: (N, ``levels * slices``, X, Y), the slices of one level in sequence. Output: logits (N, ``out_channels``).
 
     Args:
         levels: vertebrae.
-        slices: slices of one vertebra; their distance is the voxel size along the third axis of the network.
+        slices: slices of one vertebra.
         out_channels, depth, widths, dropout: see ``slice_classifier``.
 
     Raises:
         ValueError: see ``slice_classifier``.
     """
-    network = slice_classifier(levels, out_channels, depth, widths, dropout, spatial_dims=3)
-    return nn.Sequential(nn.Unflatten(1, (levels, slices)), network)
+
+    def __init__(
+        self,
+        levels: int = 2,
+        slices: int = 17,
+        out_channels: int = 3,
+        depth: str = "resnet18",
+        widths: Sequence[int] = (32, 64, 128, 256),
+        dropout: float = 0.0,
+    ) -> None:
+        network = slice_classifier(levels, out_channels, depth, widths, dropout, spatial_dims=3)
+        super().__init__(nn.Unflatten(1, (levels, slices)), network)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from osteo_monai.networks import slice_classifier, volume_classifier
+from osteo_monai.networks import VolumeClassifier, slice_classifier
 
 SMALL: dict[str, Any] = {"widths": (2, 4, 4, 6)}
 
@@ -101,7 +101,7 @@ def test_every_ill_argument_is_refused() -> None:
 
 
 def test_volumes_are_stacks_of_each_level() -> None:
-    network = volume_classifier(levels=2, slices=5, depth="resnet10", **SMALL).eval()
+    network = VolumeClassifier(levels=2, slices=5, depth="resnet10", **SMALL).eval()
     x = torch.randn(2, 10, 32, 32)
     assert network(x).shape == (2, 3)
     torch.testing.assert_close(network(x), network[1](torch.stack([x[:, :5], x[:, 5:]], 1)))
