@@ -121,6 +121,9 @@ def test_wrong_arguments_and_files_are_refused(store: Path, tmp_path: Path) -> N
         (tmp_path / "a.npz").write_bytes(content)
         with pytest.raises(UnusableInputError, match=r"'a\.npz' must be a projection"):
             load_projection(tmp_path / "a.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(UnusableInputError, match=r"'array\.npy' must be a projection"):
+        load_projection(tmp_path / "array.npy")
     np.savez(tmp_path / "b.npz", water=np.zeros((4, 4)))
     with pytest.raises(UnusableInputError, match=r"'b\.npz' must be a projection"):
         load_projection(tmp_path / "b.npz")
