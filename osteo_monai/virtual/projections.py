@@ -137,7 +137,7 @@ def load_projection(path: str | Path) -> Projection:
                 float(stored["truth"][0]),
                 float(stored["truth"][1]),
             )
-    except (KeyError, ValueError, EOFError, BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:  # np.load gives an array or an archive
         raise UnusableInputError(f"'{Path(path).name}' must be a projection of `write_projections`") from error
 
 

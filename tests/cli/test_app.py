@@ -36,7 +36,7 @@ VERBS = [
     ["evaluate"],
     ["evidence"],
     ["rebuild-tables"],
-    *(["virtual", verb] for verb in ("ct", "radiograph", "cohort")),
+    *(["virtual", verb] for verb in ("ct", "radiograph", "cohort", "projections")),
     *(["manifest", verb] for verb in ("build", "split", "join", "validate", "describe", "segment")),
     *(["radiograph", verb] for verb in ("cross-validate", "fuse", "heat")),
     *(["risk", verb] for verb in ("calibrate", "train")),
