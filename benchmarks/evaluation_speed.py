@@ -59,7 +59,7 @@ def main() -> None:
         f"DeLong test, {given.rows} rows": lambda: delong_test(truth, first, second),
         f"the same, two rows a subject, {given.rows} rows": lambda: delong_test(truth, first, second, groups=subjects),
         f"rates, F1 and kappa, {given.people} rows, 2000 samples": lambda: class_performance(
-            truth[few].astype(int), (chance > 0.4).astype(int), [0, 1], resamples=2000
+            np.where(truth[few], "yes", "no"), np.where(chance > 0.4, "yes", "no"), ["no", "yes"], resamples=2000
         ),
         f"ROC band, {given.people} rows, 2000 samples": lambda: roc_band(truth[few], first[few], resamples=2000),
         f"flexible calibration, {given.people} rows, 2000 samples": lambda: flexible_calibration(

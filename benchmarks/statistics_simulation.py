@@ -165,7 +165,9 @@ def simulate(draw: Draw, seed: int, replicates: int) -> dict[str, Any]:
     keys = ("covered", "below", "above", "width", "bias")
     result: dict[str, Any] = {"replicates": replicates, "seed": seed}
     for name, rows in found.items():
-        means = dict(zip(keys, np.round(np.mean(np.array(rows, dtype=float), axis=0), 4).tolist(), strict=True))
+        means = {
+            key: round(float(np.mean(column)), 4) for key, column in zip(keys, zip(*rows, strict=True), strict=True)
+        }
         result[name] = {"intervals": len(rows)} | means
     return result | {"cpu_seconds": round(time.process_time() - started, 1)}
 

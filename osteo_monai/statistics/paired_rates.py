@@ -125,7 +125,9 @@ def difference_of_groups(
     Raises:
         ValueError: on wrong columns.
     """
-    marked, (member,) = checked_columns(flags, {"first": first}, groups=groups, probabilities=True)
+    marked, (member,) = checked_columns(flags, {"first": first}, groups=groups)
+    if not np.isin(member, (0, 1)).all():
+        raise ValueError("first must be 0 or 1")
     chosen = member.astype(bool)
     subjects = subject_codes(groups, marked.size)
     return _difference((marked, marked), (chosen, ~chosen), subjects, level, method)

@@ -37,8 +37,8 @@ def test_paired_differences_and_their_exact_p_are_those_of_r(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "of"), [("sensitivity", 1), ("specificity", 0)])
 def test_differences_of_two_groups_are_those_of_r(name: str, of: int) -> None:
-    chosen = of == TRUTH
-    correct, first = (of == FIRST)[chosen], HALF[chosen] == 1
+    chosen = TRUTH == of  # noqa: SIM300
+    correct, first = FIRST[chosen] == of, HALF[chosen] == 1
     expected = pytest.approx(R[f"unpaired_{name}"], abs=1e-9)
     assert astuple(difference_of_groups(correct, first)) == expected
     found = rates_differ(correct, np.where(first, "a", "b"))
@@ -48,6 +48,12 @@ def test_differences_of_two_groups_are_those_of_r(name: str, of: int) -> None:
     # ten copies of each image narrow nothing
     rows = np.repeat(np.arange(correct.size), 10)
     assert astuple(difference_of_groups(correct[rows], first[rows], groups=rows)) == expected
+
+
+def test_groups_must_be_two_and_not_empty() -> None:
+    with pytest.raises(ValueError, match="first must be 0 or 1"):
+        difference_of_groups([1, 0], [0.5, 1])
+    assert np.isnan(astuple(difference_of_groups([1, 0], [1, 1]))).all()
 
 
 def large_sample() -> Any:

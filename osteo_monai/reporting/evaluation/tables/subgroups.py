@@ -136,7 +136,8 @@ def interactions_table(sets: Sequence[Predictions], options: EvaluationOptions) 
     """Return tests whether sensitivity, specificity and area of osteoporosis are the same in all subgroups."""
     table = ResultTable(
         "interactions",
-        "Tests of equal performance for osteoporosis in all subgroups of a factor (interaction)",
+        "Tests of equal performance for osteoporosis in all subgroups of a factor (interaction), and the difference of "
+        f"two subgroups ({100 * options.level:g} % confidence interval)",
         (
             *WHO_COLUMNS,
             Column("factor", "Factor"),
