@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pydicom
+from pydicom.uid import generate_uid
 
 from benchmarks.kill_batch import write_measured_study, write_study
 from osteo_monai.utils.files import write_json
@@ -44,7 +46,6 @@ class BatchRun:
         first_mib: largest sum while the second tenth of the studies was screened.
         last_mib: largest sum while the last tenth of the studies was screened.
         cost_per_1000: price of the CPU time of 1,000 studies.
-        rows: studies in the summary.
     """
 
     place: str
@@ -58,11 +59,10 @@ class BatchRun:
     first_mib: float
     last_mib: float
     cost_per_1000: float
-    rows: int
 
 
 def make_studies(folder: Path, count: int, small: bool) -> Path:
-    """Write studies; those that are measured are links to five virtual CTs, which are slow to make.
+    """Write studies; those that are measured are copies of five virtual CTs, which are slow to make.
 
     Args:
         folder: to write below.
@@ -79,10 +79,20 @@ def make_studies(folder: Path, count: int, small: bool) -> Path:
         made = folder / "made" / f"s{number % 5}"
         if not made.exists():
             write_measured_study(made, number % 5)
-        (root / f"s{number:04}").mkdir()
-        for file in made.iterdir():
-            os.link(file, root / f"s{number:04}" / file.name)
+        _copy_study(made, root / f"s{number:04}", number)
     return root
+
+
+def _copy_study(made: Path, folder: Path, number: int) -> None:
+    """Copy a study under identifiers of its own: copies of one study would be one study."""
+    folder.mkdir()
+    study, series, frame = (generate_uid(entropy_srcs=[kind, str(number)]) for kind in ("study", "series", "frame"))
+    for file in made.iterdir():
+        ds = pydicom.dcmread(file)
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
+        ds.SOPInstanceUID = generate_uid(entropy_srcs=[str(ds.SOPInstanceUID), str(number)])
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.save_as(folder / file.name)
 
 
 def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str = "") -> BatchRun:
@@ -96,7 +106,7 @@ def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str
         cluster: address for ``--cluster``; processes if empty.
 
     Raises:
-        RuntimeError: the command ended with an error.
+        RuntimeError: the command ended with an error, or has not each study once.
     """
     count = len(list(root.iterdir()))
     words = [sys.executable, "-m", "osteo_monai", "screen", str(root), "-o", str(output), "--workers", str(workers)]
@@ -107,6 +117,9 @@ def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str
     wall = time.monotonic() - begin
     if process.returncode not in (0, 3):
         raise RuntimeError(f"the batch ended with exit code {process.returncode}")
+    rows = len(json.loads((output / "summary.json").read_text()))
+    if rows != count:
+        raise RuntimeError(f"the summary must have {count} studies, got {rows}")
     early = [mib for done, mib in samples if 0.1 * count <= done < 0.2 * count]
     late = [mib for done, mib in samples if done >= 0.9 * count]
     return BatchRun(
@@ -121,7 +134,6 @@ def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str
         first_mib=round(max(early, default=0.0)),
         last_mib=round(max(late, default=0.0)),
         cost_per_1000=round(price * cpu / count * 1000 / 3600, 3),
-        rows=len(json.loads((output / "summary.json").read_text())),
     )
 
 

@@ -32,6 +32,7 @@ HEAVY = (
 )
 VERBS = [
     ["screen"],
+    ["batch", "status"],
     ["measure"],
     ["evaluate"],
     ["evidence"],
