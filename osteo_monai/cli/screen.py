@@ -284,8 +284,7 @@ def screen(
             check_texture_installed()
         stack.enter_context(locked_folder(output))
         check_output()  # another run may have ended since
-        if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trust_bundle):
-            _import_monai(context)  # a log, and bundles of others, may use all of MONAI
+        _import_monai(context, trust_bundle or bool(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")))
         screener = Screener(device, ct, radiographs, [output], trust_bundle, outputs)
         with command_run("screening", "screen", tracking_uri, screener.parameters()) as run:
             batch = Batch(path, output, studies, inputs, screener, resume, overwrite)
@@ -294,9 +293,13 @@ def screen(
     raise typer.Exit(code)
 
 
-def _import_monai(context: typer.Context) -> None:
-    """Import MONAI without what inference does not use, if the process ends with the command."""
-    if isinstance(context.obj, LogScope) and context.obj.own_process:
+def _import_monai(context: typer.Context, whole: bool) -> None:
+    """Import MONAI without what inference does not use, if the process ends with the command.
+
+    Args:
+        whole: a log, or a bundle of others, may use all of MONAI: import nothing here.
+    """
+    if not whole and isinstance(context.obj, LogScope) and context.obj.own_process:
         with progress("Importing"):
             import_monai_for_inference()
 

@@ -121,7 +121,9 @@ def _roughness(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(square, 0.0)))
 
 
-def _peaks(counts: NDArray[np.float64], height: float | None = None, prominence: float | None = None) -> NDArray[np.intp]:
+def _peaks(
+    counts: NDArray[np.float64], height: float | None = None, prominence: float | None = None
+) -> NDArray[np.intp]:
     """Return the indices of the local maxima."""
     from scipy.signal import find_peaks  # late: it imports scipy.stats, which radiographs do not need
 
