@@ -310,7 +310,7 @@ def screen(
             check_texture_installed()
         stack.enter_context(locked_folder(target))
         check_output()  # another run may have ended since
-        _import_monai(context, whole=bool(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trust_bundle))
+        _import_monai(context, trust_bundle or bool(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")))
         screener = Screener(device, ct, radiographs, [output], trust_bundle, outputs)
         if len(studies) == 1 and not given(context, MANY):
             many = None

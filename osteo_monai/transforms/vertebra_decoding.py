@@ -102,14 +102,13 @@ class DecodeVertebraed(MapTransform):
         affine = np.asarray(prediction.affine, float)
         spacing = float(np.linalg.norm(affine[:3, 2]))
         marks = expit(logits[:FIRST_NAME_CHANNEL])
-        names = log_softmax(logits[FIRST_NAME_CHANNEL:], axis=0)
         body, sacrum = marks[BODY_CHANNEL], marks[SACRUM_CHANNEL]
         labels = np.zeros(body.shape, np.uint8)
         labels[sacrum > 0.5] = VertebraLevel.SACRUM.label
         vertebrae: list[LocatedVertebra] = []
         line = np.empty((0, 3))
         mask = find_column(body, spacing)
-        column = _read_column(mask, body, marks[HEAT_CHANNEL], names, spacing)
+        column = _read_column(mask, body, marks[HEAT_CHANNEL], logits[FIRST_NAME_CHANNEL:], spacing)
         if column is not None:
             points = np.column_stack([column.line, column.first + np.arange(len(column.line))])
             line = points @ affine[:3, :3].T + affine[:3, 3]
@@ -161,7 +160,7 @@ def _read_column(
     mask: NDArray[np.bool_],
     body: NDArray[np.floating],
     heat: NDArray[np.floating],
-    names: NDArray[np.floating],
+    name_logits: NDArray[np.floating],
     spacing: float,
 ) -> _Column | None:
     """Return the evidence of each slice of the column; ``None`` if there is no column."""
@@ -177,7 +176,10 @@ def _read_column(
         total = float(weight.sum())
         if total < 1.0:
             continue
-        mean = (names[..., first + i] * weight).reshape(len(NAMED_LEVELS), -1).sum(1) / total
+        inside = mask[..., first + i]
+        names = np.zeros_like(name_logits[..., first + i], order="C")
+        names[:, inside] = log_softmax(name_logits[..., first + i][:, inside], axis=0)
+        mean = (names * weight).reshape(len(NAMED_LEVELS), -1).sum(1) / total
         evidence[i] = np.maximum(mean, -6.0)
         warm[i] = heat[..., first + i][mask[..., first + i]].max()
         line[i] = (x * weight).sum() / total, (y * weight).sum() / total

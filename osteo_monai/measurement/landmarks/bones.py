@@ -153,7 +153,7 @@ def _density(bone: LateralBone, shapes: Sequence[_Shape], scale: float) -> float
     if bone.open_end:
         return 1e-6 + sum(s.share * float(ndtr((s.length - length) / s.length_sd)) for s in shapes)
     return 1e-9 + sum(
-        s.share * _normal(length, s.length, s.length_sd) * _normal(descent, s.descent, s.descent_sd) for s in shapes
+        s.share * (_normal(length, s.length, s.length_sd) * _normal(descent, s.descent, s.descent_sd)) for s in shapes
     )
 
 

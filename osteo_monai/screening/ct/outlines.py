@@ -72,32 +72,38 @@ def outline_bodies(
     if mask.shape != hu.shape:
         raise RuntimeError(f"output of the segmentation bundle must have shape {hu.shape}, got {mask.shape}")
     borders = [disc_borders(v) if planes_are_exact else end_plate_borders(hu, affine, v) for v in vertebrae]
+    separated = separate_bodies(mask, affine, hu, vertebrae, borders)
     bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
-    bodies[:, :, part] = separate_bodies(mask, affine, hu, vertebrae, borders)
+    bodies[:, :, part] = separated
     findings: dict[VertebraLevel, list[Finding]] = {}
     for vertebra in vertebrae:
-        body = bodies == vertebra.level.label
+        index = np.argwhere(separated == vertebra.level.label)  # the slab is a fraction of the volume
+        index[:, 2] += part.start
         discs = () if planes_are_exact else disc_in_mask(mask, affine, vertebra)
         findings[vertebra.level] = (
-            run_gates(OUTLINE_GATES, _facts(vertebra, body, volume, discs), limits)
-            if body.any()
+            run_gates(OUTLINE_GATES, _facts(vertebra, index, bodies, volume, discs), limits)
+            if len(index)
             else [body_not_found(vertebra.level)]
         )
     return Outlines(part, bodies, findings)
 
 
 def _facts(
-    vertebra: VertebraLocation, body: NDArray[np.bool_], volume: CTVolume, discs: tuple[float | None, ...]
+    vertebra: VertebraLocation,
+    index: NDArray[np.intp],
+    bodies: NDArray[np.uint8],
+    volume: CTVolume,
+    discs: tuple[float | None, ...],
 ) -> OutlineFacts:
     affine = volume.affine
-    centre = np.argwhere(body).mean(0) @ affine[:3, :3].T + affine[:3, 3]
+    centre = index.mean(0) @ affine[:3, :3].T + affine[:3, 3]
     axis = np.subtract(vertebra.superior_mm, vertebra.inferior_mm)
     step = float(np.linalg.norm(axis))
     return OutlineFacts(
         level=vertebra.level,
-        body=body,
+        body=bodies == vertebra.level.label,
         valid=volume.valid,
-        volume_cm3=int(body.sum()) * (abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0),
+        volume_cm3=len(index) * (abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0),
         offset_mm=float((centre - vertebra.centre_mm) @ axis) / step,
         step_mm=step,
         disc_offsets_mm=discs,

@@ -45,13 +45,16 @@ BORDER_VOXELS = Limit(
 def inside_volume(facts: OutlineFacts, limits: Limits = DEFAULT_LIMITS) -> Finding | None:
     """Refuse a body whose mask touches the border of the volume or padded voxels."""
     margin = int(limits[BORDER_VOXELS])
-    inner = (slice(margin, -margin),) * 3
-    outside = int(facts.body.sum()) - int(facts.body[inner].sum())
-    if facts.valid is not None:
-        outside += int((facts.body & ~facts.valid).sum())
-    if outside == 0:
+    faces = [part for axis in range(3) for part in _outermost(facts.body, axis, margin)]
+    if not any(face.any() for face in faces) and (facts.valid is None or facts.valid[facts.body].all()):
         return None
     return refusal("level_cut", f"{facts.level} is cut by the border of the field of view.")
+
+
+def _outermost(body: NDArray[np.bool_], axis: int, margin: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the first and the last ``margin`` planes of a mask along an axis."""
+    along = np.moveaxis(body, axis, 0)
+    return along[:margin], along[max(len(along) - margin, 0) :]
 
 
 VOLUME_MINIMUM = Limit(
