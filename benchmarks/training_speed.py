@@ -156,7 +156,8 @@ def generators() -> dict[str, tuple[Callable[[int], Any], int]]:
         volumes = VirtualVolumeDataset(10**6, 20250910, (80, 64, 96), 4.0, views=views)
         found[f"localisation volume 80 x 64 x 96, {views} of a subject"] = volumes.__getitem__, views
     found["column painted (once a subject)"] = lambda index: paint_column(3, index), 1
-    column, view = paint_column(3, 0), RandColumnViewd(seed=1)
+    column: dict[Any, Any] = paint_column(3, 0)
+    view = RandColumnViewd(seed=1)
     found["column viewed (each epoch)"] = lambda index: view({**column, "index": index}), 1
     return found
 

@@ -65,10 +65,15 @@ def test_overwrite_leaves_nothing_of_an_earlier_run(words: list[str], tmp_path: 
         "b.nii",
         "batch.json",
         "c.nii",
+        "index.html",
         "ledger.sqlite",
+        "results.parquet",
         "summary.csv",
         "summary.json",
     ]
+    page = (output / "index.html").read_text()
+    assert "b.nii" in page
+    assert "a.nii" not in page
     assert sorted(path.name for path in (output / "b.nii").iterdir()) == ["notes.txt", "report.html", "result.json"]
     assert sorted(path.name for path in (output / "c.nii").iterdir()) == ["report.html", "result.json"]
 
