@@ -235,7 +235,7 @@ def _published_table(text: str) -> tuple[str, dict[str, float]]:
         raise UnusableInputError(f"--published must be TABLE:SUBJECT:VALUE[:NAME], got '{text}'")
     path, subject, value = Path(parts[0]), parts[1].lower(), parts[2].lower()
     values: dict[str, float] = {}
-    for line, row in read_table(path, (subject, value), ",;\t").rows:
+    for line, row in read_table(path, (subject, value)).rows:
         try:
             number = float(row[value] or "nan")
         except ValueError:

@@ -147,7 +147,7 @@ def body_mask(anatomy: Anatomy, canvas: Canvas, boundary: Boundary) -> Tensor:
     return (inside.mean(-1) >= 0.5).float()
 
 
-class VirtualSliceDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
+class VirtualSliceDataset(Dataset[Any]):
     """Axial slices with the vertebral bodies in them.
 
     Args:
@@ -186,7 +186,7 @@ class VirtualSliceDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, index: int) -> Any:  # a dict, or a list of ``views`` dicts
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index, 11])
@@ -237,7 +237,7 @@ class VirtualSliceDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
         return hu[..., 0].clamp(-1024, 3071)[None].contiguous()
 
 
-class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
+class VirtualVolumeDataset(Dataset[Any]):
     """Coarse volumes of any coverage for localisation and naming of vertebrae.
 
     Args:
@@ -274,7 +274,7 @@ class VirtualVolumeDataset(Dataset[dict[str, Any] | list[dict[str, Any]]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, index: int) -> Any:  # a dict, or a list of ``views`` dicts
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, index, 12])

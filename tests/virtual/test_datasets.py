@@ -190,7 +190,7 @@ def test_wrong_arguments_of_slices(arguments: dict[str, Any]) -> None:
 
 def test_an_unknown_boundary() -> None:
     with pytest.raises(ValueError, match="boundary must be 'periosteal' or 'endosteal', got 'cortical'"):
-        VirtualSliceDataset(1, seed=1, boundary="cortical")  # type: ignore[arg-type]
+        VirtualSliceDataset(1, seed=1, boundary="cortical")
 
 
 @pytest.mark.parametrize(
