@@ -21,13 +21,13 @@ SLICES, VOLUMES = 16, 6
 @pytest.fixture(scope="module")
 def slices() -> list[dict[str, Tensor]]:
     data = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4)
-    return [data[i] for i in range(SLICES)]  # type: ignore[misc]
+    return [data[i] for i in range(SLICES)]
 
 
 @pytest.fixture(scope="module")
 def volumes() -> list[dict[str, Tensor]]:
     data = VirtualVolumeDataset(1000, seed=3, size=(56, 48, 64), spacing_mm=5.0)
-    return [data[i] for i in range(VOLUMES)]  # type: ignore[misc]
+    return [data[i] for i in range(VOLUMES)]
 
 
 # --- slices ---------------------------------------------------------------------------------------------------------
