@@ -27,7 +27,9 @@ def train_in_processes(
     given = {"bundle_root": bundle, **settings}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1", f"--nproc_per_node={processes}"]
-        + ["-m", "monai.bundle", "run", f"--meta_file={configs / 'metadata.json'}", f"--config_file={files}"]
+        # each line with the number of its process
+        + ["--tee=3", f"--log-dir={settings['output_dir']}/processes", "-m", "monai.bundle", "run"]
+        + [f"--meta_file={configs / 'metadata.json'}", f"--config_file={files}"]
         + [f"--logging_file={configs / 'logging.conf'}", *(f"--{key}={value}" for key, value in given.items())],
         env={
             **os.environ,
