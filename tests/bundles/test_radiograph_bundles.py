@@ -379,10 +379,11 @@ def test_clinical_look_trains_on_projections_and_starts_from_weights(
         ConfigParser.load_config_files([_configs(CHEST) / f"{part}.json" for part in ("train", "clinical_look")])
     )
     parser.update({"data_source": str(source), "cache_workers": 1, "amp": False})
-    for part, varies in (("train", True), ("validate", False)):
-        dataset = parser.get_parsed_content(f"{part}#dataset")
-        first, second = dataset[0], dataset[0]
-        assert first["image"].shape == (36, 32, 32)
-        assert torch.equal(torch.as_tensor(first["image"]), torch.as_tensor(second["image"])) is not varies
-        if varies:
-            assert len({round(float(dataset[0]["target"]), 6) for _ in range(4)}) == 4
+    training, validation = (parser.get_parsed_content(f"{part}#dataset") for part in ("train", "validate"))
+    pair, again = training[0], training[0]
+    assert [item["image"].shape for item in pair] == [(36, 32, 32)] * 2
+    assert len({round(float(item["target"]), 6) for item in (*pair, *again)}) == 4
+    assert not torch.equal(pair[0]["image"], again[0]["image"])
+    first, second = validation[0]["image"], validation[0]["image"]
+    assert first.shape == (36, 32, 32)
+    assert torch.equal(first, second)
