@@ -257,7 +257,8 @@ def _pace(state: _Progress, left: int) -> str:
     if not left:
         return "All studies are finished."
     if not state.runs:
-        return f"No run writes to this folder; {left} studies are left, and --resume continues."
+        again = "Start the command again ('screen' with --resume)."
+        return f"No run writes to this folder; {left} studies are left. {again}"
     ago = f"last change {max(time.time() - state.changed, 0):.0f} s ago" if state.changed else "no study begun yet"
     if state.rate is None:
         return f"Rate: not known before two studies have ended ({ago})."

@@ -170,7 +170,7 @@ def test_status_of_a_run(tmp_path: Path, capsys: Capture) -> None:
     ):
         assert f"  {line}\n" in text
     assert "studies per hour; expected end: 20" in text
-    assert "No run writes to this folder; 4 studies are left, and --resume continues." in status(tmp_path, capsys)
+    assert "No run writes to this folder; 4 studies are left. Start the command again" in status(tmp_path, capsys)
 
 
 def test_rate_counts_the_studies_of_this_run_only(tmp_path: Path, capsys: Capture) -> None:
