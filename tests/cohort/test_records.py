@@ -13,8 +13,9 @@ from osteo_monai.errors import UnusableInputError
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_jobs_run_in_order_in_any_number_of_processes(workers: int) -> None:
-    assert run_jobs(Ready[int, int](abs), [-1, 2, -3], Workers(workers), "Counting", int) == [1, 2, 3]
-    assert run_jobs(Ready[int, int](abs), [], Workers(workers), "Counting", int) == []
+    work: Ready[int, int] = Ready(abs)
+    assert run_jobs(work, [-1, 2, -3], Workers(workers), "Counting", int) == [1, 2, 3]
+    assert run_jobs(work, [], Workers(workers), "Counting", int) == []
 
 
 @pytest.mark.parametrize(("names", "count"), [((), 0), (None, 0), (("a", "b"), 2)])
