@@ -103,6 +103,8 @@ class InferenceBundle:
             elif isinstance(part, dict) and isinstance(part.get("transforms"), list):
                 part["transforms"] = _without_files(part["transforms"])
         config["value_checks"] = checks
+        if "imports" in config:
+            config["imports"] = _imports_used(config)
         if "progress" in config:
             config["progress"] = False  # callers show their own
         config["bundle_root"] = str(folder)
@@ -261,6 +263,12 @@ def load_bundle(
 def _without_files(transforms: list[Any]) -> list[Any]:
     """Drop the transforms that read or write files."""
     return [t for t in transforms if not (isinstance(t, dict) and _class_name(t) in _DISK_TRANSFORMS)]
+
+
+def _imports_used(config: Mapping[str, Any]) -> list[str]:
+    """Return the imports of a config, without handlers if only its evaluator has them: they import ignite and plots."""
+    rest = json.dumps({key: value for key, value in config.items() if key not in ("imports", "handlers")})
+    return [line for line in config["imports"] if "osteo_monai.handlers" not in line or "handlers." in rest]
 
 
 def _value_checks(preprocessing: Any) -> list[Any]:
