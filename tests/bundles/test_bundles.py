@@ -23,8 +23,6 @@ from osteo_monai.transforms.level_naming import NAMED_LEVELS
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
 from osteo_monai.utils.files import file_sha256
 
-from .processes import train_in_processes
-
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SEGMENTATION, LOCALIZATION = "vertebral_body_segmentation_ct", "vertebra_localization_ct"
 CLASSIFICATION, COLUMN = "osteoporosis_classification_ct", "vertebral_column_ct"
@@ -444,17 +442,6 @@ def test_pan_s_recipe_and_the_classical_unet_train(tmp_path: Path) -> None:
     }
     run_bundle(BUNDLES / SEGMENTATION, ["train", "classical_unet"], settings)
     assert (tmp_path / "unet" / "checkpoints" / "model.pt").is_file()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_two_processes_train_together(name: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {**SMALL[name], **TINY_RUN, "batch_size": 1, "output_dir": tmp_path}
-    text = train_in_processes(BUNDLES / name, settings)
-    # only rank 0 writes and tracks
-    assert text.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    assert len(client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])) == 1
-    assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
 
 
 @pytest.fixture

@@ -25,8 +25,6 @@ from osteo_monai.imaging.straightening import IN_FRONT_MM, STEP_MM, WINDOW
 from osteo_monai.networks import COLUMN_CHANNELS
 from osteo_monai.virtual.column_dataset import paint_column
 
-from .processes import train_in_processes
-
 NAME, LOCALIZATION = "vertebral_column_ct", "vertebra_localization_ct"
 BUNDLES = Path(__file__).parents[2] / "bundles"
 BUNDLE = BUNDLES / NAME
@@ -320,14 +318,3 @@ def test_torchscript_export(trained: Any, tmp_path: Path) -> None:
         **{key: value for key, value in TINY.items() if key.startswith("network_def")},
     )
     assert torch.jit.load(str(tmp_path / "model.ts"))(torch.zeros(2, 1, *WINDOW, 7)).shape == (2, 9, 7)
-
-
-@pytest.mark.slow
-def test_two_processes_train_together(tmp_path: Path) -> None:
-    text = train_in_processes(BUNDLE, {**SMALL_RUN, "batch_size": 1, "output_dir": tmp_path})
-    # only rank 0 writes and tracks
-    assert text.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == NAME])
-    assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 2  # 4 people, one a process and step
-    assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()

@@ -20,8 +20,6 @@ from osteo_monai.transforms import LoadRadiographd
 from osteo_monai.virtual.projections import write_projections
 from osteo_monai.weights import read_weights
 
-from .processes import train_in_processes
-
 CHEST, LUMBAR = "osteoporosis_classification_chest_xray", "osteoporosis_classification_lumbar_xray"
 NAMES = (CHEST, LUMBAR)
 VIEWS = {CHEST: "chest_frontal", LUMBAR: "lumbar_ap"}
@@ -338,14 +336,6 @@ def test_monai_finds_every_property(name: str, kind: Any, manifest: Any, tmp_pat
     )
     workflow.initialize()
     assert workflow.check_properties() == []
-
-
-@pytest.mark.slow
-def test_two_processes_train_together(manifest: Any, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {**SMALL[CHEST], **TINY_RUN, "epochs": 1, "data_source": manifest, "track": False}
-    text = train_in_processes(_configs(CHEST).parent, {**settings, "output_dir": tmp_path})
-    assert text.count("osteo_monai.handlers.progress INFO: epoch 1/1") == 1
-    assert (tmp_path / "checkpoints" / "checkpoint_epoch=1.pt").is_file()
 
 
 def test_clinical_look_trains_on_projections_and_starts_from_weights(

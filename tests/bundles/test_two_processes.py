@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import torch
 from monai.bundle import run
@@ -81,8 +82,8 @@ for _name in (CHEST, LUMBAR):
 
 def plan(name: str, manifests: Mapping[str, Path], folder: Path) -> dict[str, Any]:
     """Return the settings of both runs."""
-    own: dict[str, Any] = {**SETTINGS[name], "epochs": 2, "amp": False, "track": False, "channels_last": False}
-    own |= {"learning_rate": 0.05, "val_interval": 10, "average_decay": 0.5}
+    own: dict[str, Any] = {**SETTINGS[name], "epochs": 2, "amp": False, "track": True, "channels_last": False}
+    own |= {"learning_rate": 0.05, "val_interval": 2, "average_decay": 0.5}
     if name in manifests:
         own["data_source"] = str(manifests[name])
     if name == COLUMN:
@@ -154,7 +155,11 @@ def test_two_processes_equal_one_of_the_same_global_batch(
     text = train_in_processes(BUNDLES / name, own, [shared])
     two = checkpoint(tmp_path / "two")
 
-    assert text.count("osteo_monai.handlers.progress INFO: epoch 2/2") == 1  # rank 0 only
+    # rank 0 only writes and tracks
+    assert text.count("osteo_monai.handlers.progress INFO: epoch 2/2") == 1
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/two/mlflow.db")
+    (record,) = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == name])
+    assert len(client.get_metric_history(record.info.run_id, "train_loss")) == 4
     assert one["trainer"]["iteration"] == two["trainer"]["iteration"] == 4
     assert one["lr_scheduler"]["last_epoch"] == two["lr_scheduler"]["last_epoch"] == 4
     assert one["optimizer"]["param_groups"][0]["lr"] == two["optimizer"]["param_groups"][0]["lr"]
