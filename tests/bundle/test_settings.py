@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/inference.json"))
 COMPLETE = {"common.json", "train.json", "evaluate.json", "inference.json"}
 OVERLAYS_OF_TRAINING = {"multi_gpu_train", "quick", "pan2024", "li2026", "boonrod2025", "l1_only", "depth_3_4_6_3"}
+NOT_OVERLAYS = {"evaluate": OVERLAYS_OF_TRAINING, "inference": OVERLAYS_OF_TRAINING | {"clinical_look"}}
 
 
 @pytest.fixture
