@@ -3,11 +3,13 @@
 import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 from monai.data import CacheDataset
 from nibabel.filebasedimages import ImageFileError
+from rich.progress import track
 from torch.utils.data import IterableDataset
 
 from osteo_monai.data.csv_tables import write_table
@@ -29,6 +31,9 @@ _NO_READER = "cannot find a suitable reader"
 class SubjectDataset(CacheDataset):
     """MONAI's ``CacheDataset`` of items with a ``place``, such as ``subject_items``.
 
+    Items that are not kept in memory (``cache_rate`` below 1) are read once at the start as well, so that those which
+    cannot be used are reported together before the first step.
+
     Args:
         *args, **kwargs: see ``CacheDataset``.
 
@@ -40,10 +45,20 @@ class SubjectDataset(CacheDataset):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._problems: dict[int, str] = {}
         super().__init__(*args, **kwargs)
+        self._check(range(self.cache_num, len(self.data)))
         if self._problems:
             raise ManifestError(
                 f"data set of {len(self.data)} records", [sentence for _, sentence in sorted(self._problems.items())]
             )
+
+    def _check(self, indices: range) -> None:
+        """Read items and keep none."""
+        if not indices:
+            return
+        with ThreadPool(self.num_workers) as pool:
+            done = pool.imap_unordered(lambda index: self._load_cache_item(index) is None, indices)
+            for _ in track(done, "Checking the images", len(indices), disable=not self.progress):
+                pass
 
     def _load_cache_item(self, idx: int) -> Any:
         try:

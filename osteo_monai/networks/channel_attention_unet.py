@@ -154,6 +154,10 @@ class ChannelAttentionUNet(nn.Module):
         self.level7 = nn.Sequential(nn.Conv2d(w[5], w[6], 2, stride=2), nn.ReLU())
         self.up7 = nn.ConvTranspose2d(w[6], w[5], 2, stride=2)
         self.attention = ChannelAttention(w[5], weighted)
+        if (
+            weighted == "upsampled"
+        ):  # its weights have the same names and shapes, and are refused by the default network
+            self.register_buffer("weights_upsampled", torch.ones(()))
         self.up = nn.ModuleList(nn.ConvTranspose2d(w[level + 1], w[level], 2, stride=2) for level in range(4, -1, -1))
         self.decoder = nn.ModuleList(
             _ConvNormReLU(2 * w[level], w[level], 3, normalisation) for level in range(4, -1, -1)

@@ -17,6 +17,7 @@ from osteo_monai.bundle import run_bundle
 from osteo_monai.data.slice_files import write_slice
 from osteo_monai.errors import ConfigError
 from osteo_monai.imaging.cortex import inside_cortex
+from osteo_monai.networks import ChannelAttentionUNet
 from osteo_monai.virtual.centre_slices import VirtualCentreSlices
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "vertebral_body_segmentation_ct"
@@ -181,3 +182,25 @@ def test_masks_of_a_manifest_end_at_the_boundary(boundary: str, stored: str, tmp
         expected = inside_cortex(expected, (1.0, 1.0)).astype(np.uint8)
         assert 0 < expected.sum() < 24 * 24 * 8
     assert torch.equal(label[0], torch.from_numpy(expected).float())
+
+
+def test_inference_with_weights_of_pan_s_recipe(tmp_path: Path) -> None:
+    """Networks that differ in the weighted features only have tensors of equal shapes."""
+    widths = SMALL["network_def#widths"]
+    network = ChannelAttentionUNet(widths=widths, weighted="upsampled")
+    torch.save({"model": network.state_dict()}, tmp_path / "pan.pt")
+    hu = np.full((40, 44, 3), -1000, np.int16)
+    hu[5:35, 5:39] = np.random.default_rng(0).normal(40, 20, (30, 34, 3))
+    nib.save(nib.Nifti1Image(hu, np.diag([1.5, 1.5, 2.0, 1.0])), tmp_path / "ct.nii.gz")
+    settings = {
+        "checkpoint": str(tmp_path / "pan.pt"),
+        "image": str(tmp_path / "ct.nii.gz"),
+        "output_dir": str(tmp_path / "out"),
+        "network_def#widths": widths,
+        "amp": False,
+        "device": "cpu",
+    }
+    run_bundle(BUNDLE, ["inference", "pan2024_inference"], settings)
+    assert nib.Nifti1Image.from_filename(tmp_path / "out" / "ct_body.nii.gz").shape == (40, 44, 3)
+    with pytest.raises(ConfigError, match=r"weights of this network, got 'pan\.pt', which differs in 1 of"):
+        run_bundle(BUNDLE, ["inference"], settings)

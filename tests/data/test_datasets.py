@@ -22,10 +22,11 @@ def _items(*faults: Exception | None) -> list[dict[str, Any]]:
     return [{"fault": fault, "place": f"test[{index}]"} for index, fault in enumerate(faults)]
 
 
-def test_all_unusable_records_are_listed_together() -> None:
+@pytest.mark.parametrize("cached", [1.0, 0.4, 0.0])
+def test_all_unusable_records_are_listed_together(cached: float) -> None:
     items = _items(ValueError("level L1 is missing"), None, OSError("cannot be read"))
     with pytest.raises(ManifestError, match="data set of 3 records has 2 problems") as caught:
-        SubjectDataset(items, Compose([Check()]), num_workers=1, progress=False)
+        SubjectDataset(items, Compose([Check()]), cache_rate=cached, num_workers=1, progress=False)
     assert caught.value.problems == ("test[0]: level L1 is missing", "test[2]: cannot be read")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 

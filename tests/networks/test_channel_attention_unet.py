@@ -100,3 +100,11 @@ def test_sizes_that_cannot_be_halved_six_times_are_refused(shape: Any) -> None:
 def test_impossible_arguments_are_refused(arguments: Any, said: Any) -> None:
     with pytest.raises(ValueError, match=said):
         ChannelAttentionUNet(**arguments)
+
+
+def test_networks_that_weight_other_features_refuse_each_other_s_weights() -> None:
+    skip, upsampled = (ChannelAttentionUNet(widths=[2] * 7, weighted=weighted) for weighted in ("skip", "upsampled"))
+    with pytest.raises(RuntimeError, match="weights_upsampled"):
+        skip.load_state_dict(upsampled.state_dict())
+    with pytest.raises(RuntimeError, match="weights_upsampled"):
+        upsampled.load_state_dict(skip.state_dict())
