@@ -77,7 +77,7 @@ def test_metadata(description: Message) -> None:
     assert {label.partition(",")[0] for label in description.get_all("Project-URL", [])} == {
         "Changelog", "Documentation", "Homepage", "Issues", "Source",
     }  # fmt: skip
-    assert set(description.get_all("Provides-Extra", [])) == {"excel", "jpeg", "onnx", "pacs", "texture"}
+    assert set(description.get_all("Provides-Extra", [])) == {"cluster", "excel", "jpeg", "onnx", "pacs", "texture"}
     assert description["Requires-Python"] == ">=3.11"
     assert description["License-Expression"] == "Apache-2.0"
 

@@ -4,7 +4,7 @@
 Ray. ``ledger`` is the state of a batch, ``settings`` its options.
 """
 
-from osteo_monai.batch.engine import Failure, process
+from osteo_monai.batch.engine import Failure, check_start, process
 from osteo_monai.batch.ledger import LEDGER, Entry, Ledger, LedgerContent, State, ledgers_below, read_ledger
 from osteo_monai.batch.settings import THIS_PROCESS, Cluster, Limits, Part, Workers
 from osteo_monai.batch.worker import StartError, StoppedError, WorkerError, WorkerProcess
@@ -25,6 +25,7 @@ __all__ = [
     "WorkerError",
     "WorkerProcess",
     "Workers",
+    "check_start",
     "ledgers_below",
     "process",
     "read_ledger",

@@ -7,6 +7,7 @@ holds the models, so that limits and deaths are handled as on one machine.
 import math
 import os
 import pickle
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -19,10 +20,33 @@ from osteo_monai.batch.worker import Load, StartError, StoppedError, WorkerError
 from osteo_monai.errors import ConfigError
 from osteo_monai.utils.optional import import_optional
 
-__all__ = ["join_cluster"]
+__all__ = ["check_reachable", "join_cluster"]
 
 _PLACE_SECONDS = 300.0
 """Time for the cluster to find a place for an actor, beside the time to load the models."""
+
+
+_REACH_SECONDS = 10.0
+
+
+def check_reachable(cluster: Cluster) -> None:
+    """Check at once that something answers at the address of a cluster; Ray tries for many minutes.
+
+    Raises:
+        ConfigError: nothing answers.
+    """
+    if cluster.address in ("local", "auto"):
+        return
+    host, _, port = cluster.address.removeprefix("ray://").rpartition(":")
+    try:
+        if not host:
+            raise ValueError
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+    except (OSError, ValueError, OverflowError):
+        raise ConfigError(
+            f"--cluster must be local, auto or the address of a Ray cluster that runs, got '{cluster.address}', where "
+            "nothing answers"
+        ) from None
 
 
 def join_cluster(

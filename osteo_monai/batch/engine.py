@@ -18,7 +18,7 @@ from osteo_monai.batch.settings import Workers
 from osteo_monai.batch.worker import FailureKind, Load, StartError, StoppedError, WorkerError, WorkerProcess
 from osteo_monai.errors import ConfigError, OsteoError
 
-__all__ = ["Failure", "process"]
+__all__ = ["Failure", "check_start", "process"]
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
@@ -88,6 +88,17 @@ def process(
     crew: _Crew[Job, Outcome] = _Crew(load, workers, len(jobs))
     with crew:
         yield from crew.process(jobs, on_start)
+
+
+def check_start(load: LoadFor[Job, Outcome], workers: Workers) -> None:
+    """Start one worker that is a process or an actor, and end it.
+
+    Raises:
+        OsteoError: it does not start, see :func:`process`.
+    """
+    if not workers.inside:
+        with _Crew[Job, Outcome](load, workers, 1) as crew:
+            crew.check()
 
 
 def _inside(work: Callable[[Job], Outcome], job: Job) -> Outcome | Failure:
@@ -160,6 +171,11 @@ class _Crew(Generic[Job, Outcome]):
         for thread in self._threads:
             thread.join()
         self._close()
+
+    def check(self) -> None:
+        """Wait until the first worker is ready; raise why it is not."""
+        if (error := self._events.get().error) is not None:
+            raise _original(error)
 
     def process(self, jobs: Sequence[Job], on_start: Callable[[int], None]) -> Iterator[tuple[int, Outcome | Failure]]:
         """See :func:`process`."""

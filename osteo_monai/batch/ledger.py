@@ -169,7 +169,7 @@ class Ledger:
             with self._change():
                 for late in self._late:
                     self._db.execute(*late)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.Error) as error:
             logger.warning("%s cannot be written yet (%s)", LEDGER, type(error).__name__)
         else:
             self._late.clear()

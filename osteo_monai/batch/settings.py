@@ -60,7 +60,7 @@ class Cluster:
     def __post_init__(self) -> None:
         if not self.address.strip():
             raise ConfigError("cluster must be local, auto or an address such as 10.0.0.1:6379, got ''")
-        if not (0 <= self.gpus <= 1 or self.gpus == int(self.gpus)):
+        if not (0 <= self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())):
             raise ConfigError(f"gpus must be 0 to 1 or a whole number, got {self.gpus:g}")
 
 

@@ -152,9 +152,11 @@ def chosen_workers(
     limits = Limits(seconds=time_limit, memory_mib=None if memory_limit is None else 1024 * memory_limit)
     cluster = None if address is None else Cluster(address, gpus or 0.0)
     if cluster is not None:
+        from osteo_monai.batch.cluster import check_reachable
         from osteo_monai.utils.optional import import_optional
 
         import_optional("ray", "cluster", "--cluster")
+        check_reachable(cluster)
     return Workers(count, limits, cluster)
 
 

@@ -202,6 +202,7 @@ class Batch:
         """Screen all studies, print and write what was not read, and return the exit code."""
         if self.many is None:
             self.tally.add(self._one())
+            self._write_not_read()
         else:
             self._many(self.many)
         self._show_not_read()
@@ -302,6 +303,7 @@ class Batch:
         if self.tally.failed:
             show(f"Failed: {self.tally.failed}; --retry failed repeats them.")
         show(f"Summary: {self.output / 'summary.csv'}")
+        self._write_not_read()  # the page counts it
         show(f"Page: {write_batch_page(self.output)}")
 
     def _load(self, many: "Many") -> "Callable[[], ScreenOne]":
@@ -314,14 +316,24 @@ class Batch:
         if many.workers.inside:
             self.screener.load()
         else:
+            from osteo_monai.batch import check_start
+
             self.screener.check()
+            if self.overwrite:  # before earlier results are removed
+                check_start(self.screener.load_screening, many.workers)
         return self.screener.load_screening
 
-    def _show_not_read(self) -> None:
+    @property
+    def _not_read(self) -> list[tuple[str, str]]:
+        return [] if self.inputs is None else [(entry.name, entry.reason) for entry in self.inputs.not_read]
+
+    def _write_not_read(self) -> None:
         from osteo_monai.screening.summary import write_not_read
 
-        entries = [] if self.inputs is None else [(entry.name, entry.reason) for entry in self.inputs.not_read]
-        write_not_read(self.output, entries)
+        write_not_read(self.output, self._not_read)
+
+    def _show_not_read(self) -> None:
+        entries = self._not_read
         if not entries:
             return
         show(f"Not read ({len(entries)}, all in {self.output / 'not_read.csv'}):")

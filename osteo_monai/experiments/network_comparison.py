@@ -72,6 +72,8 @@ def compare_networks(
             raise ConfigError(f"{name} must be different and at least one, got {list(values)}")
     folder = find_bundle(bundle)
     check_trusted(folder, trust)
+    if data_source == "virtual":
+        _check_seeds(folder, overlays, seeds)
     plans = [tuple(overlays), *((*overlays, name) for name in networks)]
     compared = [_network(folder, plan, name) for plan, name in zip(plans, [None, *networks], strict=True)]
     store = {
@@ -108,6 +110,19 @@ def compare_networks(
             parent.log({f"test_{score}": value for score, value in network.mean.items()}, step)
         parent.log_artifacts([output / name for name in _PRODUCTS])
     return comparison
+
+
+def _check_seeds(folder: Path, overlays: Sequence[str], seeds: Sequence[int]) -> None:
+    """Refuse seeds by which virtual training images would be those of validation or test."""
+    evaluation = set()
+    for name in ("train", "evaluate"):
+        config = ConfigParser(ConfigParser.load_config_files(config_files(folder, [name, *overlays])))
+        drawn = config["validate"]["virtual"]
+        evaluation |= {config.get("test_seed"), drawn.get("seed")}
+    if shared := sorted(evaluation & set(seeds)):
+        raise ConfigError(
+            f"seeds must be others than those of validation and test images, got {', '.join(map(str, shared))}"
+        )
 
 
 def _network(folder: Path, overlays: tuple[str, ...], name: str | None) -> ComparedNetwork:

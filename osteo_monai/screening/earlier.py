@@ -103,7 +103,7 @@ def earlier_result(folder: Path, run: str) -> ScreeningResult | None:
 def write_batch(output: Path, folders: Sequence[str]) -> None:
     """Write the names of the folders that a batch will write, also those of earlier runs that still exist."""
     names = dict.fromkeys([*folders, *(name for name in earlier_folders(output) if (output / name).is_dir())])
-    write_json(output / BATCH, {"version": _version(), "folders": list(names)})
+    write_json(output / BATCH, {"version": _version(), "studies": list(folders), "folders": list(names)})
 
 
 def earlier_folders(output: Path) -> list[str]:

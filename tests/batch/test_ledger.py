@@ -63,6 +63,15 @@ def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path, caplog: pytes
     assert "ledger.sqlite cannot be written yet" in caplog.text
 
 
+def test_a_ledger_that_is_damaged_meanwhile_does_not_end_the_batch(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.begin([Entry(s, "ct") for s in "ab"], {})
+        ledger.start("a")
+        (tmp_path / LEDGER).write_bytes(b"x" * 8192)
+        ledger.finish("a", "measured")
+        ledger.end()
+
+
 def test_a_ledger_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.begin([Entry("a", "ct")], {})

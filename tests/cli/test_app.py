@@ -94,7 +94,7 @@ def test_group_without_verb_shows_its_help_and_exits_2(words: list[str], capsys:
         (["screen", "x", "y", "-o", "out"], "unexpected extra argument"),
         (
             ["virtual", "cohort", "gone.json", "-o", "out"],
-            "RECIPE must be an existing file, or virtual_boonrod",
+            "RECIPE must be an existing file, or virtual_alternatives, virtual_boonrod",
         ),
         (["manifest", "validate", "gone.json"], "MANIFEST must be an existing file, got 'gone.json'"),
         (["manifest", "build", "gone.csv", "--images", ".", "-o", "o.json"], "TABLE must be an existing file"),

@@ -120,6 +120,9 @@ def test_a_batch_that_was_killed_is_continued_apart(pictures: list[str], tmp_pat
         (["--memory-limit", "-1"], "--memory-limit must be above 0, got -1"),
         (["--memory-limit", "nan"], "--memory-limit must be above 0, got nan"),
         (["--cluster-gpus", "1"], "--cluster-gpus must be given with --cluster"),
+        (["--cluster", "local", "--cluster-gpus", "inf"], "--cluster-gpus must be 0 to 1 or a whole number, got inf"),
+        (["--cluster", "local", "--cluster-gpus", "nan"], "--cluster-gpus must be 0 to 1 or a whole number, got nan"),
+        (["--cluster", "local", "--cluster-gpus", "-1"], "--cluster-gpus must be 0 to 1 or a whole number, got -1"),
         (["--resume", "--overwrite"], "--overwrite must not be given with --resume or --retry"),
         (["--retry", "failed", "--overwrite"], "--overwrite must not be given with --resume or --retry"),
     ],
@@ -127,6 +130,34 @@ def test_a_batch_that_was_killed_is_continued_apart(pictures: list[str], tmp_pat
 def test_wrong_options(pictures: list[str], capsys: Capture, words: list[str], message: str) -> None:
     assert run([*pictures, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_start_leaves_earlier_results(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    assert run(pictures) == 3
+    before = times(tmp_path / "out")
+    assert run([*pictures, "--overwrite", "--memory-limit", "0.02"]) == 2  # less than the import of the package takes
+    assert times(tmp_path / "out") == before
+    assert capsys.readouterr().err.count("\n") <= 2
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("ray", reason="needs the extra 'cluster'")
+    for address in ("127.0.0.1:1", "nowhere"):
+        assert run([*pictures, "--cluster", address]) == 2
+        assert f"got '{address}', where nothing answers" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_has_the_studies_and_the_entries_of_this_run(pictures: list[str], tmp_path: Path) -> None:
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    assert run(pictures) == 3
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "1 entry of the input" in page or "1 entries of the input" in page
+    (tmp_path / "in" / "a.png").unlink()
+    assert run([*pictures, "--resume"]) == 3
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "b.png" in page
+    assert "a.png" not in page
 
 
 def test_missing_ray_is_one_sentence(pictures: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,42 @@ def test_label_images(suffix: str, value: int, classes: dict[str, str], tmp_path
     assert np.array_equal(mask_of(tmp_path), np.where(labels > 0, 20, 0))
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_label_image_elsewhere_than_its_image_is_left_out(stated: bool, tmp_path: Path) -> None:
+    """Rows in reverse, as converters write them: the headers say so, or say nothing."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    labels = np.zeros((COLUMNS, ROWS, 1), np.uint8)
+    labels[5:15, 30:45] = 20
+    place = np.diag([-0.7, -0.7, 2, 1])
+    turned = place @ np.array([[1, 0, 0, 0], [0, -1, 0, ROWS - 1], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    nib.save(nib.Nifti1Image(GREY.T[:, :, None].astype(np.int16), place), folder / "p_L1.nii.gz")
+    label = nib.Nifti1Image(labels, turned)
+    if not stated:
+        label.set_sform(None, 0)
+        label.set_qform(None, 0)
+    nib.save(label, folder / "p_L1_label.nii.gz")
+    picture(folder, "good_L2", feature([SQUARE], "L2"))
+    done = run(folder, tmp_path)
+    names = [r.subject_id for _, _, r in done.manifest.records()]
+    if stated:
+        assert names == ["good"]
+        (reason,) = reasons(tmp_path).values()
+        assert reason == "The label image is 49.0 pixels from its image by their headers."
+    else:
+        assert sorted(names) == ["good", "p"]
+
+
+def test_an_image_of_several_pages_is_left_out(tmp_path: Path) -> None:
+    picture(tmp_path / "in", "good_L2", feature([SQUARE], "L2"))
+    picture(tmp_path / "in", "p_L1", feature([SQUARE]))
+    (tmp_path / "in" / "p_L1.png").unlink()
+    pages = [Image.fromarray(GREY) for _ in range(3)]
+    pages[0].save(tmp_path / "in" / "p_L1.tif", save_all=True, append_images=pages[1:])
+    run(tmp_path / "in", tmp_path)
+    assert list(reasons(tmp_path).values()) == ["The image must be one picture, got 3."]
+
+
 def test_a_dicom_slice_keeps_its_hu_and_place(tmp_path: Path) -> None:
     study = make_ct(tmp_path / "ct", seed=3, matrix=96)
     truth = tmp_path / "ct" / "truth"
@@ -152,6 +188,7 @@ FAULTS: Sequence[tuple[Any, str]] = [
     (feature([SQUARE], None), "An outline must have a class such as L1"),
     (feature([SQUARE], kind="LineString"), "must be a Polygon or MultiPolygon, got LineString"),
     (feature([[["a", 1], [2, 2], [3, 1]]]), "must be pairs of numbers"),
+    (feature([[[10**400, 1], [2, 2], [3, 1]]]), "must be pairs of numbers, got other values"),
 ]
 
 

@@ -173,3 +173,9 @@ def test_two_networks_from_training_to_tables(slices: Path, tmp_path: Path) -> N
     assert lost.is_file()
     assert kept.stat().st_mtime_ns == before
     assert (again.networks, again.pairs) == (result.networks, result.pairs)
+
+
+@pytest.mark.parametrize("seed", [7001, 9001])
+def test_virtual_training_images_are_not_those_of_the_evaluation(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"others than those of validation and test images, got {seed}"):
+        compare_networks(BUNDLE, ["classical_unet"], tmp_path, seeds=[1, seed])

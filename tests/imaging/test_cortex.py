@@ -30,7 +30,7 @@ def test_a_disc_loses_the_thickness_of_the_cortex(pixel: tuple[float, float]) ->
     labels = (20 * (x**2 + y**2 < 18**2)).astype(np.uint8)[:, :, None]
     kept = inside_cortex(labels, pixel)
     assert set(np.unique(kept)) == {0, 20}
-    assert (kept > 0).sum() * pixel[0] * pixel[1] == pytest.approx(np.pi * (18 - CORTEX_MM) ** 2, rel=0.015)
+    assert (kept > 0).sum() * pixel[0] * pixel[1] == pytest.approx(np.pi * (18 - CORTEX_MM) ** 2, rel=0.02)
 
 
 def test_bodies_that_touch_lose_the_cortex_of_both_and_the_edge_of_the_image_counts() -> None:

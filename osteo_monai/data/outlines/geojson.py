@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from osteo_monai.domain import VertebraLevel
@@ -100,7 +99,7 @@ def _polygons(feature: Mapping[str, Any]) -> Iterator[list[Ring]]:
 def _ring(corners: Any) -> Ring:
     try:
         ring = np.array([[float(corner[0]), float(corner[1])] for corner in corners])
-    except (TypeError, ValueError, IndexError, KeyError):
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
         raise UnusableInputError("Corners of an outline must be pairs of numbers, got other values.") from None
     if len(ring) > 1 and np.array_equal(ring[0], ring[-1]):
         ring = ring[:-1]
@@ -125,6 +124,8 @@ def _filled(rings: list[Ring], size: tuple[int, int]) -> NDArray[np.bool_]:
             )
         if (at := _crossing(ring)) is not None:
             raise UnusableInputError(f"An outline must not cross itself, got a crossing near ({at[0]:g}, {at[1]:g}).")
+    from matplotlib.path import Path as Outline  # late: tables are read without it
+
     x, y = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5, indexing="ij")
     centres = np.stack([x.ravel(), y.ravel()], 1)
     inside = np.zeros(len(centres), bool)

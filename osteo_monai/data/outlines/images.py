@@ -14,6 +14,7 @@ from osteo_monai.imaging.decoding import PixelFile, decode_file
 from osteo_monai.imaging.dicom_frames import rescaled
 from osteo_monai.imaging.dicom_headers import Frame, looks_like_dicom, read_instance, unusable_if_damaged
 from osteo_monai.imaging.nifti import is_nifti
+from osteo_monai.imaging.orientation import GRID_TOLERANCE
 from osteo_monai.utils.inputs import check_regular
 
 __all__ = ["PICTURE_SUFFIXES", "Plane", "is_plane", "read_labels", "read_plane"]
@@ -64,16 +65,22 @@ def read_plane(path: Path, window: tuple[float, float] | None, pixel_mm: float |
     return _dicom(path)
 
 
-def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
+def read_labels(path: Path, size: tuple[int, int], affine: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
     """Read a 2D label image (columns, rows) of whole numbers.
 
+    Args:
+        path: the file.
+        size: columns and rows of its image.
+        affine: of the image; ``None`` for a picture, which states no place.
+
     Raises:
-        UnusableInputError: it has another size than its image, or holds other values.
+        UnusableInputError: it has another size or place than its image, or holds other values.
     """
     with unusable_if_damaged("The label image is damaged or no image"):
         check_regular(path)
         if is_nifti(path):
-            values = _single(np.asarray(nib.load(path).dataobj))  # type: ignore[attr-defined]
+            stored: Any = nib.load(path)
+            values = _single(np.asarray(stored.dataobj))
         else:
             with Image.open(path) as picture:
                 # the index of a palette is the label, not its colour
@@ -83,10 +90,20 @@ def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
             f"The label image must have the size of its image, {size[0]} x {size[1]} pixels, "
             f"got {values.shape[0]} x {values.shape[1]}."
         )
+    if affine is not None and is_nifti(path) and (stored.get_qform(coded=True)[1] or stored.get_sform(coded=True)[1]):
+        _check_place(affine, np.asarray(stored.affine, np.float64), size)
     whole = values.astype(np.int64)
     if not np.array_equal(whole, values) or whole.min() < 0:
         raise UnusableInputError("The label image must hold whole numbers from 0, got other values.")
     return whole
+
+
+def _check_place(affine: NDArray[np.float64], other: NDArray[np.float64], size: tuple[int, int]) -> None:
+    """Refuse a label image whose pixels are elsewhere than those of its image, such as one with reversed rows."""
+    corners = np.array([[i, j, 0.0, 1.0] for i in (0, size[0] - 1) for j in (0, size[1] - 1)])
+    distance = np.abs((corners @ (np.linalg.inv(affine) @ other).T - corners)[:, :2]).max()
+    if not distance <= GRID_TOLERANCE:
+        raise UnusableInputError(f"The label image is {distance:.1f} pixels from its image by their headers.")
 
 
 def _nifti(path: Path) -> Plane:
@@ -124,6 +141,8 @@ def _picture(path: Path, window: tuple[float, float] | None, pixel_mm: float | N
     with unusable_if_damaged("The image is damaged or no image"):
         check_regular(path)
         with Image.open(path) as picture:
+            if getattr(picture, "n_frames", 1) != 1:
+                raise UnusableInputError(f"The image must be one picture, got {picture.n_frames}.")  # type: ignore[attr-defined]
             if max(picture.size) > _LARGEST:
                 raise UnusableInputError(f"The image must have at most {_LARGEST} rows and columns.")
             values = _grey(np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)).T

@@ -123,7 +123,7 @@ def import_outlines(options: OutlineOptions) -> OutlineImport:
             plane = read_plane(pair.image, options.window, options.pixel_mm)
             if pair.subject.casefold() in plane.patient:
                 raise ConfigError("subject must be a pseudonym, got the patient id or name of a DICOM header")
-            level, mask = _mask(pair, plane.hu.shape, levels)
+            level, mask = _mask(pair, plane, levels)
             if (pair.subject, level) in records:
                 raise UnusableInputError(f"The subject has a slice of {level} already; one is used.")
         except UnusableInputError as error:
@@ -206,15 +206,14 @@ def _shown(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _mask(
-    pair: _Pair, size: tuple[int, ...], levels: Mapping[str, VertebraLevel]
-) -> tuple[VertebraLevel, NDArray[np.bool_]]:
+def _mask(pair: _Pair, plane: Plane, levels: Mapping[str, VertebraLevel]) -> tuple[VertebraLevel, NDArray[np.bool_]]:
     """Return the level of a slice and its mask (columns, rows)."""
-    columns, rows = size
+    columns, rows = plane.hu.shape
     if pair.outline.suffix.lower() in _JSON_SUFFIXES:
         masks = masks_of_geojson(pair.outline, (columns, rows), lambda name: _level_of(name, pair, levels))
     else:
-        masks = _masks_of_labels(read_labels(pair.outline, (columns, rows)), pair, levels)
+        affine = None if pair.image.suffix.lower() in PICTURE_SUFFIXES else plane.affine
+        masks = _masks_of_labels(read_labels(pair.outline, (columns, rows), affine), pair, levels)
     if len(masks) != 1:
         raise UnusableInputError(f"A slice must have outlines of one level, got {', '.join(masks) or 'none'}.")
     ((level, mask),) = masks.items()

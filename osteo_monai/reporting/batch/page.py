@@ -1,7 +1,5 @@
 """The summary page of a batch, and the table of all fields, from the result files of its studies."""
 
-import csv
-import io
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from osteo_monai.data.csv_tables import read_table
 from osteo_monai.domain import MineralStandard
 from osteo_monai.reporting.batch.rows import (
     OUTCOMES,
@@ -49,7 +48,8 @@ def write_batch_page(folder: Path) -> Path:
     """
     rows = []
     with results_table(folder / TABLE) as table:
-        for name in json.loads(read_input(folder / _LISTS[0]))["folders"]:
+        content = json.loads(read_input(folder / _LISTS[0]))
+        for name in content.get("studies", content["folders"]):  # not those of earlier runs with other studies
             result = _result(folder / name / "result.json")
             if result is not None:
                 table.add(name, result)
@@ -109,6 +109,5 @@ def _by_standard(rows: Sequence[StudyRow]) -> list[Mapping[str, object]]:
 
 def _not_read(folder: Path) -> int:
     """Return the number of entries of the input that no study contains."""
-    with suppress(OSError, ValueError, csv.Error):
-        return sum(1 for _ in csv.DictReader(io.StringIO(read_input(folder / _LISTS[2]))))
-    return 0
+    path = folder / _LISTS[2]
+    return len(read_table(path).rows) if path.is_file() else 0
