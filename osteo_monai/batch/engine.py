@@ -11,7 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from osteo_monai import errors
 from osteo_monai.batch.settings import Workers
@@ -90,14 +90,14 @@ def process(
         yield from crew.process(jobs, on_start)
 
 
-def check_start(load: LoadFor[Job, Outcome], workers: Workers) -> None:
+def check_start(load: Callable[[], Callable[..., Any]], workers: Workers) -> None:
     """Start one worker that is a process or an actor, and end it.
 
     Raises:
         OsteoError: it does not start, see :func:`process`.
     """
     if not workers.inside:
-        with _Crew[Job, Outcome](load, workers, 1) as crew:
+        with _Crew[Any, Any](load, workers, 1) as crew:
             crew.check()
 
 
