@@ -2,7 +2,7 @@
 
     python benchmarks/training_speed.py
     python benchmarks/training_speed.py --bundles osteoporosis_classification_ct --overlay pan2024 --batch-size 4
-    python benchmarks/training_speed.py --steps 2 --items 2 --tiny --output /tmp/training_speed.json
+    python benchmarks/training_speed.py --steps 2 --items 2 --tiny --output training_speed.json
 
 Takes data set, loader, augmentation, network, loss and optimiser from the configs of the bundle. Bundles that train on
 a manifest get scans of boxes and radiographs of bands, which are in memory after the first read as in training. Data
