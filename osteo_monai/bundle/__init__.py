@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from osteo_monai.bundle.checks import (
         check_images,
         check_run,
+        check_seed,
         check_weights,
         require_file,
         require_setting,
@@ -41,6 +42,7 @@ __all__ = [
     "InferenceBundle",
     "check_images",
     "check_run",
+    "check_seed",
     "check_trusted",
     "check_weights",
     "config_files",
@@ -75,6 +77,7 @@ _MODULES = {
     "LARGE_FILE_BYTES": "packing",
     "check_images": "checks",
     "check_run": "checks",
+    "check_seed": "checks",
     "check_weights": "checks",
     "export_onnx": "export",
     "export_weights": "export",

@@ -15,6 +15,7 @@ __all__ = [
     "check_bundle_root",
     "check_images",
     "check_run",
+    "check_seed",
     "check_weights",
     "require_file",
     "require_setting",
@@ -44,6 +45,20 @@ def check_run(bundle_root: str | os.PathLike[str], device: torch.device | str, a
         )
 
 
+def check_seed(seed: int, *evaluation: int) -> None:
+    """Check that virtual training images are others than those of validation and test.
+
+    Args:
+        seed: of the training images.
+        evaluation: seeds of the images of validation and test.
+
+    Raises:
+        ConfigError: when the seeds are equal.
+    """
+    if seed in evaluation:
+        raise ConfigError(f"seed of training must differ from those of validation and test, got {seed} for two of them")
+
+
 def check_weights(checkpoint: str | os.PathLike[str], network: torch.nn.Module) -> None:
     """Check that a checkpoint holds the weights of a network; names and shapes must agree.
 
@@ -68,13 +83,17 @@ def check_images(images: Sequence[Any], dataset_dir: str | os.PathLike[str], pat
     """Check that inference has at least one image.
 
     Args:
-        images: images to read, from ``image`` or from ``dataset_dir``.
+        images: images to read, from ``image`` or from ``dataset_dir``: paths, or tuples of paths.
         dataset_dir: folder that is searched when ``image`` is empty.
         pattern: files that are searched there, such as ``NIfTI files``.
 
     Raises:
-        ConfigError: when there is no image.
+        ConfigError: when there is no image, or one is no path.
     """
+    for item in images:
+        for path in item if isinstance(item, tuple) else (item,):
+            if not isinstance(path, str | os.PathLike):
+                raise ConfigError(f"image and segmentation must be paths of files, got {path!r}")
     if images:
         return
     folder = Path(dataset_dir)

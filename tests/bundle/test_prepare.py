@@ -13,6 +13,7 @@ from monai.bundle import create_workflow
 from osteo_monai.bundle import (
     check_images,
     check_run,
+    check_seed,
     check_weights,
     prepare_run,
     require_file,
@@ -151,9 +152,19 @@ def test_inference_needs_an_image(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(ConfigError, match="got one without such files"):
         check_images([], tmp_path, "NIfTI files")
+    check_images([("a.nii.gz", tmp_path / "a_labels.nii.gz")], tmp_path, "NIfTI files")
+    for wrong in ([True], [5], [("a.nii.gz", True)]):  # --image without a value is True
+        with pytest.raises(ConfigError, match="image and segmentation must be paths of files, got (True|5)$"):
+            check_images(wrong, tmp_path, "NIfTI files")
     require_setting("image", "a.nii.gz")
     with pytest.raises(ConfigError, match="image must be set, got no value; set --image"):
         require_setting("image", "")
+
+
+def test_training_has_another_seed_than_evaluation() -> None:
+    check_seed(1, 2, 3)
+    with pytest.raises(ConfigError, match="must differ from .* validation and test, got 3 for two"):
+        check_seed(3, 2, 3)
 
 
 def test_a_file_is_required(tmp_path: Path) -> None:

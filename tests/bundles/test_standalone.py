@@ -143,6 +143,27 @@ def test_inference_without_images_is_an_error(name: str, folder: str) -> None:
         run_bundle(BUNDLES / name, ["inference"], {"output_dir": "out", "amp": False, "dataset_dir": folder})
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_a_path(name: str) -> None:
+    """``--image`` without a value is ``True``; it ended in a trace."""
+    settings = {"output_dir": "out", "amp": False, "image": True}
+    if name == "vertebral_column_ct":
+        settings["line"] = [[0, 0, 0]]
+    with pytest.raises(OsteoError, match="^image and segmentation must be paths of files, got True$"):
+        run_bundle(BUNDLES / name, ["inference"], settings)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("vertebra")])
+def test_training_and_evaluation_have_different_virtual_subjects(name: str) -> None:
+    """Seed 9001 trained on the test images."""
+    test = 9011 if name == "vertebral_column_ct" else 9001
+    own = ConfigWorkflow(config_file=_file(name, "train"), logging_file=False).parser.get_parsed_content("seed")
+    cases = [("train", {"seed": test}), ("train", {"seed": test - 2000}), ("evaluate", {"test_seed": own})]
+    for config, settings in cases:
+        with pytest.raises(OsteoError, match="^seed of training must differ from those of validation and test"):
+            run_bundle(BUNDLES / name, [config], {"output_dir": "out", "amp": False, "track": False, **settings})
+
+
 def _scan(file: Path, hu: Any) -> None:
     nib.save(nib.Nifti1Image(hu.astype(np.int16), np.diag([-3.0, -3.0, 3.0, 1.0])), file)
 
