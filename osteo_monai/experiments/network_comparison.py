@@ -114,11 +114,8 @@ def compare_networks(
 
 def _check_seeds(folder: Path, overlays: Sequence[str], seeds: Sequence[int]) -> None:
     """Refuse seeds by which virtual training images would be those of validation or test."""
-    evaluation = set()
-    for name in ("train", "evaluate"):
-        config = ConfigParser(ConfigParser.load_config_files(config_files(folder, [name, *overlays])))
-        drawn = config["validate"]["virtual"]
-        evaluation |= {config.get("test_seed"), drawn.get("seed")}
+    config = ConfigParser(ConfigParser.load_config_files(config_files(folder, ["train", *overlays])))
+    evaluation = {config["validation_seed"], config["test_seed"]}
     if shared := sorted(evaluation & set(seeds)):
         raise ConfigError(
             f"seeds must be others than those of validation and test images, got {', '.join(map(str, shared))}"
