@@ -73,7 +73,7 @@ def outline_bodies(
         raise RuntimeError(f"output of the segmentation bundle must have shape {hu.shape}, got {mask.shape}")
     borders = [disc_borders(v) if planes_are_exact else end_plate_borders(hu, affine, v) for v in vertebrae]
     separated = separate_bodies(mask, affine, hu, vertebrae, borders)
-    bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
+    bodies = np.zeros_like(volume.hu, dtype=np.uint8)
     bodies[:, :, part] = separated
     findings: dict[VertebraLevel, list[Finding]] = {}
     for vertebra in vertebrae:
