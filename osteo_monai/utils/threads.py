@@ -1,5 +1,6 @@
 """Parallel work in threads, for parts that release the interpreter's lock: operations of torch, numpy and SciPy."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -21,14 +22,15 @@ def run_parallel(work: Callable[[Part], T], parts: Sequence[Part], threads: int 
 def parallel(work: Callable[[Part], T], parts: Sequence[Part], threads: int | None = None) -> Iterator[T]:
     """Yield ``work`` of each part, in order.
 
-    An operation of torch inside of a part uses one thread, and parts inside of a part are not divided again. So parts of
+    An operation of torch inside of a part uses one thread, and parts inside of a part are not divided again. Parts of
     many small operations scale better than operations that are divided one by one, and answers do not depend on the
     number of threads.
 
     Args:
         work: must not depend on the order of the parts; has the grad and inference mode of the caller.
         parts: inputs of ``work``.
-        threads: most threads; those of torch, but no more than ``MOST_THREADS``, if ``None``.
+        threads: most threads; those of torch, but no more than ``MOST_THREADS``, if ``None``. One if torch is not
+            imported.
 
     Raises:
         Exception: the error of the first part that failed.
@@ -37,6 +39,9 @@ def parallel(work: Callable[[Part], T], parts: Sequence[Part], threads: int | No
         >>> run_parallel(abs, [-1, 2, -3])
         [1, 2, 3]
     """
+    if "torch" not in sys.modules:  # its import takes longer than most parts
+        yield from map(work, parts)
+        return
     import torch
 
     before = torch.get_num_threads()
