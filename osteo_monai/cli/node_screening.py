@@ -10,6 +10,7 @@ from osteo_monai.cli.options import parse_calibration, parse_device, parse_level
 from osteo_monai.domain import DensityThresholds, Severity
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.node.processing import Processed
+from osteo_monai.utils.monai_import import import_monai_for_inference
 from osteo_monai.utils.text import listed
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def load(settings: dict[str, Any]) -> "Process":
         ConfigError: an option is wrong.
         ModelMissingError: a bundle for CT is not installed.
     """
+    import_monai_for_inference()
     from osteo_monai.dicom_results import StudyModels, StudyOptions, screen_study
     from osteo_monai.screening import RadiographModels, load_models
 

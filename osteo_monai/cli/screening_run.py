@@ -12,6 +12,7 @@ from osteo_monai.cli.output import console, progress, show
 from osteo_monai.domain import Severity
 from osteo_monai.errors import ConfigError
 from osteo_monai.screening.names import DICOM_FOLDER
+from osteo_monai.utils.monai_import import import_monai_for_inference
 from osteo_monai.utils.text import percent_words, printable
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Screener:
     outputs: "Outputs | None" = None
     models: "ScreeningModels | None" = None
     radiograph_models: "RadiographModels | None" = None
+    _is_worker: bool = field(default=False, init=False)
 
     def load(self) -> None:
         """Load the CT models once; those of radiographs are loaded when a view first needs them."""
@@ -55,7 +57,8 @@ class Screener:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the settings: a worker loads its own models, and has the keys of the command's weights."""
-        return self.__dict__ | {"models": None, "radiograph_models": None, "_weights": self._weights}
+        no_models = {"models": None, "radiograph_models": None}
+        return self.__dict__ | no_models | {"_weights": self._weights, "_is_worker": True}
 
     def parameters(self) -> dict[str, object]:
         """Return the options that a log records: no facts of a person, and no files."""
@@ -108,6 +111,8 @@ class Screener:
 
     def load_screening(self) -> "ScreenOne":
         """Load the models of a worker and return what screens one study."""
+        if self._is_worker and not self.trust_bundle:  # bundles of others may use all of MONAI
+            import_monai_for_inference()
         import osteo_monai.reporting
         import osteo_monai.screening_files  # noqa: F401  # their import is no part of the time of the first study
 

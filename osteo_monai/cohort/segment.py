@@ -48,6 +48,7 @@ from osteo_monai.screening import ScreeningModels, ScreeningOptions, load_models
 from osteo_monai.screening.ct.outlines import outline_bodies
 from osteo_monai.utils.files import write_json, writing
 from osteo_monai.utils.inputs import read_input
+from osteo_monai.utils.monai_import import import_monai_for_inference
 
 PROVENANCE_FILE = "segmentations.json"
 
@@ -214,6 +215,8 @@ class _Load:
     models: ScreeningModels | None
 
     def __call__(self) -> Callable[[_Job], _Outcome]:
+        if self.models is None and not self.trust:  # a worker; bundles of others may use all of MONAI
+            import_monai_for_inference()
         models = self.models or load_models(self.device, opinions=False, trust=self.trust)
         return partial(_segment_record, base=self.base, levels=self.levels, models=models)
 

@@ -11,6 +11,7 @@ from osteo_monai.imaging.nifti import is_nifti
 from osteo_monai.imaging.original_grid import on_original_grid
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.utils.files import writing
+from osteo_monai.utils.occupied import occupied_box
 
 
 def write_label_map(labels: NDArray[Any], volume: CTVolume, path: Path) -> None:
@@ -37,8 +38,11 @@ def write_label_map(labels: NDArray[Any], volume: CTVolume, path: Path) -> None:
     if not is_nifti(path):
         raise ValueError(f"path must end in .nii or .nii.gz, got '{path.name}'")
     kind = np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16
-    labels = labels.astype(kind)
-    original = np.ascontiguousarray(on_original_grid(labels, volume))
+    given = on_original_grid(labels, volume)
+    original = np.zeros(given.shape, dtype=kind, order="F")  # the order of the file, which nibabel writes fastest
+    box = occupied_box(given)
+    if box is not None:
+        original[box] = given[box]
     image = nib.Nifti1Image(original, volume.original_affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(volume.original_affine, code="scanner")

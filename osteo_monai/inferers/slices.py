@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from osteo_monai.inferers.autocast import AmpDtype, autocast
 from osteo_monai.inferers.transfer import Fetched, fetch, send
+from osteo_monai.utils.threads import parallel
 
 __all__ = ["AxialSliceInferer"]
 
@@ -129,8 +130,14 @@ class AxialSliceInferer(Inferer):
         slices = volume.permute(0, 4, 1, 2, 3).flatten(0, 1)  # (N * Z, C, X, Y)
         result = torch.empty(0)
         waiting: tuple[list[tuple[int, _Box]], Fetched] | None = None
-        for batch in self._progress(self._batches(slices)):
-            answer = self._answer(slices, batch, network, run_on, *args, **kwargs)
+        batches = self._batches(slices)
+
+        def answered(batch: list[tuple[int, _Box]]) -> Tensor:
+            return self._answer(slices, batch, network, run_on, *args, **kwargs)
+
+        # batches in parallel scale better on a CPU than the operations of a batch
+        answers = parallel(answered, batches, None if _divisible(network, run_on) else 1)
+        for batch, answer in self._progress(batches, answers):
             if waiting is None:
                 result = self._background((n * z, answer.shape[1], x, y), answer.dtype, keep_on)
             else:  # while the GPU computes this batch, the one before is stored
@@ -143,10 +150,13 @@ class AxialSliceInferer(Inferer):
             result = result[..., 0]
         return convert_to_dst_type(result, inputs, dtype=result.dtype, device=keep_on)[0]
 
-    def _progress(self, batches: list[list[tuple[int, _Box]]]) -> Iterator[list[tuple[int, _Box]]]:
+    def _progress(
+        self, batches: list[list[tuple[int, _Box]]], answers: Iterator[Tensor]
+    ) -> Iterator[tuple[list[tuple[int, _Box]], Tensor]]:
         console = Console(stderr=True)
         hidden = not (self.progress and console.is_terminal)
-        yield from track(batches, "Slices", console=console, transient=True, disable=hidden)
+        pairs = zip(batches, answers, strict=True)
+        yield from track(pairs, "Slices", len(batches), console=console, transient=True, disable=hidden)
 
     def _batches(self, slices: Tensor) -> list[list[tuple[int, _Box]]]:
         """Return the index and box of each slice, in batches whose padded boxes have one size."""
@@ -225,6 +235,11 @@ class AxialSliceInferer(Inferer):
         elif self.output == "probability" and several:
             result[:, 0] = 1.0
         return result
+
+
+def _divisible(network: Callable[..., Tensor], device: torch.device) -> bool:
+    """Return whether threads may call the network at the same time: without gradients, and if it is not compiled."""
+    return device.type == "cpu" and not torch.is_grad_enabled() and not hasattr(network, "_orig_mod")
 
 
 def _store(result: Tensor, batch: list[tuple[int, _Box]], fetched: Fetched) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from osteo_monai.utils.occupied import occupied_box
+
 FINE_SPACING_MM = 1.0
 """Grids coarser than this along an axis are refined before the distance is taken."""
 SMOOTHING_VOXELS = 0.7
@@ -105,7 +107,8 @@ def _apply(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[
 
 def _largest_part(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Return the index of the first voxel of a crop and the crop, with the largest part and a rim of two voxels."""
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = occupied_box(mask)
+    assert box is not None  # the mask holds a body
     labels, count = ndimage.label(mask[box])
     if count > 1:
         sizes = np.bincount(labels.ravel())

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from osteo_monai.measurement.calibration import TISSUES, TissueSample
 from osteo_monai.measurement.frame import ALIGNED_STEP_MM, BodyFrame, body_frame
+from osteo_monai.utils.occupied import occupied_box
 
 BLOCK_MM = (2.0, 2.0, 3.0)
 MIN_AREA_MM2 = 100.0
@@ -258,6 +259,10 @@ def _slab(
     corner = (factor - 1) / 2.0  # index of the first block's centre
     corner[2] += slices[0]
     coarse[:3, 3] = matrix[:3, :3] @ corner + matrix[:3, 3]
+    if good.all():
+        return _Blocks(
+            blocked(part.astype(np.float32, copy=False)), np.ones(shape, dtype=bool), coarse, spacing * factor
+        )
     filled = np.where(good, part, np.float32(-1000.0)).astype(np.float32)
     return _Blocks(blocked(filled), blocked(good.astype(np.float32)) > 0.999, coarse, spacing * factor)
 
@@ -457,12 +462,12 @@ def _box(
 ) -> tuple[slice, ...]:
     if body.shape != hu.shape:
         raise ValueError(f"body must have the shape of hu {hu.shape}, got {body.shape}")
-    if not body.any():
+    occupied = occupied_box(body)
+    if occupied is None:
         raise ValueError("body must hold at least one voxel, got none")
     spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
-    box = []
-    for axis in range(3):
-        occupied = np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis)))
-        margin = int(np.ceil(margin_mm / spacing[axis]))
-        box.append(slice(max(int(occupied[0]) - margin, 0), min(int(occupied[-1]) + margin + 1, hu.shape[axis])))
-    return tuple(box)
+    margins = [int(np.ceil(margin_mm / step)) for step in spacing]
+    return tuple(
+        slice(max(part.start - margin, 0), min(part.stop + margin, count))
+        for part, margin, count in zip(occupied, margins, hu.shape, strict=True)
+    )

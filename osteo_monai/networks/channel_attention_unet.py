@@ -40,6 +40,18 @@ _NORMALISATIONS = ("instance", "batch", "none")
 _WEIGHTED = ("skip", "upsampled")
 
 
+def _halved(x: Tensor) -> Tensor:
+    """Return the maxima of 2 x 2 pixels of a map with an even height and width.
+
+    On a CPU two maxima of strided views take a quarter of the time of ``max_pool2d`` in bfloat16. Where maxima are
+    equal, its gradient differs, so that training uses ``max_pool2d``; a traced graph has its operation.
+    """
+    if x.is_cuda or x.requires_grad or torch.jit.is_tracing():
+        return functional.max_pool2d(x, 2)
+    rows = torch.maximum(x[:, :, 0::2], x[:, :, 1::2])
+    return torch.maximum(rows[:, :, :, 0::2], rows[:, :, :, 1::2])
+
+
 def _normalisation(name: str, channels: int) -> nn.Module:
     if name == "instance":
         return nn.InstanceNorm2d(channels, affine=True)
@@ -171,7 +183,7 @@ class ChannelAttentionUNet(nn.Module):
             )
         skips: list[Tensor] = []
         for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else functional.max_pool2d(x, 2))
+            x = block(x if level == 0 else _halved(x))
             skips.append(x)
         skip6 = self.level6(x)
         x = self.attention(skip6, self.up7(self.level7(skip6)))

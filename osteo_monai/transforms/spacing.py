@@ -57,7 +57,8 @@ def _resize_planes(x: Tensor, size: tuple[int, int, int]) -> Tensor:
         return x
     # z as channels in channels-last order needs no copy of the memory
     planes = [functional.interpolate(c[None].permute(0, 3, 1, 2), size[:2], mode="bilinear", antialias=True) for c in x]
-    return torch.cat([p.permute(0, 2, 3, 1) for p in planes])
+    resized = [p.permute(0, 2, 3, 1) for p in planes]
+    return torch.cat(resized) if len(resized) > 1 else resized[0]  # a copy takes as long as resizing
 
 
 class AxisAlignedSpacing(InvertibleTransform):

@@ -5,12 +5,13 @@ ten times as much on a busy machine. Here each operation uses one thread, and la
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
+
+from osteo_monai.utils.threads import run_parallel as in_threads
 
 T = TypeVar("T")
 _reserved: ContextVar[int] = ContextVar("reserved", default=1)
@@ -43,8 +44,4 @@ def reserve_threads() -> Iterator[None]:
 
 def run_parallel(work: Callable[[int], T], parts: Sequence[int]) -> list[T]:
     """Return ``work`` of each part, in order, computed by the threads that ``reserve_threads`` has reserved."""
-    threads = min(_reserved.get(), len(parts))
-    if threads < 2:
-        return [work(part) for part in parts]
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(work, parts))
+    return in_threads(work, parts, _reserved.get())

@@ -50,6 +50,40 @@ def test_a_radiograph_imports_no_training_packages_and_has_the_same_result(radio
     assert (tmp_path / "lean/heat_map.png").read_bytes() == (tmp_path / "whole/heat_map.png").read_bytes()
 
 
+SCREEN = """
+from osteo_monai.cli.screening_run import Screener
+from osteo_monai.screening import ScreeningOptions
+load = Screener("cpu", ScreeningOptions(), None).load_screening
+"""
+SEGMENT = """
+from pathlib import Path
+from osteo_monai.cohort.segment import _Load
+load = _Load(Path(), (), "cpu", False, None)
+"""
+NODE = """
+from osteo_monai.cli.node_screening import PROCESSOR
+from osteo_monai.node.processing import LoadByName
+load = LoadByName(PROCESSOR, {})
+"""
+
+
+def python(program: str) -> str:
+    """Return what a program prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("loader", [SCREEN, SEGMENT, NODE])
+def test_a_worker_imports_no_training_packages(loader: str) -> None:
+    dumped = python(f"import pickle\n{loader}\nprint(pickle.dumps(load).hex())")
+    loaded = python(
+        f"import pickle, sys\nwork = pickle.loads(bytes.fromhex('{dumped}'))()\n"
+        f"print('monai' in sys.modules, *(set({NOT_IMPORTED!r}) & set(sys.modules)))"
+    )
+    assert loaded == "True"
+
+
 def test_packages_can_be_imported_afterwards() -> None:
     program = (
         "import gc, sys\nfrom osteo_monai.utils.monai_import import import_monai_for_inference as start\n"

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,48 @@ def test_slices_are_batched() -> None:
     network = _Halving()
     AxialSliceInferer(batch_size=4)(torch.zeros(1, 1, 64, 64, 10), network)
     assert network.batches == [4, 4, 2]
+
+
+def test_batches_in_threads_give_the_same() -> None:
+    seen: set[int] = set()
+    meeting = threading.Barrier(2, timeout=30)
+
+    class Meeting(_Halving):
+        def forward(self, x: Any) -> Any:
+            seen.add(threading.get_ident())
+            if len(seen) < 3:
+                meeting.wait()  # passes only where two batches run at a time
+            return super().forward(x)
+
+    volume, inferer = torch.randn(1, 1, 64, 64, 8), AxialSliceInferer(batch_size=2, amp=True)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with torch.inference_mode():
+            together = inferer(volume, Meeting())
+        assert len(seen) == 2
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            assert torch.equal(inferer(volume, _Halving()), together)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_batches_with_gradients_are_computed_one_by_one() -> None:
+    seen: set[int] = set()
+
+    class Noting(_Halving):
+        def forward(self, x: Any) -> Any:
+            seen.add(threading.get_ident())
+            return super().forward(x)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        AxialSliceInferer(batch_size=1)(torch.randn(1, 1, 64, 64, 4), Noting())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {threading.get_ident()}
 
 
 def test_any_plane_is_padded_and_cut_back() -> None:

@@ -76,6 +76,23 @@ def test_every_weight_learns() -> None:
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_inference_halves_like_max_pooling(kind: torch.dtype) -> None:
+    network = ChannelAttentionUNet(widths=NARROW).eval().to(kind)
+    x = torch.randn(2, 1, 64, 128).to(kind)
+    pooling = network(x)  # the weights require gradients
+    assert pooling.requires_grad
+    with torch.inference_mode():
+        assert torch.equal(network(x), pooling)
+
+
+def test_a_traced_graph_has_max_pooling() -> None:
+    network = ChannelAttentionUNet(widths=NARROW).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(network, torch.randn(1, 1, 64, 64))
+    assert str(traced.inlined_graph).count("aten::max_pool2d") == 4
+
+
 def test_torchscript_gives_the_same() -> None:
     network = ChannelAttentionUNet(widths=NARROW).eval()
     x = torch.randn(1, 1, 64, 128)

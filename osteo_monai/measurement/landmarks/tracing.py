@@ -21,6 +21,7 @@ from osteo_monai.measurement.landmarks.column import (
     frames,
     straighten,
 )
+from osteo_monai.utils.threads import run_parallel
 
 STRICTER_HU = (0.0, 40.0, 100.0)
 """Higher thresholds, added to that of bone: they separate ribs from enhanced organs that touch them."""
@@ -152,8 +153,7 @@ def trace_landmarks(
     threshold = bone_threshold(column)
     structures: list[_Traced] = []
     doubtful: set[tuple[int, Side]] = set()
-    for more in STRICTER_HU:
-        traced, unclear = _trace(column, smooth > threshold + more, places, scale)
+    for traced, unclear in run_parallel(lambda m: _trace(column, smooth > threshold + m, places, scale), STRICTER_HU):
         structures += traced
         doubtful |= unclear
     landmarks = []

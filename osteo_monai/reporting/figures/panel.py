@@ -21,6 +21,7 @@ from osteo_monai.reporting.drawing import (
     rect,
 )
 from osteo_monai.screening.images import ReportImages
+from osteo_monai.utils.occupied import occupied_voxels
 
 __all__ = [
     "BODY_COLOUR",
@@ -78,7 +79,7 @@ def level_centre(images: ReportImages, level: VertebraLevel) -> NDArray[np.float
             return images.index(located.centre_mm)
     if images.bodies is None:
         return None
-    voxels = np.argwhere(images.bodies == level.label)
+    voxels = occupied_voxels(images.bodies == level.label)
     return voxels.mean(axis=0) if len(voxels) else None
 
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.end_plates import EndPlates, find_end_plates
+from osteo_monai.utils.occupied import occupied_box, occupied_voxels
 
 Point: TypeAlias = tuple[float, float, float]
 
@@ -182,7 +183,7 @@ def separate_bodies(
         (X, Y, Z) uint8 with ``VertebraLevel.label`` as values; a vertebra without any voxel is absent.
     """
     labels = np.zeros(mask.shape, dtype=np.uint8)
-    index = np.argwhere(without_stray_slices(mask, float(np.linalg.norm(affine[:3, 2]))))
+    index = occupied_voxels(without_stray_slices(mask, float(np.linalg.norm(affine[:3, 2]))))
     if len(index) == 0 or not vertebrae:
         return labels
     points = index @ affine[:3, :3].T + affine[:3, 3]
@@ -215,7 +216,7 @@ def disc_in_mask(
         For the superior and the inferior disc; ``None`` if the mask shows none clearly.
     """
     step = float(np.linalg.norm(affine[:3, 2]))
-    index = np.argwhere(mask)
+    index = occupied_voxels(mask)
     if len(index) == 0:
         return None, None
     along, across = _along(index @ affine[:3, :3].T + affine[:3, 3], vertebra)
@@ -265,10 +266,14 @@ def without_stray_slices(mask: NDArray[np.bool_], step: float) -> NDArray[np.boo
         step: distance between slices in mm; above 4 mm no neighbour is near enough.
     """
     window = 2 * int(3.0 / step + 0.25) + 1
-    if window == 1:
+    box = occupied_box(mask)
+    if window == 1 or box is None:
         return mask
     kernel = np.ones(window, np.int16)
-    return np.asarray(2 * ndimage.convolve1d(mask.astype(np.int16), kernel, axis=2, mode="nearest") > window)
+    result = np.zeros_like(mask)
+    within = (*box[:2], slice(None))
+    result[within] = 2 * ndimage.convolve1d(mask[within].astype(np.int16), kernel, axis=2, mode="nearest") > window
+    return result
 
 
 def thinnest(heights: NDArray[np.float64], at: float, step: float, seen: tuple[float, float]) -> float | None:

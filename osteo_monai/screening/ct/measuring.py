@@ -80,6 +80,7 @@ from osteo_monai.screening.result import (
     TextureMeasurement,
     TissueValues,
 )
+from osteo_monai.utils.threads import run_parallel
 
 SINGLE_LEVEL_SD_MG_CM3 = 4.0
 """SD of one level against the mean of L1 and L2; project custom: in adults they differ by about 8 mg/cm3 (SD)."""
@@ -158,11 +159,19 @@ def _measure_bodies(
     selection = outlined.selection
     findings: list[Finding] = []
     bodies: dict[VertebraLevel, Body] = {}
-    for v in selection.among(located.column.vertebrae):
+
+    def measured(level: VertebraLevel) -> Body | ValueError:
         try:
-            bodies[v.level] = measure_body(outlined.bodies[:, :, slab] == v.level.label, hu, affine, valid, limits)
+            return measure_body(outlined.bodies[:, :, slab] == level.label, hu, affine, valid, limits)
         except ValueError as error:
-            selection, kept = selection.after(v.level, [body_not_measurable(v.level, str(error))])
+            return error
+
+    levels = [v.level for v in selection.among(located.column.vertebrae)]
+    for level, answer in zip(levels, run_parallel(measured, levels), strict=True):
+        if isinstance(answer, Body):
+            bodies[level] = answer
+        else:
+            selection, kept = selection.after(level, [body_not_measurable(level, str(answer))])
             findings += kept
     sections = {level: body.shape.section_mm2 for level, body in bodies.items()}
     sections |= {level: shape.section_mm2 for level, shape in outlined.neighbours.items()}

@@ -22,6 +22,8 @@ from osteo_monai.screening.ct.levels import as_image
 from osteo_monai.screening.gates.bodies import OUTLINE_GATES, OutlineFacts, body_not_found
 from osteo_monai.screening.gates.gate import run_gates
 from osteo_monai.screening.gates.limits import DEFAULT_LIMITS, Limits
+from osteo_monai.utils.occupied import occupied_voxels
+from osteo_monai.utils.threads import run_parallel
 
 if TYPE_CHECKING:
     from osteo_monai.bundle import Bundle
@@ -71,17 +73,21 @@ def outline_bodies(
     mask = np.asarray(bundle(as_image(hu, affine))["pred"])[0] > 0
     if mask.shape != hu.shape:
         raise RuntimeError(f"output of the segmentation bundle must have shape {hu.shape}, got {mask.shape}")
-    borders = [disc_borders(v) if planes_are_exact else end_plate_borders(hu, affine, v) for v in vertebrae]
+    if planes_are_exact:
+        borders = [disc_borders(v) for v in vertebrae]
+    else:
+        borders = run_parallel(lambda v: end_plate_borders(hu, affine, v), vertebrae)
     separated = separate_bodies(mask, affine, hu, vertebrae, borders)
     bodies = np.zeros(volume.hu.shape, dtype=np.uint8)
     bodies[:, :, part] = separated
     findings: dict[VertebraLevel, list[Finding]] = {}
     for vertebra in vertebrae:
-        index = np.argwhere(separated == vertebra.level.label)  # the slab is a fraction of the volume
-        index[:, 2] += part.start
+        body = np.zeros(volume.hu.shape, dtype=bool)
+        body[:, :, part] = separated == vertebra.level.label
+        index = occupied_voxels(body)
         discs = () if planes_are_exact else disc_in_mask(mask, affine, vertebra)
         findings[vertebra.level] = (
-            run_gates(OUTLINE_GATES, _facts(vertebra, index, bodies, volume, discs), limits)
+            run_gates(OUTLINE_GATES, _facts(vertebra, index, body, volume, discs), limits)
             if len(index)
             else [body_not_found(vertebra.level)]
         )
@@ -91,7 +97,7 @@ def outline_bodies(
 def _facts(
     vertebra: VertebraLocation,
     index: NDArray[np.intp],
-    bodies: NDArray[np.uint8],
+    body: NDArray[np.bool_],
     volume: CTVolume,
     discs: tuple[float | None, ...],
 ) -> OutlineFacts:
@@ -101,7 +107,7 @@ def _facts(
     step = float(np.linalg.norm(axis))
     return OutlineFacts(
         level=vertebra.level,
-        body=bodies == vertebra.level.label,
+        body=body,
         valid=volume.valid,
         volume_cm3=len(index) * (abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0),
         offset_mm=float((centre - vertebra.centre_mm) @ axis) / step,
