@@ -37,7 +37,7 @@ PARTS = ("data", "augmentation", "forward", "backward")
 """Load and transform a batch; change it on the device; network and loss; gradients and the step of the optimiser."""
 VIRTUAL: Mapping[str, Mapping[str, Any]] = {
     "vertebral_body_segmentation_ct": {},
-    "vertebra_localization_ct": {},
+    "vertebra_localization_ct": {"people": 8, "views": 1, "batch_size": 4},
     "vertebral_column_ct": {"people": 16},
 }
 SUBJECTS = 48
@@ -147,14 +147,21 @@ def medians(times: Times, part: str) -> dict[str, float]:
     return {"wall": wall, "cpu": cpu}
 
 
-def generators() -> dict[str, tuple[Callable[[int], Any], int]]:
-    """Return for each kind of item a function of its index, and the number of training items that it gives."""
+def generators(folder: Path) -> dict[str, tuple[Callable[[int], Any], int]]:
+    """Return for each kind of item a function of its index, and the number of training items that it gives.
+
+    Painted volumes are kept below ``folder``.
+    """
     found: dict[str, tuple[Callable[[int], Any], int]] = {}
     for views in (1, 2, 4):
         slices = VirtualSliceDataset(10**6, 5, 192, 1.5, views=views)
         found[f"segmentation slice 192 x 192, {views} of a subject"] = slices.__getitem__, views
         volumes = VirtualVolumeDataset(10**6, 20250910, (80, 64, 96), 4.0, views=views)
         found[f"localisation volume 80 x 64 x 96, {views} of a subject"] = volumes.__getitem__, views
+    kept = VirtualVolumeDataset(10**6, 20250910, (80, 64, 96), 4.0, people=4, folder=folder)
+    for person in range(kept.people):
+        kept[person]
+    found["localisation volume of a kept subject (each epoch)"] = kept.__getitem__, 1
     found["column painted (once a subject)"] = lambda index: paint_column(3, index), 1
     column: dict[Any, Any] = paint_column(3, 0)
     view = RandColumnViewd(seed=1)
@@ -162,10 +169,10 @@ def generators() -> dict[str, tuple[Callable[[int], Any], int]]:
     return found
 
 
-def generator_seconds(items: int, advance: Callable[[], None]) -> dict[str, float]:
+def generator_seconds(items: int, folder: Path, advance: Callable[[], None]) -> dict[str, float]:
     """Return the mean CPU seconds of a training item of each kind."""
     seconds = {}
-    for name, (make, views) in generators().items():
+    for name, (make, views) in generators(folder).items():
         make(0)
         before = time.process_time()
         for index in range(1, items + 1):
@@ -214,13 +221,13 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name, Progress(transient=True) as bar:
         folder = Path(name)
         write_manifests(folder, SUBJECTS)
-        count = len(arguments.bundles) * (arguments.steps + 2) + (8 if arguments.items else 0)
+        count = len(arguments.bundles) * (arguments.steps + 2) + (9 if arguments.items else 0)
         task = bar.add_task("Measuring", total=count)
         records = {}
         for bundle in arguments.bundles:
             bar.update(task, description=bundle)
             records[bundle] = step_times(bundle, arguments, folder, lambda: bar.advance(task))
-        seconds = generator_seconds(arguments.items, lambda: bar.advance(task)) if arguments.items else {}
+        seconds = generator_seconds(arguments.items, folder, lambda: bar.advance(task)) if arguments.items else {}
     result = {
         "threads": torch.get_num_threads(),
         "overlay": arguments.overlay,

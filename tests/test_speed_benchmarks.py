@@ -7,9 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from osteo_monai.weights import read_weights
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -131,5 +134,39 @@ def test_the_parts_of_a_training_step_are_measured(tmp_path: Path) -> None:
         assert bundle["items_per_cpu_second"] == pytest.approx(2000 / total, rel=0.01)
         assert sum(bundle["share_of_cpu"].values()) == pytest.approx(1, abs=0.003)
     assert record["bundles"]["vertebral_body_segmentation_ct"]["input"] == [2, 1, 64, 64]
-    assert len(record["generator_cpu_seconds_per_item"]) == 8
-    assert min(record["generator_cpu_seconds_per_item"].values()) > 0
+    seconds = record["generator_cpu_seconds_per_item"]
+    assert len(seconds) == 9
+    assert min(seconds.values()) > 0
+    assert (
+        seconds["localisation volume of a kept subject (each epoch)"]
+        < seconds["localisation volume 80 x 64 x 96, 1 of a subject"] / 5
+    )
+
+
+def test_errors_of_a_centre_line() -> None:
+    module = _module("localization_line")
+    line = np.array([[10.0, 20.0, 0.0], [10.0, 20.0, 100.0], [30.0, 20.0, 200.0]])
+    bodies = np.array([[10.0, 20.0, 50.0], [13.0, 24.0, 0.0], [20.0, 20.0, 150.0], [30.0, 120.0, 200.0]])
+    assert module.line_errors(line[::-1], bodies, 4.0) == pytest.approx([0, 5, 0, module.CAP_MM])
+    beyond = np.array([[10.0, 20.0, -3.0], [10.0, 20.0, -5.0], [30.0, 20.0, 205.0]])
+    assert module.line_errors(line, beyond, 4.0) == pytest.approx([0, module.CAP_MM, module.CAP_MM])
+    assert module.line_errors(np.empty((0, 3)), bodies, 4.0) == pytest.approx([module.CAP_MM] * 4)
+
+
+def test_checkpoints_are_compared_on_the_same_people(tmp_path: Path) -> None:
+    module = _module("localization_line")
+    shipped = read_weights(module.BUNDLE / "models" / "model.pt")
+    torch.save(shipped, tmp_path / "shipped.pt")
+    blind = {key: torch.zeros_like(value) for key, value in shipped.items()}
+    blind |= {key: value - 20 for key, value in blind.items() if key.endswith("bias")}  # no voxel is body
+    torch.save(blind, tmp_path / "blind.pt")
+    words = [f"{name}={tmp_path / name}.pt" for name in ("shipped", "blind")]
+    output = tmp_path / "lines.json"
+    assert module.main([*words, "--people", "2", "--output", str(output)]) == 0
+    record = json.loads(output.read_text(encoding="utf-8"))["virtual"]
+    assert record["shipped"]["scans"] == record["blind"]["scans"] == 2
+    assert record["shipped"]["mean_mm"] < 15
+    assert record["blind"]["mean_mm"] == module.CAP_MM
+    difference = record["blind - shipped"]
+    assert difference["low"] <= difference["mean_mm"] <= difference["high"]
+    assert difference["mean_mm"] == pytest.approx(module.CAP_MM - record["shipped"]["mean_mm"], abs=0.02)

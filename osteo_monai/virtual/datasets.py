@@ -1,4 +1,4 @@
-"""Unlimited training data: every item is a new virtual person in a new scan.
+"""Unlimited training data: every item is a new virtual person in a new scan, or a new scan of a painted person.
 
 Items depend on ``(seed, index)`` only, so that a run can be repeated; a training set of a million items has a million
 people. Domain randomisation beyond the range of scanners and people makes networks trained here generalise to real
@@ -6,8 +6,9 @@ scans.
 """
 
 import gc
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from osteo_monai.domain import Boundary, ContrastPhase, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy, reached
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import CTPalette, add_noise, gaussian_blur, paint_table
+from osteo_monai.virtual.painted_files import PaintedFiles
 from osteo_monai.virtual.person import Variant, draw_person
 
 TRAINING_VARIANTS: Mapping[Variant, float] = {
@@ -237,6 +239,17 @@ class VirtualSliceDataset(Dataset[Any]):
         return hu[..., 0].clamp(-1024, 3071)[None].contiguous()
 
 
+class _Painted(NamedTuple):
+    """A painted volume, its truth and the range of its views."""
+
+    hu: Tensor
+    """(X, Y, Z), before noise."""
+    label: Tensor
+    """(2, X, Y, Z), as in items of ``VirtualVolumeDataset``."""
+    chest: bool
+    """Whether its views end above the levels of interest."""
+
+
 class VirtualVolumeDataset(Dataset[Any]):
     """Coarse volumes of any coverage for localisation and naming of vertebrae.
 
@@ -246,11 +259,15 @@ class VirtualVolumeDataset(Dataset[Any]):
         spacing_mm: isotropic voxel size.
         views: scans of the same person with different coverage and noise, which are faster than different people; with
             more than one, an item is a list, which the loader of MONAI flattens.
+        people: number of people, who are painted once and kept as files; item i is another scan of person i modulo
+            ``people``. 0: every item has its own person, and no files are written.
+        folder: where painted people are kept, 2 MB each at the default size; see ``PaintedFiles``.
 
     Items:
         ``image`` float32 (1, X, Y, Z) in HU; air outside the scanned range.
         ``label`` float32 (2, X, Y, Z): channel 0 the classes (0; body by ``VertebraLevel.label``, T1 to T8 all
-        as T8; 26 sacrum; 50 ribs), channel 1 a Gaussian of SD 6 mm about each body's centre, 0 to 1.
+        as T8; 26 sacrum; 50 ribs), channel 1 a Gaussian of SD 6 mm about each body's centre, 0 to 1 (in steps of 1/255
+        if people are kept).
     """
 
     HEAT_SD_MM = 6.0
@@ -262,14 +279,23 @@ class VirtualVolumeDataset(Dataset[Any]):
         size: tuple[int, int, int] = (80, 64, 96),
         spacing_mm: float = 4.0,
         views: int = 1,
+        people: int = 0,
+        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         if length < 1 or min(size) < 8 or spacing_mm <= 0 or views < 1:
             raise ValueError(
                 "length, size, spacing_mm and views must be positive, "
                 f"got {length}, {tuple(size)}, {spacing_mm}, {views}"
             )
+        if people < 0 or (people > 0) != (folder is not None):
+            raise ValueError(f"people must be positive with a folder and 0 without, got {people} and {folder}")
         self.length, self.seed, self.spacing_mm, self.views = length, seed, spacing_mm, views
         self.size = (int(size[0]), int(size[1]), int(size[2]))
+        self.people = people
+        self._files: PaintedFiles | None = None
+        if folder is not None:
+            settings = {"seed": seed, "size": self.size, "spacing_mm": spacing_mm}
+            self._files = PaintedFiles(folder, "volumes", settings)
 
     def __len__(self) -> int:
         return self.length
@@ -277,26 +303,47 @@ class VirtualVolumeDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:  # a dict, or a list of ``views`` dicts
         if not 0 <= index < self.length:
             raise IndexError(index)
-        rng = np.random.default_rng([self.seed, index, 12])
+        if self._files is None:
+            rng = np.random.default_rng([self.seed, index, 12])
+            painted = self._paint(rng)
+        else:
+            painted = self._kept(self._files, index % self.people)
+            rng = np.random.default_rng([self.seed, index, 15])
+        views = [self._view(painted, rng) for _ in range(self.views)]
+        return views[0] if self.views == 1 else views
+
+    def _kept(self, files: PaintedFiles, person: int) -> _Painted:
+        """Return the painted volume of a person of the files, in whole HU."""
+
+        def paint() -> dict[str, NDArray[Any]]:
+            made = self._paint(np.random.default_rng([self.seed, person, 12]))
+            classes, heat = made.label
+            values = {"hu": made.hu.round().short(), "classes": classes.byte(), "heat": (255 * heat).round().byte()}
+            return {name: value.numpy() for name, value in values.items()} | {"chest": np.array(made.chest)}
+
+        arrays = files.get(person, paint)
+        label = torch.empty((2, *self.size))
+        label[0], label[1] = torch.from_numpy(arrays["classes"]), torch.from_numpy(arrays["heat"]) / 255
+        return _Painted(torch.from_numpy(arrays["hu"]).float(), label, bool(arrays["chest"]))
+
+    def _paint(self, rng: np.random.Generator) -> _Painted:
+        """Paint a random person in the whole window."""
         anatomy, palette = _random_person(rng), _random_palette(rng)
         zs = {v.level: float(v.centre[2]) for v in anatomy.vertebrae}
-        reach = 0.5 * self.spacing_mm * self.size[2]
         chest = rng.random() < 0.12  # chests that end above the levels of interest
         middle_z = zs[_L.T6] if chest else rng.uniform(zs[_L.L4], zs[_L.T10])
-        canvas = self._paint(anatomy, palette, float(middle_z), rng)
+        canvas = self._canvas(anatomy, float(middle_z), rng)
+        if rng.random() < 0.6:
+            paint_table(canvas, float(anatomy.trunk_centre[1] - anatomy.half_depth))
+        anatomy.paint(canvas, palette)
         classes = canvas.label.float()
         for level in list(_L)[: list(_L).index(_L.T8)]:
             classes[canvas.label == level.label] = UPPER_LABEL
         label = torch.stack([classes, self._heat(anatomy, canvas)])
-        views = []
-        for _ in range(self.views):
-            length = float(rng.uniform(90, 1.94 * reach))
-            centre = float(rng.uniform(-1, 1)) * max(0.97 * reach - 0.5 * length, 0.0) * (1 if chest else 0.6)
-            views.append(self._view(canvas, label, float(middle_z) + centre, length, rng))
-        return views[0] if self.views == 1 else views
+        return _Painted(canvas.value.clamp_(max=4500), label, chest)
 
-    def _paint(self, anatomy: Anatomy, palette: CTPalette, middle_z: float, rng: np.random.Generator) -> Canvas:
-        """Paint the whole window about height ``middle_z``."""
+    def _canvas(self, anatomy: Anatomy, middle_z: float, rng: np.random.Generator) -> Canvas:
+        """Return an empty canvas about height ``middle_z`` in a random pose."""
         step = self.spacing_mm
         span = 0.5 * step * (np.array(self.size) - 1)
         middle = np.array([*anatomy.trunk_centre[:2], middle_z])
@@ -308,23 +355,18 @@ class VirtualVolumeDataset(Dataset[Any]):
         warp = SmoothWarp(rng, float(rng.uniform(0, 8)))
         # trunks differ in proportions: names must not follow from distances only
         pose = _random_pose(rng, middle, (7, 5, 6), 0.07, stretch=0.09)
-        canvas = Canvas(
-            centre - span, [step] * 3, self.size, pose=pose, warp=warp, reach=warp.reach, softness=step * 0.9
-        )
-        if rng.random() < 0.6:
-            paint_table(canvas, float(anatomy.trunk_centre[1] - anatomy.half_depth))
-        anatomy.paint(canvas, palette)
-        canvas.value.clamp_(max=4500)
-        return canvas
+        return Canvas(centre - span, [step] * 3, self.size, pose=pose, warp=warp, reach=warp.reach, softness=step * 0.9)
 
-    def _view(
-        self, canvas: Canvas, label: Tensor, middle_z: float, length: float, rng: np.random.Generator
-    ) -> dict[str, Any]:
-        """Return one degraded scan of the canvas: ``length`` mm about ``middle_z``, air outside."""
+    def _view(self, painted: _Painted, rng: np.random.Generator) -> dict[str, Any]:
+        """Return one degraded scan of random coverage, with air outside."""
+        half = 0.5 * self.spacing_mm * self.size[2]
+        length = float(rng.uniform(90, 1.94 * half))
+        centre = float(rng.uniform(-1, 1)) * max(0.97 * half - 0.5 * length, 0.0) * (1 if painted.chest else 0.6)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        hu = _degrade(canvas.value, rng, self.spacing_mm, generator)
-        outside = (canvas.axes[2] - middle_z).abs() > 0.5 * length
-        label = label.clone()
+        hu = _degrade(painted.hu, rng, self.spacing_mm, generator)
+        along = self.spacing_mm * (torch.arange(self.size[2]) - 0.5 * (self.size[2] - 1))
+        outside = (along - centre).abs() > 0.5 * length
+        label = painted.label.clone()
         hu[:, :, outside], label[..., outside] = -1000.0, 0.0
         return {"image": hu.clamp(-1024, 3071)[None].contiguous(), "label": label}
 

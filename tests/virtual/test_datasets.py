@@ -1,6 +1,7 @@
 """Endless training data: the same item for the same index, and labels that fit the image."""
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,50 @@ def test_views_are_scans_of_one_person(volumes: list[dict[str, Tensor]]) -> None
     assert common.any()
     for view in views[1:]:
         assert torch.equal(view["label"][..., common], views[0]["label"][..., common])
+
+
+def test_kept_people_are_those_of_the_first_items_in_other_scans(
+    volumes: list[dict[str, Tensor]], tmp_path: Path
+) -> None:
+    kept = VirtualVolumeDataset(1000, seed=3, size=(56, 48, 64), spacing_mm=5.0, people=2, folder=tmp_path)
+    for index in (0, 1, 2, 3, 0, 998):
+        item, own = kept[index], volumes[index % 2]
+        assert (item["image"].shape, item["label"].shape) == ((1, 56, 48, 64), (2, 56, 48, 64))
+        assert not torch.equal(item["image"], own["image"])
+        common = ((item["image"][0] != -1000) & (own["image"][0] != -1000)).any(0).any(0)
+        assert common.any()
+        # the same person in the same place: classes are equal, the heat but for its rounding
+        assert torch.equal(item["label"][0][..., common], own["label"][0][..., common])
+        assert (item["label"][1] - own["label"][1])[..., common].abs().max() <= 0.5 / 255 + 1e-6
+        inside = [volume["image"][0][..., common] for volume in (item, own)]
+        assert float(torch.corrcoef(torch.stack([values.flatten() for values in inside]))[0, 1]) > 0.95
+        outside = (item["image"][0] == -1000).all(0).all(0)
+        assert (item["label"][..., outside] == 0).all()
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
+
+
+def test_a_scan_of_a_kept_person_follows_from_seed_and_index(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"seed": 3, "size": (16, 16, 24), "spacing_mm": 12.0, "people": 2}
+    one = VirtualVolumeDataset(1000, **settings, folder=tmp_path / "one")
+    fresh = {index: one[index] for index in (0, 2, 5)}
+    other = VirtualVolumeDataset(500, **settings, folder=tmp_path / "other")
+    for index in (5, 2, 0):  # in another order, from files that are painted or read
+        again = other[index]
+        assert torch.equal(again["image"], fresh[index]["image"])
+        assert torch.equal(again["label"], fresh[index]["label"])
+        assert torch.equal(one[index]["image"], fresh[index]["image"])
+    assert not torch.equal(fresh[0]["image"], fresh[2]["image"])
+    views = VirtualVolumeDataset(1000, **settings, views=2, folder=tmp_path / "one")[2]
+    assert torch.equal(views[0]["image"], fresh[2]["image"])
+    assert not torch.equal(views[1]["image"], fresh[2]["image"])
+    with pytest.raises(IndexError):
+        other[500]
+
+
+@pytest.mark.parametrize(("people", "folder"), [(-1, "volumes"), (0, "volumes"), (3, None)])
+def test_kept_people_and_their_folder_depend_on_each_other(people: int, folder: str | None) -> None:
+    with pytest.raises(ValueError, match="people must be positive with a folder and 0 without, got"):
+        VirtualVolumeDataset(3, seed=1, people=people, folder=folder)
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
