@@ -4,19 +4,18 @@ Only the driver writes it, so that workers need no access. It uses a rollback jo
 network disks do not have. Each change is on the disk before the call returns.
 """
 
-import errno
 import logging
-import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.utils.transactions import transaction
 
 __all__ = ["LEDGER", "Entry", "Ledger", "LedgerContent", "State", "ledgers_below", "read_ledger"]
 
@@ -99,7 +98,7 @@ class Ledger:
             raise _no_ledger(self._path, error) from None
 
     def _prepare(self) -> None:
-        with self._change():
+        with transaction(self._db, self._path):
             if _version(self._db, self._path) == 0:
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
@@ -130,7 +129,7 @@ class Ledger:
             values = (entry.study, entry.kind, entry.state, entry.codes, entry.reason, entry.seconds, attempts)
             rows.append((position, *values, *times))
         texts = {"started": repr(time.time()), "ended": ""} | {name: str(value) for name, value in facts.items()}
-        with self._change():
+        with transaction(self._db, self._path):
             self._db.execute("DELETE FROM studies")
             self._db.executemany("INSERT INTO studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("DELETE FROM batch")
@@ -166,27 +165,13 @@ class Ledger:
         """
         self._late.append((statement, values))
         try:
-            with self._change():
+            with transaction(self._db, self._path):
                 for late in self._late:
                     self._db.execute(*late)
         except (OSError, sqlite3.Error) as error:
             logger.warning("%s cannot be written yet (%s)", LEDGER, type(error).__name__)
         else:
             self._late.clear()
-
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        """Hold one transaction; it is on the disk at the end of the block, or undone."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path)) from None
-            raise
 
 
 def read_ledger(path: Path) -> LedgerContent:
