@@ -5,7 +5,16 @@ Ray. ``ledger`` is the state of a batch, ``settings`` its options.
 """
 
 from osteo_monai.batch.engine import Failure, check_start, process
-from osteo_monai.batch.ledger import LEDGER, Entry, Ledger, LedgerContent, State, ledgers_below, read_ledger
+from osteo_monai.batch.ledger import (
+    LEDGER,
+    Entry,
+    Ledger,
+    LedgerContent,
+    State,
+    ledgers_below,
+    missing_parts,
+    read_ledger,
+)
 from osteo_monai.batch.settings import THIS_PROCESS, Cluster, Limits, Part, Workers
 from osteo_monai.batch.worker import StartError, StoppedError, WorkerError, WorkerProcess
 
@@ -27,6 +36,7 @@ __all__ = [
     "Workers",
     "check_start",
     "ledgers_below",
+    "missing_parts",
     "process",
     "read_ledger",
 ]

@@ -5,19 +5,22 @@ network disks do not have. Each change is on the disk before the call returns.
 """
 
 import logging
-import re
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias, get_args
 
+from osteo_monai.batch.settings import Part
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.utils.files import write_bytes
+from osteo_monai.utils.inputs import open_input
 from osteo_monai.utils.transactions import transaction
 
-__all__ = ["LEDGER", "Entry", "Ledger", "LedgerContent", "State", "ledgers_below", "read_ledger"]
+__all__ = ["LEDGER", "Entry", "Ledger", "LedgerContent", "State", "ledgers_below", "missing_parts", "read_ledger"]
 
 LEDGER = "ledger.sqlite"
 
@@ -28,8 +31,10 @@ result; ``refused``: a property of the input, with reasons; ``failed``: an error
 logger = logging.getLogger(__name__)
 
 _STATES = get_args(State)
+_CANNOT_WRITE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+_COPIES = 3
+"""Attempts to copy a ledger that does not change meanwhile."""
 _VERSION = 1
-_PART = re.compile(r"part_(\d+)_of_(\d+)")
 _SCHEMA = f"""
 CREATE TABLE batch (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE studies (
@@ -55,6 +60,7 @@ class Entry:
         attempts: how often it was begun.
         started: Unix time of the last begin.
         ended: Unix time of the last end.
+        position: in the order of the whole input, of which a part has some; the order of the entries if ``None``.
     """
 
     study: str
@@ -66,14 +72,28 @@ class Entry:
     attempts: int = 0
     started: float | None = None
     ended: float | None = None
+    position: int | None = None
 
 
 @dataclass(frozen=True)
 class LedgerContent:
-    """What a ledger holds: facts of the last run, and the studies in the order of the input."""
+    """What a ledger holds.
+
+    Attributes:
+        facts: of the last run.
+        entries: the studies in the order of the input.
+        copied: the folder cannot be written and the ledger has the journal of a killed run, whose unfinished change was
+            undone in a copy.
+    """
 
     facts: Mapping[str, str]
     entries: tuple[Entry, ...]
+    copied: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has recorded its end; one that goes on or was killed has not."""
+        return bool(self.facts.get("ended"))
 
 
 class Ledger:
@@ -123,7 +143,8 @@ class Ledger:
         before = self._db.execute("SELECT study, state, attempts, started, ended FROM studies")
         earlier = {study: values for study, *values in before}
         rows = []
-        for position, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
+            position = index if entry.position is None else entry.position
             _, attempts, started, ended = earlier.get(entry.study, ("", 0, None, None))
             times = (None, None) if entry.state == "pending" else (started, ended)
             values = (entry.study, entry.kind, entry.state, entry.codes, entry.reason, entry.seconds, attempts)
@@ -175,7 +196,7 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> LedgerContent:
-    """Read a ledger, also while a batch writes it.
+    """Read a ledger, also while a batch writes it, and on a read-only mount.
 
     Raises:
         UnusableInputError: there is no ledger of this version.
@@ -183,12 +204,57 @@ def read_ledger(path: Path) -> LedgerContent:
     if not path.is_file():
         raise UnusableInputError(f"There is no ledger '{path}'.")
     try:
-        try:
-            facts, rows = _read(path, "ro")
-        except sqlite3.OperationalError:
-            facts, rows = _read(path, "rw")  # a killed driver has left a journal: its transaction is undone first
+        return _read_or_recover(path)
     except sqlite3.DatabaseError as error:
         raise _no_ledger(path, error) from None
+
+
+def _read_or_recover(path: Path) -> LedgerContent:
+    """Read a ledger; where a killed driver has left a journal, its transaction is undone first."""
+    for mode in ("ro", "rw"):
+        try:
+            return _content(path, mode)
+        except sqlite3.OperationalError as error:
+            cannot_write = error.sqlite_errorcode & 0xFF in _CANNOT_WRITE
+            if mode == "rw" and not cannot_write:
+                raise
+    with TemporaryDirectory() as folder:
+        return replace(_content(_copy(path, Path(folder)), "rw"), copied=True)
+
+
+def _copy(path: Path, folder: Path) -> Path:
+    """Copy a ledger and its journal, which undoes what the ledger has of an unfinished transaction.
+
+    Raises:
+        UnusableInputError: both changed meanwhile.
+    """
+    files = (path.with_name(f"{path.name}-journal"), path)
+    for _ in range(_COPIES):
+        before = [_stamp(file) for file in files]
+        for file in files:
+            (folder / file.name).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                write_bytes(folder / file.name, _bytes(file))
+        if before == [_stamp(file) for file in files]:
+            return folder / path.name
+    raise UnusableInputError(f"'{path}' must not change while it is copied, got one that another process writes.")
+
+
+def _bytes(path: Path) -> bytes:
+    with open_input(path) as stream:
+        return stream.read()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _content(path: Path, mode: str) -> LedgerContent:
+    facts, rows = _read(path, mode)
     return LedgerContent(facts, tuple(Entry(*row) for row in rows))
 
 
@@ -198,17 +264,33 @@ def _read(path: Path, mode: str) -> tuple[dict[str, str], list[tuple[Any, ...]]]
             return {}, []
         facts = dict(db.execute("SELECT name, value FROM batch"))
         rows = db.execute(
-            "SELECT study, kind, state, codes, reason, seconds, attempts, started, ended FROM studies ORDER BY position"
+            "SELECT study, kind, state, codes, reason, seconds, attempts, started, ended, position FROM studies "
+            "ORDER BY position"
         )
         return facts, rows.fetchall()
 
 
 def ledgers_below(folder: Path) -> dict[str, Path]:
     """Return the ledger of a batch, or those of its parts in the order of their numbers, by the name of the part."""
-    parts = [(found, path) for path in folder.iterdir() if (found := _PART.fullmatch(path.name)) and path.is_dir()]
-    ordered = sorted(parts, key=lambda part: (int(part[0][2]), int(part[0][1])))
-    paths = {"": folder / LEDGER} | {path.name: path / LEDGER for _, path in ordered}
+    paths = {"": folder / LEDGER} | {name: folder / name / LEDGER for name in _parts_below(folder)}
     return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def missing_parts(names: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the parts that belong to those of ``names`` and are not among them.
+
+    Example:
+        >>> missing_parts(["part_1_of_3", "part_3_of_3"])
+        ('part_2_of_3',)
+    """
+    counts = sorted({Part.of_folder(name).count for name in names if name})
+    wanted = [Part(number, count).folder for count in counts for number in range(1, count + 1)]
+    return tuple(name for name in wanted if name not in names)
+
+
+def _parts_below(folder: Path) -> list[str]:
+    names = [path.name for path in folder.iterdir() if path.is_dir() and Part.is_folder(path.name)]
+    return sorted(names, key=lambda name: (Part.of_folder(name).count, Part.of_folder(name).number))
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

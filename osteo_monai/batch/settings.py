@@ -10,6 +10,7 @@ from osteo_monai.errors import ConfigError
 __all__ = ["THIS_PROCESS", "Cluster", "Limits", "Part", "Workers"]
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})")
+_PART_FOLDER = re.compile(r"part_(\d{1,6})_of_(\d{1,6})")
 
 
 @dataclass(frozen=True)
@@ -145,3 +146,20 @@ class Part:
     def folder(self) -> str:
         """Name of the folder of this part below the output folder."""
         return f"part_{self.number}_of_{self.count}"
+
+    @classmethod
+    def is_folder(cls, name: str) -> bool:
+        """Return whether a name is that of the folder of a part."""
+        found = _PART_FOLDER.fullmatch(name)
+        return found is not None and 1 <= int(found[1]) <= int(found[2])
+
+    @classmethod
+    def of_folder(cls, name: str) -> "Part":
+        """Return the part of the name of its folder, for which ``is_folder`` is true.
+
+        Example:
+            >>> Part.of_folder("part_3_of_20")
+            Part(number=3, count=20)
+        """
+        _, number, _, count = name.split("_")
+        return cls(int(number), int(count))
