@@ -11,14 +11,16 @@ from osteo_monai.batch.ledger import (
     Ledger,
     LedgerContent,
     State,
+    StoredOutcome,
     ledgers_below,
     missing_parts,
     read_ledger,
 )
-from osteo_monai.batch.settings import THIS_PROCESS, Cluster, Limits, Part, Workers
+from osteo_monai.batch.settings import EVERYTHING, THIS_PROCESS, Cluster, Limits, Part, Selection, Workers
 from osteo_monai.batch.worker import StartError, StoppedError, WorkerError, WorkerProcess
 
 __all__ = [
+    "EVERYTHING",
     "LEDGER",
     "THIS_PROCESS",
     "Cluster",
@@ -28,9 +30,11 @@ __all__ = [
     "LedgerContent",
     "Limits",
     "Part",
+    "Selection",
     "StartError",
     "State",
     "StoppedError",
+    "StoredOutcome",
     "WorkerError",
     "WorkerProcess",
     "Workers",

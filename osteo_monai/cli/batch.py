@@ -7,7 +7,7 @@ import typer
 from osteo_monai.errors import ConfigError
 
 if TYPE_CHECKING:
-    from osteo_monai.batch import Part, State, Workers
+    from osteo_monai.batch import Part, Selection, State, Workers
 
 __all__ = [
     "MANY",
@@ -15,9 +15,12 @@ __all__ = [
     "ClusterGpus",
     "MemoryLimit",
     "PartOfMany",
+    "Resume",
     "Retry",
     "TimeLimit",
     "WorkersOfMany",
+    "check_resume",
+    "chosen_selection",
     "chosen_workers",
     "parse_part",
     "parse_retry",
@@ -62,6 +65,13 @@ PartOfMany = Annotated[
         help="Process the I-th of N fixed shares of the studies, into the folder part_I_of_N of the output.",
         show_default="all",
         rich_help_panel=MANY,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue a stopped run: keep whole results of the same version, options and input files.",
     ),
 ]
 Retry = Annotated[
@@ -119,6 +129,30 @@ def parse_part(text: str | None) -> "Part | None":
     from osteo_monai.batch import Part
 
     return None if text is None else Part.parse(text)
+
+
+def check_resume(resume: bool, overwrite: bool) -> None:
+    """Refuse ``--overwrite`` beside ``--resume``.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if resume and overwrite:
+        raise ValueError("--overwrite must not be given with --resume or --retry")
+
+
+def chosen_selection(part: str | None, resume: bool, retry: str | None, overwrite: bool) -> "Selection":
+    """Return the studies of the options, and which outcomes are kept.
+
+    Raises:
+        ValueError: naming the option.
+        ConfigError: naming the option.
+    """
+    from osteo_monai.batch import Selection
+
+    repeated = parse_retry(retry)
+    check_resume(resume or bool(repeated), overwrite)
+    return Selection(parse_part(part), resume or bool(repeated), frozenset(repeated))
 
 
 def chosen_workers(

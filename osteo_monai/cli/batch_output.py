@@ -79,7 +79,15 @@ def _runs(folder: Path) -> list[_Run]:
     if not ledgers:
         raise UnusableInputError(f"'{folder}' must be the output folder of a batch, got one without a ledger.")
     locks = {part: read_lock(path.parent) for part, path in ledgers.items()}  # before the ledger, which a run ends with
-    return [_Run(part, read_ledger(path), locks[part]) for part, path in ledgers.items()]
+    runs = [_Run(part, read_ledger(path), locks[part]) for part, path in ledgers.items()]
+    if runs[0].part:
+        return runs
+    whole = _names(runs[0])  # of parts that a run without --part has joined
+    return [run for run in runs if not run.part or not _names(run) <= whole]
+
+
+def _names(run: _Run) -> frozenset[str]:
+    return frozenset(entry.study for entry in run.content.entries)
 
 
 def status(folder: _Folder) -> None:

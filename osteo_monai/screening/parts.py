@@ -58,7 +58,14 @@ def join_parts(folder: Path, partial: bool = False) -> Joined:
     """
     ledgers = ledgers_below(folder)
     _check_division(folder, ledgers)
-    entries = {part: read_ledger(path).entries for part, path in ledgers.items()}
+    contents = {part: read_ledger(path) for part, path in ledgers.items()}
+    command = {content.facts.get("command", "screen") for content in contents.values()} - {"screen"}
+    if command:
+        raise UnusableInputError(
+            f"'{folder}' must have parts of 'screen', got parts of '{min(command)}': start it without --part and with "
+            "--resume."
+        )
+    entries = {part: content.entries for part, content in contents.items()}
     _check_overlap(folder, entries)
     left = {part: sum(entry.state in ("pending", "running") for entry in of_part) for part, of_part in entries.items()}
     missing, unfinished = missing_parts(ledgers), {part: count for part, count in left.items() if count}
