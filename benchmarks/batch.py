@@ -1,7 +1,8 @@
 """Speed, memory and safety of a batch: 1, 10 and 100 studies on 1 and 2 workers and on local Ray.
 
 Usage:
-    python benchmarks/batch.py [--studies 1 10 100] [--workers 1 2] [--cluster] [--price 0.05] [--small] [--output FILE]
+    python -m benchmarks.batch [--studies 1 10 100] [--workers 1 2] [--cluster] [--apart] [--price 0.05] [--small]
+        [--output FILE.json] [--table FILE.md]
 
 Each study is a virtual CT of 128 x 128 pixels that passes the whole pipeline; with ``--small`` it is a series with a
 missing slice, refused while reading, which shows the cost of the engine itself. Each batch is one run of
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ import pydicom
 from pydicom.uid import generate_uid
 
 from benchmarks.kill_batch import write_measured_study, write_study
-from osteo_monai.utils.files import write_json
+from osteo_monai.utils.files import write_json, write_text
 
 _SAMPLE_SECONDS = 0.25
 
@@ -43,9 +45,11 @@ class BatchRun:
         studies_per_hour: by wall time, start included.
         cpu_s_a_study: CPU time of a study, start included.
         peak_mib: largest sum of the resident memory of the command and all its processes.
-        first_mib: largest sum while the second tenth of the studies was screened.
-        last_mib: largest sum while the last tenth of the studies was screened.
+        tenths_mib: largest sum while each tenth of the studies was screened, from 10 studies on; loading of the models
+            is in the first.
+        command_mib: the same of the command alone.
         cost_per_1000: price of the CPU time of 1,000 studies.
+        load: load average of the machine at the end; above the number of cores, wall times hold other work.
     """
 
     place: str
@@ -56,9 +60,10 @@ class BatchRun:
     studies_per_hour: float
     cpu_s_a_study: float
     peak_mib: float
-    first_mib: float
-    last_mib: float
+    tenths_mib: tuple[int, ...]
+    command_mib: tuple[int, ...]
     cost_per_1000: float
+    load: float
 
 
 def make_studies(folder: Path, count: int, small: bool) -> Path:
@@ -95,7 +100,7 @@ def _copy_study(made: Path, folder: Path, number: int) -> None:
         ds.save_as(folder / file.name)
 
 
-def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str = "") -> BatchRun:
+def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str = "", apart: bool = False) -> BatchRun:
     """Screen a folder by the command and measure it.
 
     Args:
@@ -104,6 +109,7 @@ def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str
         workers: number of workers.
         price: of one hour of one core.
         cluster: address for ``--cluster``; processes if empty.
+        apart: also one worker is a process of its own.
 
     Raises:
         RuntimeError: the command ended with an error, or has not each study once.
@@ -111,6 +117,7 @@ def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str
     count = len(list(root.iterdir()))
     words = [sys.executable, "-m", "osteo_monai", "screen", str(root), "-o", str(output), "--workers", str(workers)]
     words += ["--cluster", cluster] if cluster else []
+    words += ["--time-limit", "3600"] if apart else []
     begin = time.monotonic()
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         samples, cpu = _watch(psutil.Process(process.pid), output)
@@ -120,8 +127,6 @@ def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str
     rows = len(json.loads((output / "summary.json").read_text()))
     if rows != count:
         raise RuntimeError(f"the summary must have {count} studies, got {rows}")
-    early = [mib for done, mib in samples if 0.1 * count <= done < 0.2 * count]
-    late = [mib for done, mib in samples if done >= 0.9 * count]
     return BatchRun(
         place="ray" if cluster else "processes",
         studies=count,
@@ -130,19 +135,40 @@ def run_batch(root: Path, output: Path, workers: int, price: float, cluster: str
         cpu_s=round(cpu, 1),
         studies_per_hour=round(3600 * count / wall, 1),
         cpu_s_a_study=round(cpu / count, 3),
-        peak_mib=round(max((mib for _, mib in samples), default=0.0)),
-        first_mib=round(max(early, default=0.0)),
-        last_mib=round(max(late, default=0.0)),
+        peak_mib=round(max((sample.mib for sample in samples), default=0.0)),
+        tenths_mib=_tenths([(sample.done, sample.mib) for sample in samples], count),
+        command_mib=_tenths([(sample.done, sample.command_mib) for sample in samples], count),
         cost_per_1000=round(price * cpu / count * 1000 / 3600, 3),
+        load=round(os.getloadavg()[0], 1),
     )
 
 
-def _watch(command: psutil.Process, output: Path) -> tuple[list[tuple[int, float]], float]:
-    """Return pairs of finished studies and MiB, and the CPU seconds of all processes, until the command ends."""
-    samples = []
+@dataclass(frozen=True)
+class _Sample:
+    """Studies that have a result, and memory of all processes and of the command."""
+
+    done: int
+    mib: float
+    command_mib: float
+
+
+def _tenths(samples: Sequence[tuple[int, float]], count: int) -> tuple[int, ...]:
+    """Return the largest value while each tenth of the studies was screened."""
+    if count < 10:
+        return ()
+    largest = [0.0] * 10
+    for done, mib in samples:
+        tenth = min(10 * done // count, 9)
+        largest[tenth] = max(largest[tenth], mib)
+    return tuple(round(mib) for mib in largest)
+
+
+def _watch(command: psutil.Process, output: Path) -> tuple[list[_Sample], float]:
+    """Return samples of progress and memory, and the CPU seconds of all processes, until the command ends."""
+    samples: list[_Sample] = []
     seconds: dict[tuple[int, float], float] = {}
     while True:
-        resident = 0
+        resident = own = 0
         try:
             family = [command, *command.children(recursive=True)]
             ended = command.status() == psutil.STATUS_ZOMBIE
@@ -152,19 +178,28 @@ def _watch(command: psutil.Process, output: Path) -> tuple[list[tuple[int, float
             try:
                 times = process.cpu_times()
                 seconds[(process.pid, process.create_time())] = times.user + times.system
-                resident += process.memory_info().rss
+                used = process.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
+            resident += used
+            own += used if process == command else 0
         if ended:
             break
         done = sum(1 for _ in output.glob("*/result.json")) if output.exists() else 0
-        samples.append((done, resident / 2**20))
+        samples.append(_Sample(done, resident / 2**20, own / 2**20))
         time.sleep(_SAMPLE_SECONDS)
     return samples, sum(seconds.values())
 
 
 def compare(
-    folder: Path, studies: list[int], workers: list[int], cluster: bool, price: float, small: bool
+    folder: Path,
+    studies: list[int],
+    workers: list[int],
+    cluster: bool,
+    price: float,
+    small: bool,
+    apart: bool = False,
+    on_run: Callable[[list[BatchRun]], None] = lambda runs: None,
 ) -> list[BatchRun]:
     """Run batches of each size on each number of workers, by processes and, if requested, on local Ray.
 
@@ -175,16 +210,35 @@ def compare(
         cluster: also run on local Ray.
         price: of one hour of one core.
         small: series that are refused while reading, in place of measured ones.
+        apart: also one worker is a process of its own.
+        on_run: called with all runs after each of them.
     """
-    runs = []
+    runs: list[BatchRun] = []
     for count in studies:
         root = make_studies(folder, count, small)
         for place in ("", "local") if cluster else ("",):
             for number in workers:
-                run = run_batch(root, folder / f"out{count}_{number}{place}", number, price, place)
+                run = run_batch(root, folder / f"out{count}_{number}{place}", number, price, place, apart)
                 print(json.dumps(asdict(run)), flush=True)
                 runs.append(run)
+                on_run(runs)
     return runs
+
+
+def table_of(runs: Sequence[BatchRun]) -> str:
+    """Return the runs as a table in Markdown; ``times one`` is the ratio of studies per hour to one worker."""
+    lines = [
+        "| studies | workers | wall s | CPU s | CPU s a study | studies per hour | times one | peak MiB | per 1,000 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    single = {(run.place, run.studies): run.studies_per_hour for run in runs if run.workers == 1}
+    for run in runs:
+        name = f"{run.workers} on local Ray" if run.place == "ray" else f"{run.workers} by process"
+        one = single.get((run.place, run.studies))
+        ratio = "" if one is None else f"{run.studies_per_hour / one:.2f}"
+        cells = (run.studies, name, run.wall_s, run.cpu_s, f"{run.cpu_s_a_study:.1f}", f"{run.studies_per_hour:.0f}")
+        lines.append(f"| {' | '.join(map(str, (*cells, ratio, round(run.peak_mib), run.cost_per_1000)))} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -197,16 +251,26 @@ def main() -> None:
         "--price", type=float, default=0.05, help="of one hour of one core, in the currency of the user"
     )
     parser.add_argument("--small", action="store_true", help="studies that are refused while reading")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--apart", action="store_true", help="also one worker is a process of its own")
+    parser.add_argument("--output", type=Path, help="JSON, written after each batch")
+    parser.add_argument("--table", type=Path, help="Markdown table for the documentation")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        runs = compare(Path(folder), options.studies, options.workers, options.cluster, options.price, options.small)
-    if options.output is not None:
+
+    def write(runs: list[BatchRun]) -> None:
         facts: dict[str, Any] = {
-            "cores": psutil.cpu_count(), "load_average": os.getloadavg(), "small": options.small,
-            "price_of_a_core_hour": options.price,
+            "cores": psutil.cpu_count(), "threads_of_a_worker": os.environ.get("OMP_NUM_THREADS", "cores / workers"),
+            "small": options.small, "price_of_a_core_hour": options.price,
         }  # fmt: skip
-        write_json(options.output, facts | {"runs": [asdict(run) for run in runs]})
+        if options.output is not None:
+            write_json(options.output, facts | {"runs": [asdict(run) for run in runs]})
+        if options.table is not None:
+            write_text(options.table, table_of(runs))
+
+    with tempfile.TemporaryDirectory() as folder:
+        compare(
+            Path(folder), options.studies, options.workers, options.cluster, options.price, options.small,
+            options.apart, write,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

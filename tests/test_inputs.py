@@ -1,9 +1,11 @@
 """Regular files only, every entry of a folder tree listed or skipped with a reason, zip archives, the folder lock."""
 
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from osteo_monai.imaging.radiograph import is_picture, read_radiograph
 from osteo_monai.screening.names import output_names, printable
 from osteo_monai.utils.archives import ArchiveError, ArchiveLimits, is_zip, temporary_folder, unpack_zip
 from osteo_monai.utils.inputs import open_input, read_input, walk_tree
-from osteo_monai.utils.locks import LOCK_NAME, LockedError, folder_lock
+from osteo_monai.utils.locks import LOCK_NAME, FolderLock, LockedError, folder_lock, read_lock
 
 
 @pytest.fixture
@@ -236,10 +238,23 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         with pytest.raises(LockedError), folder_lock(tmp_path):
             pass
         process.kill()
+        process.wait()
     assert (tmp_path / LOCK_NAME).exists()
+    assert read_lock(tmp_path) == FolderLock("left", socket.gethostname())
     with folder_lock(tmp_path):
-        pass
+        assert read_lock(tmp_path).state == "held"
     assert not list(tmp_path.iterdir())
+
+
+def test_reading_a_lock_does_not_refuse_a_run_that_starts(tmp_path: Path) -> None:
+    """A reader holds the file for a moment."""
+    path = tmp_path / LOCK_NAME
+    path.touch()
+    with path.open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        threading.Timer(0.03, lambda: fcntl.flock(reader, fcntl.LOCK_UN)).start()
+        with folder_lock(tmp_path):
+            assert read_lock(tmp_path).state == "held"
 
 
 # --- names --------------------------------------------------------------------------------------------------------

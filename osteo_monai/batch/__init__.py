@@ -5,11 +5,22 @@ Ray. ``ledger`` is the state of a batch, ``settings`` its options.
 """
 
 from osteo_monai.batch.engine import Failure, check_start, process
-from osteo_monai.batch.ledger import LEDGER, Entry, Ledger, LedgerContent, State, ledgers_below, read_ledger
-from osteo_monai.batch.settings import THIS_PROCESS, Cluster, Limits, Part, Workers
+from osteo_monai.batch.ledger import (
+    LEDGER,
+    Entry,
+    Ledger,
+    LedgerContent,
+    State,
+    StoredOutcome,
+    ledgers_below,
+    missing_parts,
+    read_ledger,
+)
+from osteo_monai.batch.settings import EVERYTHING, THIS_PROCESS, Cluster, Limits, Part, Selection, Workers
 from osteo_monai.batch.worker import StartError, StoppedError, WorkerError, WorkerProcess
 
 __all__ = [
+    "EVERYTHING",
     "LEDGER",
     "THIS_PROCESS",
     "Cluster",
@@ -19,14 +30,17 @@ __all__ = [
     "LedgerContent",
     "Limits",
     "Part",
+    "Selection",
     "StartError",
     "State",
     "StoppedError",
+    "StoredOutcome",
     "WorkerError",
     "WorkerProcess",
     "Workers",
     "check_start",
     "ledgers_below",
+    "missing_parts",
     "process",
     "read_ledger",
 ]

@@ -3,13 +3,16 @@
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from osteo_monai.errors import ConfigError
 
-__all__ = ["THIS_PROCESS", "Cluster", "Limits", "Part", "Workers"]
+__all__ = ["EVERYTHING", "THIS_PROCESS", "Cluster", "Limits", "Part", "Selection", "Workers"]
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})")
+_PART_FOLDER = re.compile(r"part_(\d{1,6})_of_(\d{1,6})")
 
 
 @dataclass(frozen=True)
@@ -145,3 +148,52 @@ class Part:
     def folder(self) -> str:
         """Name of the folder of this part below the output folder."""
         return f"part_{self.number}_of_{self.count}"
+
+    @classmethod
+    def is_folder(cls, name: str) -> bool:
+        """Return whether a name is that of the folder of a part."""
+        found = _PART_FOLDER.fullmatch(name)
+        return found is not None and 1 <= int(found[1]) <= int(found[2])
+
+    @classmethod
+    def of_folder(cls, name: str) -> "Part":
+        """Return the part of the name of its folder, for which ``is_folder`` is true.
+
+        Example:
+            >>> Part.of_folder("part_3_of_20")
+            Part(number=3, count=20)
+        """
+        _, number, _, count = name.split("_")
+        return cls(int(number), int(count))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Studies that a run processes, and outcomes of earlier runs that it keeps.
+
+    Attributes:
+        part: a share of the studies; all if ``None``.
+        resume: keep outcomes of the same version, options and input files.
+        retry: states of the ledger whose outcomes are not kept, such as ``failed``.
+    """
+
+    part: Part | None = None
+    resume: bool = False
+    retry: frozenset[str] = frozenset()
+
+    def folder(self, output: Path) -> Path:
+        """Return the output folder of this part."""
+        return output if self.part is None else output / self.part.folder
+
+    def places(self, keys: Sequence[str]) -> list[int]:
+        """Return the places of the studies of this part among all.
+
+        Example:
+            >>> Selection(Part(2, 3)).places(["a", "b", "c"])
+            [0, 1]
+        """
+        return [place for place, key in enumerate(keys) if self.part is None or self.part.holds(key)]
+
+
+EVERYTHING = Selection()
+"""All studies, without outcomes of earlier runs."""

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 import osteo_monai
 from osteo_monai.cli import (
-    batch,
+    batch_output,
     bundle,
     calibrate,
     cohort,
@@ -150,7 +150,7 @@ def _application() -> typer.Typer:
         "risk": _group("Calibrate risks, train models with age, sex, height and weight, predict from CT texture."),
         "sample-size": _group("Compute numbers of subjects of a diagnostic study."),
         "calibrate": _group("Fit calibrations to scans of known density, and check scanners for drift."),
-        "batch": _group("Show the state of a run over many studies."),
+        "batch": _group("Show the state of a run over many studies, and join its parts."),
         "node": _group("Receive studies from a PACS by DICOM, screen them and send the results back (extra 'pacs')."),
         "bundle": _group("Write, check, pack and install MONAI bundles; measure the effect of training size."),
     }
@@ -186,7 +186,7 @@ def _application() -> typer.Typer:
             sample_size.calibration,
         ),
         "calibrate": (calibrate.fit, calibrate.contrast, calibrate.check),
-        "batch": (batch.status,),
+        "batch": (batch_output.status, batch_output.join),
         "node": (node.run, node.check, node.list_, node.retry, node.example, node.mercure),
         "bundle": (
             bundle.merge,

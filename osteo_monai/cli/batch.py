@@ -1,21 +1,13 @@
-"""Options of commands that process many studies, and ``osteo-monai batch status``."""
+"""Options of commands that process many studies."""
 
-import time
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from osteo_monai.cli.options import existing_folder
-from osteo_monai.cli.output import console, show
-from osteo_monai.errors import ConfigError, UnusableInputError
-from osteo_monai.utils.text import share_words
+from osteo_monai.errors import ConfigError
 
 if TYPE_CHECKING:
-    from osteo_monai.batch import Entry, Part, State, Workers
+    from osteo_monai.batch import Part, Selection, State, Workers
 
 __all__ = [
     "MANY",
@@ -23,13 +15,15 @@ __all__ = [
     "ClusterGpus",
     "MemoryLimit",
     "PartOfMany",
+    "Resume",
     "Retry",
     "TimeLimit",
     "WorkersOfMany",
+    "check_resume",
+    "chosen_selection",
     "chosen_workers",
     "parse_part",
     "parse_retry",
-    "status",
 ]
 
 MANY = "Many studies"
@@ -71,6 +65,13 @@ PartOfMany = Annotated[
         help="Process the I-th of N fixed shares of the studies, into the folder part_I_of_N of the output.",
         show_default="all",
         rich_help_panel=MANY,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue a stopped run: keep whole results of the same version, options and input files.",
     ),
 ]
 Retry = Annotated[
@@ -130,6 +131,30 @@ def parse_part(text: str | None) -> "Part | None":
     return None if text is None else Part.parse(text)
 
 
+def check_resume(resume: bool, overwrite: bool) -> None:
+    """Refuse ``--overwrite`` beside ``--resume``.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if resume and overwrite:
+        raise ValueError("--overwrite must not be given with --resume or --retry")
+
+
+def chosen_selection(part: str | None, resume: bool, retry: str | None, overwrite: bool) -> "Selection":
+    """Return the studies of the options, and which outcomes are kept.
+
+    Raises:
+        ValueError: naming the option.
+        ConfigError: naming the option.
+    """
+    from osteo_monai.batch import Selection
+
+    repeated = parse_retry(retry)
+    check_resume(resume or bool(repeated), overwrite)
+    return Selection(parse_part(part), resume or bool(repeated), frozenset(repeated))
+
+
 def chosen_workers(
     count: int,
     time_limit: float | None = None,
@@ -158,111 +183,3 @@ def chosen_workers(
         import_optional("ray", "cluster", "--cluster")
         check_reachable(cluster)
     return Workers(count, limits, cluster)
-
-
-# --- osteo-monai batch status -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """State of a batch, all its parts together.
-
-    Attributes:
-        counts: of studies by state.
-        reasons: numbers of refusals and failures by state and code.
-        rate: studies per hour of the runs that go on; ``None`` before two studies of one have ended.
-        changed: Unix time of the last change.
-        runs: runs that go on, or were killed.
-        missing: parts that were not begun.
-    """
-
-    counts: Counter[str]
-    reasons: Counter[tuple[str, str]]
-    rate: float | None
-    changed: float
-    runs: int
-    missing: tuple[str, ...]
-
-    @property
-    def done(self) -> int:
-        """Number of studies that are finished."""
-        return sum(self.counts[state] for state in ("measured", "refused", "failed"))
-
-
-def _progress(folder: Path) -> _Progress:
-    from osteo_monai.batch import ledgers_below, read_ledger
-    from osteo_monai.utils.locks import LOCK_NAME
-
-    ledgers = ledgers_below(folder)
-    if not ledgers:
-        raise UnusableInputError(f"'{folder}' must be the output folder of a batch, got one without a ledger.")
-    entries: list[Entry] = []
-    rates: list[float | None] = []
-    for path in ledgers.values():
-        content = read_ledger(path)
-        entries += content.entries
-        if (path.parent / LOCK_NAME).exists():
-            rates.append(_rate(content.entries, float(content.facts.get("started") or 0)))
-    known = [rate for rate in rates if rate is not None]
-    return _Progress(
-        counts=Counter(entry.state for entry in entries),
-        reasons=Counter((e.state, c) for e in entries if e.state in _RETRIED for c in e.codes.split("; ")),
-        rate=sum(known) if known else None,
-        changed=max((at for e in entries for at in (e.started, e.ended) if at is not None), default=0.0),
-        runs=len(rates),
-        missing=_missing_parts(ledgers),
-    )
-
-
-def _rate(entries: "Sequence[Entry]", since: float) -> float | None:
-    """Return the studies per hour of a run, from the first one that it began to the last one that it ended."""
-    ends = [entry.ended for entry in entries if entry.ended is not None and entry.ended >= since]
-    begins = [entry.started for entry in entries if entry.started is not None and entry.started >= since]
-    if len(ends) < 2 or not begins:
-        return None
-    return 3600 * len(ends) / max(max(ends) - min(begins), 1e-3)
-
-
-def _missing_parts(names: Collection[str]) -> tuple[str, ...]:
-    counts = {int(name.rsplit("_", 1)[1]) for name in names if name}
-    wanted = [f"part_{number}_of_{count}" for count in sorted(counts) for number in range(1, count + 1)]
-    return tuple(name for name in wanted if name not in names)
-
-
-def status(
-    folder: Annotated[
-        Path,
-        typer.Argument(parser=existing_folder, metavar="DIR", help="Output folder of a batch, with or without parts."),
-    ],
-) -> None:
-    """Show how far a batch is: studies by state, rate, expected end, reasons of refusals and failures.
-
-    The ledger is read while the batch runs. All parts of a batch that was started with --part are added up.
-    """
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    state = _progress(folder)
-    total = sum(state.counts.values())
-    share = f" ({share_words(state.done / total)})" if total else ""
-    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), console=console()) as bar:
-        bar.add_task(f"{state.done} of {total} studies{share}", total=total or 1, completed=state.done)
-    for name in ("pending", "running", "measured", "refused", "failed"):
-        show(f"  {name}: {state.counts[name]}")
-    show(_pace(state, total - state.done))
-    for (kind, code), number in state.reasons.most_common():
-        show(f"  {kind}: {number} x {code}")
-    if state.missing:
-        show(f"Parts not begun ({len(state.missing)}): {', '.join(state.missing)}")
-
-
-def _pace(state: _Progress, left: int) -> str:
-    if not left:
-        return "All studies are finished."
-    if not state.runs:
-        again = "Start the command again ('screen' with --resume)."
-        return f"No run writes to this folder; {left} studies are left. {again}"
-    ago = f"last change {max(time.time() - state.changed, 0):.0f} s ago" if state.changed else "no study begun yet"
-    if state.rate is None:
-        return f"Rate: not known before two studies have ended ({ago})."
-    end = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + 3600 * left / state.rate))
-    return f"Rate: {state.rate:.0f} studies per hour; expected end: {end} ({ago})."

@@ -10,8 +10,12 @@ from osteo_monai.cli.batch import (
     ClusterAddress,
     ClusterGpus,
     MemoryLimit,
+    PartOfMany,
+    Resume,
+    Retry,
     TimeLimit,
     WorkersOfMany,
+    chosen_selection,
     chosen_workers,
 )
 from osteo_monai.cli.errors import ArgumentError, OptionChecks
@@ -56,9 +60,12 @@ def segment(
         ),
     ] = SCREENED_LEVELS,
     device: Device = "auto",
+    resume: Resume = False,
+    retry: Retry = None,
     workers: WorkersOfMany = 1,
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
+    part: PartOfMany = None,
     cluster: ClusterAddress = None,
     cluster_gpus: ClusterGpus = None,
     tracking_uri: OptionalTracking = None,
@@ -68,13 +75,19 @@ def segment(
     """Segment L1 and L2 of every record with the segmentation bundle, as input of the classification bundles.
 
     The position of the levels is taken from a record's ground-truth label; a record without one is screened, and
-    excluded if screening refuses it. Excluded records are listed with the reason in excluded.csv. An interrupted run
-    continues where it stopped.
+    excluded if screening refuses it. Excluded records are listed with the reason in excluded.csv. A run that was
+    stopped continues where it stopped; with --resume it also keeps the records that were excluded. With --part no
+    manifest is written: start the command without --part and with --resume when all parts are finished.
     """
     if output.resolve() == path.resolve():
         raise ArgumentError([f"--output must be another file than MANIFEST, got '{output}'"])
-    check_products([output], overwrite)
-    places = chosen_workers(workers, time_limit, memory_limit, cluster, cluster_gpus)
+    checks = OptionChecks()
+    with checks.collect(part="--part"):
+        selection = chosen_selection(part, resume, retry, overwrite)
+        check_products([output], overwrite or selection.resume or selection.part is not None)
+    with checks.collect(gpus="--cluster-gpus", cluster="--cluster"):
+        places = chosen_workers(workers, time_limit, memory_limit, cluster, cluster_gpus)
+    checks.finish()
     from osteo_monai.cohort import segment_cohort
 
     parameters = {"manifest_sha256": file_sha256(path), "levels": ", ".join(levels), "device": device}
@@ -88,6 +101,7 @@ def segment(
             workers=places,
             overwrite=overwrite,
             trust=trust_bundle,
+            selection=selection,
         )
         facts: dict[str, float] = {"segmented": done.segmented, "reused": done.reused, "excluded": len(done.excluded)}
         facts |= {f"dice_{level}": mean for level, (mean, _, _) in done.dice.items()}
@@ -101,7 +115,10 @@ def segment(
     show(f"{done.segmented} records segmented{reused}, {len(done.excluded)} excluded")
     if done.excluded:
         show(f"Reasons of exclusion: {done.folder / 'excluded.csv'}")
-    show(f"Manifest: {done.manifest}")
+    if done.manifest is None:
+        show(f"Part {part}: no manifest; start without --part and with --resume when all parts are finished.")
+    else:
+        show(f"Manifest: {done.manifest}")
 
 
 def _calibration(text: str) -> "PhysicsCalibration | SiteCalibration":
@@ -134,9 +151,12 @@ def measure(
         bool,
         typer.Option("--texture", help="Also write texture.csv, texture of the trabecular regions (extra 'texture')."),
     ] = False,
+    resume: Resume = False,
+    retry: Retry = None,
     workers: WorkersOfMany = 1,
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
+    part: PartOfMany = None,
     cluster: ClusterAddress = None,
     cluster_gpus: ClusterGpus = None,
     tracking_uri: OptionalTracking = None,
@@ -145,14 +165,18 @@ def measure(
     """Measure a cohort without a classifier: HU of L1 with published cut-offs, and density from HU.
 
     Writes predictions tables for 'osteo-monai evaluate', hu_l1_pickhardt.csv and hu_line_bmd.csv, and excluded.csv.
+    With --part into the folder of the part: start the command without --part and with --resume for the tables of all
+    records when all parts are finished.
     """
     from osteo_monai.cohort.measure import MEASURE_FILES, measure_cohort
     from osteo_monai.cohort.texture import TEXTURE_FILE, measure_texture
     from osteo_monai.measurement import check_texture_installed
 
     checks = OptionChecks()
-    with checks.collect():
-        check_folder(output, (*MEASURE_FILES, TEXTURE_FILE) if texture else MEASURE_FILES, overwrite)
+    with checks.collect(part="--part"):
+        selection = chosen_selection(part, resume, retry, overwrite)
+        files = (*MEASURE_FILES, TEXTURE_FILE) if texture else MEASURE_FILES
+        check_folder(selection.folder(output), () if selection.resume else files, overwrite)
     with checks.collect():
         used = _calibration(calibration)
     with checks.collect(gpus="--cluster-gpus", cluster="--cluster"):
@@ -162,7 +186,7 @@ def measure(
         check_texture_installed()
     parameters = {"manifest_sha256": file_sha256(path), "source": source, "calibration": calibration.partition(":")[0]}
     with command_run("cohort", "measure", tracking_uri, parameters) as run:
-        done = measure_cohort(path, output, source=source, calibration=used, workers=places)
+        done = measure_cohort(path, output, source=source, calibration=used, workers=places, selection=selection)
         counts: dict[str, float] = {Path(table).stem: count for table, count in done.rows.items()}
         run.log({**counts, "excluded": len(done.excluded)}, manifest=path)
     for table, count in done.rows.items():
@@ -170,6 +194,7 @@ def measure(
     for warning in done.warnings:
         show(f"Warning: {warning}")
     if done.excluded:
-        show(f"{len(done.excluded)} excluded, reasons: {output / 'excluded.csv'}")
+        show(f"{len(done.excluded)} excluded, reasons: {selection.folder(output) / 'excluded.csv'}")
     if texture:
-        show(f"Texture: {measure_texture(path, output, source=source, workers=places)}")
+        table = measure_texture(path, output, source=source, workers=places, selection=selection)
+        show(f"Texture: {table}")

@@ -14,9 +14,11 @@ from osteo_monai.cli.batch import (
     ClusterGpus,
     MemoryLimit,
     PartOfMany,
+    Resume,
     Retry,
     TimeLimit,
     WorkersOfMany,
+    check_resume,
     chosen_workers,
     parse_part,
     parse_retry,
@@ -184,14 +186,6 @@ _Slicer = Annotated[
     ),
 ]
 
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Continue a stopped run: keep whole results of the same version, options and input files.",
-    ),
-]
-
 
 def screen(
     context: typer.Context,
@@ -265,7 +259,7 @@ def screen(
     with checks.collect():
         check_output()
     with checks.collect():
-        _check_resume(resume, overwrite)
+        check_resume(resume, overwrite)
     if remote := _remote(path, checks):
         checks.finish()
         path = context.with_resource(remote)
@@ -319,11 +313,6 @@ def screen(
             code = batch.run()
             run.log(batch.facts(), parameters=batch.models())
     raise typer.Exit(code)
-
-
-def _check_resume(resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise ValueError("--overwrite must not be given with --resume or --retry")
 
 
 def _many(workers: "Workers", part: str | None, retry: str | None) -> Many:

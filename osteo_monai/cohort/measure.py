@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.batch import THIS_PROCESS, Workers
+from osteo_monai.batch import EVERYTHING, THIS_PROCESS, Selection, Workers
 from osteo_monai.cohort.records import (
     EXCLUDED_FILE,
     ExcludedRecordError,
@@ -23,6 +23,7 @@ from osteo_monai.cohort.records import (
     image_name,
     only_file,
     read_labels,
+    record_identity,
     record_keys,
     run_jobs,
     trabecular_region_of,
@@ -56,7 +57,10 @@ PHYSICS = PhysicsCalibration()
 
 LabelSource: TypeAlias = Literal["segmentation", "label"]
 
-Row: TypeAlias = dict[str, object]
+Row: TypeAlias = dict[str, str | float | int | None]
+
+_Outcome: TypeAlias = tuple[Row | str, Row | str, tuple[Finding, ...]]
+"""Rows by HU and by line, or why there is none; warnings."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def measure_cohort(
     cutoffs: HUCutoffs = PICKHARDT_2013,
     calibration: PhysicsCalibration | SiteCalibration = PHYSICS,
     workers: Workers = THIS_PROCESS,
+    selection: Selection = EVERYTHING,
 ) -> CohortMeasured:
     """Measure every record as a radiologist would, and write two predictions tables.
 
@@ -89,7 +94,8 @@ def measure_cohort(
     ``PICKHARDT_2013``). ``hu_line_bmd.csv`` converts the median HU of L1 and L2 to mg/cm3 K2HPO4 by physics at the tube
     voltage (``measurement.calibration``) or by a site calibration, the mean of both levels with its 90 % interval. The
     tube voltage is the header's, else the record's. ``excluded.csv`` has each record that is missing from a table, with
-    the reason.
+    the reason. The ledger stores the outcome of each record when it is known: with ``selection.resume`` those of the
+    same version, options and files are kept, also those of parts, whose tables are in folders of their own.
 
     Args:
         manifest_path: the cohort.
@@ -98,6 +104,7 @@ def measure_cohort(
         cutoffs: of the HU of L1.
         calibration: of the density; a record that a site calibration does not hold for is excluded from that table.
         workers: number, limits and place.
+        selection: part of the records, and outcomes of earlier runs that are kept.
 
     Raises:
         ManifestError: the manifest has problems.
@@ -113,26 +120,31 @@ def measure_cohort(
     model = LINE_MODEL if site is None else SITE_MODELS[site.method]
     measuring = _Measuring(manifest_path.parent, source, cutoffs, site, virtual)
     work = Ready(partial(_measure_record, measuring=measuring))
-    keys = record_keys(record for _, record in jobs)
-    recorded = Recorded(output_dir, "measure", keys, _excluded)
+    recorded = Recorded[_Outcome](
+        output_dir,
+        "measure",
+        record_keys(record for _, record in jobs),
+        _excluded,
+        [record_identity(record, manifest_path.parent, (split, *measuring.facts)) for split, record in jobs],
+        _Outcome,
+        selection,
+    )
     outcomes = run_jobs(work, jobs, workers, "Measuring", _not_measured, recorded)
+    output_dir = selection.folder(output_dir)
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}
-    by_table = (
-        (HU_FILE, cutoffs.name, [outcome[0] for outcome in outcomes]),
-        (LINE_FILE, model, [outcome[1] for outcome in outcomes]),
-    )
-    for name, of_table, measured in by_table:
-        table = []
-        for (split, record), row in zip(jobs, measured, strict=True):
+    for name, of_table, column in ((HU_FILE, cutoffs.name, 0), (LINE_FILE, model, 1)):
+        table: list[Row] = []
+        for place, outcome in outcomes.items():
+            (split, record), row = jobs[place], outcome[column]
             if isinstance(row, str):
                 excluded.append((split, record.subject_id, image_name(record), of_table, row))
             else:
-                table.append(row)
+                table.append(row)  # type: ignore[arg-type]
         write_predictions(output_dir / name, table)
         rows[output_dir / name] = len(table)
     write_table(output_dir / EXCLUDED_FILE, ("cohort", "subject_id", "image", "model", "reason"), excluded)
-    return CohortMeasured(rows, tuple(excluded), _warnings([outcome[2] for outcome in outcomes]))
+    return CohortMeasured(rows, tuple(excluded), _warnings([outcome[2] for outcome in outcomes.values()]))
 
 
 def _warnings(of_records: Sequence[Sequence[Finding]]) -> tuple[str, ...]:
@@ -151,6 +163,12 @@ class _Measuring:
     cutoffs: HUCutoffs
     site: SiteFile | None
     virtual: bool
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What an outcome depends on, beside the record and its files."""
+        site = "" if self.site is None else self.site.model_dump_json()
+        return self.source, repr(self.cutoffs), site, str(self.virtual)
 
 
 def _site_file(path: Path) -> SiteFile:
@@ -176,17 +194,17 @@ def _check_measurable(manifest: Manifest, name: str, source: LabelSource) -> Non
         raise UnusableInputError(f"'{name}' cannot be measured: " + "; ".join(problems))
 
 
-def _excluded(outcome: tuple[Row | str, Row | str, Sequence[Finding]]) -> str:
+def _excluded(outcome: _Outcome) -> str:
     """Return why a record is in no table; empty if it is in one."""
     by_hu, by_line, _ = outcome
     return by_hu if isinstance(by_hu, str) and isinstance(by_line, str) else ""
 
 
-def _not_measured(reason: str) -> tuple[Row | str, Row | str, Sequence[Finding]]:
+def _not_measured(reason: str) -> _Outcome:
     return reason, reason, ()
 
 
-def _measure_record(job: tuple[str, Record], measuring: _Measuring) -> tuple[Row | str, Row | str, Sequence[Finding]]:
+def _measure_record(job: tuple[str, Record], measuring: _Measuring) -> _Outcome:
     """Return the rows by HU and by line, and warnings; a reason in place of a row that cannot be computed."""
     split, record = job
     base, source = measuring.base, measuring.source
@@ -205,7 +223,7 @@ def _measure_record(job: tuple[str, Record], measuring: _Measuring) -> tuple[Row
     facts |= {f"hu_{level.lower()}": round(hu[0], 2) for level, hu in measured.items()}
     reasons = [hu for hu in regions.values() if isinstance(hu, str)]
     by_line: Row | str = " ".join(reasons)
-    findings: Sequence[Finding] = ()
+    findings: tuple[Finding, ...] = ()
     if not reasons:
         try:
             used, findings = _line(record, volume, labels[0], kvp, measuring.site)
@@ -225,7 +243,7 @@ def _by_hu(facts: Row, l1: tuple[float, float] | str, cutoffs: HUCutoffs) -> Row
 
 def _line(
     record: Record, volume: CTVolume, labels: NDArray[np.uint8], kvp: float | None, site: SiteFile | None
-) -> tuple[CalibrationUsed, Sequence[Finding]]:
+) -> tuple[CalibrationUsed, tuple[Finding, ...]]:
     """Return the line of a record, and warnings on its use.
 
     Raises:
@@ -242,7 +260,7 @@ def _line(
             return calibrate("physics", kvp=kvp, standard=MineralStandard.K2HPO4), ()
         around = surrounded(volume, labels, SCREENED_LEVELS)
         facts = site_facts(record, volume, around, kvp)
-        return site_line(site, facts, around.samples), site_findings(site, facts, date.today())
+        return site_line(site, facts, around.samples), tuple(site_findings(site, facts, date.today()))
     except ValueError as error:
         raise ExcludedRecordError(f"The density cannot be calibrated: {error}.") from None
 

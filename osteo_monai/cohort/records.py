@@ -1,20 +1,36 @@
 """Reading of the images and label maps of records, their exclusion with a reason, and work on many records."""
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from rich.progress import Progress
 from scipy import ndimage
 
-from osteo_monai.batch import Entry, Failure, Ledger, State, Workers, process
+from osteo_monai.batch import (
+    EVERYTHING,
+    Entry,
+    Failure,
+    Ledger,
+    Selection,
+    State,
+    StoredOutcome,
+    Workers,
+    ledgers_below,
+    process,
+    read_ledger,
+)
 from osteo_monai.data import Record
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.errors import ConfigError, OsteoError, ScanRefusedError, UnusableInputError
@@ -124,19 +140,29 @@ def image_name(record: Record) -> str:
 
 @dataclass(frozen=True)
 class Recorded(Generic[Outcome]):
-    """How the ledger of a folder records the records of a cohort.
+    """How the ledger of a folder records the records of a cohort, and which outcomes of earlier runs are kept.
 
     Attributes:
-        folder: of the ledger.
+        folder: of the whole cohort; a part has its ledger in a folder below it.
         command: for its facts.
-        keys: one for each job, unique.
+        keys: one for each record of the cohort, unique.
         reason: returns why a record is excluded; empty if it is not.
+        identities: hash for each record of all that its outcome depends on.
+        kind: type of an outcome, which pydantic can write as JSON and read.
+        selection: records of this run.
+        adopt: returns a stored outcome of the record at a place as it is kept; ``None`` if its files are not whole.
+        apart: use a process of its own after a killed run, so that a record which ends its process cannot end the run.
     """
 
     folder: Path
     command: str
     keys: Sequence[str]
     reason: Callable[[Outcome], str]
+    identities: Sequence[str]
+    kind: Any
+    selection: Selection = EVERYTHING
+    adopt: Callable[[int, Outcome], Outcome | None] = lambda place, outcome: outcome
+    apart: bool = True
 
     def state(self, outcome: Outcome | Failure) -> tuple[State, str, str]:
         """Return state, code and reason of a record."""
@@ -148,6 +174,74 @@ class Recorded(Generic[Outcome]):
         if reason.startswith(_UNEXPECTED):
             return "failed", "internal_error", reason
         return "refused", "excluded", reason
+
+    def store(self, place: int, outcome: Outcome) -> StoredOutcome:
+        """Return an outcome as the ledger stores it."""
+        return StoredOutcome(self.identities[place], self._adapter.dump_json(outcome).decode())
+
+    def kept(self) -> "dict[str, _Kept[Outcome]]":
+        """Return the outcomes of earlier runs that are kept, by key: those of the cohort or of any of its parts."""
+        if not self.selection.resume or not self.folder.is_dir():
+            return {}
+        places = {key: place for place, key in enumerate(self.keys)}
+        found: dict[str, _Kept[Outcome]] = {}
+        for path in ledgers_below(self.folder).values():
+            content = read_ledger(path, outcomes=True)
+            for entry in content.entries:
+                stored, place = content.outcomes.get(entry.study), places.get(entry.study)
+                if stored is None or place is None or entry.state in self.selection.retry:
+                    continue
+                if stored.identity != self.identities[place]:
+                    continue
+                with suppress(ValidationError):  # of another version, or damaged: processed again
+                    outcome = self.adopt(place, self._adapter.validate_json(stored.content))
+                    if outcome is not None:
+                        found[entry.study] = _Kept(entry, stored, outcome)
+        return found
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.kind)
+
+
+@dataclass(frozen=True)
+class _Kept(Generic[Outcome]):
+    """An outcome of an earlier run."""
+
+    entry: Entry
+    stored: StoredOutcome
+    outcome: Outcome
+
+
+def record_identity(record: Record, base: Path, facts: Sequence[object]) -> str:
+    """Return a hash of all that the outcome of a record depends on.
+
+    Args:
+        record: of a manifest; names, sizes and times of its files count, the files are not read.
+        base: folder that its paths start from.
+        facts: versions, options, weights.
+    """
+    files: list[object] = []
+    for name in (*record.images, *(_names(record.label) + _names(record.segmentation))):
+        try:
+            status = (base / name).stat()
+        except OSError:
+            files.append([name, None])
+        else:
+            files.append([name, status.st_size, status.st_mtime_ns])
+    values = [_version(), record.model_dump_json(), files, *map(str, facts)]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _version() -> str:
+    try:
+        return version("osteo_monai")
+    except PackageNotFoundError:
+        return ""
+
+
+def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
 def record_keys(records: Iterable[Record]) -> list[str]:
@@ -168,54 +262,101 @@ def run_jobs(
     title: str,
     failed: Callable[[str], Outcome],
     recorded: Recorded[Outcome] | None = None,
-) -> list[Outcome]:
-    """Process each job and return the outcomes in the order of the jobs.
+) -> dict[int, Outcome]:
+    """Process each job of the selection and return the outcomes by the places of the jobs, in their order.
 
     Args:
         load: loads the models of a worker and returns what processes one job; can be pickled where workers are
             processes.
+        jobs: of the whole cohort.
         workers: number, limits and place.
         title: of the progress bar.
         failed: makes the outcome of a job that was not processed from the reason, one sentence.
-        recorded: also write a ledger.
+        recorded: also write a ledger, and keep outcomes of earlier runs.
 
     Raises:
         OsteoError: the models cannot be loaded.
         ConfigError: another run writes to the folder of the ledger.
     """
+    places = list(range(len(jobs))) if recorded is None else recorded.selection.places(recorded.keys)
     outcomes: dict[int, Outcome] = {}
     with ExitStack() as stack:
-        ledger = None if recorded is None else stack.enter_context(_ledger(recorded, workers))
+        ledger = None if recorded is None else stack.enter_context(_Recording.begun(recorded, places, workers))
+        if ledger is not None:
+            outcomes |= ledger.kept
+            workers = replace(workers, apart=workers.apart or ledger.was_killed)
+        todo = [place for place in places if place not in outcomes]
         bar = stack.enter_context(Progress(*Progress.get_default_columns()))
-        task = bar.add_task(title, total=len(jobs))
+        task = bar.add_task(title, total=len(places), completed=len(outcomes))
 
         def on_start(index: int) -> None:
-            if ledger is not None and recorded is not None:
-                ledger.start(recorded.keys[index])
+            if ledger is not None:
+                ledger.start(todo[index])
 
-        for index, outcome in process(load, jobs, workers, on_start):
-            outcomes[index] = failed(_sentence(outcome)) if isinstance(outcome, Failure) else outcome
-            if ledger is not None and recorded is not None:
-                ledger.finish(recorded.keys[index], *recorded.state(outcome))
+        for index, ended in process(load, [jobs[place] for place in todo], workers, on_start):
+            place = todo[index]
+            outcomes[place] = failed(_sentence(ended)) if isinstance(ended, Failure) else ended
+            if ledger is not None:
+                ledger.finish(place, ended, outcomes[place])
             bar.advance(task)
-    return [outcomes[index] for index in range(len(jobs))]
+    return {place: outcomes[place] for place in places}
 
 
-@contextmanager
-def _ledger(recorded: Recorded[Outcome], workers: Workers) -> Iterator[Ledger]:
-    recorded.folder.mkdir(parents=True, exist_ok=True)
-    facts = {"command": recorded.command, "workers": workers.count}
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(folder_lock(recorded.folder))
-        except LockedError:
-            raise ConfigError(
-                f"the output folder must be one that no other run writes to, got '{recorded.folder}'"
-            ) from None
-        ledger = stack.enter_context(Ledger(recorded.folder))
-        ledger.begin([Entry(key, "record") for key in recorded.keys], facts)
-        stack.callback(ledger.end)
-        yield ledger
+@dataclass(frozen=True)
+class _Recording(Generic[Outcome]):
+    """The ledger of a run that goes on.
+
+    Attributes:
+        kept: outcomes of earlier runs by place.
+        was_killed: a record that is processed again was running when an earlier run was killed.
+    """
+
+    recorded: Recorded[Outcome]
+    ledger: Ledger
+    kept: dict[int, Outcome]
+    was_killed: bool
+
+    @classmethod
+    @contextmanager
+    def begun(
+        cls, recorded: Recorded[Outcome], places: Sequence[int], workers: Workers
+    ) -> "Iterator[_Recording[Outcome]]":
+        """Lock the folder and begin the ledger.
+
+        Raises:
+            ConfigError: another run writes to the folder.
+        """
+        folder = recorded.selection.folder(recorded.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        keys = {place: recorded.keys[place] for place in places}
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(folder_lock(folder))
+            except LockedError:
+                raise ConfigError(
+                    f"the output folder must be one that no other run writes to, got '{folder}'"
+                ) from None
+            kept = {key: found for key, found in recorded.kept().items() if key in set(keys.values())}
+            ledger = stack.enter_context(Ledger(folder))
+            entries = [
+                replace(kept[key].entry, position=place) if key in kept else Entry(key, "record", position=place)
+                for place, key in keys.items()
+            ]
+            facts = {"command": recorded.command, "workers": workers.count}
+            broken = ledger.begin(entries, facts, {key: found.stored for key, found in kept.items()})
+            stack.callback(ledger.end)
+            outcomes = {place: kept[key].outcome for place, key in keys.items() if key in kept}
+            again = set(keys.values()) - set(kept)
+            yield cls(recorded, ledger, outcomes, recorded.apart and bool(again & set(broken)))
+
+    def start(self, place: int) -> None:
+        """Record that a record is given to a worker."""
+        self.ledger.start(self.recorded.keys[place])
+
+    def finish(self, place: int, ended: Outcome | Failure, outcome: Outcome) -> None:
+        """Record the state of a record and store its outcome."""
+        stored = self.recorded.store(place, outcome)
+        self.ledger.finish(self.recorded.keys[place], *self.recorded.state(ended), stored)
 
 
 def _sentence(failure: Failure) -> str:

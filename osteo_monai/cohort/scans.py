@@ -125,8 +125,8 @@ def measure_scans(
     records = [record for _, _, record in manifest.records()]
     work: Ready[Record, Scan | str] = Ready(partial(_scan_of, base=folder, source=source))
     outcomes = run_jobs(work, records, workers, "Measuring", lambda reason: reason)
-    scans = [outcome for outcome in outcomes if isinstance(outcome, Scan)]
-    reasons = [(image_name(r), o) for r, o in zip(records, outcomes, strict=True) if isinstance(o, str)]
+    scans = [outcome for outcome in outcomes.values() if isinstance(outcome, Scan)]
+    reasons = [(image_name(records[place]), o) for place, o in outcomes.items() if isinstance(o, str)]
     return scans, reasons
 
 

@@ -7,15 +7,15 @@ exclude a record, and each excluded record has a row with its reason.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.batch import THIS_PROCESS, Workers
+from osteo_monai.batch import EVERYTHING, THIS_PROCESS, Selection, Workers
 from osteo_monai.cohort.levels import locate_labelled
 from osteo_monai.cohort.overlap import (
     OutlineOverlap,
@@ -35,6 +35,7 @@ from osteo_monai.cohort.records import (
     image_name,
     only_file,
     read_labels,
+    record_identity,
     record_keys,
     run_jobs,
 )
@@ -58,7 +59,7 @@ class CohortSegmented:
     """Results of :func:`segment_cohort`.
 
     Attributes:
-        manifest: the new manifest.
+        manifest: the new manifest; ``None`` for a part, which writes none.
         folder: with the label maps, ``excluded.csv`` and the tables of agreement.
         segmented: records in the new manifest; ``reused`` of them have label maps of an earlier run.
         excluded: (split, subject, image, reason) of each record that is not in it.
@@ -67,7 +68,7 @@ class CohortSegmented:
         in_other: the same of the share inside other vertebrae.
     """
 
-    manifest: Path
+    manifest: Path | None
     folder: Path
     segmented: int
     reused: int
@@ -104,12 +105,16 @@ def segment_cohort(
     workers: Workers = THIS_PROCESS,
     models: ScreeningModels | None = None,
     trust: bool = False,
+    selection: Selection = EVERYTHING,
 ) -> CohortSegmented:
     """Segment levels of every record with the segmentation bundle, and write a manifest with the label maps.
 
     For a record with a ground truth ``label``, the position of the levels is taken from it, as a reader picks the
     slices, and the segmentation is the bundle's. For a record without one the whole screening pipeline runs, with its
-    refusals. A run that was stopped continues where it stopped. Outlines are compared with labels of bodies by Dice,
+    refusals. A run that was stopped continues where it stopped: label maps that are newer than their images are kept.
+    With ``selection.resume`` records that were excluded are kept too, if version, options, weights and files are the
+    same. A part writes label maps into the common folder and its tables into a folder of its own; the run without part
+    then keeps all label maps and writes the manifest. Outlines are compared with labels of bodies by Dice,
     with labels of whole vertebrae by the share inside the own vertebra and inside others.
 
     Args:
@@ -125,6 +130,7 @@ def segment_cohort(
         workers: number, limits and place; processes load the bundles themselves.
         models: the bundles, loaded already; then this process does the work.
         trust: see :func:`osteo_monai.screening.load_models`; used if ``models`` is ``None``.
+        selection: part of the records, and outcomes of earlier runs that are kept.
 
     Raises:
         ManifestError: the manifest has problems.
@@ -133,38 +139,53 @@ def segment_cohort(
         ModelMissingError: a bundle or its weights are missing.
     """
     manifest_path, output_path = Path(manifest_path), Path(output_path)
-    _check_arguments(manifest_path, output_path, levels, overwrite)
+    _check_arguments(manifest_path, output_path, levels, overwrite or selection.resume or selection.part is not None)
     manifest = read_manifest(manifest_path)
     folder = output_path.parent / "segmentations" if folder is None else Path(folder)
     # loaded before the first record, so that missing weights are one error and not one for each record
     used = models if models is not None else load_models(device, opinions=False, trust=trust)
     targets = _target_paths(manifest, folder)
-    if overwrite:
-        for target in targets:
-            target.unlink(missing_ok=True)
-    _check_provenance(folder, used, levels, overwrite)
     jobs = [_Job(split, record, target) for (split, _, record), target in zip(manifest.records(), targets, strict=True)]
+    keys = record_keys(job.record for job in jobs)
+    if overwrite:
+        for place in selection.places(keys):
+            targets[place].unlink(missing_ok=True)
+    provenance = _check_provenance(folder, used, levels, overwrite)
     if models is not None:
         workers = THIS_PROCESS
-    load = _Load(manifest_path.parent, tuple(levels), device, trust, used if workers.inside else None)
-    keys = record_keys(job.record for job in jobs)
-    recorded = Recorded[_Outcome](folder, "manifest segment", keys, lambda outcome: outcome.reason or "")
+    base = manifest_path.parent
+    load = _Load(base, tuple(levels), device, trust, used if workers.inside else None)
+    recorded = Recorded[_Outcome](
+        folder,
+        "manifest segment",
+        keys,
+        lambda outcome: outcome.reason or "",
+        [record_identity(job.record, base, (job.split, provenance)) for job in jobs],
+        _Outcome,
+        selection,
+        lambda place, outcome: _adopted(jobs[place], outcome, base),
+        models is None,
+    )
     outcomes = run_jobs(load, jobs, workers, "Segmenting", _Outcome, recorded)
-    return _write_outputs(manifest, manifest_path, output_path, folder, used, jobs, outcomes)
+    done = [(jobs[place], outcome) for place, outcome in outcomes.items()]
+    tables = selection.folder(folder)
+    return _write_outputs(manifest, (manifest_path, output_path), tables, used, done, selection.part is None)
 
 
-def _check_arguments(manifest_path: Path, output_path: Path, levels: Sequence[VertebraLevel], overwrite: bool) -> None:
+def _check_arguments(manifest_path: Path, output_path: Path, levels: Sequence[VertebraLevel], may_exist: bool) -> None:
     if not levels or len(set(levels)) != len(levels):
         raise ConfigError(f"levels must contain at least one level and no duplicates, got {[str(v) for v in levels]}")
     if output_path.resolve() == manifest_path.resolve():
         raise ConfigError(f"output_path must be another file than the manifest, got '{output_path.name}'")
-    if output_path.exists() and not overwrite:
+    if output_path.exists() and not may_exist:
         raise ConfigError(f"output_path must be a new file unless overwriting is allowed, got '{output_path.name}'")
 
 
-def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[VertebraLevel], overwrite: bool) -> None:
-    """Record levels and weights of the label maps in a folder; refuse a folder with others."""
-    provenance = {
+def _check_provenance(
+    folder: Path, models: ScreeningModels, levels: Sequence[VertebraLevel], overwrite: bool
+) -> Mapping[str, object]:
+    """Record levels and weights of the label maps in a folder, and return them; refuse a folder with others."""
+    provenance: dict[str, object] = {
         "levels": [str(level) for level in levels],
         "bundles": {
             model.name: {"version": model.version, "weights_sha256": model.weights_sha256}
@@ -183,6 +204,7 @@ def _check_provenance(folder: Path, models: ScreeningModels, levels: Sequence[Ve
                 "another folder or allow overwriting"
             )
     write_json(path, provenance)
+    return provenance
 
 
 def _target_paths(manifest: Manifest, folder: Path) -> list[Path]:
@@ -275,6 +297,17 @@ def _raise_refusals(findings: Iterable[Finding]) -> None:
         raise ExcludedRecordError(" ".join(refusals))
 
 
+def _adopted(job: _Job, outcome: _Outcome, base: Path) -> _Outcome | None:
+    """Return the outcome of an earlier run; ``None`` if its label map is missing or older than the image."""
+    if outcome.reason is not None:
+        return outcome
+    try:
+        newer = _is_newer(job.target, only_file(job.record.images, base, "images"))
+    except (OSError, ExcludedRecordError):
+        newer = False
+    return replace(outcome, reused=True) if newer else None
+
+
 def _is_newer(target: Path, image: Path) -> bool:
     return target.is_file() and target.stat().st_mtime >= image.stat().st_mtime
 
@@ -284,45 +317,64 @@ def _is_newer(target: Path, image: Path) -> bool:
 
 def _write_outputs(
     manifest: Manifest,
-    manifest_path: Path,
-    output_path: Path,
+    paths: tuple[Path, Path],
     folder: Path,
     models: ScreeningModels,
-    jobs: Sequence[_Job],
-    outcomes: Sequence[_Outcome],
+    done: Sequence[tuple[_Job, _Outcome]],
+    whole: bool,
 ) -> CohortSegmented:
-    """Write excluded records, tables of agreement and the new manifest."""
+    """Write excluded records and tables of agreement, and the new manifest of the ``whole`` cohort.
+
+    Args:
+        manifest: the cohort.
+        paths: of the cohort and of the new manifest.
+        folder: for the tables.
+        models: the bundles.
+        done: records with their outcomes.
+        whole: whether these are all records.
+    """
     splits: dict[str, list[Record]] = {}
     excluded: list[tuple[str, str, str, str]] = []
     scores: list[RecordOverlap] = []
-    for job, outcome in zip(jobs, outcomes, strict=True):
+    for job, outcome in done:
+        place = job.split, job.record.subject_id, image_name(job.record)
         if outcome.reason is not None:
-            excluded.append((job.split, job.record.subject_id, image_name(job.record), outcome.reason))
+            excluded.append((*place, outcome.reason))
             continue
         with_map = job.record.model_copy(update={"segmentation": str(job.target.absolute())})
-        splits.setdefault(job.split, []).append(with_map.moved(manifest_path.parent, output_path.parent))
-        place = job.split, job.record.subject_id, image_name(job.record)
+        splits.setdefault(job.split, []).append(with_map.moved(paths[0].parent, paths[1].parent))
         scores += [RecordOverlap(*place, of_level) for of_level in outcome.overlaps]
     write_table(folder / EXCLUDED_FILE, ("cohort", "subject_id", "image", "reason"), excluded)
     write_overlaps(folder, scores)
-    if not splits:
-        first = f", such as: {excluded[0][3]}" if excluded else ""
-        raise UnusableInputError(
-            f"none of the {len(jobs)} records could be segmented; reasons are in {EXCLUDED_FILE}{first}"
-        )
-    header = Header(**dict(manifest.header) | {"source": _source(manifest.header.source, models)})
-    output_path.parent.mkdir(parents=True, exist_ok=True)
-    write_manifest(Manifest(header=header, splits=splits), output_path)
+    if whole:
+        _write_manifest(manifest, splits, excluded, paths[1], models)
     return CohortSegmented(
-        manifest=output_path,
+        manifest=paths[1] if whole else None,
         folder=folder,
         segmented=sum(len(records) for records in splits.values()),
-        reused=sum(outcome.reused for outcome in outcomes),
+        reused=sum(outcome.reused for _, outcome in done),
         excluded=tuple(excluded),
         dice=_by_level(scores, "dice"),
         inside=_by_level(scores, "inside"),
         in_other=_by_level(scores, "in_other"),
     )
+
+
+def _write_manifest(
+    manifest: Manifest,
+    splits: dict[str, list[Record]],
+    excluded: Sequence[tuple[str, str, str, str]],
+    path: Path,
+    models: ScreeningModels,
+) -> None:
+    if not splits:
+        first = f", such as: {excluded[0][3]}" if excluded else ""
+        raise UnusableInputError(
+            f"none of the {len(excluded)} records could be segmented; reasons are in {EXCLUDED_FILE}{first}"
+        )
+    header = Header(**dict(manifest.header) | {"source": _source(manifest.header.source, models)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_manifest(Manifest(header=header, splits=splits), path)
 
 
 def _by_level(scores: Sequence[RecordOverlap], name: str) -> dict[VertebraLevel, tuple[float, float, int]]:

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from osteo_monai.batch import THIS_PROCESS, Workers
+from osteo_monai.batch import EVERYTHING, THIS_PROCESS, Selection, Workers
 from osteo_monai.cohort.records import (
     Ready,
+    Recorded,
     check_bodies,
     check_grid,
     exclusion_reason,
     image_name,
     only_file,
     read_labels,
+    record_identity,
+    record_keys,
     run_jobs,
     trabecular_region_of,
 )
@@ -36,7 +39,7 @@ from osteo_monai.measurement import (
 from osteo_monai.measurement.radiomics import FOLDS
 from osteo_monai.measurement.texture import GROUPS
 
-TEXTURE_FILE = "texture.csv"
+TEXTURE_FILE, LEDGER_FOLDER = "texture.csv", "texture"
 TEXTURE_COLUMNS = ("subject_id", "cohort", "image", "level", "feature", "value", "unit", "note")
 RADIOMICS_MODEL = "Radiomics"
 
@@ -48,7 +51,12 @@ _Subject = tuple[str, str]
 
 
 def measure_texture(
-    manifest_path: Path, output_dir: Path, *, source: str = "segmentation", workers: Workers = THIS_PROCESS
+    manifest_path: Path,
+    output_dir: Path,
+    *,
+    source: str = "segmentation",
+    workers: Workers = THIS_PROCESS,
+    selection: Selection = EVERYTHING,
 ) -> Path:
     """Write ``texture.csv``: the texture of the trabecular regions of L1 and L2 of every record.
 
@@ -60,6 +68,8 @@ def measure_texture(
         output_dir: folder for the table; a file of the same name is replaced.
         source: field of the records with the label map of the bodies, ``segmentation`` or ``label``.
         workers: number, limits and place.
+        selection: part of the records, and outcomes of earlier runs that are kept; the ledger is in the folder
+            ``texture`` of the output.
 
     Returns:
         Path of the table.
@@ -72,15 +82,25 @@ def measure_texture(
     manifest_path = Path(manifest_path)
     jobs = [(split, record) for split, _, record in read_manifest(manifest_path).records()]
     work = Ready(partial(_measure_record, base=manifest_path.parent, source=source))
+    recorded = Recorded[tuple[LevelTexture, ...]](
+        Path(output_dir) / LEDGER_FOLDER,
+        "measure --texture",
+        record_keys(record for _, record in jobs),
+        _no_value,
+        [record_identity(record, manifest_path.parent, (split, source)) for split, record in jobs],
+        tuple[LevelTexture, ...],
+        selection,
+    )
     table: list[tuple[object, ...]] = []
-    outcomes = run_jobs(work, jobs, workers, "Texture", _none_computed)
-    for (split, record), levels in zip(jobs, outcomes, strict=True):
+    outcomes = run_jobs(work, jobs, workers, "Texture", _none_computed, recorded)
+    for place, levels in outcomes.items():
+        split, record = jobs[place]
         for row in texture_rows(levels):
             value = row["value"]
             cells = row | {"value": float(f"{value:.6g}") if isinstance(value, float) else value}
             columns = {"subject_id": record.subject_id, "cohort": split, "image": image_name(record), **cells}
             table.append(tuple(columns[name] for name in TEXTURE_COLUMNS))
-    path = Path(output_dir) / TEXTURE_FILE
+    path = selection.folder(Path(output_dir)) / TEXTURE_FILE
     write_table(path, TEXTURE_COLUMNS, table)
     return path
 
@@ -95,6 +115,12 @@ def _measure_record(job: tuple[str, Record], base: Path, source: str) -> tuple[L
         return tuple(_measure_level(volume, labels[0], level) for level in SCREENED_LEVELS)
     except Exception as error:  # noqa: BLE001  # any error leaves one record without values, and not the others
         return _none_computed(exclusion_reason(record, error))
+
+
+def _no_value(levels: Sequence[LevelTexture]) -> str:
+    """Return why a record has no value; empty if it has one."""
+    reasons = dict.fromkeys(reason for level in levels for reason in level.not_computed.values())
+    return "" if any(level.features for level in levels) else " ".join(reasons)
 
 
 def _none_computed(reason: str) -> tuple[LevelTexture, ...]:

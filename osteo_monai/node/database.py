@@ -1,7 +1,5 @@
 """SQLite file of the node's queue: schema, transactions, rows."""
 
-import errno
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from osteo_monai.errors import UnusableInputError
+from osteo_monai.utils.transactions import transaction
 
 __all__ = ["Database", "Row"]
 
@@ -59,7 +58,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        self._path = str(path)
+        self._path = path
         try:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._db.row_factory = sqlite3.Row
@@ -93,17 +92,8 @@ class Database:
         Raises:
             OSError: the disk is full.
         """
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path) from None
-                raise
+        with self._lock, transaction(self._db, self._path):
+            yield
 
     def execute(self, statement: str, values: tuple[Any, ...] = ()) -> int:
         """Change rows inside ``change`` and return their number."""

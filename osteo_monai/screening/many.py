@@ -90,7 +90,8 @@ def screen_folder(
     """
     output.mkdir(parents=True, exist_ok=True)
     names = output_names([study.path for study in studies], root, *archives)
-    chosen = [_Job(s, output / n) for s, n in zip(studies, names, strict=True) if part is None or part.holds(n)]
+    jobs = [_Job(s, output / n, place) for place, (s, n) in enumerate(zip(studies, names, strict=True))]
+    chosen = [job for job in jobs if part is None or part.holds(job.name)]
     write_batch(output, [job.name for job in chosen])
     rows: dict[str, Row] = {}
     entries = []
@@ -129,6 +130,7 @@ def screen_folder(
 class _Job:
     study: Study
     folder: Path
+    position: int
 
     @property
     def name(self) -> str:
@@ -160,8 +162,9 @@ def state_of(result: ScreeningResult) -> tuple[State, str, str]:
 
 def _entry(job: _Job, kept: ScreeningResult | None) -> Entry:
     if kept is None:
-        return Entry(job.name, job.study.kind)
-    return Entry(job.name, job.study.kind, *state_of(kept), seconds=sum(kept.seconds.values()))
+        return Entry(job.name, job.study.kind, position=job.position)
+    seconds = sum(kept.seconds.values())
+    return Entry(job.name, job.study.kind, *state_of(kept), seconds=seconds, position=job.position)
 
 
 def _in_order(jobs: Sequence[_Job], rows: Mapping[str, Row]) -> list[Row]:

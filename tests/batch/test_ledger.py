@@ -1,5 +1,6 @@
 """The ledger: states, an earlier run, a full disk, damaged files."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -104,12 +105,43 @@ def test_a_driver_that_was_killed_inside_a_transaction_leaves_the_state_before(t
     assert sorted(content.facts) == ["ended", "started"]
 
 
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && ! touch "$1/a" 2>/dev/null || exit 77
+shift
+exec "$@"
+"""
+READ = """
+import sys
+from pathlib import Path
+from osteo_monai.batch import LEDGER, read_ledger
+content = read_ledger(Path(sys.argv[1]) / LEDGER)
+print([entry.state for entry in content.entries], sorted(content.facts), content.copied)
+"""
+
+
+def test_a_ledger_on_a_read_only_mount_is_read_from_a_copy(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 2
+    mount = ["unshare", "--mount", "--map-root-user", "sh", "-c", READ_ONLY, "sh", str(tmp_path)]
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare")
+    done = subprocess.run([*mount, sys.executable, "-c", READ, str(tmp_path)], check=False, capture_output=True)
+    if done.returncode == 77 or b"unshare" in done.stderr:
+        pytest.skip("needs a mount of its own")
+    assert done.stdout.decode() == "['pending'] ['ended', 'started'] True\n"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert not read_ledger(tmp_path / LEDGER).copied  # where it can be written, the change is undone in place
+
+
 def test_ledgers_of_parts_in_order(tmp_path: Path) -> None:
     for number in (10, 2):
         folder = tmp_path / f"part_{number}_of_12"
         folder.mkdir()
         Ledger(folder).__exit__()
-    (tmp_path / "part_3_of_12").mkdir()
+    for name in ("part_3_of_12", "part_13_of_12", "part_0_of_12"):
+        (tmp_path / name).mkdir()
+    Ledger(tmp_path / "part_13_of_12").__exit__()
     assert list(ledgers_below(tmp_path)) == ["part_2_of_12", "part_10_of_12"]
 
 

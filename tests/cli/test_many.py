@@ -1,17 +1,22 @@
 """Options of ``screen`` for many studies, and ``batch status``."""
 
+import csv
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from osteo_monai.batch import LEDGER, Entry, Ledger, read_ledger
 from osteo_monai.cli import run
 from osteo_monai.screening import ScreeningResult
-from osteo_monai.utils.locks import folder_lock
+from osteo_monai.utils.locks import LOCK_NAME, folder_lock
 
 Capture = pytest.CaptureFixture[str]
 
@@ -161,8 +166,6 @@ def test_the_page_has_the_studies_and_the_entries_of_this_run(pictures: list[str
 
 
 def test_missing_ray_is_one_sentence(pictures: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run([*pictures, "--cluster", "local"]) == 2
     assert "--cluster needs ray: pip install 'osteo-monai[cluster]'" in capsys.readouterr().err
@@ -201,7 +204,13 @@ def test_status_of_a_run(tmp_path: Path, capsys: Capture) -> None:
     ):
         assert f"  {line}\n" in text
     assert "studies per hour; expected end: 20" in text
-    assert "No run writes to this folder; 4 studies are left. Start the command again" in status(tmp_path, capsys)
+    assert (
+        "Stopped (killed): 4 studies are left, 1 of them begun. Start 'osteo-monai screen' again with the same "
+        "arguments and --resume."
+    ) in status(tmp_path, capsys)
+    with Ledger(tmp_path) as ledger:
+        ledger.end()
+    assert "Stopped: 4 studies are left. Start 'osteo-monai screen' again" in status(tmp_path, capsys)
 
 
 def test_rate_counts_the_studies_of_this_run_only(tmp_path: Path, capsys: Capture) -> None:
@@ -214,6 +223,126 @@ def test_rate_counts_the_studies_of_this_run_only(tmp_path: Path, capsys: Captur
         ledger.begin([Entry(f"s{n}", "ct", "measured" if n < 2 else "pending") for n in range(4)], {})
         ledger.start("s2")
         assert "Rate: not known before two studies have ended" in status(tmp_path, capsys)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from osteo_monai.batch import Entry, Ledger
+from osteo_monai.utils.locks import LOCK_NAME, folder_lock
+with folder_lock(Path(sys.argv[1])), Ledger(Path(sys.argv[1])) as ledger:
+    ledger.begin([Entry("a", "record"), Entry("b", "record")], {"command": "measure"})
+    ledger.start("a")
+    print("works", flush=True)
+    time.sleep(120)
+"""
+
+
+def test_a_killed_run_differs_from_a_slow_one(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "part_2_of_3"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"works\n"
+        text = status(tmp_path, capsys)
+        assert "Rate: not known before two studies have ended" in text
+        assert "Stopped" not in text
+        process.kill()
+    assert (folder / LOCK_NAME).exists()
+    assert (
+        "Stopped (killed) of part_2_of_3: 2 studies are left, 1 of them begun. Start 'osteo-monai measure' again with "
+        "the same arguments and --part 2/3 --resume."
+    ) in status(tmp_path, capsys)
+
+
+def test_a_lock_of_another_host_may_be_invisible(tmp_path: Path, capsys: Capture) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.begin([Entry("a", "ct")], {})
+    (tmp_path / LOCK_NAME).write_text(json.dumps({"host": "node7", "pid": 1}))
+    text = status(tmp_path, capsys)
+    assert "The run on host node7 does not hold its lock as seen from this host: it was killed, or" in text
+    with Ledger(tmp_path) as ledger:
+        ledger.end()
+    assert "Stopped: 1 studies are left." in status(tmp_path, capsys)
+
+
+# --- batch join ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(pictures: list[str], tmp_path: Path) -> Path:
+    """Return the output of two finished parts, whose studies alternate in the input."""
+    for number in (2, 1):
+        assert run([*pictures, "--part", f"{number}/2"]) in (0, 3)
+    return tmp_path / "out"
+
+
+def test_joined_parts_are_the_whole(pictures: list[str], parts: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    whole = [*pictures[:-1], str(tmp_path / "whole")]
+    assert run(whole) == 3
+    assert run([*pictures, "--part", "1/2", "--resume"]) in (0, 3)
+    capsys.readouterr()
+    assert run(["batch", "join", str(parts)]) == 0
+    assert "Joined: 5 studies" in capsys.readouterr().out
+    assert rows(parts) == rows(tmp_path / "whole")
+    assert [name for name, _ in rows(parts)] == [f"{name}.png" for name in "abcde"]
+    with (parts / "summary.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert all((parts / row["folder"] / "result.json").is_file() for row in table)
+    with (tmp_path / "whole" / "summary.csv").open(newline="") as file:
+        for one, other in zip(table, csv.DictReader(file), strict=True):
+            assert one | {"folder": "", "seconds": ""} == other | {"folder": "", "seconds": ""}
+    folders = pq.read_table(parts / "results.parquet").column("folder").to_pylist()
+    assert folders == [row["folder"] for row in table]
+    page = (parts / "index.html").read_text()
+    assert all(f'href="{folder}/report.html"' in page for folder in folders)
+    assert "notes.txt" in (parts / "not_read.csv").read_text()
+    assert run(["batch", "join", str(parts)]) == 2
+    assert "--overwrite must be given" in capsys.readouterr().err
+    assert run(["batch", "join", str(parts), "--overwrite"]) == 0
+
+
+def test_a_missing_or_stopped_part_is_named(parts: Path, capsys: Capture) -> None:
+    with Ledger(parts / "part_1_of_2") as ledger:
+        ledger.start(read_ledger(parts / "part_1_of_2" / LEDGER).entries[0].study)
+    shutil.rmtree(parts / "part_2_of_2")
+    capsys.readouterr()
+    assert run(["batch", "join", str(parts)]) == 2
+    text = " ".join(capsys.readouterr().err.split())
+    assert "part_2_of_2 is missing; part_1_of_2 has 1 studies without an outcome" in text
+    assert not (parts / "summary.csv").exists()
+    assert run(["batch", "join", str(parts), "--partial"]) == 0
+    text = capsys.readouterr().out
+    assert "Parts missing (1): part_2_of_2" in text
+    assert "Not finished: part_1_of_2, 1 studies have no outcome" in text
+    assert rows(parts) == [(name, codes) for name, _, codes in entries(parts / "part_1_of_2")[1:]]
+
+
+def test_overlapping_parts_are_refused(parts: Path, capsys: Capture) -> None:
+    shutil.copytree(parts / "part_1_of_2", parts / "part_1_of_4")
+    assert run(["batch", "join", str(parts)]) == 2
+    assert "must have parts of one division, got parts of 2 and 4" in " ".join(capsys.readouterr().err.split())
+    shutil.rmtree(parts / "part_1_of_4")
+    shutil.rmtree(parts / "part_2_of_2")
+    shutil.copytree(parts / "part_1_of_2", parts / "part_2_of_2")
+    study = entries(parts / "part_1_of_2")[0][0]
+    assert run(["batch", "join", str(parts)]) == 2
+    assert f"must have each study once, got in two of them: {study}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_batch_without_parts_is_not_joined(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:
+    assert run(pictures) == 3
+    assert run(["batch", "join", str(tmp_path / "out"), "--overwrite"]) == 2
+    assert "got the ledger of a run without --part" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_result_that_is_missing_is_not_left_out(parts: Path, capsys: Capture) -> None:
+    study = entries(parts / "part_1_of_2")[0][0]
+    (parts / "part_1_of_2" / study / "result.json").unlink()
+    (parts / "part_1_of_2" / "summary.json").unlink()
+    assert run(["batch", "join", str(parts)]) == 2
+    assert "must have the result that the ledger names" in " ".join(capsys.readouterr().err.split())
 
 
 def test_status_of_another_folder(tmp_path: Path, capsys: Capture) -> None:

@@ -1,6 +1,9 @@
 """Measurement of a cohort: HU of L1 with published cut-offs, and density from HU by physics."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from osteo_monai.batch import LEDGER, read_ledger
 from osteo_monai.cli.app import run
 from osteo_monai.cohort import measure_cohort, segment_cohort
 from osteo_monai.cohort.scans import measure_scans, read_scans, write_scans
@@ -87,6 +91,74 @@ def test_a_record_may_be_missing_in_one_table_with_its_reason(
         ("p2", "HU line"): "L2 is not in the label map.",
         ("p3", "HU line"): "Tube voltage of manifest and header must agree, got 70 kV and 120 kV.",
     }
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+
+
+def test_a_killed_command_is_resumed_with_the_tables_of_one_run(
+    tmp_path: Path, make_cohort: Callable[..., Path], truth_labels: NDArray[np.uint8]
+) -> None:
+    path = make_cohort({"acquired": "2024-05-01"}, {}, {"kvp": None}, {}, {}, {})
+    save(np.where(truth_labels == L1.label, 0, truth_labels).astype(np.uint8), path.parent / "p3" / "labels.nii.gz")
+    words = ["measure", str(path), "--source", "label", "--workers", "2", "-o"]
+    assert run([*words, str(tmp_path / "whole")]) == 0
+    output = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-m", "osteo_monai", *words, str(output)], stdout=subprocess.PIPE
+    ) as process:
+        until = time.monotonic() + 120
+        while not (kept := measured(output)) and time.monotonic() < until:
+            time.sleep(0.02)
+        process.kill()
+    assert 0 < len(kept) < 6
+    assert not tables(output)
+    assert run([*words, str(output), "--resume"]) == 0
+    assert tables(output) == tables(tmp_path / "whole")
+    now = {entry.study: entry for entry in read_ledger(output / LEDGER).entries}
+    assert [now[key].attempts for key in kept] == [1] * len(kept)
+    assert [now[key].ended for key in kept] == list(kept.values())
+
+
+def measured(folder: Path) -> dict[str, float | None]:
+    """Return the time of each record that the ledger of a run has as finished."""
+    try:
+        entries = read_ledger(folder / LEDGER).entries
+    except UnusableInputError:  # not begun
+        return {}
+    return {entry.study: entry.ended for entry in entries if entry.state not in ("pending", "running")}
+
+
+def test_parts_have_tables_of_their_own_and_the_whole_run_joins_them(
+    tmp_path: Path, make_cohort: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_cohort(*[{}] * 5)
+    words = ["measure", str(path), "--source", "label", "-o"]
+    assert run([*words, str(tmp_path / "whole")]) == 0
+    for number in (1, 2):
+        assert run([*words, str(tmp_path / "out"), "--part", f"{number}/2"]) == 0
+    rows = [len(read_csv(tmp_path / "out" / f"part_{n}_of_2" / "hu_line_bmd.csv")) for n in (1, 2)]
+    assert sum(rows) == 5
+    assert run(["batch", "join", str(tmp_path / "out")]) == 2
+    assert "got parts of 'measure': start it without --part and with --resume" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    before = [measured(tmp_path / "out" / f"part_{n}_of_2") for n in (1, 2)]
+    assert run([*words, str(tmp_path / "out"), "--resume"]) == 0
+    assert tables(tmp_path / "out") == tables(tmp_path / "whole")
+    assert measured(tmp_path / "out") == before[0] | before[1]
+    assert run(["batch", "status", str(tmp_path / "out")]) == 0
+    assert "5 of 5 studies" in capsys.readouterr().out
+
+
+def test_options_of_runs_that_continue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text("{}")
+    assert run(["measure", str(path), "-o", str(tmp_path / "out"), "--resume", "--overwrite"]) == 2
+    assert "--overwrite must not be given with --resume or --retry" in capsys.readouterr().err
+    assert run(["measure", str(path), "-o", str(tmp_path / "out"), "--part", "3/2"]) == 2
+    assert "--part must be a number and a count such as 3/20, got 3/2" in capsys.readouterr().err
 
 
 def test_all_obstacles_to_measuring_are_listed_together(tmp_path: Path, make_cohort: Callable[..., Path]) -> None:

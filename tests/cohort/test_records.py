@@ -14,8 +14,8 @@ from osteo_monai.errors import UnusableInputError
 @pytest.mark.parametrize("workers", [1, 2])
 def test_jobs_run_in_order_in_any_number_of_processes(workers: int) -> None:
     work: Ready[int, int] = Ready(abs)
-    assert run_jobs(work, [-1, 2, -3], Workers(workers), "Counting", int) == [1, 2, 3]
-    assert run_jobs(work, [], Workers(workers), "Counting", int) == []
+    assert run_jobs(work, [-1, 2, -3], Workers(workers), "Counting", int) == {0: 1, 1: 2, 2: 3}
+    assert run_jobs(work, [], Workers(workers), "Counting", int) == {}
 
 
 @pytest.mark.parametrize(("names", "count"), [((), 0), (None, 0), (("a", "b"), 2)])

@@ -1,7 +1,10 @@
 """Segmentation of a cohort: a label map for every record, and a row with a reason for each excluded one."""
 
 import logging
+import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from osteo_monai import cli
+from osteo_monai.batch import LEDGER, Part, Selection, read_ledger
 from osteo_monai.cohort import overlap, segment, segment_cohort
 from osteo_monai.cohort.records import EXCLUDED_FILE
 from osteo_monai.data import Header, Manifest, Record, read_manifest
@@ -148,6 +152,62 @@ def test_a_run_continues_where_it_stopped(
     assert len(models.segmentation.slices) == 1
     assert again.dice == done.dice
     assert not list(done.folder.glob(".*"))
+
+
+def test_a_killed_run_is_resumed_with_the_manifest_of_one_run(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels, truth_labels: NDArray[np.uint8]
+) -> None:
+    path = make_cohort({}, {}, {}, {})
+    save(np.where(truth_labels == L2.label, 0, truth_labels).astype(np.uint8), path.parent / "p1" / "labels.nii.gz")
+    output, folder, models = tmp_path / "prepared.json", tmp_path / "segmentations", make_models()
+    child = os.fork()
+    if child == 0:  # killed while the third label map is written
+        write = segment.write_label_map
+
+        def write_or_die(labels: Any, volume: Any, target: Path) -> None:
+            target.write_bytes(b"half") if "p2" in target.name else write(labels, volume, target)
+            if "p2" in target.name:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        segment.write_label_map = write_or_die
+        with suppress(BaseException):
+            segment_cohort(path, output, models=models)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    before = {entry.study: entry for entry in read_ledger(folder / LEDGER).entries}
+    assert [entry.state for entry in before.values()] == ["measured", "refused", "running", "pending"]
+    done = segment_cohort(path, output, models=models, selection=Selection(resume=True))
+    assert (done.segmented, done.reused, len(done.excluded)) == (3, 1, 1)
+    entries = read_ledger(folder / LEDGER).entries
+    assert [(entry.state, entry.attempts) for entry in entries] == [
+        ("measured", 1), ("refused", 1), ("measured", 2), ("measured", 1),
+    ]  # fmt: skip
+    assert entries[1].ended == before["p1/ct.nii.gz"].ended  # an excluded record is kept too
+    whole = segment_cohort(path, tmp_path / "new" / "prepared.json", models=make_models())
+    assert whole.manifest is not None
+    assert read_manifest(whole.manifest).splits.keys() == read_manifest(output).splits.keys()
+    for name in ("excluded.csv", overlap.DICE_BY_RECORD_FILE):
+        assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    (folder / "p0__ct.nii.gz").unlink()  # a stored outcome whose label map is gone is not whole
+    again = segment_cohort(path, output, models=models, selection=Selection(resume=True))
+    assert (again.segmented, again.reused) == (3, 2)
+    assert (folder / "p0__ct.nii.gz").is_file()
+
+
+def test_parts_write_no_manifest_and_the_whole_run_keeps_them(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
+    path, output, models = make_cohort(*[{}] * 5), tmp_path / "prepared.json", make_models()
+    parts = [segment_cohort(path, output, models=models, selection=Selection(Part(n, 2))) for n in (1, 2)]
+    assert [part.manifest for part in parts] == [None, None]
+    assert not output.exists()
+    assert sum(part.segmented for part in parts) == 5
+    assert [part.folder.name for part in parts] == ["part_1_of_2", "part_2_of_2"]
+    done = segment_cohort(path, output, models=models, selection=Selection(resume=True))
+    assert (done.segmented, done.reused) == (5, 5)
+    assert {entry.attempts for entry in read_ledger(done.folder / LEDGER).entries} == {1}
+    maps = [record.segmentation for _, _, record in read_manifest(output).records()]
+    assert maps == [f"segmentations/p{number}__ct.nii.gz" for number in range(5)]
 
 
 def test_outlines_by_other_weights_are_not_mixed(

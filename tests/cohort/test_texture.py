@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from osteo_monai.batch import read_ledger
 from osteo_monai.cli import run
 from osteo_monai.cohort import measure_texture, predict_from_texture
 from osteo_monai.data import Header, Manifest, Record, read_predictions, write_manifest
@@ -55,8 +56,14 @@ def test_measure_writes_the_texture_beside_the_other_tables(tmp_path: Path, caps
     words = ["measure", str(path), "--source", "label", "--output", str(output)]
     assert run([*words, "--texture"]) == 0
     assert f"Texture: {output / 'texture.csv'}" in capsys.readouterr().out
-    names = {"hu_l1_pickhardt.csv", "hu_line_bmd.csv", "excluded.csv", "ledger.sqlite", "texture.csv"}
+    names = {"hu_l1_pickhardt.csv", "hu_line_bmd.csv", "excluded.csv", "ledger.sqlite", "texture.csv", "texture"}
     assert {file.name for file in output.iterdir()} == names
+    before = (output / "texture.csv").read_bytes()
+    (output / "texture.csv").unlink()
+    assert run([*words, "--texture", "--resume"]) == 0
+    (entry,) = read_ledger(output / "texture" / "ledger.sqlite").entries
+    assert (entry.state, entry.attempts) == ("measured", 1)
+    assert (output / "texture.csv").read_bytes() == before
     rows = read_csv(output / "texture.csv")
     assert tuple(rows[0]) == COLUMNS
     by_feature = {(row["level"], row["feature"]): row for row in rows}

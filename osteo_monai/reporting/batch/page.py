@@ -32,7 +32,7 @@ _LISTS = ("batch.json", "summary.csv", "not_read.csv")
 """Files that the batch writes: the folders of its studies, one row a study, and what no study contains."""
 
 
-def write_batch_page(folder: Path) -> Path:
+def write_batch_page(folder: Path, studies: Sequence[str] | None = None) -> Path:
     """Write ``index.html`` and ``results.parquet`` of a batch and return the path of the page.
 
     The page has the number of studies by outcome, the reasons, densities by age and sex, and a row with a link to its
@@ -41,6 +41,8 @@ def write_batch_page(folder: Path) -> Path:
 
     Args:
         folder: output of ``osteo-monai screen`` with many studies, whole or stopped.
+        studies: folders of the studies below ``folder``, such as ``part_1_of_3/a``; those of ``batch.json`` if
+            ``None``.
 
     Raises:
         OSError: if ``batch.json`` cannot be read, or a file cannot be written.
@@ -48,14 +50,18 @@ def write_batch_page(folder: Path) -> Path:
     """
     rows = []
     with results_table(folder / TABLE) as table:
-        content = json.loads(read_input(folder / _LISTS[0]))
-        for name in content.get("studies", content["folders"]):  # not those of earlier runs with other studies
+        for name in _studies_of(folder) if studies is None else studies:
             result = _result(folder / name / "result.json")
             if result is not None:
                 table.add(name, result)
             rows.append(row(name, result, (folder / name / "report.html").is_file()))
     write_text(folder / PAGE, render("batch.html.j2", _values(folder, rows)))
     return folder / PAGE
+
+
+def _studies_of(folder: Path) -> Sequence[str]:
+    content: Mapping[str, Sequence[str]] = json.loads(read_input(folder / _LISTS[0]))
+    return content.get("studies", content["folders"])  # not those of earlier runs with other studies
 
 
 def _result(path: Path) -> ScreeningResult | None:
