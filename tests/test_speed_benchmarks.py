@@ -94,8 +94,10 @@ def test_all_parts_run_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
 
 def test_padding_changes_the_whole_plane_only(windows: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "windows.json"
-    assert windows.main(["--people", "2", "--fields", "250", "--output", str(output)]) == 0
-    (row,) = json.loads(output.read_text(encoding="utf-8"))["rows"]
+    assert windows.main(["--people", "2", "--loops", "2", "--fields", "250", "--output", str(output)]) == 0
+    report = json.loads(output.read_text(encoding="utf-8"))
+    (row,) = report["rows"]
+    assert report["loops"]["slices"] == 2
     assert row["pixels"] == 167
     assert row["dice_blocks"]["blocks, window 512"] == 1.0
     assert row["dice_blocks"]["MONAI's window 512 on the plane"] < 0.8
@@ -115,6 +117,28 @@ def test_dice_counts_slices_with_a_body(windows: Any) -> None:
     mask[2] = True
     assert windows.truth_dice(mask, truth) == pytest.approx((2 * 4 / 12 + 1) / 2)
     assert windows.dice(truth[2], truth[2]) == 1.0
+
+
+class _Threshold(nn.Module):
+    """A network that marks what is brighter than a value."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.value
+
+
+def test_false_parts_are_those_that_touch_no_body(windows: Any) -> None:
+    window = (-300.0, 700.0)
+    bright = windows.false_parts(6, _Threshold(0.55), window)  # loops, arches and ribs above 250 HU
+    assert bright["with_false_parts"] == 6
+    assert bright["false_cm2_per_slice"] > 2
+    nothing = windows.false_parts(6, _Threshold(2.0), window)
+    assert (nothing["with_false_parts"], nothing["false_cm2_per_slice"]) == (0, 0.0)
+    trunk = windows.false_parts(6, _Threshold(0.01), window)  # one part that contains the body, and arms or table
+    assert trunk["with_false_parts"] < 6
 
 
 def test_the_parts_of_a_training_step_are_measured(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from osteo_monai.domain import Boundary, ContrastPhase, VertebraLevel
 from osteo_monai.virtual.anatomy import Anatomy, reached
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import CTPalette, add_noise, gaussian_blur, paint_table
+from osteo_monai.virtual.loops import paint_loops
 from osteo_monai.virtual.painted_files import PaintedFiles
 from osteo_monai.virtual.person import Variant, draw_person
 
@@ -161,6 +162,7 @@ class VirtualSliceDataset(Dataset[Any]):
         views: scans of the same painted slice, which differ in matrix, blur, noise, gain and padding; they cost little
             beside the painting, and a batch has fewer people. The first is that of ``views=1``. With more than one, an
             item is a list, which the loader of MONAI flattens.
+        loops: share of subjects with loops of bowel with contrast agent beside the column; see ``paint_loops``.
 
     Items:
         ``image`` float32 (1, size, size) in HU; ``label`` float32 (1, size, size), 1 in the body.
@@ -174,6 +176,7 @@ class VirtualSliceDataset(Dataset[Any]):
         spacing_mm: float = 1.5,
         boundary: Boundary | str = Boundary.PERIOSTEAL,
         views: int = 1,
+        loops: float = 0.0,
     ) -> None:
         if boundary not in tuple(Boundary):
             raise ValueError(f"boundary must be 'periosteal' or 'endosteal', got {boundary!r}")
@@ -181,9 +184,11 @@ class VirtualSliceDataset(Dataset[Any]):
             raise ValueError(
                 f"length, size, spacing_mm and views must be positive, got {length}, {size}, {spacing_mm}, {views}"
             )
+        if not 0 <= loops <= 1:
+            raise ValueError(f"loops must be from 0 to 1, got {loops}")
         self.length, self.seed, self.size, self.spacing_mm = length, seed, size, spacing_mm
         self.boundary = Boundary(boundary)
-        self.views = views
+        self.views, self.loops = views, loops
 
     def __len__(self) -> int:
         return self.length
@@ -223,7 +228,10 @@ class VirtualSliceDataset(Dataset[Any]):
         )
         if rng.random() < 0.6:
             paint_table(canvas, float(middle[1] - anatomy.half_depth))
-        anatomy.paint(canvas, palette)
+        anatomy.paint_soft(canvas, palette)
+        if self.loops and np.random.default_rng([self.seed, index, 13]).random() < self.loops:
+            paint_loops(canvas, at, int(anatomy.seed))
+        anatomy.paint_hard(canvas, palette)
         hu = canvas.value.clamp(max=4500).mean(-1, keepdim=True)
         label = body_mask(anatomy, canvas, self.boundary)[None]
         views = [{"image": self._scan(hu, rng, generator), "label": label.clone()} for _ in range(self.views)]

@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_
 from osteo_monai.bundle import export_weights, load_bundle, run_bundle
 from osteo_monai.errors import ConfigError, ModelMissingError
 from osteo_monai.experiments import training_size_curve
+from osteo_monai.networks import ChannelAttentionUNet
 from osteo_monai.transforms.level_naming import NAMED_LEVELS
 from osteo_monai.transforms.vertebra_decoding import FIRST_NAME_CHANNEL
 from osteo_monai.utils.files import file_sha256
@@ -86,6 +87,7 @@ OVERLAYS = {
         ["evaluate"],
         ["multi_gpu_train"],
         ["pan2024"],
+        ["random_planes"],
         ["classical_unet"],
         ["classical_unet_equal_weights"],
         ["classical_unet_wide"],
@@ -442,6 +444,22 @@ def test_pan_s_recipe_and_the_classical_unet_train(tmp_path: Path) -> None:
     }
     run_bundle(BUNDLES / SEGMENTATION, ["train", "classical_unet"], settings)
     assert (tmp_path / "unet" / "checkpoints" / "model.pt").is_file()
+
+
+def test_the_second_stage_trains_on_planes_of_several_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: set[int] = set()
+    forward = ChannelAttentionUNet.forward
+
+    def counted(self: ChannelAttentionUNet, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            sizes.add(x.shape[-1])
+        return forward(self, x)
+
+    monkeypatch.setattr(ChannelAttentionUNet, "forward", counted)
+    settings = TINY_RUN | {"image_size": 96, "batch_size": 1, "plane_sizes": [64, 128], "epoch_length": 8}
+    _run(SEGMENTATION, tmp_path, "random_planes", **settings, track=False)
+    assert sizes == {64, 128}
+    assert (tmp_path / "checkpoints" / "model.pt").is_file()
 
 
 @pytest.fixture

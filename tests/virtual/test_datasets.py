@@ -100,6 +100,26 @@ def test_views_of_a_slice_share_the_label_and_differ_in_the_scan(slices: list[di
     assert torch.equal(views[1]["label"], slices[2]["label"])
 
 
+def test_loops_are_bright_beside_the_column_and_change_no_bone_or_label(slices: list[dict[str, Tensor]]) -> None:
+    data = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4, loops=1.0)
+    brighter = 0
+    for i in range(8):
+        item: Any = data[i]
+        assert torch.equal(item["label"], slices[i]["label"])
+        change = (item["image"] - slices[i]["image"])[0]
+        body = item["label"][0] > 0
+        # blur and edge enhancement mix neighbours, the scan of a body far from a loop is the same
+        assert body.sum() == 0 or float(change[body].abs().median()) < 12
+        brighter += int(((change > 100) & ~body).sum() * 2.4**2 > 100)  # 1 cm2
+    assert brighter >= 6
+
+
+def test_the_share_of_subjects_with_loops_is_that_of_the_setting(slices: list[dict[str, Tensor]]) -> None:
+    data = VirtualSliceDataset(1000, seed=3, size=96, spacing_mm=2.4, loops=0.4)
+    same = sum(torch.equal(item["image"], data[i]["image"]) for i, item in enumerate(slices))  # type: ignore[call-overload]
+    assert 4 <= same <= 14
+
+
 # --- volumes --------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +251,12 @@ def test_indices_end_where_the_set_does(index: int) -> None:
 def test_wrong_arguments_of_slices(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="length, size, spacing_mm and views must be positive, got"):
         VirtualSliceDataset(**{"length": 3, "seed": 1, **arguments})
+
+
+@pytest.mark.parametrize("loops", [-0.1, 1.5])
+def test_a_share_of_loops_that_is_none(loops: float) -> None:
+    with pytest.raises(ValueError, match=f"loops must be from 0 to 1, got {loops}"):
+        VirtualSliceDataset(1, seed=1, loops=loops)
 
 
 def test_an_unknown_boundary() -> None:
