@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from osteo_monai.utils.threads import parallel, run_parallel
+from osteo_monai.utils.threads import beside, parallel, run_parallel
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +66,33 @@ def test_the_first_error_is_raised_and_settings_come_back() -> None:
     assert torch.get_num_threads() == 2
     assert next(parallel(work, range(4))) == 0
     assert torch.get_num_threads() == 2
+
+
+def test_work_beside_is_done_at_the_same_time_and_awaited() -> None:
+    meeting = threading.Barrier(2, timeout=30)
+
+    def work() -> int:
+        meeting.wait()
+        return threading.get_ident()
+
+    with beside(work) as future:
+        assert not future.done()
+        meeting.wait()  # passes only where the work runs meanwhile
+    assert future.done()
+    assert future.result() != threading.get_ident()
+
+
+def test_with_one_thread_work_beside_is_done_before_the_context() -> None:
+    torch.set_num_threads(1)
+    with beside(threading.get_ident) as future:
+        assert future.done()
+        assert future.result() == threading.get_ident()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_of_work_beside_is_raised_where_its_answer_is_asked_for(threads: int) -> None:
+    torch.set_num_threads(threads)
+    with beside(lambda: 1 // 0) as future:
+        pass
+    with pytest.raises(ZeroDivisionError):
+        future.result()

@@ -9,6 +9,8 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from osteo_monai.inferers.autocast import AmpDtype, autocast
+from osteo_monai.inferers.transfer import divisible
+from osteo_monai.utils.threads import run_parallel
 
 
 class ColumnInferer(Inferer):
@@ -45,17 +47,20 @@ class ColumnInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return (B, 9, Z) for columns (B, 1, X + 2 margin, Y + 2 margin, Z)."""
         columns = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        views: list[Tensor] = []
         m = self.margin
-        for dx, dy in self.shifts:
+
+        def answered(view: tuple[int, int, bool]) -> Tensor:
+            dx, dy, mirrored = view
             window = columns[:, :, m + dx : columns.shape[2] - m + dx, m + dy : columns.shape[3] - m + dy]
-            for mirrored in (False, True):
-                with autocast(columns.device, self.enabled, self.dtype):
-                    answer = network(window.flip(2) if mirrored else window, *args, **kwargs)
-                answer = answer.float().clone()
-                if mirrored:
-                    answer[:, 7] = -answer[:, 7]
-                answer[:, 7] += dx * self.step_mm / 10.0
-                answer[:, 8] += dy * self.step_mm / 10.0
-                views.append(answer)
-        return reduce(torch.add, views) / len(views)
+            with autocast(columns.device, self.enabled, self.dtype):
+                answer = network(window.flip(2) if mirrored else window, *args, **kwargs)
+            answer = answer.float().clone()
+            if mirrored:
+                answer[:, 7] = -answer[:, 7]
+            answer[:, 7] += dx * self.step_mm / 10.0
+            answer[:, 8] += dy * self.step_mm / 10.0
+            return answer
+
+        views = [(dx, dy, mirrored) for dx, dy in self.shifts for mirrored in (False, True)]
+        answers = run_parallel(answered, views, None if divisible(network, columns.device) else 1)
+        return reduce(torch.add, answers) / len(answers)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from osteo_monai.inferers.autocast import AmpDtype, autocast
-from osteo_monai.inferers.transfer import Fetched, fetch, send
+from osteo_monai.inferers.transfer import Fetched, divisible, fetch, send
 from osteo_monai.utils.threads import parallel
 
 __all__ = ["AxialSliceInferer"]
@@ -136,7 +136,7 @@ class AxialSliceInferer(Inferer):
             return self._answer(slices, batch, network, run_on, *args, **kwargs)
 
         # batches in parallel scale better on a CPU than the operations of a batch
-        answers = parallel(answered, batches, None if _divisible(network, run_on) else 1)
+        answers = parallel(answered, batches, None if divisible(network, run_on) else 1)
         for batch, answer in self._progress(batches, answers):
             if waiting is None:
                 result = self._background((n * z, answer.shape[1], x, y), answer.dtype, keep_on)
@@ -235,11 +235,6 @@ class AxialSliceInferer(Inferer):
         elif self.output == "probability" and several:
             result[:, 0] = 1.0
         return result
-
-
-def _divisible(network: Callable[..., Tensor], device: torch.device) -> bool:
-    """Return whether threads may call the network at the same time: without gradients, and if it is not compiled."""
-    return device.type == "cpu" and not torch.is_grad_enabled() and not hasattr(network, "_orig_mod")
 
 
 def _store(result: Tensor, batch: list[tuple[int, _Box]], fetched: Fetched) -> None:

@@ -1,11 +1,12 @@
-"""Copies between host and GPU that overlap with the computation."""
+"""Copies between host and GPU that overlap with the computation, and calls of a network that overlap on a CPU."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Fetched", "fetch", "send"]
+__all__ = ["Fetched", "divisible", "fetch", "send"]
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -37,3 +38,8 @@ def fetch(tensor: Tensor, device: torch.device) -> Fetched:
     done = torch.cuda.Event()
     done.record()
     return Fetched(host, done)
+
+
+def divisible(network: Callable[..., Tensor], device: torch.device) -> bool:
+    """Return whether threads may call the network at the same time: without gradients, and if it is not compiled."""
+    return device.type == "cpu" and not torch.is_grad_enabled() and not hasattr(network, "_orig_mod")

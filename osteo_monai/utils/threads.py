@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["MOST_THREADS", "parallel", "run_parallel"]
+__all__ = ["MOST_THREADS", "beside", "parallel", "run_parallel"]
 
 Part = TypeVar("Part")
 T = TypeVar("T")
@@ -60,3 +61,26 @@ def parallel(work: Callable[[Part], T], parts: Sequence[Part], threads: int | No
             yield from pool.map(of_part, parts)
     finally:
         torch.set_num_threads(before)  # threads that start later have the number that was set last
+
+
+@contextmanager
+def beside(work: Callable[[], T]) -> Iterator["Future[T]"]:
+    """Compute ``work`` in a thread while the context does something else, and wait for it at the end.
+
+    Args:
+        work: must not use torch, whose operations in the context may have all threads.
+
+    Returns:
+        The answer or error of ``work``; it is done at once if torch has one thread or is not imported.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or torch.get_num_threads() < 2:
+        future: Future[T] = Future()
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001  # the caller gets it from the future, as from a thread
+            future.set_exception(error)
+        yield future
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work)

@@ -5,6 +5,7 @@ are kept in the result.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from osteo_monai.imaging import read_ct
 from osteo_monai.imaging.identifiers import valid_uid
 from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement.texture import check_texture_installed
-from osteo_monai.screening.ct.levels import Column
+from osteo_monai.screening.ct.levels import Column, locate_vertebrae
 from osteo_monai.screening.ct.measuring import measure, with_texture
 from osteo_monai.screening.ct.opinions import Opinions
 from osteo_monai.screening.ct.steps import (
@@ -24,6 +25,7 @@ from osteo_monai.screening.ct.steps import (
     Measured,
     Outlined,
     check,
+    check_image,
     compare,
     is_refused,
     locate,
@@ -37,6 +39,7 @@ from osteo_monai.screening.options import ScreeningOptions
 from osteo_monai.screening.result import AcquisitionFacts, FrozenDict, LocatedLevel, ScreeningResult, SourceStudy
 from osteo_monai.screening.source import files_at, source_of
 from osteo_monai.screening.timing import OnStage, Stopwatch, no_progress
+from osteo_monai.utils.threads import beside
 
 
 def screen(
@@ -145,15 +148,9 @@ class Steps:
 
 
 def _run(volume: CTVolume, models: ScreeningModels, options: ScreeningOptions, watch: Stopwatch) -> Steps:
-    with watch.stage("checking"):
-        checked = check(volume, options)
-    # a refusal by the header does not stop localisation: the levels in view are reported
-    if not checked.readable:
-        return Steps(checked)
-    with watch.stage("localising"):
-        located = locate(checked, models)
-    steps = Steps(checked, located)
-    if steps.refused:
+    steps = _located(volume, models, options, watch)
+    checked, located = steps.checked, steps.located
+    if steps.refused or located is None:
         return steps
     with watch.stage("segmenting"):
         outlined = outline(checked, located, models.segmentation)
@@ -171,6 +168,28 @@ def _run(volume: CTVolume, models: ScreeningModels, options: ScreeningOptions, w
     with watch.stage("comparing"):
         compared = compare(checked, outlined, measured, steps.findings, models.opinions)
     return Steps(checked, located, outlined, measured, compared)
+
+
+def _located(volume: CTVolume, models: ScreeningModels, options: ScreeningOptions, watch: Stopwatch) -> Steps:
+    """Check a volume and locate its vertebrae, at the same time if this process has several threads.
+
+    A refusal by the header does not stop localisation: the levels in view are reported.
+    """
+    with ExitStack() as stack:
+        with watch.stage("checking"):
+            image = check_image(volume, options)
+            checking = stack.enter_context(beside(lambda: check(image)))
+            if not image.readable or (checking.done() and not checking.result().readable):
+                return Steps(checking.result())
+        with watch.stage("localising"):
+            try:
+                column = locate_vertebrae(volume, models.localisation, models.column)
+            except Exception:
+                if checking.result().readable:
+                    raise
+                column = Column((), (), None)
+            checked = checking.result()
+            return Steps(checked, locate(checked, column) if checked.readable else None)
 
 
 def _result(steps: Steps, models: ScreeningModels, study: str, watch: Stopwatch) -> ScreeningResult:

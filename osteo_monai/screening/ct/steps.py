@@ -1,7 +1,7 @@
 """The steps of the screening of a CT, each one function that returns one frozen value.
 
-``check``, ``locate``, ``outline``, ``measure`` and ``compare`` take the values of the steps before them. The
-``findings`` of a value are those of its step only.
+``check_image``, ``check``, ``locate``, ``outline``, ``measure`` and ``compare`` take the values of the steps before
+them. The ``findings`` of a value are those of its step only.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from osteo_monai.measurement import tissues
 from osteo_monai.measurement.body_axes import exchanged_axes
 from osteo_monai.measurement.shape import BodyShape, body_shape
 from osteo_monai.screening.ct.bodies import shifted, slab, stand_in
-from osteo_monai.screening.ct.levels import Column, Vertebra, as_image, locate_vertebrae
+from osteo_monai.screening.ct.levels import Column, Vertebra, as_image
 from osteo_monai.screening.ct.opinions import Opinions, collect_opinions
 from osteo_monai.screening.ct.outlines import outline_bodies
 from osteo_monai.screening.ct.values import value_facts
@@ -42,7 +42,7 @@ from osteo_monai.screening.gates.levels import (
 from osteo_monai.screening.gates.opinions import OPINION_GATES, OpinionFacts
 from osteo_monai.screening.gates.person import PATIENT_GATES, PatientFacts
 from osteo_monai.screening.gates.values import VALUE_GATES, WRONG_VALUES
-from osteo_monai.screening.models import OpinionModels, ScreeningModels
+from osteo_monai.screening.models import OpinionModels
 from osteo_monai.screening.options import PhysicsCalibration, ScreeningOptions, SiteCalibration
 from osteo_monai.screening.result import (
     CalibrationUsed,
@@ -145,8 +145,23 @@ def shown_contrast(scan: Acquisition, options: ScreeningOptions) -> str | None:
     return f"stated in {', '.join(origins)}" if origins else "stated"
 
 
-def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
-    """Check what can be checked without a network: values, acquisition, patient."""
+@dataclass(frozen=True)
+class CheckedImage:
+    """A volume whose acquisition and range of values were checked, as :func:`check_image` returns it."""
+
+    volume: CTVolume
+    options: ScreeningOptions
+    kvp: float | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def readable(self) -> bool:
+        """Whether the values can be HU, so that tissues can be measured."""
+        return not any(f.code in UNREADABLE for f in self.findings)
+
+
+def check_image(volume: CTVolume, options: ScreeningOptions) -> CheckedImage:
+    """Check what takes little time: range of values, acquisition."""
     scan = volume.acquisition
     image = ImageFacts(
         hu=volume.hu,
@@ -160,11 +175,17 @@ def check(volume: CTVolume, options: ScreeningOptions) -> Checked:
         kernel=scan.kernel,
         contrast=shown_contrast(scan, options),
     )
+    return CheckedImage(volume, options, image.kvp, tuple(run_gates(IMAGE_GATES, image, options.limits)))
+
+
+def check(image: CheckedImage) -> Checked:
+    """Check the rest that needs no network: values by the tissues, patient."""
+    volume, options, scan = image.volume, image.options, image.volume.acquisition
     # the gates report each missing fact separately
     of_reading = tuple(f for f in volume.findings if f.code != "acquisition_unknown")
     checked = Checked(volume, options, image.kvp, of_reading)
-    findings = run_gates(IMAGE_GATES, image, options.limits)
-    if not any(f.code in UNREADABLE for f in findings):
+    findings = list(image.findings)
+    if image.readable:
         facts = value_facts(volume.hu, volume.spacing, volume.valid, image.kvp)
         findings += run_gates(VALUE_GATES, facts, options.limits)
     findings += run_gates(PATIENT_GATES, PatientFacts(scan.age_years, scan.sex), options.limits)
@@ -190,10 +211,9 @@ class Located:
         return self.selection.among(self.column.vertebrae)
 
 
-def locate(checked: Checked, models: ScreeningModels) -> Located:
-    """Locate and name the vertebrae; check that those to measure are complete and named with certainty."""
+def locate(checked: Checked, column: Column) -> Located:
+    """Select the vertebrae to measure of a column; check that they are complete and named with certainty."""
     limits = checked.options.limits
-    column = locate_vertebrae(checked.volume, models.localisation, models.column)
     selection, findings = _default_levels(column, Selection.of(checked.options))
     facts = ColumnFacts(
         certainty={v.level: v.certainty for v in column.vertebrae},

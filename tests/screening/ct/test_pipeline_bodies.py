@@ -1,9 +1,11 @@
 """The pipeline for CT with fakes of the bundles: refusals by the segmented bodies and the tissues around them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from osteo_monai.domain import Severity, VertebraLevel
@@ -15,6 +17,7 @@ from osteo_monai.screening import (
 from osteo_monai.screening.gates.levels import CERTAINTY_MINIMUM
 
 from ..conftest import (
+    FakeLocaliser,
     MakeModels,
     MakeVolume,
     grid,
@@ -254,6 +257,42 @@ def test_native_aorta_is_silent_although_the_levels_are_absent(
 ) -> None:
     result, _ = screen_volume(make_volume(), make_models([vertebra(T12)]))
     assert codes(result, Severity.WARNING) == set()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("fails", [False, True])
+def test_bodies_in_wrong_values_are_not_reported_when_both_are_examined_at_a_time(
+    make_volume: MakeVolume, make_models: MakeModels, phantom_hu: NDArray[np.float32], threads: int, fails: bool
+) -> None:
+    models = make_models()
+    calls: list[int] = []
+
+    class Localiser(FakeLocaliser):
+        def __call__(self, image: Any, /) -> dict[str, Any]:
+            calls.append(torch.get_num_threads())
+            if fails:
+                raise ValueError("no column in these values")
+            return super().__call__(image)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        result, images = screen_volume(make_volume(phantom_hu + 45), replace(models, localisation=Localiser()))
+    finally:
+        torch.set_num_threads(before)
+    assert_refused(result, "hu_scale_wrong")
+    assert result.levels_found == ()
+    assert images.levels == ()
+    assert calls == [] or threads == 2
+
+
+def test_an_error_of_localisation_in_sound_values_is_raised(make_volume: MakeVolume, make_models: MakeModels) -> None:
+    class Broken(FakeLocaliser):
+        def __call__(self, image: Any, /) -> dict[str, Any]:
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        screen_volume(make_volume(), replace(make_models(), localisation=Broken()))
 
 
 def test_shifted_scale_is_refused_by_the_tissues_and_a_smaller_shift_is_seen_in_air(
