@@ -135,13 +135,17 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class _Event(Generic[Outcome]):
-    """What a thread reports: its worker is ready, or an outcome, or the error that ends the worker."""
+    """What a thread reports: its worker is ready, or an outcome, or the error that ends the worker.
+
+    A worker that was ended is not ready: it gets no study before it has started again, which may wait for a machine.
+    """
 
     thread: int
     index: int | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None
     error: Exception | None = None
+    ready: bool = True
 
 
 class _Todo:
@@ -243,7 +247,8 @@ class _Crew(Generic[Job, Outcome]):
                     raise _original(event.error)
                 logger.warning("a worker is lost: %s", event.error)
                 continue
-            idle.append(event.thread)
+            if event.ready:
+                idle.append(event.thread)
             if index_or_none is None:
                 continue
             failure = event.failure
@@ -264,8 +269,12 @@ class _Crew(Generic[Job, Outcome]):
             self._events.put(_Event(number))
             while (order := self._orders[number].get()) is not None:
                 index, job, ahead = order
-                self._events.put(self._one(worker, number, index, job, ahead))
+                event = self._one(worker, number, index, job, ahead)
                 index = None
+                self._events.put(event)
+                if not event.ready:
+                    worker.start()
+                    self._events.put(_Event(number))
         except Exception as error:  # noqa: BLE001  # raised by the thread that waits for events
             self._events.put(_Event(number, index, error=error))
         finally:
@@ -275,7 +284,7 @@ class _Crew(Generic[Job, Outcome]):
         try:
             outcome: Outcome = worker.process(job, ahead)  # type: ignore[assignment]
         except WorkerError as error:
-            return _Event(number, index, failure=Failure(error.kind, str(error)))
+            return _Event(number, index, failure=Failure(error.kind, str(error)), ready=error.kind == "error")
         return _Event(number, index, outcome)
 
 

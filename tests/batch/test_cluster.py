@@ -28,7 +28,7 @@ def make_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCluster]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    started = []
+    started: list[Any] = []
 
     def make(**resources: float) -> Any:
         cluster = Cluster(initialize_head=True, head_node_args={**resources, "include_dashboard": False})
@@ -57,7 +57,9 @@ def most_running(output: Path, process: "subprocess.Popen[bytes]") -> int:
     return most
 
 
-def test_a_lost_node_loses_no_study(tmp_path: Path, make_cluster: MakeCluster) -> None:
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_lost_node_loses_no_study(tmp_path: Path, make_cluster: MakeCluster, replaced: bool) -> None:
+    """Without another node the studies of the lost one go to the node that is left, at once."""
     cluster = make_cluster(num_cpus=1)
     node = cluster.add_node(num_cpus=1)
     output = tmp_path / "out"
@@ -70,8 +72,9 @@ def test_a_lost_node_loses_no_study(tmp_path: Path, make_cluster: MakeCluster) -
     cluster.remove_node(node, allow_graceful=False)
     assert len(kept) < STUDIES
     wait_for(output, len(kept) + 4, process)
-    cluster.add_node(num_cpus=1)
-    assert process.wait(240) == 0
+    if replaced:
+        cluster.add_node(num_cpus=1)
+    assert process.wait(150) == 0
     check_end(output)
     now = results(output)
     assert {name: now[name] for name in kept} == kept
