@@ -2,7 +2,8 @@
 
 It loads the models once, has limits that its parent enforces, and may be killed at any moment. Messages are frames,
 see ``osteo_monai.batch.frames``. Input: first a pickled pair of what loads the models and whether answers are pickles,
-then one pickle for each study. Output: one answer when the models are loaded, then one for each study.
+then one pickle for each study, a pair of the study and of the paths to read ahead. Output: one answer when the models
+are loaded, then one for each study.
 """
 
 import json
@@ -15,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from osteo_monai.batch.ahead import ReadAhead
 from osteo_monai.batch.frames import read_frame, write_frame
 from osteo_monai.errors import OsteoError
 
@@ -66,9 +68,15 @@ def main() -> None:
         work = pickle.loads(pickled)()
 
     write_frame(answers, _answered(encode, load))
+    ahead = ReadAhead()
+
+    def process() -> Any:
+        job, paths = pickle.loads(frames.get())
+        ahead.start(paths)
+        return work(job)
+
     while True:
-        job = frames.get()
-        write_frame(answers, _answered(encode, lambda job=job: work(pickle.loads(job))))  # type: ignore[misc]
+        write_frame(answers, _answered(encode, process))
 
 
 if __name__ == "__main__":

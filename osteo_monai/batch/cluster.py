@@ -10,9 +10,10 @@ import pickle
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from osteo_monai.batch.settings import Cluster, Limits
@@ -106,6 +107,7 @@ class RayWorker:
         self._ray = ray
         self._load = _Pickled(pickle.dumps(load))
         self._limits = limits
+        self._environment = {} if cluster.gpus else {"CUDA_VISIBLE_DEVICES": ""}  # a device that is not reserved
         self._place = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=0, max_task_retries=0)(
             _Actor
         )
@@ -116,7 +118,7 @@ class RayWorker:
         """Place the actor and load the models; see ``WorkerProcess.start``."""
         if self._actor is not None:
             return
-        self._actor = self._place.remote(self._load, self._limits, os.getcwd(), sys.path)
+        self._actor = self._place.remote(self._load, self._limits, self._environment, os.getcwd(), sys.path)
         try:
             answer = self._ray.get(self._actor.start.remote(), timeout=self._limits.start_seconds + _PLACE_SECONDS)
         except self._ray.exceptions.GetTimeoutError:
@@ -131,11 +133,11 @@ class RayWorker:
             self._kill()
             raise answer
 
-    def process(self, job: object) -> object:
+    def process(self, job: object, ahead: Sequence[Path] = ()) -> object:
         """Process one study; see ``WorkerProcess.process``."""
         self.start()
         try:
-            answer, error = self._ray.get(self._actor.process.remote(pickle.dumps(job)))
+            answer, error = self._ray.get(self._actor.process.remote(pickle.dumps(job), ahead))
         except self._ray.exceptions.RayError as lost:
             self._kill()
             raise self._stopped_or(WorkerError(f"its actor ended ({type(lost).__name__})", "died")) from None
@@ -164,14 +166,17 @@ class _Actor:
     Args:
         load: loads the models.
         limits: of one study.
+        environment: further variables of the process.
         folder: working folder of the driver, which relative paths start from.
         path: of the driver's modules.
     """
 
-    def __init__(self, load: _Pickled, limits: Limits, folder: str, path: Sequence[str]) -> None:
+    def __init__(
+        self, load: _Pickled, limits: Limits, environment: Mapping[str, str], folder: str, path: Sequence[str]
+    ) -> None:
         self._folder = folder
         sys.path[:] = [*path, *(place for place in sys.path if place not in path)]
-        self._worker = WorkerProcess(load, limits, threading.Event())
+        self._worker = WorkerProcess(load, limits, threading.Event(), environment=environment)
 
     def start(self) -> StartError | None:
         """Start the process; return the error, since Ray wraps those that are raised."""
@@ -185,10 +190,10 @@ class _Actor:
             return error
         return None
 
-    def process(self, job: bytes) -> tuple[bytes, WorkerError | StartError | None]:
+    def process(self, job: bytes, ahead: Sequence[Path]) -> tuple[bytes, WorkerError | StartError | None]:
         """Process one study; return the answer or the error."""
         try:
-            return self._worker.process(job), None
+            return self._worker.process(job, ahead), None
         except (WorkerError, StartError) as error:
             return b"", error
 

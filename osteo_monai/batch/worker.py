@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from osteo_monai.batch.frames import HEADER_BYTES, write_frame
@@ -141,11 +142,12 @@ class WorkerProcess:
             reason = answer["message"] or f"it stopped with {answer['failed']}"
             raise StartError(f"The {self._name} did not start: {reason}", answer["failed"], answer["message"])
 
-    def process(self, job: object) -> Any:
+    def process(self, job: object, ahead: Sequence[Path] = ()) -> Any:
         """Process one study and return the answer.
 
         Args:
             job: anything that can be pickled.
+            ahead: files and folders of the next study, which the process reads meanwhile (``osteo_monai.batch.ahead``).
 
         Raises:
             StartError: the process cannot be started.
@@ -153,7 +155,7 @@ class WorkerProcess:
             WorkerError: the process failed, died, or exceeded a limit and was ended.
         """
         self.start()
-        self._send(job)
+        self._send((job, ahead))
         answer = self._answer(math.inf if self._limits.seconds is None else self._limits.seconds)
         if "failed" in answer:
             raise WorkerError(f"it stopped with {answer['failed']}")

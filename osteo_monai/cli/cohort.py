@@ -115,10 +115,10 @@ def segment(
     show(f"{done.segmented} records segmented{reused}, {len(done.excluded)} excluded")
     if done.excluded:
         show(f"Reasons of exclusion: {done.folder / 'excluded.csv'}")
-    if done.manifest is None:
-        show(f"Part {part}: no manifest; start without --part and with --resume when all parts are finished.")
-    else:
+    if done.whole:
         show(f"Manifest: {done.manifest}")
+    else:
+        show(f"Part {part}: no manifest; start without --part and with --resume when all parts are finished.")
 
 
 def _calibration(text: str) -> "PhysicsCalibration | SiteCalibration":

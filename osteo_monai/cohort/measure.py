@@ -23,6 +23,7 @@ from osteo_monai.cohort.records import (
     image_name,
     only_file,
     read_labels,
+    record_files,
     record_identity,
     record_keys,
     run_jobs,
@@ -129,7 +130,10 @@ def measure_cohort(
         _Outcome,
         selection,
     )
-    outcomes = run_jobs(work, jobs, workers, "Measuring", _not_measured, recorded)
+    base = manifest_path.parent
+    outcomes = run_jobs(
+        work, jobs, workers, "Measuring", _not_measured, recorded, lambda job: record_files(job[1], base)
+    )
     output_dir = selection.folder(output_dir)
     excluded: list[tuple[str, str, str, str, str]] = []
     rows: dict[Path, int] = {}

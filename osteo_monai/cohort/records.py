@@ -37,6 +37,7 @@ from osteo_monai.errors import ConfigError, OsteoError, ScanRefusedError, Unusab
 from osteo_monai.imaging import CTVolume, read_label_map
 from osteo_monai.imaging.orientation import GRID_TOLERANCE, grid_distance
 from osteo_monai.measurement import trabecular_region
+from osteo_monai.utils.inputs import walk_tree
 from osteo_monai.utils.locks import LockedError, folder_lock
 
 logger = logging.getLogger(__name__)
@@ -222,13 +223,13 @@ def record_identity(record: Record, base: Path, facts: Sequence[object]) -> str:
         facts: versions, options, weights.
     """
     files: list[object] = []
-    for name in (*record.images, *(_names(record.label) + _names(record.segmentation))):
+    for path in _files_below(record_files(record, base)):
         try:
-            status = (base / name).stat()
+            status = path.stat()
         except OSError:
-            files.append([name, None])
+            files.append([path.name, None])
         else:
-            files.append([name, status.st_size, status.st_mtime_ns])
+            files.append([path.name, status.st_size, status.st_mtime_ns])
     values = [_version(), record.model_dump_json(), files, *map(str, facts)]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
@@ -238,6 +239,19 @@ def _version() -> str:
         return version("osteo_monai")
     except PackageNotFoundError:
         return ""
+
+
+def _files_below(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (file for _, files in walk_tree(path) for file in files)
+        else:
+            yield path
+
+
+def record_files(record: Record, base: Path) -> list[Path]:
+    """Return the images and label maps of a record; an image may be a folder."""
+    return [base / name for name in (*record.images, *_names(record.label), *_names(record.segmentation))]
 
 
 def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -262,6 +276,7 @@ def run_jobs(
     title: str,
     failed: Callable[[str], Outcome],
     recorded: Recorded[Outcome] | None = None,
+    files_of: Callable[[Job], Sequence[Path]] = lambda job: (),
 ) -> dict[int, Outcome]:
     """Process each job of the selection and return the outcomes by the places of the jobs, in their order.
 
@@ -273,6 +288,7 @@ def run_jobs(
         title: of the progress bar.
         failed: makes the outcome of a job that was not processed from the reason, one sentence.
         recorded: also write a ledger, and keep outcomes of earlier runs.
+        files_of: what is read ahead, see :func:`osteo_monai.batch.process`.
 
     Raises:
         OsteoError: the models cannot be loaded.
@@ -293,7 +309,7 @@ def run_jobs(
             if ledger is not None:
                 ledger.start(todo[index])
 
-        for index, ended in process(load, [jobs[place] for place in todo], workers, on_start):
+        for index, ended in process(load, [jobs[place] for place in todo], workers, on_start, files_of):
             place = todo[index]
             outcomes[place] = failed(_sentence(ended)) if isinstance(ended, Failure) else ended
             if ledger is not None:

@@ -35,6 +35,7 @@ from osteo_monai.cohort.records import (
     image_name,
     only_file,
     read_labels,
+    record_files,
     record_identity,
     record_keys,
     run_jobs,
@@ -59,16 +60,17 @@ class CohortSegmented:
     """Results of :func:`segment_cohort`.
 
     Attributes:
-        manifest: the new manifest; ``None`` for a part, which writes none.
+        manifest: the new manifest.
         folder: with the label maps, ``excluded.csv`` and the tables of agreement.
         segmented: records in the new manifest; ``reused`` of them have label maps of an earlier run.
         excluded: (split, subject, image, reason) of each record that is not in it.
         dice: (mean, SD, records) of each level against labels of bodies, if there are some.
         inside: the same of the share of the outline inside its own vertebra, against labels of whole vertebrae.
         in_other: the same of the share inside other vertebrae.
+        whole: whether the manifest was written; a part writes none.
     """
 
-    manifest: Path | None
+    manifest: Path
     folder: Path
     segmented: int
     reused: int
@@ -76,6 +78,7 @@ class CohortSegmented:
     dice: dict[VertebraLevel, tuple[float, float, int]]
     inside: dict[VertebraLevel, tuple[float, float, int]] = field(default_factory=dict)
     in_other: dict[VertebraLevel, tuple[float, float, int]] = field(default_factory=dict)
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,9 @@ def segment_cohort(
         lambda place, outcome: _adopted(jobs[place], outcome, base),
         models is None,
     )
-    outcomes = run_jobs(load, jobs, workers, "Segmenting", _Outcome, recorded)
+    outcomes = run_jobs(
+        load, jobs, workers, "Segmenting", _Outcome, recorded, lambda job: record_files(job.record, base)
+    )
     done = [(jobs[place], outcome) for place, outcome in outcomes.items()]
     tables = selection.folder(folder)
     return _write_outputs(manifest, (manifest_path, output_path), tables, used, done, selection.part is None)
@@ -349,7 +354,7 @@ def _write_outputs(
     if whole:
         _write_manifest(manifest, splits, excluded, paths[1], models)
     return CohortSegmented(
-        manifest=paths[1] if whole else None,
+        manifest=paths[1],
         folder=folder,
         segmented=sum(len(records) for records in splits.values()),
         reused=sum(outcome.reused for _, outcome in done),
@@ -357,6 +362,7 @@ def _write_outputs(
         dice=_by_level(scores, "dice"),
         inside=_by_level(scores, "inside"),
         in_other=_by_level(scores, "in_other"),
+        whole=whole,
     )
 
 

@@ -113,7 +113,7 @@ def screen_folder(
             _report(on_progress, todo[index].name, None)
 
         try:
-            for index, outcome in process(_LoadSafely(load, key), todo, workers, on_start):
+            for index, outcome in process(_LoadSafely(load, key), todo, workers, on_start, _files_of):
                 job = todo[index]
                 result = _ended(job, outcome, key) if isinstance(outcome, Failure) else outcome
                 rows[job.name] = summary_row(result, job.name)
@@ -135,6 +135,10 @@ class _Job:
     @property
     def name(self) -> str:
         return self.folder.name
+
+
+def _files_of(job: _Job) -> Sequence[Path]:
+    return job.study.files or (job.study.path,)
 
 
 @dataclass(frozen=True)

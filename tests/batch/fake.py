@@ -1,5 +1,7 @@
 """Processing without models, for tests of the engine: a study is an order such as ``sleep 0.1``."""
 
+import ctypes
+import mmap
 import os
 import time
 from collections.abc import Callable
@@ -39,6 +41,28 @@ def obey(order: str) -> str:
         block = bytearray(int(value) << 20)
         time.sleep(60)
         del block
+    elif word == "resident":
+        return f"{resident(Path(value)):.2f}"
     elif word == "error":
         raise ValueError("PatientName DOE^JOHN")
     return f"{order} by {os.getpid()}"
+
+
+def resident(path: Path) -> float:
+    """Return the share of the pages of a file that the page cache holds."""
+    size = path.stat().st_size
+    found = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE) as content:
+        start = ctypes.c_char.from_buffer(content)
+        address = ctypes.c_void_p(ctypes.addressof(start))
+        assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(size), found) == 0
+        del start  # the map cannot be closed before
+    return sum(page & 1 for page in found) / len(found)
+
+
+def evict(path: Path) -> None:
+    """Take a file out of the page cache, where its file system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)

@@ -33,12 +33,12 @@ PLACES = [
 ]
 
 
-def start(output: Path, workers: int, place: str, seconds: float = 0.15) -> subprocess.Popen[bytes]:
+def start(output: Path, workers: int, place: str, seconds: float = 0.15, gpus: str = "0") -> "subprocess.Popen[bytes]":
     program = "from tests.batch.fake_screening import main; main()"
     words = [sys.executable, "-c", program, str(output), str(STUDIES), str(workers), str(seconds)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     null = subprocess.DEVNULL
-    return subprocess.Popen([*words, place], env=environment, stdout=null, stderr=null, start_new_session=True)
+    return subprocess.Popen([*words, place, gpus], env=environment, stdout=null, stderr=null, start_new_session=True)
 
 
 def results(output: Path) -> dict[str, int]:
