@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from monai.data import DataLoader
+from monai.data import DataLoader, Dataset
 from torch import Tensor
 
 from osteo_monai.data import RandomPlanes
@@ -94,7 +94,7 @@ def test_corner_and_whole_give_the_input_of_inference() -> None:
 def test_views_are_single_items_of_the_batch_and_differ_in_place() -> None:
     torch.manual_seed(4)
     views = [item(), item()]
-    loader = DataLoader([views, views], batch_size=2, collate_fn=RandomPlanes([128]))
+    loader = DataLoader(Dataset([views, views]), batch_size=2, collate_fn=RandomPlanes([128]))
     (batch,) = list(loader)
     assert batch["image"].shape == (4, 1, 128, 128)
     assert not torch.equal(batch["image"][0], batch["image"][1])
