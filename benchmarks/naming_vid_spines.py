@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.measurement.landmarks import ROLES, Role
+from osteo_monai.measurement.landmarks import Role
 from osteo_monai.screening.ct.naming import BodyEvidence, Naming, NamingModel, name_column
 from osteo_monai.screening.ct.spines import NAMED_LEVELS
 from osteo_monai.utils.files import write_json
@@ -40,6 +40,8 @@ MATCH_MM = 15.0
 """A detection nearer to a checked centre than this is that body (as the data's own description counts)."""
 UNSURE = ("last name differs", "ends at", "over 1.6 times", "same points")
 """Flags of scans whose names are not certain or that miss a body's point; they take no part."""
+VOTED: tuple[Role, ...] = ("ribbed", "last_ribbed", "lumbar", "last_lumbar")
+"""Roles with simulated votes; the others follow from these (``BodyEvidence``)."""
 BINS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 DETECTOR_FOUND = 0.97
 """Share of the network's detections that are bodies: 583 of 19,700 are not."""
@@ -62,6 +64,11 @@ class Votes:
             these for the last rib and the others; the votes are its exact log-likelihoods.
         sacrum_at: the same for what is seen below a body: 0, or this for the sacrum.
         bound: votes lie within this of the best one.
+        first_seen: whether the bodies of neck and upper thorax have votes on the first rib, in scans that show C7 and
+            T1.
+        first_high, first_low: chance that the first rib is taken one body too high or too low.
+        first_at: what is seen at these bodies is a number with SD 1 about 0 for the first ribbed one, and about plus or
+            minus this for those above and below.
     """
 
     rib_ambiguous: float = 0.10
@@ -74,6 +81,10 @@ class Votes:
     rib_at: float = 4.5
     sacrum_at: float = 3.0
     bound: float = 4.0
+    first_seen: bool = False
+    first_high: float = 0.015
+    first_low: float = 0.03
+    first_at: float = 2.5
 
 
 NO_VOTES = Votes(rib_ambiguous=1.0, sacrum_ambiguous=1.0, body_silent=1.0)
@@ -174,6 +185,21 @@ def simulate_roles(levels: Sequence[str], votes: Votes, rng: np.random.Generator
     return result
 
 
+def add_first_rib(
+    levels: Sequence[str], roles: Sequence[dict[Role, float]], votes: Votes, rng: np.random.Generator
+) -> list[dict[Role, float]]:
+    """Replace the votes of the bodies about T1 by votes on the first rib."""
+    errors = [1 - votes.first_high - votes.first_low, votes.first_high, votes.first_low]
+    reported = levels.index("T1") + int(rng.choice([0, 1, -1], p=errors))
+    result = list(roles)
+    for i in range(max(0, reported - 3), len(levels)):
+        seen = votes.first_at * float(np.clip(i - reported, -1, 1)) + float(rng.normal())
+        at: dict[Role, float] = {"ribbed": -votes.first_at, "first_ribbed": 0.0, "cervical": votes.first_at}
+        values = {role: max(-0.5 * (seen - mean) ** 2, -votes.bound) for role, mean in at.items()}
+        result[i] = {**values, "last_ribbed": values["ribbed"], "lumbar": -votes.bound, "last_lumbar": -votes.bound}
+    return result
+
+
 def _likelihoods(side: float, below: float | None, votes: Votes) -> dict[Role, float]:
     """Return the log-likelihoods of the roles, given what is seen at the side and, if anything, below."""
     sides = np.array([votes.rib_at, votes.last_rib_at, 0.0, 0.0])
@@ -181,7 +207,7 @@ def _likelihoods(side: float, below: float | None, votes: Votes) -> dict[Role, f
     if below is not None:
         values -= 0.5 * (below - np.array([0.0, 0.0, 0.0, votes.sacrum_at])) ** 2
     values = np.maximum(values - values.max(), -votes.bound)
-    return dict(zip(ROLES, values.tolist(), strict=True))
+    return dict(zip(VOTED, values.tolist(), strict=True))
 
 
 def centre_cases(spines: Iterable[Spine], window: Window, votes: Votes, seed: int = 0) -> list[Case]:
@@ -194,6 +220,10 @@ def centre_cases(spines: Iterable[Spine], window: Window, votes: Votes, seed: in
             continue
         rng = rng_of(spine.person, seed)
         roles = simulate_roles(spine.levels[low:], votes, rng)  # a tracer has no information from below the scan
+        if votes.first_seen:
+            if not {"T1", "C7"} <= set(spine.levels[low : high + 1]):
+                continue
+            roles = add_first_rib(spine.levels[low:], roles, votes, rng)
         levels, centres = spine.levels[low : high + 1], spine.centres[low : high + 1]
         placed = centres + rng.normal(0.0, 0.7, centres.shape)  # a detector's scatter
         placed = placed[np.argsort(placed[:, 2])]
@@ -221,7 +251,7 @@ def detection_cases(spines: Iterable[Spine], trust: float) -> list[Case]:
         bodies = []
         for place, (thorax, loins) in zip(spine.detections.tolist(), spine.segments, strict=True):
             up, down = (trust * float(np.log(np.clip(p, 0.02, 0.98))) for p in (thorax, loins))
-            roles = dict(zip(ROLES, (up, up, down, down), strict=True))
+            roles = dict(zip(VOTED, (up, up, down, down), strict=True))
             bodies.append(BodyEvidence(tuple(place), found=DETECTOR_FOUND, roles=roles))
         cases.append(Case(tuple(bodies), tuple(truth), frozenset(spine.levels), spine.variant))
     return cases
@@ -315,6 +345,9 @@ def summary(results: Sequence[tuple[Case, Naming, float]]) -> dict[str, Any]:
 
 CONDITIONS: dict[str, tuple[Window, Votes]] = {
     "whole column": (Window(), Votes()),
+    "whole column, first rib": (Window(), Votes(first_seen=True)),
+    "C7-L2, first rib": (Window("C7", "L2"), Votes(first_seen=True)),
+    "C7-L2": (Window("C7", "L2"), Votes()),
     "chest T6-L2": (Window("T6", "L2"), Votes()),
     "T10-L2": (Window("T10", "L2"), Votes()),
     "T9-L3": (Window("T9", "L3"), Votes()),

@@ -1,6 +1,6 @@
 """Accuracy of the screening on a virtual cohort that no training has seen, by variant and acquisition.
 
-    python benchmarks/virtual_screening.py [--recipe FILE] [--limit N] [--workers 2] [--device cpu]
+    python benchmarks/virtual_screening.py [--recipe FILE] [--limit N] [--variant NAME] [--workers 2] [--device cpu]
 
 Each person is scanned and screened in memory. Prints a table and writes one row a scan to
 ``benchmarks/results/virtual_screening_DATE.json``. These are numbers on virtual patients: they
@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from scipy.stats import binomtest
 
 from osteo_monai.domain import SCREENED_LEVELS, DensityThresholds, VertebraLevel
 from osteo_monai.utils.files import file_sha256, write_json
@@ -34,6 +35,8 @@ ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "data_manifests" / "recipes" / "virtual_segmentation_test.json"
 CERTAIN = 0.95
 """A name of this posterior or more should be right in 95 of 100."""
+VISIBLE_RIB_MM = 43.0
+"""Reach of a thirteenth rib, for a person of scale 1, beyond that of every process of L1 (``arch``: 35 to 43 mm)."""
 SAME_BODY_MM = 10.0
 """A located centre nearer than this to a true one belongs to that body."""
 
@@ -79,6 +82,10 @@ def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
         "screenable": set(SCREENED_LEVELS) <= set(ct.complete_levels),
     }
     row.update(_levels(ct, result))
+    row["rib_count"] = {"true": sum(v.level.startswith("T") for v in ct.anatomy.vertebrae), "found": _ribs(result)}
+    if any(v.level == VertebraLevel.T13 for v in ct.anatomy.vertebrae):
+        reach = max(ct.anatomy.rib_reach(VertebraLevel.T13)) / ct.anatomy.scale
+        row["thirteenth_ribs_visible"] = reach >= VISIBLE_RIB_MM
     if result.density is not None and images.bodies is not None:
         person = ct.anatomy.person
         row["density_error_mg_cm3"] = round(result.density.mg_cm3 - person.mean_density, 2)
@@ -87,6 +94,13 @@ def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
         row["status"] = str(result.status)
         row["levels"] = {str(m.level): _body(ct, m, images.bodies) for m in result.levels}
     return row
+
+
+def _ribs(result: Any) -> int | None:
+    """Return the number of pairs of ribs by the names; ``None`` if the lowest thoracic body was not named."""
+    thoracic = [v.level for v in result.levels_found if v.level.startswith("T")]
+    below = any(v.level == VertebraLevel.L1 for v in result.levels_found)
+    return max(int(level.removeprefix("T")) for level in thoracic) if thoracic and below else None
 
 
 def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
@@ -164,9 +178,15 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def mean(values: list[float]) -> float | None:
         return round(float(np.mean(values)), 3) if values else None
 
+    def share(right: int, of: int) -> list[float]:
+        """Return number, total, and the exact 95 % interval (Clopper and Pearson) of a share."""
+        interval = binomtest(right, of).proportion_ci(0.95, "exact")
+        return [right, of, round(float(interval.low), 3), round(float(interval.high), 3)]
+
     def sd(values: list[float]) -> float | None:
         return round(float(np.std(values, ddof=1)), 3) if len(values) > 1 else None
 
+    l1 = [r for r in rows if r["l1_right"] is not None]
     hu = [b["hu_error"] for b in bodies]
     density = [r["density_error_mg_cm3"] for r in measured]
     return {
@@ -177,6 +197,10 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "bodies_found": mean([r["found"] / r["bodies"] for r in rows if r["bodies"]]),
         "level_accuracy": round(sum(r["named_right"] for r in rows) / named, 4) if named else None,
         "l1_accuracy": mean([float(r["l1_right"]) for r in rows if r["l1_right"] is not None]),
+        "l1_right": share(sum(r["l1_right"] for r in l1), len(rows)),
+        "all_right": share(sum(r["named_right"] > 0 and r["named_wrong"] == 0 for r in rows), len(rows)),
+        "ribs_right": share(sum(r["rib_count"]["found"] == r["rib_count"]["true"] for r in rows), len(rows)),
+        "measured_right": share(sum(r["measured_levels_right"] is True for r in rows), len(rows)),
         "names_called_95_percent": round(certain / named, 4) if named else None,
         "right_of_these": round(sum(r["certain_right"] for r in rows) / certain, 4) if certain else None,
         "spurious_bodies": sum(r["spurious"] for r in rows),
@@ -196,18 +220,29 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _text(figure: float | list[float] | None) -> str:
+    """Return a figure, or a share as "12/15"."""
+    if isinstance(figure, list):
+        return f"{figure[0]:g}/{figure[1]:g}"
+    return "" if figure is None else f"{figure:g}"
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--limit", type=int, default=None, help="largest number of people")
+    parser.add_argument("--variant", default=None, help="only people with this variant, such as thirteen_ribs")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     recipe = read_recipe(arguments.recipe)
-    plans = plan_cohort(recipe)[: arguments.limit]
+    plans = [p for p in plan_cohort(recipe) if arguments.variant is None or arguments.variant in p.variants]
+    if not plans:
+        parser.error(f"--variant must be one of the variants of the recipe, got {arguments.variant}")
+    plans = plans[: arguments.limit]
     failed = 0
     jobs = [(plan, i) for plan in plans for i in range(len(plan.scans))]
     with ProcessPoolExecutor(arguments.workers, initializer=_start, initargs=(arguments.device,)) as pool:
@@ -222,6 +257,10 @@ def main() -> None:
     groups = {"all": rows, "no variant": [r for r in rows if not r["variants"]]}
     for variant in sorted({v for r in rows for v in r["variants"]}):
         groups[variant] = [r for r in rows if variant in r["variants"]]
+    for visible in (True, False):
+        group = [r for r in rows if r.get("thirteenth_ribs_visible") is visible]
+        if group:
+            groups[f"thirteenth ribs {'longer' if visible else 'not longer'} than processes"] = group
     for name in sorted({r["acquisition"] for r in rows}):
         groups[name] = [r for r in rows if r["acquisition"] == name]
     summary = {name: summarise(group) for name, group in groups.items()}
@@ -231,6 +270,7 @@ def main() -> None:
         "measured_though_level_wrong",
         "level_accuracy",
         "l1_accuracy",
+        "all_right",
         "dice",
         "dice_middle_third",
         "hu_bias",
@@ -241,16 +281,18 @@ def main() -> None:
     )
     table = Table("group", *(s.replace("_", " ") for s in shown), title=f"Virtual patients: {recipe.name}")
     for name, figures in summary.items():
-        table.add_row(name, *("" if figures[s] is None else f"{figures[s]:g}" for s in shown))
+        table.add_row(name, *(_text(figures[s]) for s in shown))
     Console(width=190).print(table)
     now = datetime.now(UTC)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / f"virtual_screening_{now:%Y-%m-%d}.json"
+    of = f"{recipe.name.removeprefix('virtual_')}_" if arguments.recipe != RECIPE or arguments.variant else ""
+    path = arguments.output / f"virtual_screening_{of}{now:%Y-%m-%d}.json"
     bundles = ("vertebra_localization_ct", "vertebral_column_ct", "vertebral_body_segmentation_ct")
     content = {
         "date": f"{now:%Y-%m-%d}",
         "what": "virtual patients, never trained on; not diagnostic accuracy",
         "recipe": recipe.name,
+        "variant": arguments.variant,
         "people": len(plans),
         "scans_that_failed": failed,
         "weights_sha256": {m: file_sha256(ROOT / "bundles" / m / "models" / "model.pt") for m in bundles},

@@ -21,7 +21,7 @@ from osteo_monai.domain import OSTEOPOROSIS_T_SCORE, ContrastPhase, Sex, Vertebr
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.utils.files import write_json, write_text
 from osteo_monai.utils.inputs import read_input
-from osteo_monai.virtual.anatomy import Anatomy
+from osteo_monai.virtual.anatomy import Anatomy, AnatomyWithNeck
 from osteo_monai.virtual.ct import CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.dxa import YOUNG_ADULT, ArealDensity, areal_density, reading_error
 from osteo_monai.virtual.files import (
@@ -46,6 +46,8 @@ _Made = list[dict[str, Any]]
 """Fields of the records of one person."""
 CHEST_LENGTH_MM = 298.0
 """150 slices of 2 mm: from below L2 to the upper chest."""
+ABOVE_T1_MM = (14.0, 50.0)
+"""End of a chest CT above the centre of T1: a scan from above the apexes of the lungs shows C7 or a part of it."""
 _MOST_ATTEMPTS = 2000
 """Number of redraws of a person to reach the planned T-score."""
 _T_SCORE_FIT: dict[Sex, tuple[float, float]] = {Sex.FEMALE: (-4.23, 0.0241), Sex.MALE: (-4.10, 0.0243)}
@@ -58,9 +60,10 @@ SPARE_MM = (4.0, 8.0)
 def z_range(anatomy: Anatomy, coverage: Coverage, rng: np.random.Generator) -> tuple[float, float]:
     """Return where a scan of ``coverage`` starts and ends (mm, in the frame of the anatomy)."""
     z = {v.level: v for v in anatomy.vertebrae}
-    if coverage == "chest":
+    if coverage in ("chest", "chest_with_neck"):
         low = z[_L.L2].centre[2] - 0.5 * z[_L.L2].height - float(rng.uniform(16, 40))
-        return float(low), float(low + CHEST_LENGTH_MM)
+        high = low + CHEST_LENGTH_MM if coverage == "chest" else z[_L.T1].centre[2] + float(rng.uniform(*ABOVE_T1_MM))
+        return float(low), float(high)
     if coverage == "l1_l2":
         spare = rng.uniform(*SPARE_MM, 2)
         low, high = z[_L.L2].centre[2] - z[_L.L2].reach_z, z[_L.L1].centre[2] + z[_L.L1].reach_z
@@ -71,6 +74,8 @@ def z_range(anatomy: Anatomy, coverage: Coverage, rng: np.random.Generator) -> t
 
 def scan(anatomy: Anatomy, plan: ScanPlan, tissues: TissueSpread | None = None) -> VirtualCT:
     """Make one planned scan of a person whose tissues differ by ``tissues``."""
+    if plan.coverage == "chest_with_neck":
+        anatomy = AnatomyWithNeck(anatomy.person)
     rng = np.random.default_rng([plan.seed, 4])
     centre = field_centre(anatomy, plan, rng)
     return acquire(

@@ -23,7 +23,7 @@ Range = tuple[float, float]
 Kvp = Literal[80, 100, 120, 140]
 Kernel = Literal["soft", "sharp"]
 Phase = Literal["native", "arterial", "portal_venous"]
-Coverage = Literal["chest", "abdomen", "thoracolumbar", "l1_l2"]
+Coverage = Literal["chest", "chest_with_neck", "abdomen", "thoracolumbar", "l1_l2"]
 FieldOfView = Literal["trunk", "spine"]
 
 
@@ -119,8 +119,9 @@ class AcquisitionRecipe(FrozenModel):
     """Relative SD of the HU of bone at the spine that other tissues do not show (beam hardening, scatter). Published:
     0.078 to 0.080 for one scanner (Kaesmacher 2017, internal and asynchronous calibration)."""
     coverage: Coverage = "chest"
-    """``chest`` ends below L2, ``abdomen`` extends from T11 to the sacrum, ``thoracolumbar`` from T8 to the sacrum;
-    ``l1_l2`` is a slab from just above the body of L1 to just below that of L2."""
+    """``chest`` is 298 mm from below L2 upwards, ``chest_with_neck`` from there to C7 or C6, ``abdomen`` extends from
+    T11 to the sacrum, ``thoracolumbar`` from T8 to the sacrum; ``l1_l2`` is a slab from just above the body of L1 to
+    just below that of L2."""
     field: FieldOfView = "trunk"
     """Centre of the field of view; ``spine`` means the bodies of L1 and L2, as in a targeted reconstruction."""
 

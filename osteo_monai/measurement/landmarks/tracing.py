@@ -21,6 +21,15 @@ from osteo_monai.measurement.landmarks.column import (
     frames,
     straighten,
 )
+from osteo_monai.measurement.landmarks.inlet import (
+    RIB_LENGTH_MM,
+    RIB_REACH_MM,
+    RIB_THICKNESS_MM,
+    ROOT_HEIGHT,
+    InletSigns,
+    apex_heights,
+    lung_apex,
+)
 
 STRICTER_HU = (0.0, 40.0, 100.0)
 """Higher thresholds, added to that of bone: they separate ribs from enhanced organs that touch them."""
@@ -117,12 +126,14 @@ class _Traced:
     Attributes:
         rod: whether it has the form of a rib or process.
         at: number of its body; ``None`` if uncertain.
+        root: number of the body that is the nearest to its root.
     """
 
     bone: LateralBone
     off: NDArray[np.float64]
     rod: bool
     at: int | None
+    root: int
 
 
 def trace_landmarks(
@@ -156,24 +167,28 @@ def trace_landmarks(
         traced, unclear = _trace(column, smooth > threshold + more, places, scale)
         structures += traced
         doubtful |= unclear
+    heights = apex_heights(lung_apex(hu, affine, bodies, scale), places)
     landmarks = []
-    for i in range(len(bodies)):
+    for i, apex_above in enumerate(heights):
         bones = {side: _best([t for t in structures if t.at == i and t.bone.side == side], scale) for side in SIDES}
         clear = {
             side: _in_view(column, places, i, side, scale) and (bones[side] is not None or (i, side) not in doubtful)
             for side in SIDES
         }
         sacrum = _sacrum_below(column, smooth, places, i, scale)
-        landmarks.append(BodyLandmarks(bones["right"], bones["left"], clear["right"], clear["left"], sacrum, scale))
+        inlet = None
+        if apex_above is not None:
+            ribs = [_upper_rib(structures, i, side, clear[side], scale) for side in SIDES]
+            inlet = InletSigns(ribs[0], ribs[1], apex_above)
+        seen = BodyLandmarks(bones["right"], bones["left"], clear["right"], clear["left"], sacrum, scale, inlet)
+        landmarks.append(seen)
     return landmarks
 
 
 def _trace(
     column: Column, bone: NDArray[np.bool_], places: Bodies, scale: float
 ) -> tuple[list[_Traced], set[tuple[int, Side]]]:
-    """Follow structures from the side of a body; return those that clearly belong to a body, and the uncertain
-    sides.
-    """
+    """Follow structures from the side of a body; return them, and the uncertain sides."""
     labels, roots = _lateral_parts(column, bone, scale)
     patches, count = ndimage.label(roots, _EVERYWHERE)
     if not count:
@@ -194,8 +209,7 @@ def _trace(
         if mine.sum() < MIN_VOXELS:
             continue
         traced = _follow(column, points[mine], distance[mine], border[mine], places)
-        if traced.at is not None:
-            structures.append(traced)
+        structures.append(traced)
         if traced.bone.reach_mm > STUB_MM * scale or not traced.rod:
             near = np.flatnonzero(traced.off < NEAR)
             doubtful |= {(int(i), traced.bone.side) for i in near if i != traced.at}
@@ -291,7 +305,8 @@ def _follow(
     rod = bone.thickness_mm <= MAX_THICKNESS_MM and straight
     if arc >= FOLLOWED_MM or abs(line[0, 0]) > STUB_MM:
         rod = rod and bool(line[0, 1] < -RIB_BEHIND_MM)
-    return _Traced(bone, off, rod, at if rod and bone.belonging > 0 else None)
+    root = int(np.argmin(np.abs(places.height(course[0]) - ROOT_HEIGHT)))
+    return _Traced(bone, off, rod, at if rod and bone.belonging > 0 else None, root)
 
 
 def _centre_line(points: NDArray[np.float64], part: NDArray[np.int_]) -> tuple[NDArray[np.float64], bool]:
@@ -315,6 +330,19 @@ def _head(course: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.
     # A structure that runs along the column has no head to be followed back to: bound the step.
     lateral = max(abs(line[run, 0] - line[0, 0]), 0.7 * float(np.linalg.norm(outwards)))
     return np.asarray(course[0] - (abs(line[0, 0]) - HEAD_MM) / lateral * outwards)
+
+
+def _upper_rib(traced: Sequence[_Traced], i: int, side: Side, clear: bool, scale: float) -> bool | None:
+    """Whether a rib starts at this side of body ``i``; ``None`` if the side is not clearly visible."""
+    mine = [t.bone for t in traced if t.root == i and t.bone.side == side]
+    if any(
+        b.reach_mm >= RIB_REACH_MM * scale
+        and b.length_mm >= RIB_LENGTH_MM * scale
+        and b.thickness_mm <= RIB_THICKNESS_MM
+        for b in mine
+    ):
+        return True
+    return False if clear and not any(b.open_end for b in mine) else None
 
 
 def _best(traced: list[_Traced], scale: float) -> LateralBone | None:

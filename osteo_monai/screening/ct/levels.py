@@ -33,6 +33,10 @@ LINE_OFF_MM = 4.0
 axis; project custom."""
 
 
+COUNTED_MINIMUM = 0.5
+"""Posterior of T1 from which on the ribs count as counted from there; project custom."""
+
+
 @dataclass(frozen=True)
 class Vertebra(VertebraLocation):
     """A vertebral body that was detected and named.
@@ -61,11 +65,13 @@ class Column:
         vertebrae: the named bodies from the top down.
         above: centres of the bodies above the highest one that is named, from the top down.
         naming: the joint decision behind the names.
+        first_rib_seen: whether the scan shows the upper end of the thorax, so that vertebrae can be counted from T1.
     """
 
     vertebrae: tuple[Vertebra, ...]
     above: tuple[Point, ...]
     naming: Naming | None
+    first_rib_seen: bool = False
 
     def vertebra(self, level: VertebraLevel) -> Vertebra | None:
         """Return the vertebra of a level; ``None`` if there is none."""
@@ -74,10 +80,16 @@ class Column:
     def last_rib(self) -> str | None:
         """Return a sentence on the ribs of the last thoracic vertebra; ``None`` if it is not in view.
 
-        Vertebrae above it are not described: if T12 has no ribs, those of T11 are not the last ones.
+        Vertebrae above it are not described: if T12 has no ribs, those of T11 are not the last ones. If the scan shows
+        T1, the number of vertebrae down from there is added.
         """
         last = next((v for v in reversed(self.vertebrae) if v.level.startswith("T")), None)
-        return None if last is None else describe_last_rib(last.landmarks, last.level)
+        if last is None:
+            return None
+        text = describe_last_rib(last.landmarks, last.level)
+        if self.naming is None or not self.first_rib_seen or self.naming.first_ribbed_posterior < COUNTED_MINIMUM:
+            return text
+        return f"{text}; counted from T1: {last.level.removeprefix('T')} ribbed bodies"
 
 
 def locate_vertebrae(volume: CTVolume, localisation: "Bundle", column: "Bundle") -> Column:
@@ -106,7 +118,7 @@ def locate_vertebrae(volume: CTVolume, localisation: "Bundle", column: "Bundle")
         if name.level is not None and name.level is not VertebraLevel.SACRUM
     )
     above = tuple(body.centre_mm for body, _, name in detected if name.kind == "above")
-    return Column(vertebrae, above, naming)
+    return Column(vertebrae, above, naming, any(seen.inlet is not None for seen in landmarks))
 
 
 def as_image(values: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> Any:

@@ -24,6 +24,19 @@ from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.landmarks import ROLES, Role
 from osteo_monai.screening.ct.spines import MAX_STEP, NAMED_LEVELS, SpineTables, counted, spine_tables
 
+_INSTEAD: Mapping[Role, Role] = {
+    "first_ribbed": "ribbed", "cervical": "lumbar", "supernumerary": "last_ribbed", "long_process": "last_ribbed",
+}  # fmt: skip
+_MIXED_ROLES = np.array(
+    [
+        [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0],  # sacrum
+        [0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  # above_supernumerary
+        [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  # above_long_process
+    ]
+)
+"""States of ``STATE_ROLES`` as sums of ``ROLES``. The twelfth of thirteen ribs may look like a usual last one. Where a
+process is taken for a rib, the last rib either counts as such or as one of those above; each has the probability
+``ribs_one_low``. Shares are project custom."""
 _MAX_SKIP = 3
 """Detections from one true body to the next: up to two false detections in a row between them."""
 _DOUBLE_MM = 14.0
@@ -55,6 +68,10 @@ class NamingModel:
             Project custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and this and the next
             bound the certainty of a name that is based on ribs only.
         ribs_one_low: probability that it classifies a process as a rib (project custom, simulated at 1.5 %).
+        first_one_high: probability that a process or a short rib of C7 counts as the first rib (project custom;
+            cervical ribs in 0.9 % of people, see ``measurement.landmarks``).
+        first_one_low: probability that the ribs of T1 are not found, the apexes of the lungs end lower than usual, and
+            the ribs of T2 count as the first (project custom; none of 64 scans, one of them real).
         name_trust: weight of the votes for names, shared by all bodies, since their errors are correlated (project
             custom: the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, always with confidence).
         name_range: votes for names below the best one by more than this count as this value below.
@@ -72,6 +89,8 @@ class NamingModel:
     role_noise: float = 0.02
     ribs_one_high: float = 0.03
     ribs_one_low: float = 0.015
+    first_one_high: float = 0.01
+    first_one_low: float = 0.005
     name_trust: float = 0.3
     name_range: float = 4.0
 
@@ -83,7 +102,9 @@ class BodyEvidence:
     Attributes:
         centre_mm: RAS+ mm.
         found: probability that it is a vertebral body, from the detector.
-        roles: log-likelihoods of the anatomical landmarks, for each of ``ROLES``; 0 for a role that is absent.
+        roles: log-likelihoods of the anatomical landmarks, for each of ``ROLES``; 0 for a role that is absent, but that
+            of ``ribbed`` for ``first_ribbed``, of ``lumbar`` for ``cervical``, and of ``last_ribbed`` for
+            ``supernumerary`` and ``long_process``.
         names: log-likelihoods of names from networks; empty if unknown. The lowest value is used for every level that
             is absent, that of T8 for all levels above it.
         cut_below, cut_above: the scan ends inside the body.
@@ -159,6 +180,8 @@ class Naming:
         missed: probably missed bodies.
         doubles: indices of spurious detections nearer to a true body than two centres can be.
         scale: distances of this patient relative to the mean patient.
+        first_ribbed: index of the detection that is T1 in this answer; ``None`` if there is none.
+        first_ribbed_posterior: probability that this detection is T1.
     """
 
     bodies: tuple[BodyName, ...]
@@ -167,6 +190,8 @@ class Naming:
     missed: tuple[MissedBody, ...]
     doubles: tuple[int, ...]
     scale: float
+    first_ribbed: int | None = None
+    first_ribbed_posterior: float = 0.0
 
     def index(self, level: VertebraLevel) -> int | None:
         """Return the index of the detection named ``level``; ``None`` if there is none."""
@@ -199,7 +224,7 @@ def name_column(
         raise ValueError("bodies must be sorted from the lowest up")
     if len(bodies) > _MAX_BODIES:
         raise ValueError(f"bodies must be at most {_MAX_BODIES}, got {len(bodies)}")
-    tables = spine_tables(model.ribs_one_high, model.ribs_one_low)
+    tables = spine_tables(model.ribs_one_high, model.ribs_one_low, model.first_one_high, model.first_one_low)
     if not bodies:
         return Naming((), counted(tables, tables.prior, 1), counted(tables, tables.prior, 0), (), (), 1.0)
     return _Column(bodies, points, bottom_mm, model, tables).naming()
@@ -208,7 +233,7 @@ def name_column(
 def _flat_part(log_weights: NDArray[np.float64], noise: float) -> tuple[NDArray[np.float64], float]:
     """Mix a vote with a flat one; return its weights and their mean, which is used for a false detection."""
     weights = np.exp(log_weights - log_weights.max())
-    mean = float(weights.mean())
+    mean = float(weights[:4].mean())  # of the roles that most bodies have
     return (1.0 - noise) * weights + noise * mean, mean
 
 
@@ -255,9 +280,10 @@ class _Column:
     def _emission(self, body: BodyEvidence, name_weight: float) -> tuple[NDArray[np.float64], float]:
         """Return the weight (V, M) of one body's votes in each state, and its weight as a false detection."""
         model, tables = self.model, self.tables
-        votes = model.role_trust * np.array([body.roles.get(role, 0.0) for role in ROLES])
+        roles = body.roles
+        votes = model.role_trust * np.array([roles.get(r, roles.get(_INSTEAD.get(r, r), 0.0)) for r in ROLES])
         weights, flat = _flat_part(votes, model.role_noise)
-        weights = np.append(weights, 0.5 * (weights[2] + weights[3]))
+        weights = np.append(weights, _MIXED_ROLES @ weights)
         emission = np.where(tables.label <= len(NAMED_LEVELS), weights[tables.role], 0.0)
         if body.names:
             by_level, flat_name = self._name_weights(body.names, name_weight)
@@ -349,8 +375,11 @@ class _Column:
         by_reading = (alpha * self.after[:, None, None, None]).sum(axis=(0, 2))  # (V, S)
         by_reading += no_body * np.outer(self.tables.prior, self.scale_prior)
         total = float(by_reading.sum())
-        labels = self._labels((alpha * beta).sum(axis=3) / total)
+        by_state = (alpha * beta).sum(axis=3) / total
+        labels = self._labels(by_state)
         reading, path = self._path(labels)
+        first = next((i for i, state in path if state == self.tables.first_ribbed[reading]), None)
+        at_first = by_state[:, np.arange(len(self.tables.counts)), self.tables.first_ribbed].sum(axis=1)
         answers = [len(NAMED_LEVELS) + 1] * self.n
         for i, state in path:
             answers[i] = int(self.tables.label[reading, state])
@@ -362,6 +391,8 @@ class _Column:
             self._missed(reading, path, alpha, beta, total),
             self._doubles(path),
             float(by_reading.sum(axis=0) @ self.scales / total),
+            first,
+            0.0 if first is None else float(at_first[first]),
         )
 
     def _labels(self, by_state: NDArray[np.float64]) -> NDArray[np.float64]:

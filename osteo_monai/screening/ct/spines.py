@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import VertebraLevel
+from osteo_monai.measurement.landmarks import ROLES
 
 L = VertebraLevel
 NAMED_LEVELS: tuple[VertebraLevel, ...] = (
@@ -34,14 +35,20 @@ scale per person removed". Pairs with T13 split the one gap of 63-70 mm between 
 the sacrum: detections 27-37 mm below the last lumbar body there; SD project custom."""
 
 SPINES: Mapping[tuple[int, int], float] = {
-    (12, 5): 0.915, (12, 6): 0.025, (12, 4): 0.02, (13, 5): 0.01, (11, 5): 0.01, (13, 4): 0.01, (11, 6): 0.01,
+    (12, 5): 0.895, (12, 6): 0.025, (12, 4): 0.02, (13, 5): 0.02, (11, 5): 0.01, (13, 4): 0.02, (11, 6): 0.01,
 }  # fmt: skip
 """(pairs of ribs, lumbar bodies) and their expected frequencies.
 
 Project custom: transitional lumbosacral anatomy is reported in 4-30 % of people, depending on the definition, 11 or 13
-pairs of ribs in 1-8 %; the frequencies are of variants that change a name. Rarer combinations are left out."""
+pairs of ribs in 1-8 %; the frequencies are of variants that change a name. Of 1,446 people with CT of the spine, L1 was
+the 21st vertebra in 4.5 %, most of them with short ribs or ribs at one side at the 20th (Yun 2018, Korean J Radiol
+19:1140): 4 % for thirteen pairs. Rarer combinations are left out."""
 
+USUAL_RIBS = 12
 _CERVICAL = tuple(f"C{n}" for n in range(7, 1, -1))
+STATE_ROLES = (*ROLES, "sacrum", "above_supernumerary", "above_long_process")
+"""Landmarks of a state: those of a body, of the sacrum, and of the body above a thirteenth rib or above a process that
+resembles one."""
 MAX_STEP = 4
 """States from one detected body to the next: up to three bodies in a row may be missed."""
 
@@ -55,10 +62,11 @@ class SpineTables:
         counts: (ribs, lumbar bodies) of each reading.
         levels: names of the states of each reading.
         label: (V, M) index in ``NAMED_LEVELS``; one more for above, two more for no state.
-        role: (V, M) index in ``ROLES``; 4 for the sacrum.
+        role: (V, M) index in ``STATE_ROLES``.
         pair: (MAX_STEP, V, M) row of ``mean`` and ``variance`` for the step from a state k + 1 states up; the last row
             is for a step that leaves the spine.
         mean, variance: (U,) mm and mm2 of each different step.
+        first_ribbed: (V,) state of T1.
         pitch: (V, M) mm from each state down to the one below it; 0 for the lowest.
     """
 
@@ -70,15 +78,18 @@ class SpineTables:
     pair: NDArray[np.intp]
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
+    first_ribbed: NDArray[np.intp]
     pitch: NDArray[np.float64]
 
 
 @lru_cache(maxsize=8)
-def spine_tables(ribs_one_high: float, ribs_one_low: float) -> SpineTables:
-    """Return the readings: each variant of ``SPINES``, and the usual one with the ribs traced one level off."""
-    readings = [(prior, counts, 0) for counts, prior in SPINES.items()]
-    usual = SPINES[(12, 5)]
-    readings += [(usual * ribs_one_high, (12, 5), 1), (usual * ribs_one_low, (12, 5), -1)]
+def spine_tables(ribs_one_high: float, ribs_one_low: float, first_one_high: float, first_one_low: float) -> SpineTables:
+    """Return the readings: each variant of ``SPINES``, and the usual one with the last or the first rib traced one
+    level off.
+    """
+    readings = [(prior, counts, (0, 0)) for counts, prior in SPINES.items()]
+    offsets = {(1, 0): ribs_one_high, (-1, 0): ribs_one_low, (0, 1): first_one_high, (0, -1): first_one_low}
+    readings += [(SPINES[(12, 5)] * share, (12, 5), offset) for offset, share in offsets.items()]
     chains = [_chain(*counts) for _, counts, _ in readings]
     m = max(len(chain) for chain in chains)
     steps: dict[tuple[float, float], int] = {}
@@ -87,21 +98,21 @@ def spine_tables(ribs_one_high: float, ribs_one_low: float) -> SpineTables:
     pair = np.full((MAX_STEP, len(chains), m), -1)
     pitch = np.zeros((len(chains), m))
     names = [str(level) for level in NAMED_LEVELS]
-    for v, (chain, (_, counts, offset)) in enumerate(zip(chains, readings, strict=True)):
+    for v, (chain, (_, count, offset)) in enumerate(zip(chains, readings, strict=True)):
         usual_steps = [PITCH_MM[(upper, lower)] for lower, upper in pairwise(chain)]
         pitch[v, 1 : len(chain)] = [mean for mean, _ in usual_steps]
         for s, name in enumerate(chain):
             label[v, s] = names.index(name) if name in names else len(names)
-            role[v, s] = _role(s, counts, offset)
+            role[v, s] = _role(s, count, offset)
             for k in range(1, min(MAX_STEP, len(chain) - 1 - s) + 1):
                 part = usual_steps[s : s + k]
                 key = (sum(mean for mean, _ in part), sum(sd**2 for _, sd in part))
                 pair[k - 1, v, s] = steps.setdefault(key, len(steps))
     prior = np.array([weight for weight, _, _ in readings])
     mean, variance = np.array(list(steps)).T
-    return SpineTables(
-        prior / prior.sum(), tuple(c for _, c, _ in readings), tuple(chains), label, role, pair, mean, variance, pitch
-    )
+    counts = tuple(c for _, c, _ in readings)
+    first = np.array([ribs + lumbar for ribs, lumbar in counts])
+    return SpineTables(prior / prior.sum(), counts, tuple(chains), label, role, pair, mean, variance, first, pitch)
 
 
 def _chain(ribs: int, lumbar: int) -> tuple[str, ...]:
@@ -110,23 +121,25 @@ def _chain(ribs: int, lumbar: int) -> tuple[str, ...]:
     return ("sacrum", *(f"L{n}" for n in range(lumbar, 0, -1)), *thoracic, *_CERVICAL)
 
 
-def _role(state: int, counts: tuple[int, int], offset: int) -> int:
-    """Return the landmark at a state: an index in ``ROLES``, 4 for the sacrum.
+def _role(state: int, counts: tuple[int, int], offset: tuple[int, int]) -> int:
+    """Return the landmark at a state: an index in ``STATE_ROLES``.
 
     Args:
         state: 0 is the sacrum.
         counts: pairs of ribs and lumbar bodies.
-        offset: number of levels that the tracer has the last rib too high.
+        offset: number of levels that the tracer has the last and the first rib too high.
     """
     ribs, lumbar = counts
-    last_rib = lumbar + 1 + offset
-    if state == 0:
-        return 4
-    if state == last_rib:
-        return 1
+    last_rib, first_rib = lumbar + 1 + offset[0], lumbar + ribs + offset[1]
+    names: dict[int, str] = {0: "sacrum", last_rib: "last_ribbed", first_rib: "first_ribbed"}
+    below = "supernumerary" if ribs > USUAL_RIBS else "long_process" if offset[0] < 0 else None
+    if below is not None:
+        names |= {last_rib: below, last_rib + 1: f"above_{below}"}
+    if state in names:
+        return STATE_ROLES.index(names[state])
     if state < last_rib:
-        return 3 if state == 1 else 2
-    return 0 if state <= lumbar + ribs else 2  # the neck carries no ribs
+        return STATE_ROLES.index("last_lumbar" if state == 1 else "lumbar")
+    return STATE_ROLES.index("ribbed" if state < first_rib else "cervical")
 
 
 def counted(tables: SpineTables, weight: NDArray[np.float64], which: Literal[0, 1]) -> dict[int, float]:

@@ -35,20 +35,35 @@ def column(levels: Sequence[str], scale: float = 1.0, seed: int = 0) -> list[Bod
     return [BodyEvidence((3.0, float(-s * np.sin(tilt)), float(s * np.cos(tilt)) - 400.0)) for s in along]
 
 
+LOWER_ROLES: tuple[Role, ...] = ("ribbed", "last_ribbed", "lumbar", "last_lumbar")
+
+
 def voted(levels: Sequence[str], sacrum: bool = True, strength: float = 3.0, **options: float) -> list[BodyEvidence]:
-    """Return bodies whose anatomy was seen as it is."""
+    """Return bodies whose anatomy was seen as it is, but for the first rib."""
     last_rib = next((name for name in levels if name.startswith("T")), None)
     bodies = []
     for i, (name, body) in enumerate(zip(levels, column(levels, **options), strict=True)):  # type: ignore[arg-type]
-        roles: dict[Role, float] = dict.fromkeys(ROLES, -strength)
+        roles: dict[Role, float] = dict.fromkeys(LOWER_ROLES, -strength)
         if name.startswith("T"):
             roles["last_ribbed" if name == last_rib else "ribbed"] = 0.0
+            if name == "T13":
+                roles |= {"supernumerary": 0.0, "long_process": -strength}
         else:
             roles["last_lumbar" if sacrum and i == 0 else "lumbar"] = 0.0
             if not sacrum:
                 roles["last_lumbar"] = 0.0
         bodies.append(replace(body, roles=roles))
     return bodies
+
+
+def with_first_rib(bodies: list[BodyEvidence], at: int, strength: float = 3.0) -> list[BodyEvidence]:
+    """Return the bodies with signs of the upper end of the thorax: the first rib at number ``at``."""
+    result = list(bodies)
+    for i in range(at - 3, len(bodies)):
+        roles: dict[Role, float] = dict.fromkeys(ROLES, -strength)
+        roles["ribbed" if i < at else "first_ribbed" if i == at else "cervical"] = 0.0
+        result[i] = replace(result[i], roles=roles)
+    return result
 
 
 def said(naming: Naming) -> list[str]:
@@ -115,9 +130,34 @@ def test_thirteen_ribs_are_reported_if_the_neck_is_in_view() -> None:
     assert said(naming)[4] == "L1"
 
 
+@pytest.mark.parametrize("spine", [THIRTEEN_RIBS, USUAL, ELEVEN_RIBS])
+def test_ribs_are_counted_from_the_first_one_without_the_sacrum(spine: Sequence[str]) -> None:
+    levels = (*spine[3:], *TOP)  # from L2 up
+    bodies = voted(levels, sacrum=False, strength=4.0)
+    ribs = sum(name.startswith("T") for name in levels)
+    without, counted = name_column(bodies), name_column(with_first_rib(bodies, levels.index("T1"), 4.0))
+    assert said(counted) == right(levels)
+    assert counted.ribbed_count[ribs] > max(without.ribbed_count[ribs], 0.45)
+    assert counted.first_ribbed == levels.index("T1")
+    assert counted.first_ribbed_posterior > 0.75
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_wrong_first_rib_never_makes_a_wrong_name_certain(off: int) -> None:
+    levels = (*USUAL[3:], *TOP)
+    bodies = voted(levels, sacrum=False)
+    naming = name_column(with_first_rib(bodies, levels.index("T1") + off))
+    assert all(
+        body.posterior < 0.85
+        for body, name in zip(naming.bodies, right(levels), strict=True)
+        if body.level is not None and body.level != name
+    )
+
+
 def test_eleven_ribs_keep_l1_below_the_last_rib() -> None:
+    """A first rib that was not found gives the same votes, so that eleven pairs are not certain."""
     naming = name_column(voted((*ELEVEN_RIBS, *TOP), strength=4.0))
-    assert naming.ribbed_count[11] > 0.5
+    assert naming.ribbed_count[11] > 0.4
     assert said(naming)[4:6] == ["L1", "T11"]
 
 
