@@ -80,20 +80,21 @@ SIDE_WEIGHT = 0.7
 """Weight of a side: two sides of one body are not independent."""
 MAX_ODDS = 3.0
 """Bound of the log-odds of the sacrum."""
-_ANY_HEIGHT = (-100.0, 100.0)
+_NOWHERE = (100.0, 100.0)
 _INLET: dict[Role, tuple[float, float, float]] = {
     "ribbed": (0.95, 0.9, 100.0),
-    "last_ribbed": (0.5, *_ANY_HEIGHT),
-    "lumbar": (0.04, *_ANY_HEIGHT),
-    "last_lumbar": (0.04, *_ANY_HEIGHT),
-    "supernumerary": (0.5, *_ANY_HEIGHT),
-    "long_process": (0.04, *_ANY_HEIGHT),
+    "last_ribbed": (0.5, *_NOWHERE),
+    "lumbar": (0.04, *_NOWHERE),
+    "last_lumbar": (0.04, *_NOWHERE),
+    "supernumerary": (0.5, *_NOWHERE),
+    "long_process": (0.04, *_NOWHERE),
     "first_ribbed": (0.90, -0.1, -0.1),
     "cervical": (0.04, -100.0, -1.1),
 }
 """At the upper end of the thorax: probability that a visible side has a rib, and the range in pitches of the apex of
-the lungs above the centre of the body. Cervical ribs: 0.9 % of 1,165 people in CT, half of them at one side (Omani
-population, Surg Radiol Anat 2022, abstract); the remainder of the 4 % is structures in contact with C7."""
+the lungs above the centre of the body (none for lower bodies). Cervical ribs: 0.9 % of 1,165 people in CT, half of them
+at one side (Omani population, Surg Radiol Anat 2022, abstract); the remainder of the 4 % is structures in contact with
+C7."""
 APEX_SD, MAX_APEX = 0.45, 2.0
 """SD in pitches of that height beyond its range, and the largest loss of log-likelihood by it; project custom: the
 apex reaches the neck of the first rib, in one real scan 0.23 pitches below the centre of T1."""

@@ -22,21 +22,16 @@ from numpy.typing import NDArray
 
 from osteo_monai.domain import VertebraLevel
 from osteo_monai.measurement.landmarks import ROLES, Role
-from osteo_monai.screening.ct.spines import MAX_STEP, NAMED_LEVELS, SpineTables, counted, spine_tables
-
-_INSTEAD: Mapping[Role, Role] = {
-    "first_ribbed": "ribbed", "cervical": "lumbar", "supernumerary": "last_ribbed", "long_process": "last_ribbed",
-}  # fmt: skip
-_MIXED_ROLES = np.array(
-    [
-        [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0],  # sacrum
-        [0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  # above_supernumerary
-        [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  # above_long_process
-    ]
+from osteo_monai.screening.ct.spines import (
+    INSTEAD,
+    MAX_STEP,
+    MIXED_ROLES,
+    NAMED_LEVELS,
+    SpineTables,
+    counted,
+    spine_tables,
 )
-"""States of ``STATE_ROLES`` as sums of ``ROLES``. The twelfth of thirteen ribs may look like a usual last one. Where a
-process is taken for a rib, the last rib either counts as such or as one of those above; each has the probability
-``ribs_one_low``. Shares are project custom."""
+
 _MAX_SKIP = 3
 """Detections from one true body to the next: up to two false detections in a row between them."""
 _DOUBLE_MM = 14.0
@@ -68,10 +63,8 @@ class NamingModel:
             Project custom, near the simulated rate (3.5 %); on real scans the rate is unknown, and this and the next
             bound the certainty of a name that is based on ribs only.
         ribs_one_low: probability that it classifies a process as a rib (project custom, simulated at 1.5 %).
-        first_one_high: probability that a process or a short rib of C7 counts as the first rib (project custom;
-            cervical ribs in 0.9 % of people, see ``measurement.landmarks``).
-        first_one_low: probability that the ribs of T1 are not found, the apexes of the lungs end lower than usual, and
-            the ribs of T2 count as the first (project custom; none of 64 scans, one of them real).
+        first_one_high: probability that C7 seems to have the first rib (project custom; cervical ribs in 0.9 %).
+        first_one_low: probability that the ribs of T1 are missed (project custom; none of 64 scans, one of them real).
         name_trust: weight of the votes for names, shared by all bodies, since their errors are correlated (project
             custom: the networks of version 0.1.0 name 3 of 7 and 5 of 9 real scans correctly, always with confidence).
         name_range: votes for names below the best one by more than this count as this value below.
@@ -102,9 +95,8 @@ class BodyEvidence:
     Attributes:
         centre_mm: RAS+ mm.
         found: probability that it is a vertebral body, from the detector.
-        roles: log-likelihoods of the anatomical landmarks, for each of ``ROLES``; 0 for a role that is absent, but that
-            of ``ribbed`` for ``first_ribbed``, of ``lumbar`` for ``cervical``, and of ``last_ribbed`` for
-            ``supernumerary`` and ``long_process``.
+        roles: log-likelihoods of the anatomical landmarks, for each of ``ROLES``; for a role that is absent that of
+            ``INSTEAD``, else 0.
         names: log-likelihoods of names from networks; empty if unknown. The lowest value is used for every level that
             is absent, that of T8 for all levels above it.
         cut_below, cut_above: the scan ends inside the body.
@@ -281,9 +273,9 @@ class _Column:
         """Return the weight (V, M) of one body's votes in each state, and its weight as a false detection."""
         model, tables = self.model, self.tables
         roles = body.roles
-        votes = model.role_trust * np.array([roles.get(r, roles.get(_INSTEAD.get(r, r), 0.0)) for r in ROLES])
+        votes = model.role_trust * np.array([roles.get(r, roles.get(INSTEAD.get(r, r), 0.0)) for r in ROLES])
         weights, flat = _flat_part(votes, model.role_noise)
-        weights = np.append(weights, _MIXED_ROLES @ weights)
+        weights = np.append(weights, MIXED_ROLES @ weights)
         emission = np.where(tables.label <= len(NAMED_LEVELS), weights[tables.role], 0.0)
         if body.names:
             by_level, flat_name = self._name_weights(body.names, name_weight)

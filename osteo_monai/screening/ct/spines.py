@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osteo_monai.domain import VertebraLevel
-from osteo_monai.measurement.landmarks import ROLES
+from osteo_monai.measurement.landmarks import ROLES, Role
 
 L = VertebraLevel
 NAMED_LEVELS: tuple[VertebraLevel, ...] = (
@@ -49,6 +49,20 @@ _CERVICAL = tuple(f"C{n}" for n in range(7, 1, -1))
 STATE_ROLES = (*ROLES, "sacrum", "above_supernumerary", "above_long_process")
 """Landmarks of a state: those of a body, of the sacrum, and of the body above a thirteenth rib or above a process that
 resembles one."""
+INSTEAD: Mapping[Role, Role] = {
+    "first_ribbed": "ribbed", "cervical": "lumbar", "supernumerary": "last_ribbed", "long_process": "last_ribbed",
+}  # fmt: skip
+"""Role whose votes count where a body has none for this one."""
+MIXED_ROLES = np.array(
+    [
+        [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0],  # sacrum
+        [0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  # above_supernumerary
+        [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  # above_long_process
+    ]
+)
+"""States of ``STATE_ROLES`` as sums of ``ROLES``. The twelfth of thirteen ribs may look like a usual last one. Where a
+process is taken for a rib, the last rib either counts as such or as one of those above; each has the probability
+``ribs_one_low``. Shares are project custom."""
 MAX_STEP = 4
 """States from one detected body to the next: up to three bodies in a row may be missed."""
 

@@ -130,9 +130,9 @@ class AnatomyWithNeck(Anatomy):
         rng, soft = self._neck_rng, self._neck_soft
         at = [self.vertebra(L.T4), self.vertebra(L.T1), *self.cervical]
         radius = float(rng.uniform(7.5, 10.0)) * self.scale
-        path = np.array([v.world(0, v.front + 12 + radius, 0) for v in at])
-        soft._pipe(spline(path, 3), np.full(3 * (len(path) - 1) + 1, radius + 2.0), fixed("muscle"))
-        soft._pipe(spline(path, 3), np.full(3 * (len(path) - 1) + 1, radius), fixed("air"))
+        curve = spline([v.world(0, v.front + 12 + radius, 0) for v in at], 3)
+        for size, name in ((radius + 2.0, "muscle"), (radius, "air")):
+            soft._pipe(curve, np.full(len(curve), size), fixed(name))
         nape = [self.vertebra(L.T2), self.vertebra(L.T1), *self.cervical]
         for side in (-1.0, 1.0):
             points = [v.world(side * 20 * self.scale, -v.back - 30 * self.scale, 0) for v in nape]
