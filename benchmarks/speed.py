@@ -4,7 +4,7 @@
                                [--batches 1 10] [--workers 1 2] [--price 0.05]
 
 - ``cold``: processor seconds of the whole command, ``--help``, one radiograph, one CT.
-- ``stages``: a second study in one process, by stage, and the share of the networks.
+- ``stages``: a further study in one process, by stage, and the share of the networks.
 - ``networks``: a network of the size of TotalSegmentator's on one patch, and MONAI's ``SliceInferer`` beside ours.
 - ``batch``: many studies in worker processes: studies per hour, memory, cost of 1,000 studies.
 
@@ -20,6 +20,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,7 +88,8 @@ def cold(trees: Mapping[str, Path], study: Path, picture: Path | None, threads: 
                     run = run_command(["-m", "osteo_monai", *words, *more], tree, threads)
                 if name not in best or run["cpu_seconds"] < best[name]["cpu_seconds"]:
                     best[name] = run
-        rows.append({"command": case} | {name: best[name]["cpu_seconds"] for name in trees})
+        wall = {f"{name}_wall": best[name]["wall_seconds"] for name in trees}
+        rows.append({"command": case} | {name: best[name]["cpu_seconds"] for name in trees} | wall)
     return rows
 
 
@@ -96,20 +98,21 @@ def cold(trees: Mapping[str, Path], study: Path, picture: Path | None, threads: 
 
 @contextmanager
 def network_seconds() -> Iterator[list[float]]:
-    """Add up the processor seconds of the outermost modules of torch that are called."""
+    """Add up the processor seconds of the outermost modules of torch that are called, of the threads that call them."""
     from torch.nn.modules import module as modules
 
-    total, started, depth = [0.0], [0.0], [0]
+    total, here, lock = [0.0], threading.local(), threading.Lock()
 
     def begin(*_: Any) -> None:
-        depth[0] += 1
-        if depth[0] == 1:
-            started[0] = cpu_seconds()
+        here.depth = getattr(here, "depth", 0) + 1
+        if here.depth == 1:
+            here.started = time.thread_time()
 
     def end(*_: Any) -> None:
-        depth[0] -= 1
-        if depth[0] == 0:
-            total[0] += cpu_seconds() - started[0]
+        here.depth -= 1
+        if here.depth == 0:
+            with lock:
+                total[0] += time.thread_time() - here.started
 
     hooks = [modules.register_module_forward_pre_hook(begin), modules.register_module_forward_hook(end)]
     try:
@@ -149,8 +152,12 @@ def child(study: Path, count: int, threads: int) -> Json:
             result = screen_to_folder(Study("ct", study), Path(output), models=models, on_stage=on_stage)
         on_stage("end")
         stages = {name: round(then - now, 3) for (name, now), (_, then) in pairwise(marks)}
-        wall = round(time.perf_counter() - begun, 2)
-        studies.append({"stages": stages, "networks": round(networks[0], 3), "wall_seconds": wall})
+        wall, cpu = round(time.perf_counter() - begun, 2), round(sum(stages.values()), 2)
+        by_wall = dict(result.seconds)
+        studies.append(
+            {"stages": stages, "cpu_seconds": cpu, "networks": round(networks[0], 3), "wall_seconds": wall,
+             "wall_stages": by_wall}
+        )  # fmt: skip
         memory.append(resident_mib())
     return {"start": round(start, 2), "studies": studies, "memory_mib": memory, "verdict": result.verdict}
 
@@ -161,14 +168,16 @@ def resident_mib() -> int:
     return int(psutil.Process().memory_info().rss >> 20)
 
 
-def stages(trees: Mapping[str, Path], study: Path, threads: int) -> list[Json]:
-    """Return the stages of a second study in one process of each tree."""
+def stages(trees: Mapping[str, Path], study: Path, threads: int, repeats: int) -> list[Json]:
+    """Return the stages of a further study in one process of each tree, that with the least processor time."""
     rows = []
     for name, tree in trees.items():
-        run = run_command([__file__, "--child", str(study), "--count", "2", "--threads", str(threads)], tree, threads)
-        answer = json.loads(run["text"].splitlines()[-1])
-        warm = answer["studies"][-1]
-        rows.append({"tree": name, "start": answer["start"], "peak_mib": max(answer["memory_mib"]), **warm})
+        words = [__file__, "--child", str(study), "--count", str(repeats + 1), "--threads", str(threads)]
+        answer = json.loads(run_command(words, tree, threads)["text"].splitlines()[-1])
+        warm = min(answer["studies"][1:], key=lambda one: one["cpu_seconds"])
+        fastest = min(one["wall_seconds"] for one in answer["studies"][1:])
+        peak = max(answer["memory_mib"])
+        rows.append({"tree": name, "start": answer["start"], "peak_mib": peak, **warm, "least_wall_seconds": fastest})
     return rows
 
 
@@ -327,7 +336,7 @@ def measure(options: argparse.Namespace, study: Path) -> Json:
 
     work: dict[str, Callable[[], Any]] = {
         "cold": lambda: cold(trees, study, options.picture, options.threads, options.repeats),
-        "stages": lambda: stages(trees, study, options.threads),
+        "stages": lambda: stages(trees, study, options.threads, options.repeats),
         "networks": networks_of_study,
         "batch": lambda: batches(options.small or study, options.batches, options.workers, options.price),
     }

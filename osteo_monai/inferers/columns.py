@@ -53,8 +53,8 @@ class ColumnInferer(Inferer):
             dx, dy, mirrored = view
             window = columns[:, :, m + dx : columns.shape[2] - m + dx, m + dy : columns.shape[3] - m + dy]
             with autocast(columns.device, self.enabled, self.dtype):
-                answer = network(window.flip(2) if mirrored else window, *args, **kwargs)
-            answer = answer.float().clone()
+                given = network(window.flip(2) if mirrored else window, *args, **kwargs)
+            answer: Tensor = given.float().clone()
             if mirrored:
                 answer[:, 7] = -answer[:, 7]
             answer[:, 7] += dx * self.step_mm / 10.0

@@ -46,7 +46,7 @@ def _halved(x: Tensor) -> Tensor:
     On a CPU two maxima of strided views take a quarter of the time of ``max_pool2d`` in bfloat16. Where maxima are
     equal, its gradient differs, so that training uses ``max_pool2d``; a traced graph has its operation.
     """
-    if x.is_cuda or x.requires_grad or torch.jit.is_tracing():
+    if x.is_cuda or x.requires_grad or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return functional.max_pool2d(x, 2)
     rows = torch.maximum(x[:, :, 0::2], x[:, :, 1::2])
     return torch.maximum(rows[:, :, :, 0::2], rows[:, :, :, 1::2])

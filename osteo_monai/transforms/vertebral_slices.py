@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from osteo_monai.domain import VertebraLevel
+from osteo_monai.utils.occupied import occupied_box
 
 __all__ = ["PLANES", "RandomisedSlices", "VertebralSlicesd"]
 
@@ -121,7 +122,10 @@ class VertebralSlicesd(MapTransform):
         self, hu: NDArray[np.floating], body: NDArray[np.bool_], level: VertebraLevel, spacing: Sequence[float]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return HU and mask of one level, (offsets, size, size) each."""
-        area = body.sum((0, 1))
+        box = occupied_box(body)
+        assert box is not None  # absent levels are refused before
+        area = np.zeros(body.shape[2], dtype=np.int64)
+        area[box[2]] = body[box].sum((0, 1))
         occupied = np.flatnonzero(area)
         middle = float((area * np.arange(len(area))).sum() / area.sum())
         centre = int(occupied[np.abs(occupied - middle).argmin()])

@@ -1,6 +1,7 @@
 """Cold start of ``osteo-monai screen``: what its process does not import, and that the answer does not depend on it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,19 @@ def test_packages_can_be_imported_afterwards() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_has_a_policy(before: dict[str, str], after: str) -> None:
+    program = (
+        "import os\nfrom osteo_monai.utils.monai_import import import_monai_for_inference as start\n"
+        "start()\nprint(os.environ['OMP_WAIT_POLICY'])"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=kept | before, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == after
 
 
 def test_a_call_from_another_program_leaves_monai_whole() -> None:
