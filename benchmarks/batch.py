@@ -47,7 +47,7 @@ class BatchRun:
         peak_mib: largest sum of the resident memory of the command and all its processes.
         tenths_mib: largest sum while each tenth of the studies was screened, from 10 studies on; loading of the models
             is in the first.
-        command_mib: the same of the command alone.
+        command_mib: the same, of the command only.
         cost_per_1000: price of the CPU time of 1,000 studies.
         load: load average of the machine at the end; above the number of cores, wall times hold other work.
     """

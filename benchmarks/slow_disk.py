@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--operations", type=int, nargs="+", default=[40, 0], help="reads per second; 0: no limit")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    runs = []
+    runs: list[SlowRun] = []
     with tempfile.TemporaryDirectory() as folder:
         root = make_studies(Path(folder), options.studies, small=False)
         for operations in options.operations:

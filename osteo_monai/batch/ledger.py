@@ -123,7 +123,7 @@ class LedgerContent:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has recorded its end; one that goes on or was killed has not."""
+        """Whether the run has recorded its end; one that continues or was killed has not."""
         return bool(self.facts.get("ended"))
 
 

@@ -320,7 +320,7 @@ def run_jobs(
 
 @dataclass(frozen=True)
 class _Recording(Generic[Outcome]):
-    """The ledger of a run that goes on.
+    """The ledger of a run that continues.
 
     Attributes:
         kept: outcomes of earlier runs by place.

@@ -41,21 +41,21 @@ def test_the_files_of_the_next_study_are_read_meanwhile(large: Path, workers: Wo
 @pytest.mark.parametrize("workers", [THIS_PROCESS, APART, Workers(3)])
 def test_one_study_is_read_ahead_for_each_worker(workers: Workers) -> None:
     begun: list[int] = []
-    asked: list[int] = []
+    requested: list[int] = []
     jobs = [f"sleep 0.0{number % 4}" for number in range(30)]
     numbers = {id(job): number for number, job in enumerate(jobs)}
 
     def files_of(job: str) -> Sequence[Path]:
         number = numbers[id(job)]
         assert number not in begun
-        asked.append(number)
+        requested.append(number)
         return ()
 
     jobs = [str(job) for job in jobs]
     outcomes = dict(process(Load(), jobs, workers, begun.append, files_of))
     assert sorted(outcomes) == sorted(begun) == list(range(30))
-    assert max(Counter(asked).values()) == 1
-    assert len(asked) >= 30 - workers.count - 1
+    assert max(Counter(requested).values()) == 1
+    assert len(requested) >= 30 - workers.count - 1
     if workers.count == 1:
         assert begun == list(range(30))
 
@@ -72,7 +72,7 @@ def test_reading_ahead_has_a_limit_and_no_errors(tmp_path: Path, large: Path, mo
     reader = ReadAhead()
     reader.start([tmp_path / "pipe", tmp_path / "absent", tmp_path])  # the folder holds the large file
     reader.wait()
-    assert 0.05 < resident(large) < 0.5  # the system reads some more than is asked for
+    assert 0.05 < resident(large) < 0.5  # the system reads some more than is requested for
 
 
 def test_a_new_study_ends_the_reading_of_the_earlier_one(large: Path) -> None:
