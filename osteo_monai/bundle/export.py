@@ -82,15 +82,32 @@ def write_merged_configs(folder: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def export_weights(checkpoint: str | os.PathLike[str], target: str | os.PathLike[str], half: bool = True) -> str:
+def export_weights(
+    checkpoint: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    half: bool = True,
+    others: Sequence[str | os.PathLike[str]] = (),
+) -> str:
     """Write the weights of a training checkpoint as a bundle's ``model.pt`` and return the file's SHA-256.
 
     Args:
         checkpoint: ``model.pt`` (best) or ``checkpoint_epoch=N.pt`` of a training.
         target: file to write.
         half: whether float32 tensors are stored in half precision.
+        others: further checkpoints of the same network; the mean of all weights is written (Wortsman et al. 2022, robust
+            fine-tuning). Use it for networks without batch normalisation, whose statistics have no such mean.
+
+    Raises:
+        ConfigError: when a file is no checkpoint, or not of the same network.
     """
-    return write_weights(read_weights(checkpoint), target, half)
+    state = read_weights(checkpoint)
+    if others:
+        states = [state, *(read_weights(other) for other in others)]
+        shapes = [{name: value.shape for name, value in one.items()} for one in states]
+        if any(one != shapes[0] for one in shapes):
+            raise ConfigError("checkpoints must be of one network, got weights of other names or shapes")
+        state = {name: torch.stack([one[name].float() for one in states]).mean(0) for name in state}
+    return write_weights(state, target, half)
 
 
 def export_onnx(

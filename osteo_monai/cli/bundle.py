@@ -147,6 +147,14 @@ def export(
     ],
     bundle: BundleFolder,
     name: Annotated[str, typer.Option(metavar="NAME", help="File name in the folder models.")] = "model.pt",
+    average: Annotated[
+        list[Path] | None,
+        typer.Option(
+            parser=existing_file,
+            metavar="FILE",
+            help="Further checkpoint of the same network; the mean of all weights is written; repeatable.",
+        ),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Keep single precision instead of half precision.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -155,7 +163,7 @@ def export(
     check_products([target], overwrite)
     from osteo_monai.bundle import export_weights
 
-    checksum = export_weights(checkpoint, target, half=not full)
+    checksum = export_weights(checkpoint, target, not full, average or [])
     show(f"Weights: {target}, sha256 {checksum}")
 
 

@@ -195,6 +195,21 @@ def test_export(bundle: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "CHECKPOINT must be an existing file, got 'gone.pt'" in capsys.readouterr().err
 
 
+def test_export_of_the_mean_of_two_stages(bundle: Path, tmp_path: Path, capsys: Capture) -> None:
+    first, second, other = (tmp_path / f"{name}.pt" for name in ("first", "second", "other"))
+    torch.save({"model": {"w": torch.tensor([1.0, 3.0])}}, first)
+    torch.save({"w": torch.tensor([2.0, 1.0], dtype=torch.float16)}, second)
+    torch.save({"w": torch.ones(3)}, other)
+    words = ["bundle", "export", str(first), str(bundle), "--average"]
+    assert run([*words, str(other)]) == 2
+    assert "checkpoints must be of one network, got weights of other names or shapes" in capsys.readouterr().err
+    assert not (bundle / "models" / "model.pt").exists()
+    assert run([*words, str(second)]) == 0
+    mean = torch.load(bundle / "models" / "model.pt", weights_only=True)["w"]
+    assert mean.tolist() == [1.5, 2.0]
+    assert mean.dtype is torch.float16
+
+
 def test_train_sizes_passes_its_options(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
