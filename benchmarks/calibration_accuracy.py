@@ -232,7 +232,8 @@ def whole_scans(folder: Path) -> dict[str, Any]:
     from osteo_monai.data import read_manifest
     from osteo_monai.imaging import read_ct
     from osteo_monai.screening.ct.measuring import measure
-    from osteo_monai.screening.ct.steps import check, is_refused, locate, outline
+    from osteo_monai.screening.ct.levels import locate_vertebrae
+    from osteo_monai.screening.ct.steps import check, check_image, is_refused, locate, outline
     from osteo_monai.screening.models import load_models
     from osteo_monai.screening.options import Calibration, InternalCalibration, PhysicsCalibration, ScreeningOptions
 
@@ -243,8 +244,8 @@ def whole_scans(folder: Path) -> dict[str, Any]:
     for record in track(records, "Whole virtual CTs"):
         row: dict[str, Any] = {"acquisition": record.acquisition, "kvp": record.kvp, "phase": record.contrast_phase}
         volume = read_ct(folder / str(record.image), keep_doubts=True)
-        checked = check(volume, ScreeningOptions(kvp=record.kvp))
-        located = locate(checked, models)
+        checked = check(check_image(volume, ScreeningOptions(kvp=record.kvp)))
+        located = locate(checked, locate_vertebrae(volume, models.localisation, models.column))
         if is_refused((*checked.findings, *located.findings)):
             rows.append({**row, "refused": "levels"})
             continue

@@ -22,7 +22,7 @@ from osteo_monai.domain import Severity
 from osteo_monai.errors import ScanRefusedError, UnusableInputError
 from osteo_monai.imaging import read_ct
 from osteo_monai.screening import ScreeningOptions, screen
-from osteo_monai.screening.ct.steps import check
+from osteo_monai.screening.ct.steps import check, check_image
 from osteo_monai.screening.models import ScreeningModels
 from osteo_monai.screening.result import ScreeningResult
 
@@ -174,7 +174,7 @@ class Work:
             said: text that the sentence must contain.
         """
         try:
-            findings = check(read_ct(path, keep_doubts=True), ScreeningOptions()).findings
+            findings = check(check_image(read_ct(path, keep_doubts=True), ScreeningOptions())).findings
         except (UnusableInputError, ScanRefusedError) as error:
             findings = tuple(ScreeningResult.unread("", error, {}).findings)
         for kind, wanted in ((REFUSED, refused), (NAMED, named)):

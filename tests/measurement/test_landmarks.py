@@ -135,7 +135,7 @@ def person(spacing: tuple[float, float, float] = FINE, **view: Any) -> Scan:
 
 def favoured(landmarks: BodyLandmarks) -> str:
     odds = role_log_likelihoods(landmarks)
-    return max(("ribbed", "last_ribbed", "lumbar", "last_lumbar"), key=odds.__getitem__)
+    return max((role for role in odds if role in ROLES[:4]), key=odds.__getitem__)
 
 
 @pytest.fixture(scope="module")
