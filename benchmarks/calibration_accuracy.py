@@ -231,8 +231,8 @@ def whole_scans(folder: Path) -> dict[str, Any]:
     """Measure a virtual cohort with the steps of screening, with both methods on the same outlines."""
     from osteo_monai.data import read_manifest
     from osteo_monai.imaging import read_ct
-    from osteo_monai.screening.ct.measuring import measure
     from osteo_monai.screening.ct.levels import locate_vertebrae
+    from osteo_monai.screening.ct.measuring import measure
     from osteo_monai.screening.ct.steps import check, check_image, is_refused, locate, outline
     from osteo_monai.screening.models import load_models
     from osteo_monai.screening.options import Calibration, InternalCalibration, PhysicsCalibration, ScreeningOptions
