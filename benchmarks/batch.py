@@ -60,8 +60,8 @@ class BatchRun:
     studies_per_hour: float
     cpu_s_a_study: float
     peak_mib: float
-    tenths_mib: tuple[int, ...]
-    command_mib: tuple[int, ...]
+    tenths_mib: tuple[int | None, ...]
+    command_mib: tuple[int | None, ...]
     cost_per_1000: float
     load: float
 
@@ -152,15 +152,12 @@ class _Sample:
     command_mib: float
 
 
-def _tenths(samples: Sequence[tuple[int, float]], count: int) -> tuple[int, ...]:
-    """Return the largest value while each tenth of the studies was screened."""
+def _tenths(samples: Sequence[tuple[int, float]], count: int) -> tuple[int | None, ...]:
+    """Return the largest value while each tenth of the studies was screened; ``None`` where no sample was taken."""
     if count < 10:
         return ()
-    largest = [0.0] * 10
-    for done, mib in samples:
-        tenth = min(10 * done // count, 9)
-        largest[tenth] = max(largest[tenth], mib)
-    return tuple(round(mib) for mib in largest)
+    tenths = [[mib for done, mib in samples if min(10 * done // count, 9) == tenth] for tenth in range(10)]
+    return tuple(round(max(values)) if values else None for values in tenths)
 
 
 def _watch(command: psutil.Process, output: Path) -> tuple[list[_Sample], float]:
