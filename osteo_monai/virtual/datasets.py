@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from osteo_monai.domain import Boundary, ContrastPhase, VertebraLevel
+from osteo_monai.errors import ConfigError
 from osteo_monai.virtual.anatomy import Anatomy, reached
 from osteo_monai.virtual.canvas import Canvas
 from osteo_monai.virtual.ct import CTPalette, add_noise, gaussian_blur, paint_table
@@ -179,9 +180,9 @@ class VirtualSliceDataset(Dataset[Any]):
         loops: float = 0.0,
     ) -> None:
         if boundary not in tuple(Boundary):
-            raise ValueError(f"boundary must be 'periosteal' or 'endosteal', got {boundary!r}")
+            raise ConfigError(f"boundary must be 'periosteal' or 'endosteal', got {boundary!r}")
         if length < 1 or size < 8 or spacing_mm <= 0 or views < 1:
-            raise ValueError(
+            raise ConfigError(
                 f"length, size, spacing_mm and views must be positive, got {length}, {size}, {spacing_mm}, {views}"
             )
         if not 0 <= loops <= 1:
@@ -291,12 +292,12 @@ class VirtualVolumeDataset(Dataset[Any]):
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
         if length < 1 or min(size) < 8 or spacing_mm <= 0 or views < 1:
-            raise ValueError(
+            raise ConfigError(
                 "length, size, spacing_mm and views must be positive, "
                 f"got {length}, {tuple(size)}, {spacing_mm}, {views}"
             )
         if people < 0 or (people > 0) != (folder is not None):
-            raise ValueError(f"people must be positive with a folder and 0 without, got {people} and {folder}")
+            raise ConfigError(f"people must be positive with a folder and 0 without, got {people} and {folder}")
         self.length, self.seed, self.spacing_mm, self.views = length, seed, spacing_mm, views
         self.size = (int(size[0]), int(size[1]), int(size[2]))
         self.people = people

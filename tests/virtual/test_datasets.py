@@ -12,6 +12,7 @@ from monai.transforms import Randomizable
 from torch import Tensor
 
 from osteo_monai.domain import RIB_LABEL, VertebraLevel
+from osteo_monai.errors import ConfigError
 from osteo_monai.virtual.datasets import SmoothWarp, VirtualSliceDataset, VirtualVolumeDataset, start_worker
 
 L = VertebraLevel
@@ -229,7 +230,7 @@ def test_a_scan_of_a_kept_person_follows_from_seed_and_index(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("people", "folder"), [(-1, "volumes"), (0, "volumes"), (3, None)])
 def test_kept_people_and_their_folder_depend_on_each_other(people: int, folder: str | None) -> None:
-    with pytest.raises(ValueError, match="people must be positive with a folder and 0 without, got"):
+    with pytest.raises(ConfigError, match="people must be positive with a folder and 0 without, got"):
         VirtualVolumeDataset(3, seed=1, people=people, folder=folder)
 
 
@@ -249,7 +250,7 @@ def test_indices_end_where_the_set_does(index: int) -> None:
     [{"length": 0}, {"length": 3, "size": 4}, {"length": 3, "spacing_mm": 0.0}, {"length": -1}, {"views": 0}],
 )
 def test_wrong_arguments_of_slices(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="length, size, spacing_mm and views must be positive, got"):
+    with pytest.raises(ConfigError, match="length, size, spacing_mm and views must be positive, got"):
         VirtualSliceDataset(**{"length": 3, "seed": 1, **arguments})
 
 
@@ -260,7 +261,7 @@ def test_a_share_of_loops_that_is_none(loops: float) -> None:
 
 
 def test_an_unknown_boundary() -> None:
-    with pytest.raises(ValueError, match="boundary must be 'periosteal' or 'endosteal', got 'cortical'"):
+    with pytest.raises(ConfigError, match="boundary must be 'periosteal' or 'endosteal', got 'cortical'"):
         VirtualSliceDataset(1, seed=1, boundary="cortical")
 
 
@@ -269,7 +270,7 @@ def test_an_unknown_boundary() -> None:
     [{"length": 0}, {"length": 3, "size": (64, 4, 64)}, {"length": 3, "spacing_mm": -1}, {"length": 3, "views": 0}],
 )
 def test_wrong_arguments_of_volumes(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="length, size, spacing_mm and views must be positive, got"):
+    with pytest.raises(ConfigError, match="length, size, spacing_mm and views must be positive, got"):
         VirtualVolumeDataset(**{"seed": 1, **arguments})
 
 

@@ -120,6 +120,7 @@ def bytes_digest(values: Tensor) -> str:
 
 SLICES = {0: ("f4d6ebdb021de318", -162.5059, 410.8971), 5: ("e5589cfb1fd28820", -366.6620, 504.3253)}
 VOLUMES = {0: ("82c4ba90edfc8a99", -320.2781, 452.7820), 3: ("c8c39d02bdfc51cf", -276.7462, 435.3208)}
+KEPT_VOLUMES = {0: ("e048d68dcc40f6a8", -379.5924, 473.4626), 3: ("893d9cc09f0cfbaa", -619.5749, 482.3930)}
 COLUMNS = {0: ("35b9c62aac064d06", -512.7437, 465.9195), 2: ("ea51942bc4804be0", -184.1550, 426.1807)}
 """Digest of the labels, mean and SD of the image in HU, by index of the item."""
 
@@ -138,6 +139,14 @@ def test_values_of_a_training_volume(index: int) -> None:
     item = VirtualVolumeDataset(1000, seed=3, size=(56, 48, 64), spacing_mm=5.0)[index]
     assert isinstance(item, dict)
     digest_of_labels, mean, sd = VOLUMES[index]
+    assert bytes_digest(item["label"][0].to(torch.uint8)) == digest_of_labels
+    assert [float(item["image"].mean()), float(item["image"].std())] == pytest.approx([mean, sd], abs=1e-3)
+
+
+@pytest.mark.parametrize("index", sorted(KEPT_VOLUMES))
+def test_values_of_a_scan_of_a_kept_subject(index: int, tmp_path: Path) -> None:
+    item = VirtualVolumeDataset(1000, seed=3, size=(56, 48, 64), spacing_mm=5.0, people=2, folder=tmp_path)[index]
+    digest_of_labels, mean, sd = KEPT_VOLUMES[index]
     assert bytes_digest(item["label"][0].to(torch.uint8)) == digest_of_labels
     assert [float(item["image"].mean()), float(item["image"].std())] == pytest.approx([mean, sd], abs=1e-3)
 
