@@ -382,6 +382,31 @@ def test_what_may_be_the_neighbours_counts_less() -> None:
     assert doubtful["lumbar"] == pytest.approx(0.3 * clear["lumbar"])
 
 
+def test_a_process_longer_than_the_next_may_be_a_rib() -> None:
+    """Processes grow from L1 to L3: one that is longer than the next lower one raises doubts, a shorter one none."""
+    bone = rib(34, descent_mm=2.0)
+    seen = BodyLandmarks(bone, replace(bone, side="left"), True, True, None)
+    odds = [role_log_likelihoods(replace(seen, longer_mm=d)) for d in (-8.0, 0.0, 6.0, 14.0)]
+    gains = [o["supernumerary"] - o["lumbar"] for o in odds]
+    assert gains[0] == gains[1]
+    assert gains[1] + 1.0 < gains[2] <= gains[3]
+
+
+@pytest.mark.parametrize(("reach", "longer"), [(40.0, False), (54.0, True)])
+def test_bones_are_compared_with_those_of_the_body_below(reach: float, longer: bool) -> None:
+    scan = Scan()
+    scan.trunk(SPINE)
+    for side in (list, mirrored):
+        scan.rod(side(T11_RIB), 6.0)
+        for z, end in ((PITCH, reach), (0.0, 40.0), (-PITCH, 44.0), (-2 * PITCH, 46.0)):
+            scan.rod(side(process(z, end)), 4.0)
+    *_, l1, t12 = scan.traced(SPINE)
+    assert l1.longer_mm is not None
+    assert l1.longer_mm < 0
+    assert t12.longer_mm is not None
+    assert (t12.longer_mm > 8.0) is longer
+
+
 def test_sentence_for_the_report() -> None:
     both = BodyLandmarks(rib(98.4), rib(104.8, side="left"), True, True, None)
     assert describe_last_rib(both, "T12") == "T12 carries the last ribs: right 98 mm, left 105 mm"

@@ -1,7 +1,7 @@
 """Ribs, transverse processes and the sacrum, traced by geometry on HU at bodies of known position."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,7 @@ def trace_landmarks(
         structures += traced
         doubtful |= unclear
     heights = apex_heights(lung_apex(hu, affine, bodies, scale), places)
-    landmarks = []
+    landmarks: list[BodyLandmarks] = []
     for i, apex_above in enumerate(heights):
         bones = {side: _best([t for t in structures if t.at == i and t.bone.side == side], scale) for side in SIDES}
         clear = {
@@ -181,7 +181,8 @@ def trace_landmarks(
             ribs = [_upper_rib(structures, i, side, clear[side], scale) for side in SIDES]
             inlet = InletSigns(ribs[0], ribs[1], apex_above)
         seen = BodyLandmarks(bones["right"], bones["left"], clear["right"], clear["left"], sacrum, scale, inlet)
-        landmarks.append(seen)
+        longer = _longer(seen, landmarks[-1], scale) if landmarks else None
+        landmarks.append(replace(seen, longer_mm=longer))
     return landmarks
 
 
@@ -330,6 +331,19 @@ def _head(course: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.
     # A structure that runs along the column has no head to be followed back to: bound the step.
     lateral = max(abs(line[run, 0] - line[0, 0]), 0.7 * float(np.linalg.norm(outwards)))
     return np.asarray(course[0] - (abs(line[0, 0]) - HEAD_MM) / lateral * outwards)
+
+
+def _longer(seen: BodyLandmarks, below: BodyLandmarks, scale: float) -> float | None:
+    """Return how much longer the bones of a body are than those of the body below; see ``BodyLandmarks``."""
+    bones = ((seen.right, below.right), (seen.left, below.left))
+    if all(bone is None or bone.length_mm >= UNCERTAIN_STUB_MM * scale for bone, _ in bones):
+        return None
+    differences = [
+        (bone.length_mm - other.length_mm) / scale
+        for bone, other in bones
+        if bone is not None and other is not None and not bone.open_end and not other.open_end
+    ]
+    return float(np.mean(differences)) if differences else None
 
 
 def _upper_rib(traced: Sequence[_Traced], i: int, side: Side, clear: bool, scale: float) -> bool | None:

@@ -13,6 +13,7 @@ from osteo_monai.imaging.volume import CTVolume
 from osteo_monai.measurement.landmarks import BodyLandmarks
 from osteo_monai.screening.ct import levels
 from osteo_monai.screening.ct.levels import Column, locate_vertebrae
+from osteo_monai.screening.ct.naming import name_column
 from osteo_monai.screening.ct.spines import PITCH_MM
 from osteo_monai.transforms.column_decoding import FoundBody
 
@@ -252,6 +253,16 @@ def test_ribs_of_a_higher_level_are_not_called_the_last_ones() -> None:
     t12 = vertebra(VertebraLevel.T12, landmarks=BARE)
     column = Column((t11, t12, vertebra(VertebraLevel.L1)), (), None)
     assert column.last_rib() == "No rib was seen at T12: right none, left none"
+
+
+@pytest.mark.parametrize(("seen", "posterior", "counted"), [(True, 0.9, True), (True, 0.4, False), (False, 0.9, False)])
+def test_bodies_counted_from_t1_are_reported(seen: bool, posterior: float, counted: bool) -> None:
+    naming = replace(name_column([]), first_ribbed=9, first_ribbed_posterior=posterior)
+    t13 = vertebra(VertebraLevel.T12, level=VertebraLevel.T13)
+    column = Column((t13, vertebra(VertebraLevel.L1)), (), naming, seen)
+    sentence = column.last_rib()
+    assert sentence is not None
+    assert sentence.endswith("; counted from T1: 13 ribbed bodies") is counted
 
 
 def test_without_a_thoracic_level_nothing_is_said_of_ribs() -> None:
