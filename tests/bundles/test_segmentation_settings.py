@@ -16,8 +16,8 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / "vertebral_body_segmentation_ct
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    people = VirtualSliceDataset(2, 8, size=150)
-    hu = np.stack([people[i]["image"][0].numpy() for i in range(2)], -1)
+    people = VirtualSliceDataset(5, 8, size=150)
+    hu = np.stack([people[i]["image"][0].numpy() for i in range(5)], -1)
     file = tmp_path_factory.mktemp("image") / "scan.nii.gz"
     nib.save(nib.Nifti1Image(hu.astype(np.float32), np.diag([1.5, 1.5, 3.0, 1.0])), file)
     return file
