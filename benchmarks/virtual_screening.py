@@ -1,10 +1,11 @@
 """Accuracy of the screening on a virtual cohort that no training has seen, by variant and acquisition.
 
-    python benchmarks/virtual_screening.py [--recipe FILE] [--limit N] [--variant NAME] [--workers 2] [--device cpu]
+    python benchmarks/virtual_screening.py [--recipe FILE] [--limit N] [--variant NAME] [--names-only]
+        [--workers 2] [--device cpu]
 
-Each person is scanned and screened in memory. Prints a table and writes one row a scan to
-``benchmarks/results/virtual_screening_DATE.json``. These are numbers on virtual patients: they
-measure the software, not diagnostic accuracy.
+Each person is scanned and screened in memory; ``--names-only`` stops after the names of the vertebrae. Prints a table
+and writes one row a scan to ``benchmarks/results/virtual_screening_DATE.json``; before the date stands the recipe if it
+is another one. These are numbers on virtual patients: they measure the software, not diagnostic accuracy.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,30 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float | None:
     return None if total == 0 else 2.0 * int((a & b).sum()) / total
 
 
+def name_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
+    """Scan one person, name the vertebrae, and compare with the truth."""
+    from osteo_monai.screening.ct.levels import locate_vertebrae
+
+    started = time.perf_counter()
+    planned = plan.scans[number]
+    if not isinstance(planned, ScanPlan):
+        raise ValueError(f"recipe must have CT acquisitions only, got {planned.acquisition}")
+    ct = scan(Anatomy(person_of(plan)), planned)
+    made = time.perf_counter()
+    column = locate_vertebrae(ct.volume(), _MODELS.localisation, _MODELS.column)
+    l1 = column.vertebra(VertebraLevel.L1)
+    return {
+        "subject": plan.subject_id,
+        "acquisition": planned.acquisition,
+        "variants": sorted(plan.variants),
+        "seconds_making": round(made - started, 2),
+        "seconds_screening": round(time.perf_counter() - made, 2),
+        "screenable": set(SCREENED_LEVELS) <= set(ct.complete_levels),
+        "l1_certainty": None if l1 is None else round(l1.certainty, 3),
+        **_levels(ct, SimpleNamespace(levels_found=column.vertebrae, levels=())),
+    }
+
+
 def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
     """Scan one person, screen the scan, and compare with the truth."""
     from osteo_monai.screening.ct.pipeline import screen_volume
@@ -82,10 +108,6 @@ def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
         "screenable": set(SCREENED_LEVELS) <= set(ct.complete_levels),
     }
     row.update(_levels(ct, result))
-    row["rib_count"] = {"true": sum(v.level.startswith("T") for v in ct.anatomy.vertebrae), "found": _ribs(result)}
-    if any(v.level == VertebraLevel.T13 for v in ct.anatomy.vertebrae):
-        reach = max(ct.anatomy.rib_reach(VertebraLevel.T13)) / ct.anatomy.scale
-        row["thirteenth_ribs_visible"] = reach >= VISIBLE_RIB_MM
     if result.density is not None and images.bodies is not None:
         person = ct.anatomy.person
         row["density_error_mg_cm3"] = round(result.density.mg_cm3 - person.mean_density, 2)
@@ -134,7 +156,13 @@ def _levels(ct: VirtualCT, result: Any) -> dict[str, Any]:
     )
     l1 = next((b for b in result.levels_found if b.level == VertebraLevel.L1), None)
     l1_gap = None if l1 is None else float(np.linalg.norm(every[VertebraLevel.L1] - np.array(l1.centre_mm)))
+    row: dict[str, Any] = {}
+    if any(v.level == VertebraLevel.T13 for v in ct.anatomy.vertebrae):
+        reach = max(ct.anatomy.rib_reach(VertebraLevel.T13)) / ct.anatomy.scale
+        row["thirteenth_ribs_visible"] = reach >= VISIBLE_RIB_MM
     return {
+        **row,
+        "rib_count": {"true": sum(v.level.startswith("T") for v in ct.anatomy.vertebrae), "found": _ribs(result)},
         "l1_right": None if l1_gap is None else l1_gap <= SAME_BODY_MM,
         "bodies": len(true),
         "found": len(found),
@@ -233,6 +261,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--limit", type=int, default=None, help="largest number of people")
     parser.add_argument("--variant", default=None, help="only people with this variant, such as thirteen_ribs")
+    parser.add_argument("--names-only", action="store_true", help="stop after the names of the vertebrae")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
@@ -246,7 +275,7 @@ def main() -> None:
     failed = 0
     jobs = [(plan, i) for plan in plans for i in range(len(plan.scans))]
     with ProcessPoolExecutor(arguments.workers, initializer=_start, initargs=(arguments.device,)) as pool:
-        futures = [pool.submit(measure_scan, *job) for job in jobs]
+        futures = [pool.submit(name_scan if arguments.names_only else measure_scan, *job) for job in jobs]
         rows = []
         for job, future in zip(track(jobs, description="Screening virtual patients"), futures, strict=True):
             try:
@@ -263,7 +292,7 @@ def main() -> None:
             groups[f"thirteenth ribs {'longer' if visible else 'not longer'} than processes"] = group
     for name in sorted({r["acquisition"] for r in rows}):
         groups[name] = [r for r in rows if r["acquisition"] == name]
-    summary = {name: summarise(group) for name, group in groups.items()}
+    summary = {name: summarise(group) for name, group in groups.items() if group}
     shown = (
         "scans",
         "measured",
@@ -286,6 +315,7 @@ def main() -> None:
     now = datetime.now(UTC)
     arguments.output.mkdir(parents=True, exist_ok=True)
     of = f"{recipe.name.removeprefix('virtual_')}_" if arguments.recipe != RECIPE or arguments.variant else ""
+    of += "names_" if arguments.names_only else ""
     path = arguments.output / f"virtual_screening_{of}{now:%Y-%m-%d}.json"
     bundles = ("vertebra_localization_ct", "vertebral_column_ct", "vertebral_body_segmentation_ct")
     content = {
@@ -293,6 +323,7 @@ def main() -> None:
         "what": "virtual patients, never trained on; not diagnostic accuracy",
         "recipe": recipe.name,
         "variant": arguments.variant,
+        "names_only": arguments.names_only,
         "people": len(plans),
         "scans_that_failed": failed,
         "weights_sha256": {m: file_sha256(ROOT / "bundles" / m / "models" / "model.pt") for m in bundles},

@@ -76,6 +76,14 @@ def test_a_scan_that_ends_in_the_thorax_has_no_signs() -> None:
     assert [seen.inlet for seen in traced(scan, bodies[:3])] == [None] * 3
 
 
+def test_one_body_alone_is_traced() -> None:
+    scan, bodies = upper_chest(8)
+    (t1,) = traced(scan, bodies[4:5])
+    assert t1.inlet is not None
+    scan, bodies = upper_chest(3, above_t1=-45.0)
+    assert len(traced(scan, bodies[:1])) == 1
+
+
 def test_gas_of_the_bowel_is_no_lung() -> None:
     scan, bodies = upper_chest(8)
     hu = np.where(scan.hu < -600, np.float32(-1000.0), scan.hu)

@@ -18,6 +18,7 @@ from osteo_monai.measurement.landmarks import (
     ROLES,
     BodyLandmarks,
     LateralBone,
+    Role,
     describe_last_rib,
     role_log_likelihoods,
     trace_landmarks,
@@ -135,7 +136,8 @@ def person(spacing: tuple[float, float, float] = FINE, **view: Any) -> Scan:
 
 def favoured(landmarks: BodyLandmarks) -> str:
     odds = role_log_likelihoods(landmarks)
-    return max((role for role in odds if role in ROLES[:4]), key=odds.__getitem__)
+    usual: tuple[Role, ...] = ("ribbed", "last_ribbed", "lumbar", "last_lumbar")
+    return max(usual, key=odds.__getitem__)
 
 
 @pytest.fixture(scope="module")

@@ -105,8 +105,9 @@ def _highest(covered: NDArray[np.bool_], z: NDArray[np.float64]) -> float | None
 
 def apex_heights(apex: float | None, places: Bodies) -> list[float | None]:
     """Return the height of the apex above each body in pitches; ``None`` for bodies far below it."""
+    count = len(places.centre)
     if apex is None:
-        return [None] * len(places.pitch)
+        return [None] * count
     upright = np.clip(places.up[:, 2], 0.5, 1.0)
-    heights = (apex - places.centre[:, 2]) / (places.pitch * upright)
+    heights = (apex - places.centre[:, 2]) / (places.pitch[:count] * upright)
     return [float(h) if h <= NEAR_BODIES else None for h in heights]
