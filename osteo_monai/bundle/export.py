@@ -94,8 +94,8 @@ def export_weights(
         checkpoint: ``model.pt`` (best) or ``checkpoint_epoch=N.pt`` of a training.
         target: file to write.
         half: whether float32 tensors are stored in half precision.
-        others: further checkpoints of the same network; the mean of all weights is written (Wortsman et al. 2022, robust
-            fine-tuning). Use it for networks without batch normalisation, whose statistics have no such mean.
+        others: further checkpoints of the same network; the mean of all weights is written. Use it for networks without
+            batch normalisation, whose statistics have no such mean.
 
     Raises:
         ConfigError: when a file is no checkpoint, or not of the same network.
