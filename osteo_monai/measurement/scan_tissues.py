@@ -18,6 +18,9 @@ MAX_SLICES = 24
 """Slices in which tissues are sampled."""
 PAIR_DISTANCE = (0.085, 0.24)
 """Distance from fat to lean tissue by that from air to tissue; 0.12 to 0.19 with contrast agent at 80 to 140 kVp."""
+SINGLE_REACH, SINGLE_SHARE = 0.06, 0.65
+"""Least share of the values this near to a single mode. In a noisy scan fat and lean tissue have one broad mode between
+them (0.55 in a virtual low-dose CT, which was refused); 0.79 and 0.86 in the two real scans with a single mode."""
 EVEN = 0.03
 """Largest SD of even blocks, by the distance of air and tissue: 30 HU."""
 AIR_SHARE = 0.4
@@ -131,7 +134,7 @@ def _peaks(
 
 
 def _modes(values: NDArray[np.float32], contrast: float) -> tuple[float | None, float | None]:
-    """Return the modes of fat and lean tissue; a single mode is lean tissue."""
+    """Return the modes of fat and lean tissue; a single mode is lean tissue if it is that of most values."""
     if values.size < MIN_BLOCKS:
         return None, None
     step = 0.002 * contrast
@@ -148,7 +151,10 @@ def _modes(values: NDArray[np.float32], contrast: float) -> tuple[float | None, 
     ]
     if pairs:
         return max(pairs)[1:]
-    return (None, float(at[int(np.argmax(height))])) if len(peaks) else (None, None)
+    if not len(peaks):
+        return None, None
+    mode = float(at[int(np.argmax(height))])
+    return None, mode if np.mean(np.abs(values - mode) <= SINGLE_REACH * contrast) >= SINGLE_SHARE else None
 
 
 def _near(

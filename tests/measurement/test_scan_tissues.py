@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from osteo_monai.measurement.scan_tissues import scan_tissues
 
@@ -32,3 +33,17 @@ def test_fat_below_the_skin_is_found() -> None:
     found = scan_tissues(thin_person(-95.0), (3.0, 3.0, 4.0))
     assert found.fat is not None
     assert abs(found.fat.hu + 95.0) < 6.0
+
+
+def test_one_broad_mode_of_fat_and_muscle_is_no_tissue() -> None:
+    """Taken for lean tissue of -80 HU, it refused a low-dose scan for a wrong HU scale."""
+    rng = np.random.default_rng(0)
+    x, y = np.meshgrid(np.arange(128) - 64, np.arange(96) - 48, indexing="ij")
+    mixed = ndimage.gaussian_filter(rng.normal(size=(128, 96, 30)), 4.0)
+    mixed *= 75.0 / mixed.std()
+    inside = np.hypot(x / 50.0, y / 34.0)[:, :, None] < 1.0
+    volume = np.where(inside, mixed - 60.0, -1000.0) + rng.normal(0.0, 12.0, mixed.shape)
+    found = scan_tissues(np.asarray(volume, np.float32), (3.0, 3.0, 4.0))
+    assert found.air is not None
+    assert found.lean is None
+    assert found.fat is None
