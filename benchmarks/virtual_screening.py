@@ -61,23 +61,31 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float | None:
     return None if total == 0 else 2.0 * int((a & b).sum()) / total
 
 
-def name_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
-    """Scan one person, name the vertebrae, and compare with the truth."""
-    from osteo_monai.screening.ct.levels import locate_vertebrae
-
+def _made(plan: SubjectPlan, number: int) -> tuple[VirtualCT, dict[str, Any]]:
+    """Scan one person; return the scan and its facts."""
     started = time.perf_counter()
     planned = plan.scans[number]
     if not isinstance(planned, ScanPlan):
         raise ValueError(f"recipe must have CT acquisitions only, got {planned.acquisition}")
     ct = scan(Anatomy(person_of(plan)), planned)
+    return ct, {
+        "subject": plan.subject_id,
+        "acquisition": planned.acquisition,
+        "variants": sorted(plan.variants),
+        "seconds_making": round(time.perf_counter() - started, 2),
+    }
+
+
+def name_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
+    """Scan one person, name the vertebrae, and compare with the truth."""
+    from osteo_monai.screening.ct.levels import locate_vertebrae
+
+    ct, facts = _made(plan, number)
     made = time.perf_counter()
     column = locate_vertebrae(ct.volume(), _MODELS.localisation, _MODELS.column)
     l1 = column.vertebra(VertebraLevel.L1)
     return {
-        "subject": plan.subject_id,
-        "acquisition": planned.acquisition,
-        "variants": sorted(plan.variants),
-        "seconds_making": round(made - started, 2),
+        **facts,
         "seconds_screening": round(time.perf_counter() - made, 2),
         "screenable": set(SCREENED_LEVELS) <= set(ct.complete_levels),
         "l1_certainty": None if l1 is None else round(l1.certainty, 3),
@@ -89,18 +97,11 @@ def measure_scan(plan: SubjectPlan, number: int) -> dict[str, Any]:
     """Scan one person, screen the scan, and compare with the truth."""
     from osteo_monai.screening.ct.pipeline import screen_volume
 
-    started = time.perf_counter()
-    planned = plan.scans[number]
-    if not isinstance(planned, ScanPlan):
-        raise ValueError(f"recipe must have CT acquisitions only, got {planned.acquisition}")
-    ct = scan(Anatomy(person_of(plan)), planned)
+    ct, facts = _made(plan, number)
     made = time.perf_counter()
     result, images = screen_volume(ct.volume(), _MODELS, study=plan.subject_id)
     row: dict[str, Any] = {
-        "subject": plan.subject_id,
-        "acquisition": planned.acquisition,
-        "variants": sorted(plan.variants),
-        "seconds_making": round(made - started, 2),
+        **facts,
         "seconds_screening": round(time.perf_counter() - made, 2),
         "verdict": result.verdict,
         "refusals": [f.code for f in result.findings if f.severity == "refusal"],
