@@ -269,6 +269,22 @@ def record_keys(records: Iterable[Record]) -> list[str]:
     return keys
 
 
+@contextmanager
+def locked_output(folder: Path) -> Iterator[None]:
+    """Make the output folder of a run and hold its lock.
+
+    Raises:
+        ConfigError: another run writes to the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(folder))
+        except LockedError:
+            raise ConfigError(f"the output folder must be one that no other run writes to, got '{folder}'") from None
+        yield
+
+
 def run_jobs(
     load: Callable[[], Callable[[Job], Outcome]],
     jobs: Sequence[Job],
@@ -343,15 +359,9 @@ class _Recording(Generic[Outcome]):
             ConfigError: another run writes to the folder.
         """
         folder = recorded.selection.folder(recorded.folder)
-        folder.mkdir(parents=True, exist_ok=True)
         keys = {place: recorded.keys[place] for place in places}
         with ExitStack() as stack:
-            try:
-                stack.enter_context(folder_lock(folder))
-            except LockedError:
-                raise ConfigError(
-                    f"the output folder must be one that no other run writes to, got '{folder}'"
-                ) from None
+            stack.enter_context(locked_output(folder))
             kept = {key: found for key, found in recorded.kept().items() if key in set(keys.values())}
             ledger = stack.enter_context(Ledger(folder))
             entries = [

@@ -33,6 +33,7 @@ from osteo_monai.cohort.records import (
     check_grid,
     exclusion_reason,
     image_name,
+    locked_output,
     only_file,
     read_labels,
     record_files,
@@ -114,7 +115,7 @@ def segment_cohort(
 
     For a record with a ground truth ``label``, the position of the levels is taken from it, as a reader picks the
     slices, and the segmentation is the bundle's. For a record without one the whole screening pipeline runs, with its
-    refusals. A run that was stopped continues where it stopped: label maps that are newer than their images are kept.
+    refusals. A stopped run continues where it stopped: label maps that are newer than image and label are kept.
     With ``selection.resume`` records that were excluded are kept too, if version, options, weights and files are the
     same. A part writes label maps into the common folder and its tables into a folder of its own; the run without part
     then keeps all label maps and writes the manifest. Outlines are compared with labels of bodies by Dice,
@@ -150,10 +151,11 @@ def segment_cohort(
     targets = _target_paths(manifest, folder)
     jobs = [_Job(split, record, target) for (split, _, record), target in zip(manifest.records(), targets, strict=True)]
     keys = record_keys(job.record for job in jobs)
-    if overwrite:
-        for place in selection.places(keys):
-            targets[place].unlink(missing_ok=True)
-    provenance = _check_provenance(folder, used, levels, overwrite)
+    with locked_output(selection.folder(folder)):  # the label maps of another run are not removed
+        if overwrite:
+            for place in selection.places(keys):
+                targets[place].unlink(missing_ok=True)
+        provenance = _check_provenance(folder, used, levels, overwrite)
     if models is not None:
         workers = THIS_PROCESS
     base = manifest_path.parent
@@ -252,7 +254,7 @@ def _segment_record(job: _Job, base: Path, levels: tuple[VertebraLevel, ...], mo
     """Segment one record; any error excludes only this record."""
     try:
         image = only_file(job.record.images, base, "images")
-        reused = _is_newer(job.target, image)
+        reused = _is_newer(job, base)
         truth = None if job.record.label is None else read_labels(only_file(job.record.label, base, "label maps"))
         if not reused:
             volume = read_ct(image, declared_ct=True)
@@ -303,18 +305,24 @@ def _raise_refusals(findings: Iterable[Finding]) -> None:
 
 
 def _adopted(job: _Job, outcome: _Outcome, base: Path) -> _Outcome | None:
-    """Return the outcome of an earlier run; ``None`` if its label map is missing or older than the image."""
+    """Return the outcome of an earlier run; ``None`` if its label map is missing or older than image or label."""
     if outcome.reason is not None:
         return outcome
     try:
-        newer = _is_newer(job.target, only_file(job.record.images, base, "images"))
+        newer = _is_newer(job, base)
     except (OSError, ExcludedRecordError):
         newer = False
     return replace(outcome, reused=True) if newer else None
 
 
-def _is_newer(target: Path, image: Path) -> bool:
-    return target.is_file() and target.stat().st_mtime >= image.stat().st_mtime
+def _is_newer(job: _Job, base: Path) -> bool:
+    """Return whether a record has a label map that is newer than its image and the label that names its levels."""
+    sources = [only_file(job.record.images, base, "images")]
+    if job.record.label is not None:
+        sources.append(only_file(job.record.label, base, "label maps"))
+    if not job.target.is_file():
+        return False
+    return job.target.stat().st_mtime >= max(source.stat().st_mtime for source in sources)
 
 
 # --- output -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import torch
 from monai.data.utils import list_data_collate
 from torch import Tensor
 
+from osteo_monai.errors import ConfigError
+
 __all__ = ["RandomPlanes"]
 
 
@@ -30,7 +32,7 @@ class RandomPlanes:
     Draws from the generator of torch, which the loader seeds in each process.
 
     Raises:
-        ValueError: when an argument is out of range.
+        ConfigError: when an argument is out of range.
     """
 
     def __init__(
@@ -44,9 +46,9 @@ class RandomPlanes:
         fill: float = 0.0,
     ) -> None:
         if not sizes or min(*sizes, smallest_field) < 1:
-            raise ValueError(f"sizes and smallest_field must be positive, got {list(sizes)} and {smallest_field}")
+            raise ConfigError(f"sizes and smallest_field must be positive, got {list(sizes)} and {smallest_field}")
         if not all(0 <= p <= 1 for p in (whole, corner, covered)):
-            raise ValueError(f"whole, corner and covered must be from 0 to 1, got {whole}, {corner}, {covered}")
+            raise ConfigError(f"whole, corner and covered must be from 0 to 1, got {whole}, {corner}, {covered}")
         self.sizes, self.smallest_field = tuple(sizes), smallest_field
         self.whole, self.corner, self.covered = whole, corner, covered
         self.keys, self.fill = tuple(keys), fill

@@ -53,8 +53,8 @@ def join_parts(folder: Path, partial: bool = False) -> Joined:
         partial: also join if parts are missing or not finished.
 
     Raises:
-        UnusableInputError: there are no parts, they are of several divisions, a study is in two of them, a part is
-            missing or not finished, or a summary cannot be read.
+        UnusableInputError: there are no parts, they are of several divisions or by several versions, a study is in two
+            of them, a part is missing, not finished or of another input, or a summary cannot be read.
     """
     ledgers = ledgers_below(folder)
     _check_division(folder, ledgers)
@@ -65,6 +65,7 @@ def join_parts(folder: Path, partial: bool = False) -> Joined:
             f"'{folder}' must have parts of 'screen', got parts of '{min(command)}': start it without --part and with "
             "--resume."
         )
+    _check_version(folder, [content.facts.get("version", "") for content in contents.values()])
     entries = {part: content.entries for part, content in contents.items()}
     _check_overlap(folder, entries)
     left = {part: sum(entry.state in ("pending", "running") for entry in of_part) for part, of_part in entries.items()}
@@ -73,6 +74,8 @@ def join_parts(folder: Path, partial: bool = False) -> Joined:
         problems = [f"{name} is missing" for name in missing]
         problems += [f"{name} has {count} studies without an outcome" for name, count in unfinished.items()]
         raise UnusableInputError(f"'{folder}' must have all parts, finished, got: {'; '.join(problems)}.")
+    if not partial:
+        _check_input(folder, entries)
     rows = [row for part in ledgers for row in _rows(folder / part, entries[part])]
     ordered = [row for _, row in sorted(rows, key=lambda placed: placed[0])]
     SummaryWriter(folder).finish(ordered)
@@ -89,6 +92,25 @@ def _check_division(folder: Path, ledgers: Mapping[str, Path]) -> None:
     if len(counts) > 1:
         got = " and ".join(map(str, counts))
         raise UnusableInputError(f"'{folder}' must have parts of one division, got parts of {got}.")
+
+
+def _check_version(folder: Path, versions: Sequence[str]) -> None:
+    found = sorted(set(versions))
+    if len(found) > 1:
+        got = " and ".join(version or "an unknown one" for version in found)
+        raise UnusableInputError(
+            f"'{folder}' must have parts by one version of osteo-monai, got {got}; repeat the parts with --resume."
+        )
+
+
+def _check_input(folder: Path, entries: Mapping[str, Sequence[Entry]]) -> None:
+    """Refuse parts of several states of the input: a study that was added between them may be in none."""
+    places = sorted(entry.position or 0 for of_part in entries.values() for entry in of_part)
+    if places != list(range(len(places))):
+        raise UnusableInputError(
+            f"Parts of '{folder}' must be of the same input, got parts between which studies were added or removed; "
+            "repeat the parts with --resume."
+        )
 
 
 def _check_overlap(folder: Path, entries: Mapping[str, Sequence[Entry]]) -> None:

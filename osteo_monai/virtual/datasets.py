@@ -185,8 +185,8 @@ class VirtualSliceDataset(Dataset[Any]):
             raise ConfigError(
                 f"length, size, spacing_mm and views must be positive, got {length}, {size}, {spacing_mm}, {views}"
             )
-        if not 0 <= loops <= 1:
-            raise ValueError(f"loops must be from 0 to 1, got {loops}")
+        if not isinstance(loops, int | float) or not 0 <= loops <= 1:
+            raise ConfigError(f"loops must be from 0 to 1, got {loops!r}")
         self.length, self.seed, self.size, self.spacing_mm = length, seed, size, spacing_mm
         self.boundary = Boundary(boundary)
         self.views, self.loops = views, loops

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from osteo_monai.batch import LEDGER, Entry, Ledger, read_ledger
+from osteo_monai.batch import LEDGER, Entry, Ledger, Part, read_ledger
 from osteo_monai.cli import run
 from osteo_monai.screening import ScreeningResult
 from osteo_monai.utils.locks import LOCK_NAME, folder_lock
@@ -329,6 +329,32 @@ def test_overlapping_parts_are_refused(parts: Path, capsys: Capture) -> None:
     study = entries(parts / "part_1_of_2")[0][0]
     assert run(["batch", "join", str(parts)]) == 2
     assert f"must have each study once, got in two of them: {study}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_parts_by_several_versions_are_refused(
+    pictures: list[str], parts: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osteo_monai.__version__", "99.0")
+    assert run([*pictures, "--part", "1/2", "--resume"]) in (0, 3)
+    capsys.readouterr()
+    assert run(["batch", "join", str(parts)]) == 2
+    assert "must have parts by one version of osteo-monai, got" in " ".join(capsys.readouterr().err.split())
+    assert not (parts / "summary.csv").exists()
+
+
+def test_a_study_that_was_added_between_parts_is_not_left_out(
+    pictures: list[str], parts: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """It belongs to the part that had ended, and was in no summary."""
+    held = (name for name in (f"a{n}.png" for n in range(99)) if Part(1, 2).holds(name))
+    (tmp_path / "in" / next(held)).write_bytes((tmp_path / "in" / "a.png").read_bytes())
+    assert run([*pictures, "--part", "2/2", "--resume"]) in (0, 3)
+    capsys.readouterr()
+    assert run(["batch", "join", str(parts)]) == 2
+    assert "got parts between which studies were added or removed" in " ".join(capsys.readouterr().err.split())
+    assert run([*pictures, "--part", "1/2", "--resume"]) in (0, 3)
+    assert run(["batch", "join", str(parts)]) == 0
+    assert len(rows(parts)) == 6
 
 
 def test_a_batch_without_parts_is_not_joined(pictures: list[str], tmp_path: Path, capsys: Capture) -> None:

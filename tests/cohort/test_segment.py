@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from osteo_monai import cli
-from osteo_monai.batch import LEDGER, Part, Selection, read_ledger
+from osteo_monai.batch import EVERYTHING, LEDGER, Part, Selection, read_ledger
 from osteo_monai.cohort import overlap, segment, segment_cohort
 from osteo_monai.cohort.records import EXCLUDED_FILE
 from osteo_monai.data import Header, Manifest, Record, read_manifest
@@ -22,6 +22,7 @@ from osteo_monai.domain import VertebraLevel
 from osteo_monai.errors import ConfigError, UnusableInputError
 from osteo_monai.imaging import read_label_map
 from osteo_monai.screening import ScreeningModels
+from osteo_monai.utils.locks import folder_lock
 
 from ..screening.conftest import MakeModels, inside_body, phantom_affine
 from .conftest import read_csv, save
@@ -152,6 +153,37 @@ def test_a_run_continues_where_it_stopped(
     assert len(models.segmentation.slices) == 1
     assert again.dice == done.dice
     assert not list(done.folder.glob(".*"))
+
+
+@pytest.mark.parametrize("selection", [EVERYTHING, Selection(resume=True)])
+def test_a_corrected_label_names_the_levels_anew(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels, selection: Selection
+) -> None:
+    """The label map had the levels of the label before, one off."""
+    path, output = make_cohort({}), tmp_path / "prepared.json"
+    labels, affine = read_label_map(path.parent / "p0" / "labels.nii.gz")
+    off = np.where(labels > 0, labels + 1, 0).astype(np.uint8)
+    off[labels == off.max() - 1] = L1.label  # some body is L1
+    save(off, path.parent / "p0" / "labels.nii.gz", affine)
+    done = segment_cohort(path, output, models=make_models())
+    assert done.segmented == 1
+    save(labels, path.parent / "p0" / "labels.nii.gz", affine)
+    output.unlink()
+    again = segment_cohort(path, output, models=make_models(), selection=selection)
+    assert again.reused == 0
+    written, _ = read_label_map(done.folder / "p0__ct.nii.gz")
+    for level in (L1, L2):
+        np.testing.assert_array_equal(written == level.label, inside_body(level))
+
+
+def test_overwriting_does_not_remove_label_maps_of_a_run_that_continues(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
+    path = make_cohort({})
+    done = segment_cohort(path, tmp_path / "prepared.json", models=make_models())
+    with folder_lock(done.folder), pytest.raises(ConfigError, match="one that no other run writes to"):
+        segment_cohort(path, tmp_path / "prepared.json", models=make_models(), overwrite=True)
+    assert (done.folder / "p0__ct.nii.gz").is_file()
 
 
 def test_a_killed_run_is_resumed_with_the_manifest_of_one_run(

@@ -9,6 +9,7 @@ from monai.data import DataLoader, Dataset
 from torch import Tensor
 
 from osteo_monai.data import RandomPlanes
+from osteo_monai.errors import ConfigError
 
 BODY = (slice(40, 70), slice(50, 85))
 
@@ -119,5 +120,5 @@ def test_a_seed_gives_the_same_batch() -> None:
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         RandomPlanes(**arguments)

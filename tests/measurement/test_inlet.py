@@ -17,6 +17,7 @@ from osteo_monai.measurement.landmarks import (
     role_log_likelihoods,
     trace_landmarks,
 )
+from osteo_monai.measurement.landmarks.inlet import lung_apex
 from osteo_monai.virtual.anatomy import AnatomyWithNeck
 from osteo_monai.virtual.ct import CTProtocol, VirtualCT, acquire
 from osteo_monai.virtual.person import draw_person
@@ -84,11 +85,51 @@ def test_one_body_alone_is_traced() -> None:
     assert len(traced(scan, bodies[:1])) == 1
 
 
-def test_gas_of_the_bowel_is_no_lung() -> None:
+@pytest.mark.parametrize("gas", [-1000.0, -972.0, -953.0])
+def test_gas_of_the_bowel_is_no_lung(gas: float) -> None:
+    """The least dense is outside air, the others are medians of gas in the bowel of real scans."""
     scan, bodies = upper_chest(8)
-    hu = np.where(scan.hu < -600, np.float32(-1000.0), scan.hu)
+    hu = np.where(scan.hu < -600, np.float32(gas), scan.hu)
     found = trace_landmarks(hu, scan.affine, bodies, 0.95)
     assert [seen.inlet for seen in found] == [None] * len(bodies)
+
+
+def test_empty_slices_do_not_show_the_end_of_the_lungs() -> None:
+    scan, bodies = upper_chest(3)
+    hu = scan.hu.copy()
+    z = scan.affine[2, 3] + scan.affine[2, 2] * np.arange(hu.shape[2])
+    hu[:, :, z > bodies[3].centre_mm[2]] = 0.0
+    assert [seen.inlet for seen in trace_landmarks(hu, scan.affine, bodies[:3], 0.95)] == [None] * 3
+
+
+def test_lungs_that_are_aerated_at_their_base_only_have_no_apex() -> None:
+    scan, bodies = upper_chest(3)
+    hu = scan.hu.copy()
+    z = scan.affine[2, 3] + scan.affine[2, 2] * np.arange(hu.shape[2])
+    lung = (hu < -600) & (hu > -940)
+    lung[:, :, z <= bodies[2].centre_mm[2]] = False
+    hu[lung] = 30.0
+    assert lung_apex(scan.hu, scan.affine, bodies, 0.95) is not None
+    assert lung_apex(hu, scan.affine, bodies, 0.95) is None
+
+
+@pytest.mark.parametrize("about", [0, 1])
+def test_a_slightly_oblique_grid_does_not_move_the_apex(about: int) -> None:
+    scan, bodies = upper_chest(8)
+    angle = np.deg2rad(2.9)
+    turn = np.eye(4)
+    first, second = [axis for axis in range(3) if axis != about]
+    turn[first, first] = turn[second, second] = np.cos(angle)
+    turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+    turned = [place(turn[:3, :3] @ b.centre_mm, turn[:3, 2]) for b in bodies]
+    upright, oblique = (
+        lung_apex(scan.hu, scan.affine, bodies, 0.95),
+        lung_apex(scan.hu, turn @ scan.affine, turned, 0.95),
+    )
+    assert upright is not None
+    assert oblique is not None
+    above, above_oblique = upright - bodies[-2].centre_mm[2], oblique - turned[-2].centre_mm[2]
+    assert above_oblique == pytest.approx(above, abs=4.0)
 
 
 @pytest.mark.parametrize(
