@@ -176,6 +176,20 @@ def test_a_corrected_label_names_the_levels_anew(
         np.testing.assert_array_equal(written == level.label, inside_body(level))
 
 
+def test_the_label_map_of_another_image_is_not_kept(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
+    """The new file may be older than the label map, as one of an archive is."""
+    path, output = make_cohort({}, {}, {}), tmp_path / "prepared.json"
+    done = segment_cohort(path, output, models=make_models())
+    for name in ("p0", "p1"):
+        os.utime(path.parent / name / "ct.nii.gz", (1, 1))
+    edited = done.folder / "p1__ct.nii.gz"
+    os.utime(edited, (2e9, 2e9))  # the work of a person is not removed
+    again = segment_cohort(path, output, models=make_models(), selection=Selection(resume=True))
+    assert (again.segmented, again.reused) == (3, 2)
+
+
 def test_overwriting_does_not_remove_label_maps_of_a_run_that_continues(
     tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
 ) -> None:
