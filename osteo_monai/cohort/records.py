@@ -213,6 +213,8 @@ class Recorded(Generic[Outcome]):
         places = {key: place for place, key in enumerate(self.keys)}
         for path in ledgers_below(self.folder).values():
             content = read_ledger(path, outcomes=True)
+            if content.facts.get("command") != self.command:  # the same records have other outcomes there
+                continue
             for entry in content.entries:
                 stored, place = content.outcomes.get(entry.study), places.get(entry.study)
                 if stored is not None and place is not None:

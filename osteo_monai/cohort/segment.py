@@ -146,6 +146,8 @@ def segment_cohort(
     _check_arguments(manifest_path, output_path, levels, overwrite or selection.resume or selection.part is not None)
     manifest = read_manifest(manifest_path)
     folder = output_path.parent / "segmentations" if folder is None else Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"folder must be a folder, got the file '{folder.name}'")
     # loaded before the first record, so that missing weights are one error and not one for each record
     used = models if models is not None else load_models(device, opinions=False, trust=trust)
     targets = _target_paths(manifest, folder)
