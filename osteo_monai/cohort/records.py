@@ -182,23 +182,43 @@ class Recorded(Generic[Outcome]):
 
     def kept(self) -> "dict[str, _Kept[Outcome]]":
         """Return the outcomes of earlier runs that are kept, by key: those of the cohort or of any of its parts."""
-        if not self.selection.resume or not self.folder.is_dir():
-            return {}
-        places = {key: place for place, key in enumerate(self.keys)}
         found: dict[str, _Kept[Outcome]] = {}
+        for entry, stored, place in self._stored():
+            if entry.state in self.selection.retry or stored.identity != self.identities[place]:
+                continue
+            with suppress(ValidationError):  # of another version, or damaged: processed again
+                outcome = self.adopt(place, self._adapter.validate_json(stored.content))
+                if outcome is not None:
+                    found[entry.study] = _Kept(entry, stored, outcome)
+        return found
+
+    def changed(self) -> dict[int, float]:
+        """Return the records of this run with outcomes of earlier runs, none of which has the same hash.
+
+        Returns:
+            Unix time of the last outcome, by place.
+        """
+        ends: dict[int, float] = {}
+        same = set()
+        for entry, stored, place in self._stored():
+            ends[place] = max(ends.get(place, 0.0), entry.ended or 0.0)
+            if stored.identity == self.identities[place]:
+                same.add(place)
+        return {place: ends[place] for place in self.selection.places(self.keys) if place in ends.keys() - same}
+
+    def _stored(self) -> Iterator[tuple[Entry, StoredOutcome, int]]:
+        """Yield what the ledgers of the cohort and of its parts store of a record, with its place."""
+        if not self.selection.resume or not self.folder.is_dir():
+            return
+        places = {key: place for place, key in enumerate(self.keys)}
         for path in ledgers_below(self.folder).values():
             content = read_ledger(path, outcomes=True)
+            if content.facts.get("command") != self.command:  # the same records have other outcomes there
+                continue
             for entry in content.entries:
                 stored, place = content.outcomes.get(entry.study), places.get(entry.study)
-                if stored is None or place is None or entry.state in self.selection.retry:
-                    continue
-                if stored.identity != self.identities[place]:
-                    continue
-                with suppress(ValidationError):  # of another version, or damaged: processed again
-                    outcome = self.adopt(place, self._adapter.validate_json(stored.content))
-                    if outcome is not None:
-                        found[entry.study] = _Kept(entry, stored, outcome)
-        return found
+                if stored is not None and place is not None:
+                    yield entry, stored, place
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:

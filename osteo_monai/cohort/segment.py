@@ -146,31 +146,35 @@ def segment_cohort(
     _check_arguments(manifest_path, output_path, levels, overwrite or selection.resume or selection.part is not None)
     manifest = read_manifest(manifest_path)
     folder = output_path.parent / "segmentations" if folder is None else Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"folder must be a folder, got the file '{folder.name}'")
     # loaded before the first record, so that missing weights are one error and not one for each record
     used = models if models is not None else load_models(device, opinions=False, trust=trust)
     targets = _target_paths(manifest, folder)
     jobs = [_Job(split, record, target) for (split, _, record), target in zip(manifest.records(), targets, strict=True)]
-    keys = record_keys(job.record for job in jobs)
+    keys, base = record_keys(job.record for job in jobs), manifest_path.parent
     with locked_output(selection.folder(folder)):  # the label maps of another run are not removed
         if overwrite:
             for place in selection.places(keys):
                 targets[place].unlink(missing_ok=True)
         provenance = _check_provenance(folder, used, levels, overwrite)
+        recorded = Recorded[_Outcome](
+            folder,
+            "manifest segment",
+            keys,
+            lambda outcome: outcome.reason or "",
+            [record_identity(job.record, base, (job.split, provenance)) for job in jobs],
+            _Outcome,
+            selection,
+            lambda place, outcome: _adopted(jobs[place], outcome, base),
+            models is None,
+        )
+        for place, ended in recorded.changed().items():  # such as an image that was replaced by an older file
+            if targets[place].is_file() and targets[place].stat().st_mtime <= ended:  # not edited since
+                targets[place].unlink()
     if models is not None:
         workers = THIS_PROCESS
-    base = manifest_path.parent
     load = _Load(base, tuple(levels), device, trust, used if workers.inside else None)
-    recorded = Recorded[_Outcome](
-        folder,
-        "manifest segment",
-        keys,
-        lambda outcome: outcome.reason or "",
-        [record_identity(job.record, base, (job.split, provenance)) for job in jobs],
-        _Outcome,
-        selection,
-        lambda place, outcome: _adopted(jobs[place], outcome, base),
-        models is None,
-    )
     outcomes = run_jobs(
         load, jobs, workers, "Segmenting", _Outcome, recorded, lambda job: record_files(job.record, base)
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from osteo_monai import cli
 from osteo_monai.batch import EVERYTHING, LEDGER, Part, Selection, read_ledger
-from osteo_monai.cohort import overlap, segment, segment_cohort
+from osteo_monai.cohort import measure_cohort, overlap, segment, segment_cohort
 from osteo_monai.cohort.records import EXCLUDED_FILE
 from osteo_monai.data import Header, Manifest, Record, read_manifest
 from osteo_monai.domain import VertebraLevel
@@ -174,6 +174,38 @@ def test_a_corrected_label_names_the_levels_anew(
     written, _ = read_label_map(done.folder / "p0__ct.nii.gz")
     for level in (L1, L2):
         np.testing.assert_array_equal(written == level.label, inside_body(level))
+
+
+def test_the_label_map_of_another_image_is_not_kept(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
+    """The new file may be older than the label map, as one of an archive is."""
+    path, output = make_cohort({}, {}, {}), tmp_path / "prepared.json"
+    done = segment_cohort(path, output, models=make_models())
+    for name in ("p0", "p1"):
+        os.utime(path.parent / name / "ct.nii.gz", (1, 1))
+    edited = done.folder / "p1__ct.nii.gz"
+    os.utime(edited, (2e9, 2e9))  # the work of a person is not removed
+    again = segment_cohort(path, output, models=make_models(), selection=Selection(resume=True))
+    assert (again.segmented, again.reused) == (3, 2)
+
+
+def test_the_ledger_of_another_command_changes_no_label_map(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
+    path, output = make_cohort({}), tmp_path / "prepared.json"
+    done = segment_cohort(path, output, models=make_models())
+    measure_cohort(path, done.folder, source="label")
+    again = segment_cohort(path, output, models=make_models(), selection=Selection(resume=True))
+    assert (again.segmented, again.reused) == (1, 1)
+
+
+def test_a_file_in_place_of_the_folder(
+    tmp_path: Path, make_cohort: Callable[..., Path], make_models: MakeModels
+) -> None:
+    (tmp_path / "maps").write_text("x")
+    with pytest.raises(ConfigError, match="folder must be a folder, got the file 'maps'"):
+        segment_cohort(make_cohort({}), tmp_path / "new.json", folder=tmp_path / "maps", models=make_models())
 
 
 def test_overwriting_does_not_remove_label_maps_of_a_run_that_continues(
