@@ -226,6 +226,8 @@ def _changes(
             of_one, of_other = (np.abs(v - centre) <= reach[t] * contrast for v in (one, other))
             # the tissue of one slice in the other one, either way: the smaller change is not anatomy
             ways = [np.median((other - one)[m]) for m in (of_one, of_other) if np.count_nonzero(m) >= MIN_BLOCKS / 2]
-            if ways:
+            if len(ways) == 2 and ways[0] * ways[1] < 0:  # noise: what was selected by it is nearer to the mean beside
+                found[k, t] = np.mean(ways)
+            elif ways:
                 found[k, t] = min(ways, key=abs)
     return found

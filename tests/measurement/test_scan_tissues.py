@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from osteo_monai.measurement.scan_tissues import scan_tissues
+from osteo_monai.measurement.scan_tissues import _changes, scan_tissues
 
 
 def thin_person(mixed_hu: float, noise: float = 10.0) -> NDArray[np.float32]:
@@ -47,3 +47,14 @@ def test_one_broad_mode_of_fat_and_muscle_is_no_tissue() -> None:
     assert found.air is not None
     assert found.lean is None
     assert found.fat is None
+
+
+@pytest.mark.parametrize("jump", [0.0, 30.0])
+def test_noise_is_no_change_between_slices(jump: float) -> None:
+    """Blocks that noise moved into a tissue are nearer to the mean in the next slice: a sharp kernel was refused."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(200, 200, 2)), (3.0, 3.0, 0.0))
+    blocks = np.float32(-30.0 + 60.0 * noise / noise.std())
+    blocks[:, :, 1] += jump
+    changes = _changes(blocks, np.ones(blocks.shape, bool), [np.nan, -100.0, 40.0], 1000.0)
+    _, fat, lean = changes[0]
+    assert (min(fat, lean) > 14.0) if jump else (min(abs(fat), abs(lean)) < 5.0)
