@@ -13,7 +13,6 @@ from osteo_monai.data.manifest import (
 )
 from osteo_monai.data.outline_items import outline_items, shows_slices
 from osteo_monai.data.outlines import OutlineImport, OutlineOptions, import_outlines
-from osteo_monai.data.planes import RandomPlanes
 from osteo_monai.data.predictions_schema import BINARY_CLASSES, FACTS, HEAT_COLUMNS, STATUS_CLASSES, record_columns
 from osteo_monai.data.predictions_table import (
     Predictions,
@@ -39,7 +38,6 @@ __all__ = [
     "OutlineImport",
     "OutlineOptions",
     "Predictions",
-    "RandomPlanes",
     "Record",
     "SplitPlan",
     "build_manifest",

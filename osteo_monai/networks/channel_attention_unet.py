@@ -24,7 +24,7 @@ Normalisation is per image by default: a network trained on simulated scans must
 the simulation to real scans, and the mask of a slice must not depend on the other slices of its batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ LEVELS = 7
 _DIVISOR = 2 ** (LEVELS - 1)
 _NORMALISATIONS = ("instance", "batch", "none")
 _WEIGHTED = ("skip", "upsampled")
+_is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
 
 
 def _halved(x: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def _halved(x: Tensor) -> Tensor:
     On a CPU two maxima of strided views take a quarter of the time of ``max_pool2d`` in bfloat16. Where maxima are
     equal, its gradient differs, so that training uses ``max_pool2d``; a traced graph has its operation.
     """
-    if x.is_cuda or x.requires_grad or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+    if x.is_cuda or x.requires_grad or _is_tracing():
         return functional.max_pool2d(x, 2)
     rows = torch.maximum(x[:, :, 0::2], x[:, :, 1::2])
     return torch.maximum(rows[:, :, :, 0::2], rows[:, :, :, 1::2])

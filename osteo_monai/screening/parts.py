@@ -1,7 +1,5 @@
 """Join the parts of a batch that an array job screened: one summary table of all studies."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +11,8 @@ from osteo_monai.batch import Entry, ledgers_below, missing_parts, read_ledger
 from osteo_monai.errors import UnusableInputError
 from osteo_monai.screening.names import NOT_READ
 from osteo_monai.screening.result import ScreeningResult
-from osteo_monai.screening.summary import Row, SummaryWriter, summary_row, write_not_read
+from osteo_monai.screening.summary import Row, SummaryWriter, read_not_read, summary_row, write_not_read
 from osteo_monai.utils.inputs import open_input, read_input
-from osteo_monai.utils.text import unescape_formula
 
 __all__ = ["JOINED_FILES", "Joined", "join_parts"]
 
@@ -158,8 +155,5 @@ def _not_read(folder: Path, parts: Sequence[str]) -> list[tuple[str, str]]:
     """Return what no study of the input contains, once: each part has listed the whole input."""
     entries: dict[tuple[str, str], None] = {}
     for part in parts:
-        path = folder / part / NOT_READ
-        if path.is_file():
-            for row in csv.DictReader(io.StringIO(read_input(path))):
-                entries[unescape_formula(row["name"]), row["reason"]] = None
+        entries |= dict.fromkeys(read_not_read(folder / part))
     return list(entries)

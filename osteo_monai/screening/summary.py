@@ -14,7 +14,7 @@ from osteo_monai.screening.names import NOT_READ
 from osteo_monai.screening.result import RiskOpinion, ScreeningResult
 from osteo_monai.utils.files import write_json, write_text
 from osteo_monai.utils.inputs import read_input
-from osteo_monai.utils.text import escape_formula
+from osteo_monai.utils.text import escape_formula, unescape_formula
 
 logger = logging.getLogger(__name__)
 
@@ -257,6 +257,14 @@ def write_not_read(folder: Path, entries: Sequence[tuple[str, str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([("name", "reason"), *((escape_formula(name), reason) for name, reason in entries)])
     write_text(path, text.getvalue())
+
+
+def read_not_read(folder: Path) -> list[tuple[str, str]]:
+    """Return the rows that ``write_not_read`` wrote; none if there is no table."""
+    path = folder / NOT_READ
+    if not path.is_file():
+        return []
+    return [(unescape_formula(row["name"]), row["reason"]) for row in csv.DictReader(io.StringIO(read_input(path)))]
 
 
 def _csv_text(rows: Sequence[Mapping[str, Cell]], header: bool) -> str:

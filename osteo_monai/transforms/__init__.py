@@ -11,6 +11,7 @@ from osteo_monai.transforms.hounsfield import CheckHounsfieldd
 from osteo_monai.transforms.inside_cortex import InsideCortexd
 from osteo_monai.transforms.load_radiograph import LoadRadiographd
 from osteo_monai.transforms.radiograph import PatchGridd, RandomisedRadiographs
+from osteo_monai.transforms.random_planes import RandomPlanes
 from osteo_monai.transforms.saving import SaveVertebraed
 from osteo_monai.transforms.spacing import AxisAlignedSpacing, AxisAlignedSpacingd
 from osteo_monai.transforms.straightening import StraightenColumnd
@@ -39,6 +40,7 @@ __all__ = [
     "LocatedVertebra",
     "PatchGridd",
     "RandAcquisitiond",
+    "RandomPlanes",
     "RandomisedRadiographs",
     "RandomisedSlices",
     "SaveVertebraed",

@@ -14,7 +14,16 @@ from osteo_monai.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/inference.json"))
 COMPLETE = {"common.json", "train.json", "evaluate.json", "inference.json"}
-OVERLAYS_OF_TRAINING = {"multi_gpu_train", "quick", "pan2024", "li2026", "boonrod2025", "l1_only", "depth_3_4_6_3"}
+OVERLAYS_OF_TRAINING = {
+    "multi_gpu_train",
+    "quick",
+    "pan2024",
+    "random_planes",
+    "li2026",
+    "boonrod2025",
+    "l1_only",
+    "depth_3_4_6_3",
+}
 NOT_OVERLAYS = {"evaluate": OVERLAYS_OF_TRAINING, "inference": OVERLAYS_OF_TRAINING | {"clinical_look"}}
 
 

@@ -8,8 +8,8 @@ import torch
 from monai.data import DataLoader, Dataset
 from torch import Tensor
 
-from osteo_monai.data import RandomPlanes
 from osteo_monai.errors import ConfigError
+from osteo_monai.transforms import RandomPlanes
 
 BODY = (slice(40, 70), slice(50, 85))
 
