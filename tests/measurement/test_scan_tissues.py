@@ -53,7 +53,7 @@ def test_one_broad_mode_of_fat_and_muscle_is_no_tissue() -> None:
 def test_noise_is_no_change_between_slices(jump: float) -> None:
     """Blocks that noise moved into a tissue are nearer to the mean in the next slice: a sharp kernel was refused."""
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(200, 200, 2)), (3.0, 3.0, 0.0))
-    blocks = np.float32(-30.0 + 60.0 * noise / noise.std())
+    blocks = np.asarray(-30.0 + 60.0 * noise / noise.std(), np.float32)
     blocks[:, :, 1] += jump
     changes = _changes(blocks, np.ones(blocks.shape, bool), [np.nan, -100.0, 40.0], 1000.0)
     _, fat, lean = changes[0]
