@@ -63,7 +63,7 @@ def test_a_lost_node_loses_no_study(tmp_path: Path, make_cluster: MakeCluster, r
     cluster = make_cluster(num_cpus=1)
     node = cluster.add_node(num_cpus=1)
     output = tmp_path / "out"
-    process = start(output, 2, "auto", 0.4)
+    process = start(output, 2, "auto", 1.5)  # the batch outlasts the start of the second worker
     wait_for(output, 6, process)
     until = time.monotonic() + 60
     while sum(entry.state == "running" for entry in entries(output)) < 2 and time.monotonic() < until:
